@@ -1,0 +1,54 @@
+# `make compare` and `make test` need nothing but Python 3.11 or newer: they make the environment first.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN_DIR ?= runs/compare
+PRESET ?= quick
+
+.PHONY: help compare test lint types contracts race check clean
+
+help:
+	@echo "make compare   train the six rungs on the pronouncing dictionary; table and pictures in $(RUN_DIR)"
+	@echo "               (PRESET=standard trains to convergence; RUN_DIR=... chooses another folder)"
+	@echo "make test      the whole test suite"
+	@echo "make lint      ruff: style and formatting"
+	@echo "make types     mypy"
+	@echo "make contracts which package may import which"
+	@echo "make check     lint, types and contracts"
+	@echo "make race      throughput of recurrent and parallel models over sequence length"
+	@echo "make clean     remove the environment and caches (runs/ stays)"
+
+# One stamp file an extra: reinstall only when pyproject.toml changes.
+$(VENV)/.stamp-%: pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: '$(PYTHON)' not found: install Python 3.11 or newer (Debian: apt-get install python3 python3-venv), or say make PYTHON=/path/to/python" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed, '$(PYTHON)' is $$($(PYTHON) -V); say make PYTHON=/path/to/python" >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: the venv module of '$(PYTHON)' is missing (Debian: apt-get install python3-venv)" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing transformer-jax[$*] into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"
+	@touch $@
+
+compare: $(VENV)/.stamp-cli
+	$(BIN)/transformer-jax compare --preset $(PRESET) --run-dir $(RUN_DIR) $(ARGS)
+
+race: $(VENV)/.stamp-cli
+	$(BIN)/python benchmarks/race.py $(ARGS)
+
+test: $(VENV)/.stamp-test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.stamp-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.stamp-dev
+	$(BIN)/mypy
+
+contracts: $(VENV)/.stamp-dev
+	$(BIN)/lint-imports
+
+check: lint types contracts
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,25 @@
+"""Shared test set-up: runtime shape checks, strict rank promotion and exact matmuls."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from jaxtyping import install_import_hook
+
+CHECKED_PACKAGES = ["functional", "nn", "models", "decode", "train"]
+install_import_hook([f"transformer_jax.{name}" for name in CHECKED_PACKAGES], "beartype.beartype")
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture
+def random_generator() -> np.random.Generator:
+    """A NumPy generator with a fixed seed."""
+    return np.random.default_rng(0)

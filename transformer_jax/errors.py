@@ -1,0 +1,35 @@
+"""Errors that a user can act on: each says what was wanted, what came, and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class TransformerJaxError(Exception):
+    """Base of every error this library raises on purpose; the command line shows it in one line."""
+
+
+class ShapeError(TransformerJaxError, ValueError):
+    """An array (or a size in a config) does not have the shape that the function needs."""
+
+
+class ConfigError(TransformerJaxError, ValueError):
+    """A configuration value is unknown, of the wrong type, or out of range."""
+
+
+class DataError(TransformerJaxError, ValueError):
+    """A data file is missing, damaged, or does not hold what the reader expects."""
+
+
+class RunError(TransformerJaxError, RuntimeError):
+    """A run folder or checkpoint cannot be used as asked."""
+
+
+def nearest_hint(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest known name, or an empty string.
+
+    Example:
+      >>> nearest_hint("hiden_dim", ["hidden_dim", "num_layers"])
+      "; did you mean 'hidden_dim'?"
+    """
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
