@@ -1,0 +1,59 @@
+"""The batch that models train on: NumPy arrays of a fixed shape, dummy rows where a batch is short."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+PAD_ID = 0
+UNK_ID = 1
+BOS_ID = 2
+EOS_ID = 3
+NUM_SPECIAL_IDS = 4
+
+DUMMY_EXAMPLE_ID = -1
+
+IntArray = npt.NDArray[np.int32]
+
+
+class BatchShape(NamedTuple):
+    """Static shape of a batch: rows, source tokens a row, target tokens a row (the end token included)."""
+
+    batch_size: int
+    source_len: int
+    target_len: int
+
+
+class Seq2SeqBatch(NamedTuple):
+    """Source and target of the same rows, padded with `PAD_ID`; all arrays are int32.
+
+    A dummy row fills up a short batch: both lengths are 0, every token is `PAD_ID`, its id is -1.
+
+    Attributes:
+      source_tokens: ``[batch, source_len]``, without start or end token.
+      source_lengths: ``[batch]``; 0 is a legal length (an empty line).
+      target_inputs: ``[batch, target_len]``, the start token first.
+      target_outputs: ``[batch, target_len]``, the end token last: ``target_inputs`` moved one step left.
+      target_lengths: ``[batch]``, the end token included, so 0 for dummy rows only.
+      example_ids: ``[batch]``, index of each row in the examples that the batch was made from.
+    """
+
+    source_tokens: IntArray
+    source_lengths: IntArray
+    target_inputs: IntArray
+    target_outputs: IntArray
+    target_lengths: IntArray
+    example_ids: IntArray
+
+    def shape(self) -> BatchShape:
+        """The static shape."""
+        batch_size, source_len = self.source_tokens.shape
+        return BatchShape(batch_size, source_len, self.target_inputs.shape[1])
+
+    def num_target_tokens(self) -> int:
+        """Target tokens without padding, end tokens included."""
+        return int(self.target_lengths.sum())
+
+    def num_source_tokens(self) -> int:
+        """Source tokens without padding."""
+        return int(self.source_lengths.sum())

@@ -1,0 +1,262 @@
+"""What to train on, as values: the data set, the tokenizers, the limits and the batches."""
+
+import dataclasses
+from typing import Literal
+
+from transformer_jax.data.buckets import check_shapes
+from transformer_jax.data.registry import DATASETS
+from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
+
+TooLong = Literal["skip", "truncate", "fail"]
+
+PRONUNCIATION_DATASETS = ("cmudict", "cmudict-g2p")
+
+
+def _check(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigError(message)
+
+
+def _check_at_least(minimum: int, **values: int | None) -> None:
+    for name, value in values.items():
+        _check(value is None or value >= minimum, f"{name} must be at least {minimum}, got {value}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NamedDataset:
+    """A set of `transformer_jax.data.registry` that holds pairs of lines.
+
+    Attributes:
+      name: ``cmudict``, ``cmudict-g2p``, ``multi30k`` or ``tatoeba-zh-en``.
+      source_language: Of a set of translations, the language to read; None for pronunciations.
+      target_language: Of a set of translations, the language to write; None for pronunciations.
+    """
+
+    kind: Literal["named"] = "named"
+    name: str = "cmudict"
+    source_language: str | None = None
+    target_language: str | None = None
+
+    def __post_init__(self) -> None:
+        usable = [*PRONUNCIATION_DATASETS, *(name for name, one in DATASETS.items() if one.languages)]
+        _check(
+            self.name in usable,
+            f"no data set '{self.name}' of pairs{nearest_hint(self.name, usable)}; known: "
+            f"{', '.join(usable)}",
+        )
+        languages = DATASETS[self.name].languages
+        chosen = (self.source_language, self.target_language)
+        if not languages:
+            _check(
+                chosen == (None, None),
+                f"data set '{self.name}' has no languages to choose, got source_language "
+                f"{self.source_language!r} and target_language {self.target_language!r}",
+            )
+        else:
+            _check(
+                all(one in languages for one in chosen) and chosen[0] != chosen[1],
+                f"data set '{self.name}' needs two of the languages {', '.join(languages)}; got "
+                f"source_language {self.source_language!r} and target_language {self.target_language!r}",
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ParallelFiles:
+    """Your own files, aligned by line.
+
+    Without a development set, 2.5 % of the source lines are held out of the training set, by a hash of the
+    line; without a test set there is none.
+    """
+
+    kind: Literal["parallel"] = "parallel"
+    train_source: str
+    train_target: str
+    development_source: str | None = None
+    development_target: str | None = None
+    test_source: str | None = None
+    test_target: str | None = None
+
+    def __post_init__(self) -> None:
+        for split in ("development", "test"):
+            source, target = getattr(self, f"{split}_source"), getattr(self, f"{split}_target")
+            _check(
+                (source is None) == (target is None),
+                f"{split}_source and {split}_target go together, got {source!r} and {target!r}",
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TsvFiles:
+    """Your own files of fields separated by tabs; columns are counted from 0.
+
+    A missing development or test set is treated as in `ParallelFiles`.
+    """
+
+    kind: Literal["tsv"] = "tsv"
+    train: str
+    development: str | None = None
+    test: str | None = None
+    source_column: int = 0
+    target_column: int = 1
+
+    def __post_init__(self) -> None:
+        _check_at_least(0, source_column=self.source_column, target_column=self.target_column)
+        _check(
+            self.source_column != self.target_column,
+            f"source_column {self.source_column} and target_column {self.target_column} are the same",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SyntheticDataset:
+    """Random words to copy or to reverse: a task that every model must learn.
+
+    Attributes:
+      task: What the target is.
+      num_train: Training pairs, all different.
+      num_development: Development items, in no other part.
+      num_test: Test items, in no other part.
+      num_symbols: Different words.
+      min_len: Fewest words of a line.
+      max_len: Most words of a line.
+      seed: Seed of the draw.
+    """
+
+    kind: Literal["synthetic"] = "synthetic"
+    task: Literal["copy", "reverse"] = "copy"
+    num_train: int = 2000
+    num_development: int = 100
+    num_test: int = 100
+    num_symbols: int = 10
+    min_len: int = 3
+    max_len: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_at_least(1, num_train=self.num_train, num_symbols=self.num_symbols, min_len=self.min_len)
+        _check_at_least(0, num_development=self.num_development, num_test=self.num_test, seed=self.seed)
+        _check(self.min_len <= self.max_len, f"min_len {self.min_len} is more than max_len {self.max_len}")
+        wanted = self.num_train + self.num_development + self.num_test
+        possible = sum(self.num_symbols**length for length in range(self.min_len, self.max_len + 1))
+        _check(
+            2 * wanted <= possible,
+            f"{wanted} different lines are wanted; lines of {self.min_len} to {self.max_len} out of "
+            f"{self.num_symbols} words are {possible}, and at least twice as many are needed",
+        )
+
+
+DatasetConfig = NamedDataset | ParallelFiles | TsvFiles | SyntheticDataset
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Characters:
+    """One token a character; ``max_size`` bounds the vocabulary, special ids included."""
+
+    kind: Literal["characters"] = "characters"
+    max_size: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_at_least(5, max_size=self.max_size)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Words:
+    """One token a word between white space; ``max_size`` bounds the vocabulary, special ids included."""
+
+    kind: Literal["words"] = "words"
+    max_size: int | None = None
+    min_count: int = 1
+
+    def __post_init__(self) -> None:
+        _check_at_least(5, max_size=self.max_size)
+        _check_at_least(1, min_count=self.min_count)
+
+
+TokenizerConfig = Characters | Words
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChosenBuckets:
+    """At most ``max_shapes`` batch shapes with the least padding, in lengths that ``multiple_of`` divides."""
+
+    kind: Literal["chosen"] = "chosen"
+    max_shapes: int = 4
+    multiple_of: int = 1
+
+    def __post_init__(self) -> None:
+        _check_at_least(1, max_shapes=self.max_shapes, multiple_of=self.multiple_of)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GivenBuckets:
+    """Batch shapes ``(source_len, target_len)`` from small to large; ``target_len`` counts the end token."""
+
+    kind: Literal["given"] = "given"
+    shapes: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        try:
+            check_shapes(self.shapes)
+        except ShapeError as error:
+            raise ConfigError(str(error)) from None
+
+
+BucketConfig = ChosenBuckets | GivenBuckets
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Data of an experiment.
+
+    Attributes:
+      dataset: Where the pairs come from.
+      source_tokenizer: How sources are cut into tokens.
+      target_tokenizer: How targets are cut into tokens.
+      share_vocabulary: Train one tokenizer on both sides, for models that share their embeddings.
+      batch_size: Rows of a batch.
+      buckets: Lengths of a batch.
+      max_source_len: Most source tokens of an example.
+      max_target_len: Most target tokens of an example, the end token included.
+      too_long: What to do with longer training pairs. Development and test items are never left out: theirs
+        are cut unless this is ``"fail"``, and the references that scores compare with stay whole.
+      seed: Seed of the order of batches.
+      max_train_pairs: Take only the first so many training pairs, of a random but fixed order.
+      max_development_items: Take only the first so many development items.
+      max_test_items: Take only the first so many test items.
+    """
+
+    dataset: DatasetConfig = dataclasses.field(default_factory=NamedDataset)
+    source_tokenizer: TokenizerConfig = dataclasses.field(default_factory=Characters)
+    target_tokenizer: TokenizerConfig = dataclasses.field(default_factory=Words)
+    share_vocabulary: bool = False
+    batch_size: int = 256
+    buckets: BucketConfig = dataclasses.field(default_factory=ChosenBuckets)
+    max_source_len: int = 40
+    max_target_len: int = 40
+    too_long: TooLong = "fail"
+    seed: int = 0
+    max_train_pairs: int | None = None
+    max_development_items: int | None = None
+    max_test_items: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_at_least(1, batch_size=self.batch_size, max_source_len=self.max_source_len)
+        _check_at_least(2, max_target_len=self.max_target_len)
+        _check_at_least(0, seed=self.seed)
+        _check_at_least(1, max_train_pairs=self.max_train_pairs)
+        _check_at_least(
+            1, max_development_items=self.max_development_items, max_test_items=self.max_test_items
+        )
+        if self.share_vocabulary:
+            _check(
+                self.source_tokenizer == self.target_tokenizer,
+                f"share_vocabulary needs equal tokenizers, got source_tokenizer {self.source_tokenizer} and "
+                f"target_tokenizer {self.target_tokenizer}",
+            )
+        if isinstance(self.buckets, GivenBuckets):
+            source_len, target_len = self.buckets.shapes[-1]
+            _check(
+                source_len >= self.max_source_len and target_len >= self.max_target_len,
+                f"the largest bucket is {source_len} by {target_len}, but max_source_len is "
+                f"{self.max_source_len} and max_target_len is {self.max_target_len}",
+            )

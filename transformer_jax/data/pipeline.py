@@ -1,0 +1,146 @@
+"""Batches for training, for ever and resumable from one integer, and batches for evaluation.
+
+An epoch's plan is a list of (shape, indices), a pure function of seed and epoch; grain iterates over the
+plans of all epochs, one element a training step, so its state is the number of the next step.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import grain
+import numpy as np
+import numpy.typing as npt
+
+from transformer_jax.data.batches import BatchShape, Seq2SeqBatch
+from transformer_jax.data.buckets import BucketPlan
+from transformer_jax.data.examples import EncodedExamples, make_batch
+from transformer_jax.errors import DataError
+
+PREFETCHED_BATCHES = 4
+_ENDLESS = 2**62
+
+
+class PlannedBatch(NamedTuple):
+    """A batch to be made: its static shape and the examples of its first rows."""
+
+    shape: BatchShape
+    indices: npt.NDArray[np.int64]
+
+
+class BatchPipeline:
+    """Endless training batches of static shapes, each example once an epoch, ordered by the seed."""
+
+    def __init__(self, examples: EncodedExamples, plan: BucketPlan, *, batch_size: int, seed: int) -> None:
+        """Plan the buckets.
+
+        Args:
+          examples: What to train on.
+          plan: The shapes; every example must fit in one.
+          batch_size: Rows of every batch; the last batch of a bucket is filled up with dummy rows.
+          seed: Seed of the order.
+
+        Raises:
+          DataError: If there is no example, or one fits in no shape.
+        """
+        if not len(examples):
+            raise DataError("no training example is left to make batches of")
+        self.examples = examples
+        self.plan = plan
+        self.batch_size = batch_size
+        self.seed = seed
+        buckets = plan.assign(examples.source_lengths(), examples.target_lengths())
+        self._members = [np.flatnonzero(buckets == bucket) for bucket in range(len(plan.shapes))]
+        self.batches_per_epoch = sum(-(-len(members) // batch_size) for members in self._members)
+        self._cached_plan = functools.lru_cache(maxsize=2)(self.epoch_plan)
+
+    def shapes(self) -> list[BatchShape]:
+        """Every static shape that a batch of this plan can have, from small to large."""
+        return [BatchShape(self.batch_size, *shape) for shape in self.plan.shapes]
+
+    def epoch_plan(self, epoch: int) -> list[PlannedBatch]:
+        """The batches of an epoch: shuffled inside each bucket, then the batches shuffled."""
+        generator = np.random.default_rng(np.random.SeedSequence([self.seed, epoch]))
+        planned = []
+        for shape, members in zip(self.shapes(), self._members):
+            shuffled = generator.permutation(members)
+            planned += [
+                PlannedBatch(shape, shuffled[start : start + self.batch_size])
+                for start in range(0, len(shuffled), self.batch_size)
+            ]
+        return [planned[place] for place in generator.permutation(len(planned))]
+
+    def batch_at(self, step: int) -> Seq2SeqBatch:
+        """The batch of a training step, counted from 0 over all epochs."""
+        epoch, place = divmod(int(step), self.batches_per_epoch)
+        shape, indices = self._cached_plan(epoch)[place]
+        return make_batch(self.examples, indices, shape)
+
+    def iterate(self, start_step: int = 0) -> "BatchIterator":
+        """Batches from a step on, without end."""
+        return BatchIterator(self, start_step)
+
+    def padding_share(self) -> float:
+        """Share of an epoch's tokens, source and target, that are padding, dummy rows included."""
+        padded = sum(
+            -(-len(members) // self.batch_size) * self.batch_size * sum(shape)
+            for shape, members in zip(self.plan.shapes, self._members)
+        )
+        real = int(self.examples.source_lengths().sum() + self.examples.target_lengths().sum())
+        return 1.0 - real / padded
+
+
+class BatchIterator(Iterator[Seq2SeqBatch]):
+    """Iterator of `BatchPipeline.iterate`; one thread makes a few batches ahead."""
+
+    def __init__(self, pipeline: BatchPipeline, start_step: int) -> None:
+        """Start before the batch of ``start_step``."""
+        steps = grain.MapDataset.range(_ENDLESS).map(pipeline.batch_at)
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=PREFETCHED_BATCHES)
+        self._iterator = iter(steps.to_iter_dataset(options))
+        self.restore(start_step)
+
+    def __iter__(self) -> "BatchIterator":
+        return self
+
+    def __next__(self) -> Seq2SeqBatch:
+        return next(self._iterator)
+
+    def state(self) -> int:
+        """Step of the next batch: all that a checkpoint has to keep."""
+        return int(self._iterator.get_state()["next_index"])
+
+    def restore(self, step: int) -> None:
+        """Go on from the batch of a step, before or after the present one."""
+        if step < 0:
+            raise DataError(f"the data's step must be at least 0, got {step}")
+        self._iterator.set_state({"next_index": int(step)})
+
+
+def evaluation_batches(
+    examples: EncodedExamples,
+    plan: BucketPlan,
+    *,
+    batch_size: int,
+    order: Literal["given", "length"] = "given",
+) -> Iterator[Seq2SeqBatch]:
+    """Batches of all examples, once; each takes the smallest shape of the plan that holds its rows.
+
+    Args:
+      examples: What to evaluate.
+      plan: The shapes.
+      batch_size: Rows of every batch; the last is filled up with dummy rows.
+      order: ``"given"`` keeps the order of the examples; ``"length"`` puts those of like lengths together,
+        which is faster, and leaves it to the caller to sort results by ``example_ids``.
+
+    Raises:
+      DataError: If an example fits in no shape.
+    """
+    buckets = plan.assign(examples.source_lengths(), examples.target_lengths())
+    places = np.arange(len(examples))
+    if order == "length":
+        places = np.lexsort([places, examples.source_lengths(), buckets])
+    for start in range(0, len(examples), batch_size):
+        indices = places[start : start + batch_size]
+        shape = plan.shapes[int(buckets[indices].max())]
+        yield make_batch(examples, indices, BatchShape(batch_size, *shape))

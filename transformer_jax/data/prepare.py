@@ -1,0 +1,239 @@
+"""From a `DataConfig` to everything that training and evaluation read."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+
+from transformer_jax.data.batches import BatchShape, Seq2SeqBatch
+from transformer_jax.data.buckets import BucketPlan, choose_shapes
+from transformer_jax.data.config import DataConfig, GivenBuckets, TokenizerConfig, TooLong
+from transformer_jax.data.examples import (
+    EncodedExamples,
+    EncodingReport,
+    EvaluationItem,
+    Pair,
+    encode_examples,
+)
+from transformer_jax.data.pipeline import BatchPipeline, evaluation_batches
+from transformer_jax.data.sources import Splits, load_splits
+from transformer_jax.data.tokenizers import Tokenizer, train_character_tokenizer, train_word_tokenizer
+from transformer_jax.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """Sizes, padding and unknown tokens of prepared data.
+
+    Attributes:
+      num_train_sources: Different source lines of the training pairs.
+      source_vocab_size: Source ids, special ones included.
+      target_vocab_size: Target ids, special ones included.
+      shapes: Static batch shapes.
+      num_in_shapes: Training pairs in each shape.
+      batches_per_epoch: Training batches of an epoch.
+      padding_share: Share of an epoch's tokens that is padding, dummy rows included.
+      train: What encoding the training pairs found.
+      development: The same of the development items.
+      test: The same of the test items.
+      notes: What else a reader of results should know.
+    """
+
+    num_train_sources: int
+    source_vocab_size: int
+    target_vocab_size: int
+    shapes: tuple[BatchShape, ...]
+    num_in_shapes: tuple[int, ...]
+    batches_per_epoch: int
+    padding_share: float
+    train: EncodingReport
+    development: EncodingReport
+    test: EncodingReport
+    notes: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """The report for people, a few lines."""
+        buckets = ", ".join(
+            f"{shape.source_len}x{shape.target_len} ({count:,})"
+            for shape, count in zip(self.shapes, self.num_in_shapes)
+        )
+        lines = [
+            f"data: {self.train.num_examples:,} training pairs ({self.num_train_sources:,} sources), "
+            f"{self.development.num_examples:,} development and {self.test.num_examples:,} test items",
+            f"vocabulary: {self.source_vocab_size:,} source and {self.target_vocab_size:,} target ids",
+            f"batches: {self.batches_per_epoch:,} an epoch, {self.padding_share:.1%} padding; "
+            f"source by target lengths: {buckets}",
+        ]
+        for name in ("train", "development", "test"):
+            part: EncodingReport = getattr(self, name)
+            if part.num_source_unknown or part.num_target_unknown:
+                lines.append(
+                    f"{name}: {part.num_source_unknown:,} of {part.num_source_tokens:,} source and "
+                    f"{part.num_target_unknown:,} of {part.num_target_tokens:,} target tokens are unknown"
+                )
+            if part.num_too_long:
+                lines.append(
+                    f"{name}: {part.num_too_long:,} too long (too_long {part.too_long}); the first: "
+                    f"{part.first_too_long}"
+                )
+        return [*lines, *(f"note: {note}" for note in self.notes)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PreparedData:
+    """Everything that training and evaluation read.
+
+    Attributes:
+      config: What it was prepared from.
+      source_tokenizer: Turns sources into ids.
+      target_tokenizer: Turns targets into ids.
+      plan: Static shapes of training and evaluation batches.
+      train: Training batches.
+      development_items: Development sources with all references.
+      test_items: Test sources with all references.
+      development: The same, encoded with their first reference; example ``i`` is item ``i``.
+      test: The same of the test items.
+      report: Sizes, padding, unknown tokens.
+    """
+
+    config: DataConfig
+    source_tokenizer: Tokenizer
+    target_tokenizer: Tokenizer
+    plan: BucketPlan
+    train: BatchPipeline
+    development_items: list[EvaluationItem]
+    test_items: list[EvaluationItem]
+    development: EncodedExamples
+    test: EncodedExamples
+    report: DataReport
+
+    def evaluation_batches(
+        self,
+        split: Literal["development", "test"],
+        *,
+        batch_size: int | None = None,
+        order: Literal["given", "length"] = "given",
+    ) -> Iterator[Seq2SeqBatch]:
+        """Batches of a part, once; ``example_ids`` are places in its items. See `evaluation_batches`."""
+        examples = self.development if split == "development" else self.test
+        return evaluation_batches(
+            examples, self.plan, batch_size=batch_size or self.config.batch_size, order=order
+        )
+
+
+def prepare(
+    config: DataConfig,
+    *,
+    source_tokenizer: Tokenizer | None = None,
+    target_tokenizer: Tokenizer | None = None,
+) -> PreparedData:
+    """Read, tokenise and plan.
+
+    Args:
+      config: What to prepare.
+      source_tokenizer: A trained tokenizer to use, as of a run to resume; None trains one.
+      target_tokenizer: The same for targets.
+
+    Raises:
+      DataError: If a file is missing or bad, a line is too long and ``config.too_long`` is ``"fail"``, or no
+        training pair is left.
+    """
+    splits = _limited(load_splits(config.dataset), config)
+    if not splits.train:
+        raise DataError("the data set has no training pair with both sides filled")
+    if source_tokenizer is None or target_tokenizer is None:
+        trained = _train_tokenizers(config, splits.train)
+        source_tokenizer, target_tokenizer = source_tokenizer or trained[0], target_tokenizer or trained[1]
+    tokenizers = (source_tokenizer, target_tokenizer)
+    # Every development and test item counts in a score, so there a line too long is cut, never left out.
+    kept: TooLong = "fail" if config.too_long == "fail" else "truncate"
+    train, train_report = _encode(splits.train, tokenizers, config, config.too_long, "training set")
+    development, development_report = _encode(splits.development, tokenizers, config, kept, "development set")
+    test, test_report = _encode(splits.test, tokenizers, config, kept, "test set")
+    plan = BucketPlan(_shapes(config, [train, development, test]))
+    pipeline = BatchPipeline(train, plan, batch_size=config.batch_size, seed=config.seed)
+    report = DataReport(
+        num_train_sources=len({pair.source for pair in splits.train}),
+        source_vocab_size=source_tokenizer.vocab_size,
+        target_vocab_size=target_tokenizer.vocab_size,
+        shapes=tuple(pipeline.shapes()),
+        num_in_shapes=tuple(plan.counts(train.source_lengths(), train.target_lengths())),
+        batches_per_epoch=pipeline.batches_per_epoch,
+        padding_share=pipeline.padding_share(),
+        train=train_report,
+        development=development_report,
+        test=test_report,
+        notes=splits.notes,
+    )
+    return PreparedData(
+        config=config,
+        source_tokenizer=source_tokenizer,
+        target_tokenizer=target_tokenizer,
+        plan=plan,
+        train=pipeline,
+        development_items=splits.development,
+        test_items=splits.test,
+        development=development,
+        test=test,
+        report=report,
+    )
+
+
+def _limited(splits: Splits, config: DataConfig) -> Splits:
+    train = splits.train
+    if config.max_train_pairs is not None and config.max_train_pairs < len(train):
+        order = np.random.default_rng(0).permutation(len(train))[: config.max_train_pairs]
+        train = [train[place] for place in np.sort(order)]
+    return dataclasses.replace(
+        splits,
+        train=train,
+        development=splits.development[: config.max_development_items],
+        test=splits.test[: config.max_test_items],
+    )
+
+
+def _train_tokenizers(config: DataConfig, train: Sequence[Pair]) -> tuple[Tokenizer, Tokenizer]:
+    sources, targets = [pair.source for pair in train], [pair.target for pair in train]
+    if config.share_vocabulary:
+        shared = _train_tokenizer(config.source_tokenizer, [*sources, *targets])
+        return shared, shared
+    return (
+        _train_tokenizer(config.source_tokenizer, sources),
+        _train_tokenizer(config.target_tokenizer, targets),
+    )
+
+
+def _train_tokenizer(config: TokenizerConfig, lines: Sequence[str]) -> Tokenizer:
+    if config.kind == "characters":
+        return train_character_tokenizer(lines, max_size=config.max_size)
+    return train_word_tokenizer(lines, max_size=config.max_size, min_count=config.min_count)
+
+
+def _encode(
+    pairs: Sequence[Pair | EvaluationItem],
+    tokenizers: tuple[Tokenizer, Tokenizer],
+    config: DataConfig,
+    too_long: TooLong,
+    name: str,
+) -> tuple[EncodedExamples, EncodingReport]:
+    return encode_examples(
+        pairs,
+        *tokenizers,
+        max_source_len=config.max_source_len,
+        max_target_len=config.max_target_len,
+        too_long=too_long,
+        name=name,
+    )
+
+
+def _shapes(config: DataConfig, parts: Sequence[EncodedExamples]) -> tuple[tuple[int, int], ...]:
+    """Shapes that hold every example of every part."""
+    if isinstance(config.buckets, GivenBuckets):
+        return config.buckets.shapes
+    return choose_shapes(
+        np.concatenate([part.source_lengths() for part in parts]),
+        np.concatenate([part.target_lengths() for part in parts]),
+        max_shapes=config.buckets.max_shapes,
+        multiple_of=config.buckets.multiple_of,
+    )

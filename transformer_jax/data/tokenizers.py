@@ -1,0 +1,208 @@
+"""Character and word tokenizers on Hugging Face ``tokenizers``, saved as its JSON.
+
+Ids 0 to 3 are padding, unknown, start and end. They are never registered as special tokens of the
+underlying library, which would look for their spelling inside texts; their names hold a space, so that no
+piece of a text, a character or a word without spaces, can spell one of them.
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import tokenizers as hf
+
+from transformer_jax.data.batches import BOS_ID, EOS_ID, NUM_SPECIAL_IDS, PAD_ID, UNK_ID
+from transformer_jax.errors import DataError
+
+Unit = Literal["characters", "words"]
+
+SPECIAL_NAMES = ("special: pad", "special: unk", "special: bos", "special: eos")
+UNKNOWN_TEXT = "<unk>"
+"""What `Tokenizer.decode` writes for an unknown piece."""
+
+MAX_FILE_BYTES = 64_000_000
+
+# The characters with Unicode's White_Space property, where the underlying library splits words;
+# `str.split` also splits at the four control characters U+001C to U+001F.
+_WORD = re.compile("[^\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Tokenizer:
+    """Maps text to ids and back, by single characters or by words between white space.
+
+    Example:
+      >>> tokenizer = train_character_tokenizer(["cab"])
+      >>> tokenizer.encode("abc")
+      [4, 5, 6]
+      >>> tokenizer.decode([4, 5, 6])
+      'abc'
+    """
+
+    def __init__(self, unit: Unit, symbols: Sequence[str]) -> None:
+        """Build from the vocabulary.
+
+        Args:
+          unit: What a token is.
+          symbols: The characters or words; symbol ``i`` gets id ``i + 4``.
+
+        Raises:
+          DataError: If a symbol is given twice, or is not one character or one word.
+        """
+        self.unit: Unit = unit
+        self._symbols = (*SPECIAL_NAMES, *symbols)
+        vocabulary = {symbol: index for index, symbol in enumerate(self._symbols)}
+        if len(vocabulary) != len(self._symbols):
+            repeated = next(symbol for symbol, count in Counter(self._symbols).items() if count > 1)
+            raise DataError(f"tokenizer: symbol {repeated!r} is in the vocabulary twice")
+        for symbol in symbols:
+            if (len(symbol) != 1) if unit == "characters" else not _WORD.fullmatch(symbol):
+                raise DataError(f"tokenizer: {symbol!r} is not a single one of {unit}")
+        self._hf = hf.Tokenizer(hf.models.WordLevel(vocabulary, unk_token=SPECIAL_NAMES[UNK_ID]))
+        self._hf.pre_tokenizer = (
+            hf.pre_tokenizers.Split(hf.Regex(r"[\s\S]"), "isolated")
+            if unit == "characters"
+            else hf.pre_tokenizers.WhitespaceSplit()
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, the four special ones included."""
+        return len(self._symbols)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The vocabulary in order of ids, without the four special ones."""
+        return self._symbols[NUM_SPECIAL_IDS:]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the text, without start and end; pieces never seen become the unknown id."""
+        return list(self._hf.encode(_encodable(text), add_special_tokens=False).ids)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of many texts, faster than one by one."""
+        safe = [_encodable(text) for text in texts]
+        return [encoding.ids for encoding in self._hf.encode_batch_fast(safe, add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> str:
+        """Text of the ids; padding, start and end are left out, unknown becomes `UNKNOWN_TEXT`.
+
+        Raises:
+          DataError: If an id is not in the vocabulary.
+        """
+        return ("" if self.unit == "characters" else " ").join(self.pieces(ids))
+
+    def pieces(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> list[str]:
+        """One text for each id that is not padding, start or end.
+
+        Raises:
+          DataError: If an id is not in the vocabulary.
+        """
+        pieces = []
+        for token in map(int, ids):
+            if not 0 <= token < self.vocab_size:
+                raise DataError(f"tokenizer: id {token} is not between 0 and {self.vocab_size - 1}")
+            if token == UNK_ID:
+                pieces.append(UNKNOWN_TEXT)
+            elif token not in (PAD_ID, BOS_ID, EOS_ID):
+                pieces.append(self._symbols[token])
+        return pieces
+
+    def count_unknown(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> int:
+        """How many of the ids stand for pieces never seen."""
+        return int(np.count_nonzero(np.asarray(ids) == UNK_ID))
+
+    def unknown_pieces(self, text: str) -> list[str]:
+        """The pieces of the text that the vocabulary lacks, in order."""
+        encoding = self._hf.encode(_encodable(text), add_special_tokens=False)
+        return [
+            _encodable(text)[start:stop]
+            for token, (start, stop) in zip(encoding.ids, encoding.offsets)
+            if token == UNK_ID
+        ]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the JSON of the underlying library, whose other programs can read it."""
+        Path(path).write_text(self._hf.to_str(pretty=True) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":
+        """Read what `save` wrote.
+
+        Raises:
+          DataError: If the file is missing, damaged, or not a tokenizer of this library.
+        """
+        try:
+            if os.path.getsize(path) > MAX_FILE_BYTES:
+                raise DataError(f"{path}: larger than {MAX_FILE_BYTES:,} bytes; not a tokenizer")
+            document = json.loads(Path(path).read_bytes())
+        except OSError as error:
+            raise DataError(f"{path}: cannot read the tokenizer: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{path}: the tokenizer file is damaged: not JSON") from None
+        try:
+            unit: Unit = {"Split": "characters", "WhitespaceSplit": "words"}[
+                document["pre_tokenizer"]["type"]
+            ]  # type: ignore[assignment]
+            vocabulary = document["model"]["vocab"]
+            symbols = sorted(vocabulary, key=vocabulary.__getitem__)
+            if document["model"]["type"] != "WordLevel" or [vocabulary[symbol] for symbol in symbols] != list(
+                range(len(symbols))
+            ):
+                raise ValueError
+            if tuple(symbols[:NUM_SPECIAL_IDS]) != SPECIAL_NAMES:
+                raise ValueError
+            return cls(unit, symbols[NUM_SPECIAL_IDS:])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise DataError(
+                f"{path}: not a tokenizer that this library saved, or damaged; take a copy that is whole, or "
+                "train again"
+            ) from None
+
+
+def _encodable(text: str) -> str:
+    """The text with each lone surrogate, which UTF-8 has no form for, replaced by U+FFFD."""
+    return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
+
+
+def train_character_tokenizer(lines: Iterable[str], *, max_size: int | None = None) -> Tokenizer:
+    """Tokenizer over the characters of the lines, in order of code points.
+
+    Args:
+      lines: Training text.
+      max_size: Keep the most frequent ones so that `Tokenizer.vocab_size` is at most this.
+    """
+    counts: Counter[str] = Counter()
+    for line in lines:
+        counts.update(_encodable(line))
+    return Tokenizer("characters", sorted(_most_frequent(counts, max_size, 1)))
+
+
+def train_word_tokenizer(
+    lines: Iterable[str], *, max_size: int | None = None, min_count: int = 1
+) -> Tokenizer:
+    """Tokenizer over the words of the lines, most frequent first, then in order of code points.
+
+    Args:
+      lines: Training text; words stand between white space.
+      max_size: Keep the most frequent words so that `Tokenizer.vocab_size` is at most this.
+      min_count: Leave out words seen less often.
+    """
+    counts: Counter[str] = Counter()
+    for line in lines:
+        counts.update(_WORD.findall(_encodable(line)))
+    return Tokenizer("words", _most_frequent(counts, max_size, min_count))
+
+
+def _most_frequent(counts: Counter[str], max_size: int | None, min_count: int) -> list[str]:
+    kept = [symbol for symbol, count in counts.items() if count >= min_count]
+    kept.sort(key=lambda symbol: (-counts[symbol], symbol))
+    return kept if max_size is None else kept[: max(0, max_size - NUM_SPECIAL_IDS)]
