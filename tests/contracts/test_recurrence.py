@@ -1,0 +1,143 @@
+"""Every implementation of the recurrence keeps the contract, for every cell."""
+
+import inspect
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.functional.recurrent import IMPLEMENTATIONS, GRUCell, LSTMCell, RNNCell, recurrence
+from transformer_jax.pytree import pytree_dataclass
+from transformer_jax.testing.recurrence_suite import CELL_KINDS, CHECKS, assert_close
+
+# The support matrix of the recurrence: which implementation runs which cell. A refusal is no way to pass.
+SUPPORT = {
+    "scan": {"rnn_tanh": True, "rnn_relu": True, "lstm": True, "gru": True, "custom": False},
+    "reference": {"rnn_tanh": True, "rnn_relu": True, "lstm": True, "gru": True, "custom": True},
+}
+
+
+@pytree_dataclass
+class DecayCell:
+    """A cell that the library does not know: h' = h / 2 + x."""
+
+    unit: jax.Array
+
+    @property
+    def hidden_dim(self) -> int:
+        return 1
+
+    def project(self, inputs):
+        return inputs * self.unit
+
+    def step(self, carry, projected):
+        state = 0.5 * carry + projected
+        return state, state
+
+    def initial_carry(self, batch):
+        return jnp.zeros((batch, 1), jnp.float32)
+
+
+def with_implementation(name):
+    """``recurrence`` with the name bound, unwrappable so that the suite can reach its own errors."""
+    bound = partial(recurrence, implementation=name)
+
+    def run(*arguments, **options):
+        return bound(*arguments, **options)
+
+    run.__wrapped__ = partial(inspect.unwrap(recurrence), implementation=name)
+    return run
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("kind", CELL_KINDS)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_contract(implementation, kind, check):
+    CHECKS[check](with_implementation(implementation), kind)
+
+
+def test_support_matrix_is_complete():
+    assert set(SUPPORT) == set(IMPLEMENTATIONS)
+    for row in SUPPORT.values():
+        assert set(row) == {*CELL_KINDS, "custom"}
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_unknown_cells_are_refused_or_done(implementation):
+    inputs = jnp.ones((1, 3, 1))
+    cell = DecayCell(jnp.ones((1, 1, 1)))
+    if not SUPPORT[implementation]["custom"]:
+        with pytest.raises(NotImplementedError, match="DecayCell"):
+            recurrence(cell, inputs, implementation=implementation)
+    else:
+        outputs, carry = recurrence(cell, inputs, implementation=implementation)
+        np.testing.assert_allclose(outputs[0, :, 0], [1.0, 1.5, 1.75])
+        np.testing.assert_allclose(carry, [[1.75]])
+
+
+def test_default_takes_the_next_implementation_for_an_unknown_cell():
+    outputs, _ = recurrence(DecayCell(jnp.ones((1, 1, 1))), jnp.ones((1, 3, 1)))
+    np.testing.assert_allclose(outputs[0, :, 0], [1.0, 1.5, 1.75])
+
+
+def test_default_never_drops_the_backward_pass_of_scan():
+    cell = RNNCell(jnp.ones((1, 1)), jnp.ones((1, 1)), jnp.zeros(1))
+    jaxpr = str(jax.make_jaxpr(lambda x: recurrence(cell, x)[0])(jnp.ones((1, 3, 1))))
+    assert "custom_vjp" in jaxpr
+
+
+def test_unknown_implementation_names_the_nearest():
+    cell = RNNCell(jnp.ones((1, 1)), jnp.ones((1, 1)), jnp.zeros(1))
+    with pytest.raises(ConfigError, match="did you mean 'scan'"):
+        recurrence(cell, jnp.ones((1, 1, 1)), implementation="scam")
+    with pytest.raises(ConfigError, match="unroll"):
+        recurrence(cell, jnp.ones((1, 1, 1)), unroll=0)
+
+
+@pytest.mark.parametrize(("kind", "num_gates"), [(RNNCell, 1), (LSTMCell, 4), (GRUCell, 3)])
+def test_cells_refuse_parameters_that_do_not_fit(kind, num_gates):
+    hidden, wrong = 2, 3 * num_gates
+    more = {"recurrent_bias": jnp.zeros(hidden)} if kind is GRUCell else {}
+    good = {
+        "input_weight": jnp.zeros((3, hidden * num_gates)),
+        "recurrent_weight": jnp.zeros((hidden, hidden * num_gates)),
+        "bias": jnp.zeros(hidden * num_gates),
+        **more,
+    }
+    kind(**good)
+    bad = {"input_weight": jnp.zeros((3, wrong)), "bias": jnp.zeros(wrong)}
+    bad |= {name: jnp.zeros(3) for name in more}
+    for name, array in bad.items():
+        # The dataclass is made by hand, past the run-time shape checks of the tests.
+        node = object.__new__(kind)
+        for field, value in {**good, name: array, "activation": "tanh"}.items():
+            object.__setattr__(node, field, value)
+        with pytest.raises(ShapeError, match=f"^{name}"):
+            inspect.unwrap(kind.__post_init__)(node)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_second_derivatives_of_scan_equal_those_of_reference(kind):
+    generator = np.random.default_rng(3)
+
+    def draw(*shape):
+        return jnp.asarray(generator.normal(size=shape), jnp.float32)
+
+    if kind == "lstm":
+        cell = LSTMCell(draw(2, 12), draw(3, 12), draw(12))
+    else:
+        cell = GRUCell(draw(2, 9), draw(3, 9), draw(9), draw(3))
+    inputs, lengths = draw(2, 4, 2), jnp.array([4, 2])
+
+    def slope(weight, implementation):
+        def loss(inputs):
+            outputs, _ = recurrence(cell, inputs * weight, lengths=lengths, implementation=implementation)
+            return (outputs**2).sum()
+
+        return (jax.grad(loss)(inputs) ** 2).sum()
+
+    expected = jax.grad(slope)(jnp.float32(1.5), "reference")
+    assert_close(jax.grad(slope)(jnp.float32(1.5), "scan"), expected, 1e-4)

@@ -1,0 +1,70 @@
+"""Dropout."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from transformer_jax.errors import ConfigError
+from transformer_jax.functional import dropout, split_key
+
+
+def test_without_rate_or_key_it_is_the_identity():
+    x = jnp.arange(4.0)
+    assert dropout(x, 0.0, jax.random.key(0)) is x
+    assert dropout(x, 0.9, None) is x
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_the_share_and_the_scale(rate):
+    x = jnp.full((200, 100), 3.0)
+    y = np.asarray(dropout(x, rate, jax.random.key(0)))
+    np.testing.assert_allclose(y[y != 0], 3 / (1 - rate), rtol=1e-4)
+    assert abs((y == 0).mean() - rate) < 4 * np.sqrt(rate * (1 - rate) / y.size)
+    np.testing.assert_array_equal(y, dropout(x, rate, jax.random.key(0)))
+    assert np.any(y != np.asarray(dropout(x, rate, jax.random.key(1))))
+
+
+def test_the_mean_is_kept_exactly_for_the_rounded_rate():
+    rate = 0.3
+    kept = 1 - round(rate * 65536) / 65536
+    y = dropout(jnp.ones(64, jnp.float32), rate, jax.random.key(0))
+    np.testing.assert_allclose(float(y.max()), 1 / kept, rtol=1e-7)
+
+
+def test_the_gradient_is_the_mask():
+    x = jnp.arange(1.0, 101.0)
+    key = jax.random.key(3)
+    gradient = jax.grad(lambda x: dropout(x, 0.4, key).sum())(x)
+    np.testing.assert_allclose(gradient, dropout(x, 0.4, key) / x, rtol=1e-6)
+
+
+def test_garbage_that_is_dropped_is_gone():
+    y = np.asarray(dropout(jnp.full(1000, jnp.nan), 0.5, jax.random.key(0)))
+    assert np.all((y == 0) | np.isnan(y))
+    assert (y == 0).any()
+
+
+def test_dtype_jit_and_vmap():
+    x = jnp.ones((3, 8), jnp.bfloat16)
+    keys = jax.random.split(jax.random.key(0), 3)
+    mapped = jax.jit(jax.vmap(lambda x, key: dropout(x, 0.5, key)))(x, keys)
+    assert mapped.dtype == jnp.bfloat16
+    for row in range(3):
+        np.testing.assert_array_equal(mapped[row], dropout(x[row], 0.5, keys[row]))
+
+
+def test_a_rate_near_one_keeps_finite_values():
+    assert np.isfinite(np.asarray(dropout(jnp.ones(9), 0.9999999, jax.random.key(0)))).all()
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan")])
+def test_a_bad_rate_is_refused(rate):
+    with pytest.raises(ConfigError, match=r"rate must be in \[0, 1\)"):
+        dropout(jnp.ones(2), rate, jax.random.key(0))
+
+
+def test_split_key():
+    assert split_key(None, 2) == [None, None]
+    keys = split_key(jax.random.key(0), 3)
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == 3

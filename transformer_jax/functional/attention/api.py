@@ -1,0 +1,145 @@
+"""The one entry to attention: every score rule, every mask, every implementation."""
+
+from types import ModuleType
+
+from transformer_jax.errors import ConfigError, nearest_hint
+from transformer_jax.functional.attention import jax_nn, reference
+from transformer_jax.functional.attention.contract import AttentionDropout, PreparedKey, make_call
+from transformer_jax.functional.biases import PositionBias
+from transformer_jax.functional.masks import AttentionMask
+from transformer_jax.functional.scores import ScaledDot, ScoreRule
+from transformer_jax.typing import Array, Float
+
+IMPLEMENTATIONS: dict[str, ModuleType] = {"reference": reference, "xla": jax_nn}
+
+# implementation=None takes the first of these that does not refuse; the reference refuses nothing.
+DEFAULT_ORDER: tuple[str, ...] = ("reference",)
+
+_SCALED_DOT = ScaledDot()
+
+
+def attention(
+    query: Float[Array, "batch q_len heads query_dim"],
+    key: Float[Array, "batch kv_len kv_heads key_dim"] | PreparedKey,
+    value: Float[Array, "batch kv_len value_heads value_dim"],
+    *,
+    score: ScoreRule = _SCALED_DOT,
+    mask: AttentionMask | None = None,
+    bias: PositionBias | Float[Array, "#batch #heads #q_len #kv_len"] | None = None,
+    dropout: AttentionDropout | None = None,
+    implementation: str | None = None,
+) -> Float[Array, "batch q_len heads value_dim"]:
+    r"""Mean of the values under a softmax of scores between queries and keys.
+
+    .. math:: o_i = \sum_j p_{ij} v_j, \quad
+       p_{ij} = \frac{M_{ij} e^{s(q_i, k_j) + B_{ij}}}{\sum_{j'} M_{ij'} e^{s(q_i, k_{j'}) + B_{ij'}}}
+
+    A query that may attend to no key gives zeros and has zero gradient. NaN or Inf in a masked slot changes
+    neither output nor gradient. Softmax and scores are float32 for inputs of 16 or 32 bits.
+
+    Args:
+      query: What is asked, ``[batch, q_len, heads, query_dim]``.
+      key: What answers, ``[batch, kv_len, kv_heads, key_dim]``; ``kv_heads`` divides ``heads``. A
+        :class:`PreparedKey` is not prepared again.
+      value: What is averaged, ``[batch, kv_len, kv_heads, value_dim]``.
+      score: The score rule; rules other than the dot products carry parameters.
+      mask: Who may attend to whom; also brings the positions that biases and rules compare.
+      bias: Added to the scores: ``Alibi``, ``RelativeBuckets``, or an array broadcastable to
+        ``[batch, heads, q_len, kv_len]``.
+      dropout: Drop attention weights; ``None`` = evaluation.
+      implementation: ``"reference"`` or ``"xla"``; ``None`` takes the first in the library's order that can
+        do the call. A named one never falls back.
+
+    Returns:
+      ``[batch, q_len, heads, value_dim]`` in the dtype of the inputs.
+
+    Raises:
+      ShapeError: If shapes do not fit each other.
+      ConfigError: If a dtype, rate or name is wrong.
+      NotImplementedError: If the named implementation cannot do the call; raised before computing.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> query, key, value = jnp.ones((2, 3, 4, 8)), jnp.ones((2, 5, 4, 8)), jnp.ones((2, 5, 4, 8))
+      >>> attention(query, key, value, mask=AttentionMask.causal()).shape
+      (2, 3, 4, 8)
+
+    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 1; Bahdanau et al. 2015,
+    https://arxiv.org/abs/1409.0473, equations 5 and 6.
+    """
+    call = make_call(query, key, value, score, mask, bias, dropout)
+    if implementation is None:
+        accepting = (name for name in DEFAULT_ORDER if not IMPLEMENTATIONS[name].refusals(call))
+        return IMPLEMENTATIONS[next(accepting, "reference")].attend(call)
+    if implementation not in IMPLEMENTATIONS:
+        raise ConfigError(
+            f"implementation must be None or one of {sorted(IMPLEMENTATIONS)}, got {implementation!r}"
+            f"{nearest_hint(implementation, IMPLEMENTATIONS)}"
+        )
+    reasons = IMPLEMENTATIONS[implementation].refusals(call)
+    if reasons:
+        raise NotImplementedError(
+            f"attention implementation {implementation!r} cannot do this call: {'; '.join(reasons)}. "
+            "Use implementation=None to let the library choose."
+        )
+    return IMPLEMENTATIONS[implementation].attend(call)
+
+
+def attention_with_weights(
+    query: Float[Array, "batch q_len heads query_dim"],
+    key: Float[Array, "batch kv_len kv_heads key_dim"] | PreparedKey,
+    value: Float[Array, "batch kv_len value_heads value_dim"],
+    *,
+    score: ScoreRule = _SCALED_DOT,
+    mask: AttentionMask | None = None,
+    bias: PositionBias | Float[Array, "#batch #heads #q_len #kv_len"] | None = None,
+    dropout: AttentionDropout | None = None,
+) -> tuple[Float[Array, "batch q_len heads value_dim"], Float[Array, "batch heads q_len kv_len"]]:
+    r"""As :func:`attention` by the reference implementation, and the weights too.
+
+    .. math:: (o_i, p_{ij})
+
+    Args:
+      query: As in :func:`attention`.
+      key: As in :func:`attention`.
+      value: As in :func:`attention`.
+      score: As in :func:`attention`.
+      mask: As in :func:`attention`.
+      bias: As in :func:`attention`.
+      dropout: As in :func:`attention`; the weights returned are those before dropout.
+
+    Returns:
+      The output ``[batch, q_len, heads, value_dim]`` and the weights ``[batch, heads, q_len, kv_len]``,
+      float32; each row of weights sums to one, or is zero where nothing may be attended to.
+
+    Raises:
+      ShapeError: If shapes do not fit each other.
+      ConfigError: If a dtype or rate is wrong.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> ones = jnp.ones((1, 2, 1, 4))
+      >>> attention_with_weights(ones, ones, ones)[1].tolist()
+      [[[[0.5, 0.5], [0.5, 0.5]]]]
+
+    Source: Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473, equations 5 and 6.
+    """
+    return reference.attend_with_weights(make_call(query, key, value, score, mask, bias, dropout))
+
+
+def prepare_key(score: ScoreRule, key: Float[Array, "batch kv_len kv_heads key_dim"]) -> PreparedKey:
+    """Do the keys' part of a score rule once, for a cache or a memory that is asked many times.
+
+    Args:
+      score: The rule that will score.
+      key: ``[batch, kv_len, kv_heads, key_dim]``.
+
+    Returns:
+      The prepared keys.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> prepare_key(ScaledDot(), jnp.ones((1, 2, 1, 4))).array.shape
+      (1, 2, 1, 4)
+    """
+    return PreparedKey(score.prepare_key(key))

@@ -1,0 +1,206 @@
+"""What every implementation of attention is given, must check, and says it can do."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.functional.biases import PositionBias
+from transformer_jax.functional.dropout import check_rate
+from transformer_jax.functional.masks import AttentionMask
+from transformer_jax.functional.scores import Location, ScoreRule
+from transformer_jax.pytree import pytree_dataclass, static_field
+from transformer_jax.typing import Array, Float
+
+
+@pytree_dataclass
+class PreparedKey:
+    """Keys that a score rule has prepared already; made by :func:`prepare_key`, held by caches and memories.
+
+    Attributes:
+      array: ``[batch, kv_len, kv_heads, prepared]``.
+
+    Example:
+      >>> PreparedKey(jnp.ones((1, 2, 1, 4))).array.shape
+      (1, 2, 1, 4)
+    """
+
+    array: Float[Array, "batch kv_len kv_heads prepared"]
+
+
+@pytree_dataclass
+class AttentionDropout:
+    """Drop attention weights at random; to evaluate, pass ``dropout=None`` instead.
+
+    Attributes:
+      rate: Probability of dropping a weight, in [0, 1).
+      rng_key: A typed key (``jax.random.key``); may be ``None`` only if the rate is 0.
+
+    Example:
+      >>> AttentionDropout(0.1, jax.random.key(0)).rate
+      0.1
+    """
+
+    rate: float = static_field()
+    rng_key: jax.Array | None
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionCall:
+    """One call of ``attention``, its arguments checked."""
+
+    query: Array
+    key: Array
+    value: Array
+    key_is_prepared: bool
+    score: ScoreRule
+    mask: AttentionMask
+    bias: PositionBias | Array | None
+    dropout: AttentionDropout | None
+
+    @property
+    def num_heads(self) -> int:
+        """Number of query heads."""
+        return self.query.shape[2]
+
+    @property
+    def q_len(self) -> int:
+        """Number of queries."""
+        return self.query.shape[1]
+
+    @property
+    def kv_len(self) -> int:
+        """Number of keys."""
+        return self.key.shape[1]
+
+    @property
+    def drops(self) -> bool:
+        """Whether dropout does something."""
+        return self.dropout is not None and self.dropout.rate > 0.0
+
+    def dense_bias(self) -> Array | None:
+        """The bias as ``[batch|1, heads|1, q_len|1, kv_len|1]``, or ``None``."""
+        if self.bias is None or isinstance(self.bias, jax.Array):
+            return self.bias
+        return self.bias.block(
+            self.mask.query_positions_or_default(self.q_len), self.mask.key_positions_or_default(self.kv_len)
+        )
+
+
+def make_call(
+    query: Array,
+    key: Array | PreparedKey,
+    value: Array,
+    score: ScoreRule,
+    mask: AttentionMask | None,
+    bias: PositionBias | Array | None,
+    dropout: AttentionDropout | None,
+) -> AttentionCall:
+    """Check the arguments of ``attention`` against each other and put them together.
+
+    Raises:
+      ShapeError: If a shape does not fit; the message names the argument.
+      ConfigError: If a dtype or a kind of argument is wrong.
+    """
+    is_prepared = isinstance(key, PreparedKey)
+    key_array = key.array if isinstance(key, PreparedKey) else key
+    mask = AttentionMask() if mask is None else mask
+    _check_arrays(query, key_array, value, is_prepared)
+    batch, q_len, num_heads, query_dim = query.shape
+    kv_len, _, key_dim = key_array.shape[1:]
+    if not isinstance(score, ScoreRule):
+        raise ConfigError(f"score must be a score rule such as ScaledDot(), got {score!r}")
+    if not isinstance(mask, AttentionMask):
+        raise ConfigError(
+            "mask must be an AttentionMask (AttentionMask.dense(array) wraps an array), "
+            f"got {type(mask).__name__}"
+        )
+    default_len = kv_len if mask.key_positions is None else None
+    score.check(query_dim, None if is_prepared else key_dim, num_heads, default_len)
+    mask.check(batch, num_heads, q_len, kv_len)
+    if isinstance(score, Location) and mask.key_positions is not None:
+        # Keys out of the rule's reach are masked like any other, so nothing in them leaks.
+        mask &= AttentionMask.valid((mask.key_positions >= 0) & (mask.key_positions < score.max_len))
+    _check_bias(bias, (batch, num_heads, q_len, kv_len))
+    if dropout is not None:
+        if not isinstance(dropout, AttentionDropout):
+            raise ConfigError(f"dropout must be AttentionDropout(rate, rng_key), got {dropout!r}")
+        check_rate("dropout rate", dropout.rate)
+        if dropout.rate > 0.0 and dropout.rng_key is None:
+            raise ConfigError(
+                f"dropout of rate {dropout.rate} needs an rng_key, got None; to evaluate pass dropout=None"
+            )
+    return AttentionCall(query, key_array, value, is_prepared, score, mask, bias, dropout)
+
+
+def _check_arrays(query: Array, key: Array, value: Array, is_prepared: bool) -> None:
+    layouts = {
+        "query": (query, "[batch, q_len, heads, head_dim]"),
+        "key": (key, "[batch, kv_len, kv_heads, head_dim]"),
+        "value": (value, "[batch, kv_len, kv_heads, value_dim]"),
+    }
+    for name, (array, layout) in layouts.items():
+        shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", jnp.bool_)
+        if shape is None or len(shape) != 4:
+            raise ShapeError(
+                f"{name} must be {layout}, got {type(array).__name__ if shape is None else shape}"
+            )
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise ConfigError(f"{name} must be floating point, got {dtype}")
+        if dtype != query.dtype:
+            raise ConfigError(
+                f"{name} must have the dtype of query, {query.dtype}, got {dtype}; cast one of them"
+            )
+        if shape[0] != query.shape[0]:
+            raise ShapeError(f"{name} must have the batch size of query, {query.shape[0]}, got {shape[0]}")
+    if key.shape[1] != value.shape[1]:
+        raise ShapeError(f"value must have the kv_len of key, {key.shape[1]}, got {value.shape[1]}")
+    num_heads, key_heads, value_heads = query.shape[2], key.shape[2], value.shape[2]
+    # A rule with one weight a head prepares its own key for every query head.
+    if key_heads != value_heads and not (is_prepared and key_heads == num_heads):
+        raise ShapeError(f"value must have the heads of key, {key_heads}, got {value_heads}")
+    for name, heads in (("key", key_heads), ("value", value_heads)):
+        if heads == 0 or num_heads % heads:
+            raise ShapeError(f"{name} heads must divide the query's {num_heads} heads, got {heads}")
+
+
+def _check_bias(bias: Any, sizes: tuple[int, int, int, int]) -> None:
+    if bias is None:
+        return
+    if isinstance(bias, PositionBias):
+        if bias.num_heads != sizes[1]:
+            raise ShapeError(f"bias must have the query's {sizes[1]} heads, got {bias.num_heads}")
+        return
+    shape = getattr(bias, "shape", None)
+    if shape is None:
+        raise ConfigError(f"bias must be an array, Alibi or RelativeBuckets, got {type(bias).__name__}")
+    if len(shape) != 4 or any(have not in (1, want) for have, want in zip(shape, sizes)):
+        raise ShapeError(
+            f"bias must broadcast to [batch, heads, q_len, kv_len] = {list(sizes)}, got {list(shape)}"
+        )
+    if not jnp.issubdtype(bias.dtype, jnp.floating):
+        raise ConfigError(f"bias must be floating point (a bool array is a mask), got {bias.dtype}")
+
+
+# The support matrix: for each implementation, the cases of the contract suite that it refuses, with a word
+# of the reason. Every case not listed must agree with the oracle; the suite holds this table to the code.
+REFUSALS: dict[str, dict[str, str]] = {
+    "reference": {},
+    "xla": {
+        "general": "General",
+        "general_per_head": "General",
+        "additive": "Additive",
+        "additive_grouped": "Additive",
+        "additive_sum": "AdditiveSum",
+        "additive_sum_projected": "AdditiveSum",
+        "concat": "Concat",
+        "linear": "Linear",
+        "location": "Location",
+        "location_positions": "Location",
+        "additive_empty_rows": "Additive",
+        "value_dim": "value_dim",
+        "dropout": "dropout",
+    },
+}

@@ -1,0 +1,67 @@
+"""Adaptor to ``jax.nn.dot_product_attention``, with its fully masked rows mended."""
+
+import jax
+import jax.numpy as jnp
+
+from transformer_jax.functional.attention.contract import AttentionCall
+from transformer_jax.functional.attention.guard import guard, mark_poisoned
+from transformer_jax.functional.scores import Dot, ScaledDot
+from transformer_jax.typing import Array
+
+
+def refusals(call: AttentionCall) -> list[str]:
+    """Reasons not to do the call."""
+    reasons = []
+    if type(call.score) not in (Dot, ScaledDot):
+        reasons.append(f"the score rule {type(call.score).__name__} is not a dot product")
+    if call.drops:
+        reasons.append("dropout of attention weights is not offered")
+    if call.value.shape[2:] != call.key.shape[2:]:
+        reasons.append(f"value_dim must equal head_dim, got {call.value.shape[-1]} and {call.key.shape[-1]}")
+    if call.kv_len == 0 or call.q_len == 0:
+        reasons.append(f"empty axes are not offered, got q_len {call.q_len} and kv_len {call.kv_len}")
+    return reasons
+
+
+def attend(call: AttentionCall) -> Array:
+    """The output ``[batch, q_len, heads, value_dim]``."""
+    safe = guard(call)
+    dtype = call.query.dtype
+    # The CPU backend of jax 0.10 cannot compile a 16-bit product of one element with one.
+    wide = jnp.promote_types(dtype, jnp.float32) if call.q_len == call.kv_len == 1 else dtype
+    scale = call.score.scale_for(call.query.shape[-1]) if isinstance(call.score, ScaledDot) else 1.0
+    output = jax.nn.dot_product_attention(
+        safe.query.astype(wide),
+        safe.key.astype(wide),
+        safe.value.astype(wide),
+        bias=call.dense_bias(),
+        scale=scale,
+        implementation="xla",
+        **_mask_arguments(call, safe.mask),
+    )
+    output = output.astype(dtype)
+    if safe.nonempty is not None:
+        nonempty = jnp.swapaxes(safe.nonempty, 1, 2)[..., None]  # [batch|1, q_len|1, heads|1, 1]
+        output = jnp.where(nonempty, output, jnp.zeros_like(output))
+    return mark_poisoned(output, safe.poisoned)
+
+
+def _mask_arguments(call: AttentionCall, dense: Array | None) -> dict:
+    """The mask by native flags where they mean exactly the same, else as an array."""
+    mask = call.mask
+    if dense is None:
+        return {}
+    native_pairs = mask.has_default_positions or not (mask.is_causal or mask.has_window)
+    has_arrays = mask.segment_pairs or mask.key_valid is not None or mask.dense_mask is not None
+    if has_arrays or not native_pairs:
+        return {"mask": jnp.broadcast_to(dense, (*dense.shape[:2], call.q_len, call.kv_len))}
+    arguments: dict = {"is_causal": mask.is_causal}
+    if mask.has_window:
+        # An open side reaches as far as any position can.
+        reach = max(call.q_len, call.kv_len)
+        sides = (mask.window_left, mask.window_right)
+        arguments["local_window_size"] = tuple(reach if side is None else side for side in sides)
+    if mask.key_lengths is not None:
+        lengths = jnp.broadcast_to(mask.key_lengths.astype(jnp.int32), call.query.shape[:1])
+        arguments["key_value_seq_lengths"] = lengths
+    return arguments

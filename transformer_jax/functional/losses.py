@@ -1,0 +1,195 @@
+"""Losses, as sums with their counts, divided once over everything that they cover."""
+
+import jax
+import jax.numpy as jnp
+
+from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.functional.projected_logsumexp import projected_logsumexp_sum
+from transformer_jax.pytree import pytree_dataclass
+from transformer_jax.typing import Array, Float, Int, Shaped
+
+Number = float | int | Float[Array, ""]
+
+
+@pytree_dataclass
+class LossSum:
+    """A sum of losses and the count (or the sum of weights) that it covers, both float32.
+
+    Sums of micro-batches and of devices add up; the mean is taken once, at the end, so that gradient
+    accumulation and data parallelism give the gradient of the big batch.
+
+    Example:
+      >>> total = LossSum.of(6.0, 2) + LossSum.of(1.0, 5)
+      >>> float(total.mean())
+      1.0
+    """
+
+    sum: Float[Array, "..."]
+    count: Float[Array, "..."]
+
+    @classmethod
+    def of(cls, total: Number | Shaped[Array, "..."], count: Number | Shaped[Array, "..."]) -> "LossSum":
+        """From any two numbers, in float32."""
+        return cls(jnp.asarray(total, jnp.float32), jnp.asarray(count, jnp.float32))
+
+    @classmethod
+    def zero(cls) -> "LossSum":
+        """Nothing yet."""
+        return cls.of(0.0, 0.0)
+
+    def __add__(self, other: "LossSum") -> "LossSum":
+        return LossSum(self.sum + other.sum, self.count + other.count)
+
+    def mean(self) -> Float[Array, "..."]:
+        """``sum / count``; zero, with zero gradient, where nothing was counted."""
+        some = self.count > 0
+        return jnp.where(some, self.sum / jnp.where(some, self.count, 1.0), 0.0)
+
+
+def cross_entropy(
+    logits: Float[Array, "*positions vocab"],
+    labels: Int[Array, "*positions"],
+    *,
+    weights: Shaped[Array, "*positions"] | None = None,
+    label_smoothing: float = 0.0,
+) -> LossSum:
+    r"""Cross-entropy of integer labels, smoothed over the whole vocabulary, without one-hot labels.
+
+    .. math::
+      \sum_n w_n \left[\log\sum_v e^{z_{nv}} - (1-\epsilon)\, z_{n y_n} - \frac{\epsilon}{V} \sum_v
+      z_{nv}\right]
+
+    Args:
+      logits: Scores before the softmax; any float type, the loss is computed in float32.
+      labels: Indices into the vocabulary. Where the weight is zero they may be anything; elsewhere an index
+        outside the vocabulary gives NaN.
+      weights: Weight of each position, or a boolean mask; all one when ``None``. A position of weight zero
+        contributes nothing, whatever its logits hold.
+      label_smoothing: The share of each label spread evenly over the vocabulary.
+
+    Returns:
+      The weighted sum and the sum of the weights.
+
+    Raises:
+      ShapeError: If labels or weights do not have one entry for each row of logits.
+      ConfigError: If ``label_smoothing`` is not in [0, 1).
+
+    Example:
+      >>> loss = cross_entropy(jnp.zeros((2, 4)), jnp.array([1, 3]))
+      >>> print(f"{float(loss.mean()):.4f}", float(loss.count))
+      1.3863 2.0
+
+    Source: Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, section 7.
+    """
+    _check(logits.shape[:-1], labels, weights, label_smoothing, "logits")
+    vocab_size = logits.shape[-1]
+    logits = logits.astype(jnp.float32)
+    labels, weights = _clean(labels, weights, vocab_size)
+    if weights is not None:
+        logits = jnp.where((weights > 0)[..., None], logits, 0.0)
+    # Out of bounds gives NaN ("fill"): an error that shows, where clamping would train on the wrong word.
+    label_logits = jnp.take_along_axis(logits, labels[..., None], axis=-1, mode="fill")[..., 0]
+    losses = jax.nn.logsumexp(logits, axis=-1) - (1.0 - label_smoothing) * label_logits
+    if label_smoothing:
+        losses = losses - label_smoothing * logits.mean(axis=-1)
+    return _weighted(losses, weights)
+
+
+def projected_cross_entropy(
+    hidden: Float[Array, "*positions model"],
+    embedding: Float[Array, "vocab model"],
+    labels: Int[Array, "*positions"],
+    *,
+    weights: Shaped[Array, "*positions"] | None = None,
+    label_smoothing: float = 0.0,
+    bias: Float[Array, "vocab"] | None = None,
+) -> LossSum:
+    r"""Cross-entropy of the logits ``hidden @ embedding.T + bias``, at the price of their matmuls alone.
+
+    .. math::
+      \sum_n w_n \left[\log\sum_v e^{h_n \cdot e_v + b_v} - (1-\epsilon)(h_n \cdot e_{y_n} + b_{y_n})
+      - \epsilon\,(h_n \cdot \bar e + \bar b)\right]
+
+    The label's logit and the mean logit are taken from the embedding, not from the logits, so that only the
+    log-sum-exp reads all of them, and they are never stored. Equal to :func:`cross_entropy` of the logits;
+    reverse-mode derivatives only.
+
+    Args:
+      hidden: The states before the output projection.
+      embedding: Rows of the output projection (the embedding itself when tied).
+      labels: As in :func:`cross_entropy`.
+      weights: As in :func:`cross_entropy`; NaN in the hidden states of a position of weight zero reaches
+        nothing.
+      label_smoothing: The share of each label spread evenly over the vocabulary.
+      bias: Added to the logits.
+
+    Returns:
+      The weighted sum and the sum of the weights.
+
+    Raises:
+      ShapeError: If labels or weights do not have one entry for each hidden state, or embedding and bias
+        do not fit.
+      ConfigError: If ``label_smoothing`` is not in [0, 1).
+
+    Example:
+      >>> loss = projected_cross_entropy(jnp.zeros((2, 8)), jnp.ones((4, 8)), jnp.array([1, 3]))
+      >>> print(f"{float(loss.mean()):.4f}", float(loss.count))
+      1.3863 2.0
+    """
+    _check(hidden.shape[:-1], labels, weights, label_smoothing, "hidden")
+    if embedding.shape[1:] != hidden.shape[-1:]:
+        raise ShapeError(
+            f"embedding must be [vocab, {hidden.shape[-1]}], as wide as hidden; got {embedding.shape}"
+        )
+    if bias is not None and bias.shape != embedding.shape[:1]:
+        raise ShapeError(f"bias must have shape {embedding.shape[:1]}, one for each word; got {bias.shape}")
+    vocab_size = embedding.shape[0]
+    labels, weights = _clean(labels, weights, vocab_size)
+    if weights is not None:
+        hidden = jnp.where((weights > 0)[..., None], hidden, jnp.zeros((), hidden.dtype))
+    wide = hidden.astype(jnp.float32)
+    label_rows = jnp.take(embedding, labels, axis=0, mode="fill").astype(jnp.float32)  # [*positions, model]
+    easy = (1.0 - label_smoothing) * (wide * label_rows).sum(axis=-1)
+    if label_smoothing:
+        mean_row = embedding.astype(jnp.float32).mean(axis=0)
+        easy = easy + label_smoothing * jnp.einsum("...d,d->...", wide, mean_row)
+    if bias is not None:
+        bias = bias.astype(jnp.float32)
+        easy = (
+            easy
+            + (1.0 - label_smoothing) * jnp.take(bias, labels, mode="fill")
+            + label_smoothing * bias.mean()
+        )
+    row_weights = jnp.ones(labels.shape, jnp.float32) if weights is None else weights
+    rows = (hidden.reshape(-1, hidden.shape[-1]), embedding, bias, row_weights.reshape(-1), easy.reshape(-1))
+    return LossSum.of(projected_logsumexp_sum(*rows), row_weights.sum())
+
+
+def _check(
+    positions: tuple[int, ...], labels: Array, weights: Array | None, label_smoothing: float, name: str
+) -> None:
+    if labels.shape != positions:
+        raise ShapeError(
+            f"labels must have shape {positions}, one for each row of {name}; got {labels.shape}"
+        )
+    if weights is not None and weights.shape != positions:
+        raise ShapeError(
+            f"weights must have shape {positions}, one for each row of {name}; got {weights.shape}"
+        )
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ConfigError(f"label_smoothing must be in [0, 1); got {label_smoothing}")
+
+
+def _clean(labels: Array, weights: Array | None, vocab_size: int) -> tuple[Array, Array | None]:
+    """Labels that gather safely (negative ones would count from the end), and weights in float32."""
+    labels = jnp.where(labels < 0, vocab_size, labels)
+    if weights is None:
+        return labels, None
+    weights = weights.astype(jnp.float32)
+    return jnp.where(weights > 0, labels, 0), weights
+
+
+def _weighted(losses: Array, weights: Array | None) -> LossSum:
+    if weights is None:
+        return LossSum.of(losses.sum(), losses.size)
+    return LossSum.of((losses * weights).sum(), weights.sum())

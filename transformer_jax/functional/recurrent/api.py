@@ -1,0 +1,146 @@
+"""One recurrence for every cell, with lengths, direction and initial carry."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
+from transformer_jax.functional.recurrent.cells import Carry, Cell
+from transformer_jax.functional.recurrent.scan import fused_scan, plain_scan
+from transformer_jax.typing import Array, Float, Int
+
+IMPLEMENTATIONS: dict[str, Callable] = {"scan": fused_scan, "reference": plain_scan}
+"""By name, in the order in which ``implementation=None`` tries them."""
+
+
+def recurrence(
+    cell: Cell,
+    inputs: Float[Array, "batch time features"],
+    *,
+    lengths: Int[Array, "batch"] | None = None,
+    initial_carry: Carry | None = None,
+    reverse: bool = False,
+    unroll: int = 1,
+    implementation: str | None = None,
+) -> tuple[Float[Array, "batch time hidden"], Carry]:
+    r"""Run a cell over sequences.
+
+    .. math:: (k_t, y_t) = \mathrm{step}(k_{t-1}, \mathrm{project}(x_t)), \quad t = 1 \dots \mathrm{length}
+
+    Args:
+      cell: The cell with its parameters.
+      inputs: Sequences, padded at the end. What the padding holds (NaN too) reaches neither values nor
+        gradients.
+      lengths: Steps of each row, 0 to ``time``; all ``time`` when ``None``. Steps past the length freeze the
+        carry and give zeros; a row of length 0 returns its initial carry.
+      initial_carry: The carry before the first step; zeros when ``None``.
+      reverse: Run each row from its own last step to its first. Outputs stay in the order of the inputs.
+      unroll: Steps per iteration of the compiled loop; 1 was best in most cases measured on CPUs.
+      implementation: ``"scan"`` (gates folded, own backward pass; no forward-mode derivatives),
+        ``"reference"`` (plain ``lax.scan``, any cell), or ``None`` for the first that can.
+
+    Returns:
+      The outputs, in the dtype of the inputs, and the carry after each row's last step, in float32.
+
+    Raises:
+      ShapeError: If the shapes of lengths or carry do not fit, or a length known at trace time is outside
+        0 to ``time``.
+      ConfigError: If the implementation is unknown or ``unroll`` is not positive.
+      NotImplementedError: If the named implementation cannot do the case.
+
+    Example:
+      >>> from transformer_jax.functional.recurrent import RNNCell
+      >>> cell = RNNCell(jnp.ones((1, 1)), jnp.ones((1, 1)), jnp.zeros(1), "relu")
+      >>> outputs, carry = recurrence(cell, jnp.ones((2, 3, 1)), lengths=jnp.array([3, 2]))
+      >>> outputs[..., 0].tolist(), carry[..., 0].tolist()
+      ([[1.0, 2.0, 3.0], [1.0, 2.0, 0.0]], [3.0, 2.0])
+    """
+    batch, num_steps, _ = inputs.shape
+    if unroll < 1:
+        raise ConfigError(f"unroll must be at least 1; got {unroll}")
+    _check_lengths(lengths, batch, num_steps)
+    carry = _float32_carry(cell, initial_carry, batch)
+    time_major = inputs.swapaxes(0, 1)  # [time, batch, features]
+    valid = None
+    if lengths is not None:
+        valid = jnp.arange(num_steps, dtype=lengths.dtype)[:, None] < lengths[None, :]  # [time, batch]
+        time_major = jnp.where(valid[..., None], time_major, jnp.zeros((), inputs.dtype))
+    run = _implementation(implementation)
+    outputs, carry = run(cell, time_major, carry, valid, reverse=reverse, unroll=unroll)
+    return outputs.astype(inputs.dtype).swapaxes(0, 1), carry
+
+
+def step_once(
+    cell: Cell, carry: Carry, inputs: Float[Array, "batch features"]
+) -> tuple[Carry, Float[Array, "batch hidden"]]:
+    """One step from inputs not yet projected: ``cell.step(carry, cell.project(inputs))``.
+
+    Args:
+      cell: The cell with its parameters.
+      carry: The carry before the step.
+      inputs: One time step's inputs.
+
+    Returns:
+      The new carry and the output, in the dtype of the inputs.
+
+    Example:
+      >>> from transformer_jax.functional.recurrent import RNNCell
+      >>> cell = RNNCell(jnp.ones((1, 1)), jnp.ones((1, 1)), jnp.zeros(1), "relu")
+      >>> step_once(cell, jnp.ones((1, 1)), jnp.ones((1, 1)))[1].tolist()
+      [[2.0]]
+    """
+    carry, output = cell.step(carry, cell.project(inputs))
+    return carry, output.astype(inputs.dtype)
+
+
+def _implementation(name: str | None) -> Callable:
+    if name is None:
+        return _first_that_can
+    if name not in IMPLEMENTATIONS:
+        known = ", ".join(f"'{known}'" for known in IMPLEMENTATIONS)
+        hint = nearest_hint(name, IMPLEMENTATIONS)
+        raise ConfigError(f"implementation must be one of {known} or None; got '{name}'{hint}")
+    return IMPLEMENTATIONS[name]
+
+
+def _first_that_can(*arguments: object, **options: object) -> tuple[Array, Carry]:
+    reasons = []
+    for name, run in IMPLEMENTATIONS.items():
+        try:
+            return run(*arguments, **options)
+        except NotImplementedError as refusal:  # raised before anything is computed
+            reasons.append(f"{name}: {refusal}")
+    raise NotImplementedError("no implementation of the recurrence can do this case: " + "; ".join(reasons))
+
+
+def _check_lengths(lengths: Array | None, batch: int, num_steps: int) -> None:
+    if lengths is None:
+        return
+    if lengths.shape != (batch,):
+        raise ShapeError(
+            f"lengths must have shape ({batch},), one for each row of inputs; got {lengths.shape}"
+        )
+    if isinstance(lengths, jax.core.Tracer):
+        return  # values unknown: those above `time` act as `time`, those below 0 as 0
+    values = np.asarray(lengths)
+    wrong = np.flatnonzero((values < 0) | (values > num_steps))
+    if wrong.size:
+        row = int(wrong[0])
+        raise ShapeError(
+            f"lengths must be in 0..{num_steps}, the number of steps of inputs; row {row} has {values[row]}"
+        )
+
+
+def _float32_carry(cell: Cell, carry: Carry | None, batch: int) -> Carry:
+    zeros = cell.initial_carry(batch)
+    if carry is None:
+        return zeros
+    wanted, got = jax.tree.structure(zeros), jax.tree.structure(carry)
+    if wanted != got:
+        raise ShapeError(f"initial_carry of {type(cell).__name__} must be built like {wanted}; got {got}")
+    for want, have in zip(jax.tree.leaves(zeros), jax.tree.leaves(carry), strict=True):
+        if want.shape != have.shape:
+            raise ShapeError(f"initial_carry must hold arrays of shape {want.shape}; got {have.shape}")
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), carry)

@@ -1,0 +1,163 @@
+"""The recurrence as one ``lax.scan``: the plain form, and the form with folded gates and its own backward
+pass.
+
+Everything here is time-major. ``valid`` says which steps of which rows exist; a step that does not freezes
+the carry and gives zeros. As the steps that exist are a prefix of each row, running the scan backwards over
+the same mask starts each row at its own last step.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from transformer_jax.functional.recurrent.cells import Carry, Cell, affine
+from transformer_jax.functional.recurrent.fused import FusedCell, fused_form
+from transformer_jax.typing import Array, Bool, Float
+
+
+def select(valid: Bool[Array, "batch"] | None, new: Any, old: Any) -> Any:
+    """``new`` in the rows that are valid, ``old`` in the others, leaf by leaf."""
+    if valid is None:
+        return new
+    return jax.tree.map(lambda x, y: jnp.where(valid[:, None], x, y), new, old)
+
+
+def plain_scan(
+    cell: Cell,
+    inputs: Float[Array, "time batch features"],
+    carry: Carry,
+    valid: Bool[Array, "time batch"] | None,
+    *,
+    reverse: bool,
+    unroll: int,
+) -> tuple[Float[Array, "time batch hidden"], Carry]:
+    """Project, then step, differentiated by JAX: the reference, and the form for any cell."""
+    projected = cell.project(inputs)
+
+    def body(carry: Carry, at_time: tuple[Array, Array | None]) -> tuple[Carry, Array]:
+        projected_t, valid_t = at_time
+        new_carry, output = cell.step(carry, projected_t)
+        return select(valid_t, new_carry, carry), select(valid_t, output, jnp.zeros_like(output))
+
+    carry, outputs = lax.scan(body, carry, (projected, valid), reverse=reverse, unroll=unroll)
+    return outputs, carry
+
+
+def fused_scan(
+    cell: Cell,
+    inputs: Float[Array, "time batch features"],
+    carry: Carry,
+    valid: Bool[Array, "time batch"] | None,
+    *,
+    reverse: bool,
+    unroll: int,
+) -> tuple[Float[Array, "time batch hidden"], Carry]:
+    """The recurrence with one ``tanh`` a step and a backward pass that leaves all weight gradients to one
+    matmul.
+
+    Forward-mode derivatives are not defined for it (``plain_scan`` has them).
+
+    Raises:
+      NotImplementedError: If the cell's type has no fused form.
+    """
+    form = fused_form(cell)
+    if form is None:
+        raise NotImplementedError(f"no fused form of {type(cell).__name__}")
+    folded = form.fold(cell)
+    projected = affine(inputs, folded.input_weight, folded.bias)
+    carries = carry if isinstance(carry, tuple) else (carry,)
+    outputs, carries = _fused(
+        form, reverse, unroll, folded.recurrent_weight, folded.recurrent_bias, projected, carries, valid
+    )
+    return outputs, carries if isinstance(carry, tuple) else carries[0]
+
+
+def _recurrent(state: Array, weight: Array, bias: Array | None) -> Array:
+    product = jnp.matmul(state.astype(weight.dtype), weight, preferred_element_type=jnp.float32)
+    return product if bias is None else product + bias[None, :]
+
+
+def _forward(
+    form: FusedCell, reverse: bool, unroll: int, keep: bool,
+    weight: Array, bias: Array | None, projected: Array, carries: tuple[Array, ...], valid: Array | None,
+) -> Any:  # fmt: skip
+    def body(carries: tuple[Array, ...], at_time: tuple[Array, Array | None]) -> Any:
+        projected_t, valid_t = at_time
+        new, saved = form.forward(carries, projected_t, _recurrent(carries[0], weight, bias))
+        new = select(valid_t, new, carries)
+        output = select(valid_t, new[0], jnp.zeros_like(new[0]))
+        return new, (output, new[1:], saved) if keep else output
+
+    return lax.scan(body, carries, (projected, valid), reverse=reverse, unroll=unroll)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _fused(
+    form: FusedCell, reverse: bool, unroll: int,
+    weight: Array, bias: Array | None, projected: Array, carries: tuple[Array, ...], valid: Array | None,
+) -> tuple[Array, tuple[Array, ...]]:  # fmt: skip
+    carries, outputs = _forward(form, reverse, unroll, False, weight, bias, projected, carries, valid)
+    return outputs, carries
+
+
+def _fused_forward(
+    form: FusedCell, reverse: bool, unroll: int,
+    weight: Array, bias: Array | None, projected: Array, carries: tuple[Array, ...], valid: Array | None,
+) -> Any:  # fmt: skip
+    final, (outputs, memories, saved) = _forward(
+        form, reverse, unroll, True, weight, bias, projected, carries, valid
+    )
+    return (outputs, final), (weight, bias, carries, outputs, memories, saved, valid)
+
+
+def _previous(sequence: Array, initial: Array, valid: Array | None, reverse: bool) -> Array:
+    """The carry that each step started from; zeros at the steps that do not exist."""
+    if not reverse:
+        previous = jnp.concatenate([initial[None], sequence], axis=0)[:-1]
+    else:
+        previous = jnp.concatenate([sequence, initial[None]], axis=0)[1:]
+        if valid is not None:  # a row's first step in this direction is its last in time
+            is_first = valid & ~jnp.concatenate([valid, jnp.zeros_like(valid[:1])], axis=0)[1:]
+            previous = jnp.where(is_first[..., None], initial[None], previous)
+    return previous if valid is None else jnp.where(valid[..., None], previous, 0.0)
+
+
+def _fused_backward(form: FusedCell, reverse: bool, unroll: int, residuals: Any, cotangents: Any) -> Any:
+    weight, bias, carries, outputs, memories, saved, valid = residuals
+    output_cotangents, final_cotangents = cotangents
+    previous = tuple(
+        _previous(sequence, initial, valid, reverse)
+        for sequence, initial in zip((outputs, *memories), carries, strict=True)
+    )
+
+    def body(cotangents: tuple[Array, ...], at_time: Any) -> Any:
+        output_cotangent, valid_t, previous_t, saved_t = at_time
+        arriving = (cotangents[0] + output_cotangent, *cotangents[1:])
+        through_gates, to_projected, to_recurrent = form.backward(arriving, previous_t, saved_t)
+        to_state = jnp.matmul(to_recurrent.astype(weight.dtype), weight.T, preferred_element_type=jnp.float32)
+        leaving = (through_gates[0] + to_state, *through_gates[1:])
+        leaving = select(valid_t, leaving, cotangents)
+        # Most cells give both halves the same cotangent, and then it is stored once.
+        emitted = (to_projected,) if to_recurrent is to_projected else (to_projected, to_recurrent)
+        return leaving, select(valid_t, emitted, jax.tree.map(jnp.zeros_like, emitted))
+
+    initial_cotangents, emitted = lax.scan(
+        body,
+        final_cotangents,
+        (output_cotangents, valid, previous, saved),
+        reverse=not reverse,
+        unroll=unroll,
+    )
+    to_projected, to_recurrent = emitted[0], emitted[-1]
+    # One matmul for all steps, two-dimensional for the reason given in ``affine``.
+    rows = previous[0].astype(weight.dtype).reshape(-1, weight.shape[0])
+    row_cotangents = to_recurrent.astype(weight.dtype).reshape(-1, weight.shape[1])
+    weight_cotangent = jnp.matmul(rows.T, row_cotangents, preferred_element_type=jnp.float32).astype(weight.dtype)
+    bias_cotangent = None if bias is None else to_recurrent.sum(axis=(0, 1))
+    return weight_cotangent, bias_cotangent, to_projected, initial_cotangents, None
+
+
+_fused.defvjp(_fused_forward, _fused_backward)

@@ -1,0 +1,333 @@
+"""The contract of attention: cases, an oracle in NumPy, and checks that any implementation can be put to.
+
+The oracle is a double loop over queries and keys in float64, written from the papers' formulas; its
+gradients are central differences. ``check_case`` holds one implementation to one case.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from transformer_jax import functional as F
+from transformer_jax.functional import AttentionMask
+from transformer_jax.testing.attention_cases import BUILDERS, AttentionCase
+
+FORWARD_TOLERANCE = 1e-5
+GRADIENT_TOLERANCE = 1e-4
+BFLOAT16_TOLERANCE = 2e-2
+
+# Called as attend(query, key, value, score=, mask=, bias=); gives [batch, q_len, heads, value_dim].
+Attend = Callable[..., Any]
+
+
+def case_names() -> list[str]:
+    """Names of all cases of the contract."""
+    return list(BUILDERS)
+
+
+@functools.cache
+def make_case(name: str) -> AttentionCase:
+    """The arguments of one case; the same every time."""
+    return BUILDERS[name](np.random.default_rng(sum(name.encode())))
+
+
+def oracle_visible(mask: AttentionMask, sizes: tuple[int, int, int, int]) -> np.ndarray:
+    """Who may attend to whom, ``[batch, heads, q_len, kv_len]``, by a loop over every pair."""
+    visible = np.zeros(sizes, bool)
+    pick = _picker
+    for row, head, i, j in np.ndindex(*sizes):
+        query_position = i if mask.query_positions is None else int(pick(mask.query_positions, row)[i])
+        key_position = j if mask.key_positions is None else int(pick(mask.key_positions, row)[j])
+        allowed = not (mask.is_causal and key_position > query_position)
+        if mask.window_left is not None:
+            allowed &= key_position >= query_position - mask.window_left
+        if mask.window_right is not None:
+            allowed &= key_position <= query_position + mask.window_right
+        for query_segments, key_segments in mask.segment_pairs:
+            allowed &= bool(pick(query_segments, row)[i] == pick(key_segments, row)[j])
+        if mask.key_valid is not None:
+            allowed &= bool(pick(mask.key_valid, row)[j])
+        if mask.key_lengths is not None:
+            allowed &= j < int(pick(mask.key_lengths, row))
+        if mask.dense_mask is not None:
+            allowed &= bool(pick(pick(mask.dense_mask, row), head)[i, j])
+        visible[row, head, i, j] = allowed
+    return visible
+
+
+def oracle_attention(case: AttentionCase, arrays: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Output ``[batch, q_len, heads, value_dim]`` and weights ``[batch, heads, q_len, kv_len]``, float64."""
+    query, key, value = arrays["query"], arrays["key"], arrays["value"]
+    (batch, q_len, heads, _), (kv_len, key_heads), value_heads = query.shape, key.shape[1:3], value.shape[2]
+    visible = oracle_visible(case.mask, (batch, heads, q_len, kv_len))
+    output = np.zeros((batch, q_len, heads, value.shape[-1]))
+    weights = np.zeros((batch, heads, q_len, kv_len))
+    for row, head, i in np.ndindex(batch, heads, q_len):
+        key_head, value_head = head // (heads // key_heads), head // (heads // value_heads)
+        slots, scores = [], []
+        for j in range(kv_len):
+            if not visible[row, head, i, j]:
+                continue
+            query_position = (
+                i if case.mask.query_positions is None else _picker(case.mask.query_positions, row)[i]
+            )
+            key_position = j if case.mask.key_positions is None else _picker(case.mask.key_positions, row)[j]
+            one_key = key[row, j, key_head]
+            score = oracle_score(arrays["score"], query[row, i, head], one_key, head, int(key_position))
+            bias = _oracle_bias(arrays["bias"], row, head, i, j, int(query_position), int(key_position))
+            if score > -math.inf:
+                slots.append(j)
+                scores.append(score + bias)
+        if not slots:
+            continue
+        exponentials = np.exp(np.array(scores) - max(scores))
+        for j, weight in zip(slots, exponentials / exponentials.sum()):
+            weights[row, head, i, j] = weight
+            output[row, i, head] += weight * value[row, j, value_head]
+    return output, weights
+
+
+def oracle_score(rule: Any, query: np.ndarray, key: np.ndarray, head: int, key_position: int) -> float:
+    def own(parameter: Any, rank: int) -> np.ndarray:
+        return parameter if parameter.ndim == rank else parameter[head]
+
+    match rule:
+        case F.ScaledDot():
+            return query @ key * (1 / math.sqrt(len(query)) if rule.scale is None else rule.scale)
+        case F.Dot():
+            return query @ key
+        case F.General():
+            return query @ own(rule.weight, 2) @ key
+        case F.Additive():
+            hidden = query @ own(rule.query_weight, 2) + key @ own(rule.key_weight, 2)
+            hidden = hidden if rule.bias is None else hidden + own(rule.bias, 1)
+            return own(rule.vector, 1) @ np.tanh(hidden)
+        case F.AdditiveSum():
+            left = query if rule.query_weight is None else query @ own(rule.query_weight, 2)
+            right = key if rule.key_weight is None else key @ own(rule.key_weight, 2)
+            return np.tanh(left + right + (0 if rule.bias is None else own(rule.bias, 1))).sum()
+        case F.Concat():
+            return own(rule.vector, 1) @ np.tanh(np.concatenate([query, key]) @ own(rule.weight, 2))
+        case F.Linear():
+            return np.concatenate([query, key]) @ own(rule.weight, 1)
+        case F.Location():
+            weight = own(rule.weight, 2)
+            if not 0 <= key_position < len(weight):
+                return -math.inf
+            return weight[key_position] @ query + (
+                0 if rule.bias is None else own(rule.bias, 1)[key_position]
+            )
+    raise AssertionError(f"the oracle does not know the rule {type(rule).__name__}")
+
+
+def _oracle_bias(
+    bias: Any, row: int, head: int, i: int, j: int, query_position: int, key_position: int
+) -> Any:
+    if bias is None:
+        return 0.0
+    if isinstance(bias, F.Alibi):
+        return -bias.slopes[head] * abs(query_position - key_position)
+    if isinstance(bias, F.RelativeBuckets):
+        distance = key_position - query_position
+        return bias.table[
+            oracle_bucket(distance, bias.bidirectional, len(bias.table), bias.max_distance), head
+        ]
+    index = tuple(0 if size == 1 else at for size, at in zip(bias.shape, (row, head, i, j)))
+    return bias[index]
+
+
+def oracle_bucket(distance: int, bidirectional: bool, num_buckets: int, max_distance: int) -> int:
+    """T5's bucket of ``key position - query position``, as in its paper's code."""
+    first = 0
+    if bidirectional:
+        num_buckets //= 2
+        first, distance = (num_buckets if distance > 0 else 0), abs(distance)
+    else:
+        distance = max(-distance, 0)
+    exact = num_buckets // 2
+    if distance < exact:
+        return first + distance
+    far = exact + int(math.log(distance / exact) / math.log(max_distance / exact) * (num_buckets - exact))
+    return first + min(far, num_buckets - 1)
+
+
+@functools.cache
+def oracle_gradients(name: str) -> dict[str, Any]:
+    """Central differences of ``sum(output * cotangent)`` in every array of a case."""
+    case = make_case(name)
+    leaves, structure = jax.tree.flatten(float64(case.arrays))
+
+    def loss() -> float:
+        return float(
+            np.sum(oracle_attention(case, jax.tree.unflatten(structure, leaves))[0] * case.cotangent)
+        )
+
+    gradients = [np.zeros_like(leaf) for leaf in leaves]
+    step = 1e-5
+    for leaf, gradient in zip(leaves, gradients):
+        for index in np.ndindex(*leaf.shape):
+            middle = leaf[index]
+            leaf[index] = middle + step
+            above = loss()
+            leaf[index] = middle - step
+            gradient[index] = (above - loss()) / (2 * step)
+            leaf[index] = middle
+    return jax.tree.unflatten(structure, gradients)
+
+
+def check_case(attend: Attend, name: str) -> None:
+    """Hold an implementation to a case: value, gradient, jit, vmap, bfloat16, garbage in masked slots.
+
+    Args:
+      attend: Called as ``attend(query, key, value, score=, mask=, bias=)``.
+      name: One of :func:`case_names`.
+
+    Raises:
+      AssertionError: If some check fails; the message says which.
+    """
+    case = make_case(name)
+    value_and_gradient = jax.jit(functools.partial(_value_and_gradient, attend))
+    output, gradients = value_and_gradient(case.arrays, case.mask, case.cotangent)
+    wanted = oracle_attention(case, float64(case.arrays))[0]
+    assert output.dtype == case.arrays["query"].dtype
+    assert_near(output, wanted, FORWARD_TOLERANCE, f"{name}: value")
+    for path, got, want in _zip_leaves(gradients, oracle_gradients(name)):
+        assert_near(got, want, GRADIENT_TOLERANCE, f"{name}: gradient in {path}")
+    check_empty_rows(case, output, gradients)
+    _check_garbage(case, value_and_gradient)
+    _check_vmap(case, attend, wanted)
+    _check_bfloat16(case, attend)
+
+
+def check_empty_rows(case: AttentionCase, output: Any, gradients: dict[str, Any]) -> None:
+    """A query that sees no key must give exactly zero, and get exactly zero gradient."""
+    rows = np.any(_visible(case), axis=-1).swapaxes(1, 2)  # [batch, q_len, heads]
+    assert np.all(np.asarray(output)[~rows] == 0), f"{case.name}: a row with nothing to attend to is not zero"
+    assert np.all(np.asarray(gradients["query"])[~rows] == 0), f"{case.name}: an empty row has a gradient"
+
+
+def _value_and_gradient(attend: Attend, arrays: Any, mask: AttentionMask, cotangent: Any) -> tuple[Any, Any]:
+    output, pull_back = jax.vjp(lambda arrays: call(attend, arrays, mask), arrays)
+    return output, pull_back(jnp.asarray(cotangent, output.dtype))[0]
+
+
+def call(attend: Attend, arrays: dict[str, Any], mask: AttentionMask) -> Any:
+    """Call an implementation with the arrays of a case."""
+    score, bias = arrays["score"], arrays["bias"]
+    return attend(arrays["query"], arrays["key"], arrays["value"], score=score, mask=mask, bias=bias)
+
+
+def _check_garbage(case: AttentionCase, value_and_gradient: Callable) -> None:
+    """NaN or Inf in a slot must not reach the rows that do not see it, nor any gradient of theirs."""
+    visible = _visible(case)
+    for slot in range(visible.shape[-1]):
+        seen = np.any(visible[..., slot], axis=1)  # [batch, q_len]: by some head
+        if seen.all():
+            continue
+        garbage = (np.nan, np.inf, -np.inf)[slot % 3]
+        # Rows of the batch in which every query sees the slot keep their value.
+        spoiled = ~np.all(seen, axis=1)
+        arrays = dict(case.arrays)
+        for name in ("key", "value"):
+            array = np.array(arrays[name])
+            array[spoiled, slot] = garbage
+            arrays[name] = jnp.asarray(array)
+        unseen = ~(seen & spoiled[:, None])  # [batch, q_len]
+        cotangent = case.cotangent * unseen[:, :, None, None]
+        clean = value_and_gradient(case.arrays, case.mask, cotangent)
+        output, gradients = value_and_gradient(arrays, case.mask, cotangent)
+        message = f"{case.name}: {garbage} in slot {slot} leaks into"
+        assert_near(output[unseen], clean[0][unseen], FORWARD_TOLERANCE, f"{message} the value")
+        if not isinstance(case.arrays["score"], F.Location):
+            assert not np.isfinite(np.asarray(output)[~unseen]).all(-1).all(-1).any(), (
+                f"{case.name}: {garbage} in slot {slot} is hidden from the rows that see it"
+            )
+        for path, got, want in _zip_leaves(gradients, clean[1]):
+            assert_near(got, want, GRADIENT_TOLERANCE, f"{message} the gradient in {path}")
+
+
+def _check_vmap(case: AttentionCase, attend: Attend, wanted: np.ndarray) -> None:
+    stack = functools.partial(jax.tree.map, lambda leaf: jnp.stack([leaf, leaf]))
+    mapped = jax.jit(jax.vmap(functools.partial(call, attend)))(stack(case.arrays), stack(case.mask))
+    for output in mapped:
+        assert_near(output, wanted, FORWARD_TOLERANCE, f"{case.name}: vmap")
+
+
+def _check_bfloat16(case: AttentionCase, attend: Attend) -> None:
+    arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), case.arrays)
+    output, gradients = jax.jit(functools.partial(_value_and_gradient, attend))(
+        arrays, case.mask, case.cotangent
+    )
+    assert output.dtype == jnp.bfloat16, f"{case.name}: bfloat16 in, {output.dtype} out"
+    wanted = oracle_attention(case, float64(arrays))[0]
+    assert_near(output, wanted, BFLOAT16_TOLERANCE, f"{case.name}: bfloat16")
+    for path, got, _ in _zip_leaves(gradients, case.arrays):
+        assert got.dtype == jnp.bfloat16, f"{case.name}: gradient in {path} is {got.dtype}"
+        assert np.isfinite(float64(got)).all(), f"{case.name}: bfloat16 gradient in {path} is not finite"
+
+
+def check_dropout(attend: Attend) -> None:
+    """Dropout must zero weights at its rate and scale the others; with ``dropout=None`` it must do nothing.
+
+    Args:
+      attend: Called as ``attend(query, key, value, dropout=)``.
+
+    Raises:
+      AssertionError: If some check fails.
+    """
+    batch, length, heads, rate = 4, 8, 4, 0.25
+    draw = np.random.default_rng(0).normal
+    query, key = (jnp.asarray(draw(size=(batch, length, heads, 4)), jnp.float32) for _ in range(2))
+    # With the identity as values the output is the weights.
+    value = jnp.broadcast_to(jnp.eye(length)[None, :, None, :], (batch, length, heads, length))
+    drop = jax.jit(lambda rng_key: attend(query, key, value, dropout=F.AttentionDropout(rate, rng_key)))
+    weights = np.asarray(attend(query, key, value, dropout=None))
+    np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
+    dropped = np.asarray(drop(jax.random.key(1)))
+    kept = dropped != 0
+    np.testing.assert_allclose(dropped[kept], weights[kept] / (1 - rate), rtol=1e-4)
+    deviation = math.sqrt(rate * (1 - rate) / kept.size)
+    assert abs((~kept).mean() - rate) < 4 * deviation, f"dropped {(~kept).mean():.3f}, wanted {rate}"
+    np.testing.assert_array_equal(dropped, drop(jax.random.key(1)))
+    assert np.any(dropped != np.asarray(drop(jax.random.key(2))))
+
+
+def assert_near(got: Any, want: Any, tolerance: float, what: str) -> None:
+    """Assert ``|got - want| <= tolerance * max|want|`` (and 1e-8, what differences of the oracle cost)."""
+    got, want = float64(got), float64(want)
+    assert got.shape == want.shape, f"{what}: shape {got.shape}, wanted {want.shape}"
+    if want.size == 0:
+        return
+    assert np.isfinite(got).all(), f"{what}: not finite"
+    error, allowed = np.abs(got - want).max(), tolerance * np.abs(want).max() + 1e-8
+    assert error <= allowed, f"{what}: error {error:.3g}, allowed {allowed:.3g}"
+
+
+def _visible(case: AttentionCase) -> np.ndarray:
+    batch, q_len, heads, _ = case.arrays["query"].shape
+    visible = oracle_visible(case.mask, (batch, heads, q_len, case.arrays["key"].shape[1]))
+    if isinstance(case.arrays["score"], F.Location) and case.mask.key_positions is not None:
+        positions = np.asarray(case.mask.key_positions)
+        visible &= (positions < case.arrays["score"].max_len)[:, None, None, :]
+    return visible
+
+
+def float64(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: np.array(leaf, np.float64), tree)
+
+
+def _picker(array: Any, row: int) -> np.ndarray:
+    """Row ``row`` of an array whose first axis may be 1 for all rows."""
+    array = np.asarray(array)
+    return array[row if array.shape[0] > 1 else 0]
+
+
+def _zip_leaves(left: Any, right: Any) -> Iterator[tuple[str, Any, Any]]:
+    left_leaves, right_leaves = jax.tree_util.tree_leaves_with_path(left), jax.tree.leaves(right)
+    for (path, one), other in zip(left_leaves, right_leaves, strict=True):
+        yield jax.tree_util.keystr(path), one, other
