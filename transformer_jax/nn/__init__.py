@@ -1,0 +1,85 @@
+"""Flax NNX modules: own parameters, draw dropout keys, call ``functional``."""
+
+from transformer_jax.nn.cache import AttentionMemory, KeyValueCache
+from transformer_jax.nn.combining import CombineQueryContext, MaxoutReadout
+from transformer_jax.nn.embeddings import Embedding
+from transformer_jax.nn.feed_forward import FeedForward
+from transformer_jax.nn.linear import Linear
+from transformer_jax.nn.multi_head import MultiHeadAttention
+from transformer_jax.nn.norms import BatchNorm, LayerNorm, RMSNorm, make_norm
+from transformer_jax.nn.parameters import parameter_count
+from transformer_jax.nn.pooling import AttentionPooling, LastPooling, MaxPooling, MeanPooling
+from transformer_jax.nn.positions import (
+    AlibiPositions,
+    Learned,
+    NoPositions,
+    PositionalEncoding,
+    Positions,
+    RelativePositions,
+    Rotary,
+    Sinusoidal,
+)
+from transformer_jax.nn.recurrent import CarryBridge, RecurrentCell, RecurrentLayer, RecurrentStack
+from transformer_jax.nn.score_attention import (
+    AdditiveScore,
+    AdditiveSumScore,
+    ConcatScore,
+    DotScore,
+    GeneralScore,
+    LinearScore,
+    LocationScore,
+    ScaledDotScore,
+    ScoreAttention,
+    ScoreConfig,
+    ScoreMemory,
+)
+from transformer_jax.nn.stacks import DecoderStack, EncoderStack
+from transformer_jax.nn.transformer_layers import DecoderLayer, EncoderLayer, TransformerLayerConfig
+
+__all__ = [
+    "AdditiveScore",
+    "AdditiveSumScore",
+    "AlibiPositions",
+    "AttentionMemory",
+    "AttentionPooling",
+    "BatchNorm",
+    "CarryBridge",
+    "CombineQueryContext",
+    "ConcatScore",
+    "DecoderLayer",
+    "DecoderStack",
+    "DotScore",
+    "Embedding",
+    "EncoderLayer",
+    "EncoderStack",
+    "FeedForward",
+    "GeneralScore",
+    "KeyValueCache",
+    "LastPooling",
+    "LayerNorm",
+    "Learned",
+    "Linear",
+    "LinearScore",
+    "LocationScore",
+    "MaxPooling",
+    "MaxoutReadout",
+    "MeanPooling",
+    "MultiHeadAttention",
+    "NoPositions",
+    "PositionalEncoding",
+    "Positions",
+    "RMSNorm",
+    "RecurrentCell",
+    "RecurrentLayer",
+    "RecurrentStack",
+    "RelativePositions",
+    "Rotary",
+    "ScaledDotScore",
+    "ScoreAttention",
+    "ScoreConfig",
+    "ScoreMemory",
+    "Sinusoidal",
+    "TransformerLayerConfig",
+    "make_norm",
+    "parameter_count",
+]

@@ -1,0 +1,99 @@
+"""Token embeddings: the look-up, its padding row, and tied output logits."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from transformer_jax.errors import ConfigError
+from transformer_jax.nn.initializers import embedding_normal
+from transformer_jax.typing import Array, Float, Int
+
+__all__ = ["Embedding", "freeze_row"]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def freeze_row(table: Float[Array, "vocab model"], row: int) -> Float[Array, "vocab model"]:
+    """The table itself, but the gradient of one row is zero.
+
+    Args:
+      table: Any table.
+      row: The row whose gradient is cut, static.
+
+    Returns:
+      ``table``; going forward nothing is copied.
+
+    Example:
+      >>> jax.grad(lambda table: freeze_row(table, 0).sum())(jnp.ones((2, 2))).tolist()
+      [[0.0, 0.0], [1.0, 1.0]]
+    """
+    return table
+
+
+def _freeze_row_forward(table: Array, row: int) -> tuple[Array, None]:
+    return table, None
+
+
+def _freeze_row_backward(row: int, residual: None, gradient: Array) -> tuple[Array]:
+    return (gradient.at[row].set(0.0),)
+
+
+freeze_row.defvjp(_freeze_row_forward, _freeze_row_backward)
+
+
+class Embedding(nnx.Module):
+    r"""Table of token vectors; the same table can give the output logits.
+
+    .. math:: e_t = s\, E_{t}, \quad \mathrm{logits} = x E^\top
+
+    The look-up is the product of a one-hot row and the table. The padding token's row starts as zeros and has
+    no gradient, neither by the look-up nor by the logits, so it stays zero under any optimiser whose update
+    of a zero with zero gradient is zero.
+
+    Args:
+      vocab_size: Number of tokens.
+      model_dim: Width of a vector.
+      padding_id: The token whose row is zero; ``None`` = every row is learned.
+      scale: What looked-up vectors are multiplied by: ``"sqrt_dim"`` = :math:`\sqrt{d}`, ``"none"`` = 1.
+      rngs: Source of the initial parameters.
+
+    Raises:
+      ConfigError: If ``padding_id`` is no token or ``scale`` is unknown.
+
+    Example:
+      >>> embedding = Embedding(5, 4, padding_id=0, scale="sqrt_dim", rngs=nnx.Rngs(0))
+      >>> embedding(jnp.array([[0, 3]])).shape, embedding.attend(jnp.ones((2, 4))).shape
+      ((1, 2, 4), (2, 5))
+
+    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.4; tying: Press and Wolf 2017,
+    https://arxiv.org/abs/1608.05859.
+    """
+
+    def __init__(
+        self, vocab_size: int, model_dim: int, *, padding_id: int | None, scale: str, rngs: nnx.Rngs
+    ) -> None:
+        if padding_id is not None and not 0 <= padding_id < vocab_size:
+            raise ConfigError(f"padding_id must be in [0, vocab_size) = [0, {vocab_size}), got {padding_id}")
+        if scale not in ("sqrt_dim", "none"):
+            raise ConfigError(f"scale must be 'sqrt_dim' or 'none', got {scale!r}")
+        self.padding_id = padding_id
+        self.scale = math.sqrt(model_dim) if scale == "sqrt_dim" else 1.0
+        table = embedding_normal(rngs.params(), vocab_size, model_dim)
+        self.embedding = nnx.Param(table if padding_id is None else table.at[padding_id].set(0.0))
+
+    def table(self) -> Float[Array, "vocab model"]:
+        """The table as losses and logits use it: the padding row passes no gradient."""
+        table = self.embedding[...]
+        return table if self.padding_id is None else freeze_row(table, self.padding_id)
+
+    def __call__(self, tokens: Int[Array, "*batch"]) -> Float[Array, "*batch model"]:
+        """Look tokens up; ids outside the vocabulary take the nearest row."""
+        # The gradient is a scatter-add: measured on the CPU it beats a one-hot product for every vocabulary.
+        vectors = jnp.take(self.table(), tokens, axis=0, mode="clip")
+        return vectors if self.scale == 1.0 else vectors * self.scale
+
+    def attend(self, x: Float[Array, "*batch model"]) -> Float[Array, "*batch vocab"]:
+        """Tied logits: the product with every token's vector, unscaled."""
+        return x @ self.table().astype(x.dtype).T

@@ -1,0 +1,270 @@
+"""Multi-head attention with its projections: self- and cross-attention, grouped heads, caches, memories."""
+
+import jax
+from flax import nnx
+
+from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.functional import (
+    AttentionDropout,
+    AttentionMask,
+    PositionBias,
+    PreparedKey,
+    ScaledDot,
+    attention,
+    attention_with_weights,
+    prepare_key,
+    rotary,
+)
+from transformer_jax.nn.cache import AttentionMemory, KeyValueCache
+from transformer_jax.nn.linear import Linear
+from transformer_jax.typing import Array, Float, Int
+
+__all__ = ["MultiHeadAttention", "check_heads"]
+
+_Bias = PositionBias | Float[Array, "#batch #heads #q_len #kv_len"]
+_SCORE = ScaledDot()
+
+
+class MultiHeadAttention(nnx.Module):
+    r"""Several attentions side by side, each in a narrow space of its own.
+
+    .. math:: \mathrm{MultiHead}(Q, K, V) = \mathrm{Concat}(h_1 \dots h_n) W^O, \quad
+       h_i = \mathrm{Attention}(Q W_i^Q, K W_i^K, V W_i^V)
+
+    With fewer key/value heads than query heads, each is shared by a group of query heads (one: multi-query;
+    some: grouped-query). ``key_value_dim=None`` makes self-attention, whose three projections are one
+    product; a number makes cross-attention over a memory of that width, whose key and value projections are
+    one product.
+
+    Args:
+      model_dim: Width of query inputs and of the output.
+      num_heads: Query heads; must divide ``model_dim``.
+      num_kv_heads: Key and value heads; must divide ``num_heads``.
+      key_value_dim: Width of the memory, or ``None`` for self-attention.
+      use_bias: Whether the projections have a bias (the paper's have none).
+      dropout_rate: Dropout of the attention weights.
+      rotary_base: Turn queries and keys of self-attention by their position; ``None`` = do not.
+      implementation: As in :func:`~transformer_jax.functional.attention`.
+      rngs: Source of the initial parameters.
+
+    Raises:
+      ShapeError: If the numbers of heads do not divide.
+      ConfigError: If rotary positions are asked of cross-attention.
+
+    Example:
+      >>> layer = MultiHeadAttention(8, 4, 2, use_bias=False, dropout_rate=0.0, rngs=nnx.Rngs(0))
+      >>> layer(jax.numpy.ones((2, 3, 8)), mask=AttentionMask.causal()).shape
+      (2, 3, 8)
+
+    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.2; grouped heads: Ainslie et
+    al. 2023, https://arxiv.org/abs/2305.13245.
+    """
+
+    def __init__(
+        self,
+        model_dim: int,
+        num_heads: int,
+        num_kv_heads: int,
+        *,
+        key_value_dim: int | None = None,
+        use_bias: bool,
+        dropout_rate: float,
+        rotary_base: float | None = None,
+        implementation: str | None = None,
+        rngs: nnx.Rngs,
+    ) -> None:
+        check_heads(model_dim, num_heads, num_kv_heads)
+        if rotary_base is not None and key_value_dim is not None:
+            raise ConfigError("rotary_base is for self-attention: a memory's positions are not the queries'")
+        self.num_heads = num_heads
+        self.num_kv_heads = num_kv_heads
+        self.head_dim = model_dim // num_heads
+        if rotary_base is not None and self.head_dim % 2:
+            raise ShapeError(
+                f"rotary positions need an even head_dim, got model_dim {model_dim} / num_heads {num_heads} "
+                f"= {self.head_dim}"
+            )
+        self.dropout_rate = dropout_rate
+        self.rotary_base = rotary_base
+        self.implementation = implementation
+        self.is_self_attention = key_value_dim is None
+        kv_width = num_kv_heads * self.head_dim
+        if key_value_dim is None:
+            self.query_key_value = Linear(
+                model_dim, (model_dim, kv_width, kv_width), use_bias=use_bias, rngs=rngs
+            )
+        else:
+            self.query = Linear(model_dim, (model_dim,), use_bias=use_bias, rngs=rngs)
+            self.key_value = Linear(key_value_dim, (kv_width, kv_width), use_bias=use_bias, rngs=rngs)
+        self.output = Linear(model_dim, (model_dim,), use_bias=use_bias, rngs=rngs)
+
+    def __call__(
+        self,
+        query_input: Float[Array, "batch q_len model"],
+        key_value_input: Float[Array, "batch kv_len memory"] | None = None,
+        *,
+        mask: AttentionMask | None = None,
+        bias: _Bias | None = None,
+        positions: Int[Array, "one_or_batch q_len"] | None = None,
+        rng_key: jax.Array | None = None,
+    ) -> Float[Array, "batch q_len model"]:
+        """Attend over the whole of a sequence.
+
+        Args:
+          query_input: What asks, ``[batch, q_len, model]``.
+          key_value_input: The memory of cross-attention; ``None`` in self-attention.
+          mask: Who may attend to whom.
+          bias: Added to the scores.
+          positions: Positions of the tokens, for rotary turns; ``None`` = arange.
+          rng_key: Draws dropout; ``None`` = evaluation.
+
+        Returns:
+          ``[batch, q_len, model]``.
+
+        Raises:
+          ConfigError: If ``key_value_input`` is given to self-attention, or not given to cross-attention.
+        """
+        query, key, value = self._project(query_input, key_value_input, positions)
+        return self._attend(query, key, value, mask, bias, rng_key)
+
+    def attention_weights(
+        self,
+        query_input: Float[Array, "batch q_len model"],
+        key_value_input: Float[Array, "batch kv_len memory"] | None = None,
+        *,
+        mask: AttentionMask | None = None,
+        bias: _Bias | None = None,
+        positions: Int[Array, "one_or_batch q_len"] | None = None,
+    ) -> tuple[Float[Array, "batch q_len model"], Float[Array, "batch heads q_len kv_len"]]:
+        """As a call without dropout, and the weights too; arguments as there."""
+        query, key, value = self._project(query_input, key_value_input, positions)
+        return self._attend_with_weights(query, key, value, mask, bias)
+
+    def attend_cached(
+        self,
+        query_input: Float[Array, "batch q_len model"],
+        cache: KeyValueCache,
+        *,
+        bias: _Bias | None = None,
+        num_valid: Int[Array, " batch"] | None = None,
+    ) -> tuple[Float[Array, "batch q_len model"], KeyValueCache]:
+        """Self-attention of the next tokens over themselves and those in the cache.
+
+        Args:
+          query_input: The next tokens, ``[batch, q_len, model]``; one while decoding, more in a prefill.
+          cache: The tokens before; its keys were turned before they were stored.
+          bias: Added to the scores, ``kv_len`` = the cache's capacity.
+          num_valid: How many of the tokens count for each row; ``None`` = all.
+
+        Returns:
+          The output and the longer cache.
+        """
+        positions = cache.next_positions(query_input.shape[1])
+        query, key, value = self._project(query_input, None, positions)
+        cache = cache.append(key.array, value, num_valid=num_valid)
+        return self._attend(query, cache.keys, cache.values, cache.mask(positions), bias, None), cache
+
+    def project_memory(self, memory: Float[Array, "batch kv_len memory"]) -> AttentionMemory:
+        """Keys and values of a memory, projected and prepared once.
+
+        Raises:
+          ConfigError: In self-attention.
+        """
+        return AttentionMemory.of(*self._memory_arrays(memory))
+
+    def attend_memory(
+        self,
+        query_input: Float[Array, "batch q_len model"],
+        memory: AttentionMemory,
+        *,
+        mask: AttentionMask | None = None,
+        rng_key: jax.Array | None = None,
+    ) -> Float[Array, "batch q_len model"]:
+        """Cross-attention over a projected memory; arguments as in a call."""
+        query = self._heads(self.query(query_input), self.num_heads)
+        return self._attend(query, memory.keys, memory.values, mask, None, rng_key)
+
+    def attend_memory_with_weights(
+        self,
+        query_input: Float[Array, "batch q_len model"],
+        memory: AttentionMemory,
+        *,
+        mask: AttentionMask | None = None,
+    ) -> tuple[Float[Array, "batch q_len model"], Float[Array, "batch heads q_len kv_len"]]:
+        """As :meth:`attend_memory` without dropout, and the weights too."""
+        query = self._heads(self.query(query_input), self.num_heads)
+        return self._attend_with_weights(query, memory.keys, memory.values, mask, None)
+
+    def _project(
+        self, query_input: Array, key_value_input: Array | None, positions: Array | None
+    ) -> tuple[Array, PreparedKey, Array]:
+        if not self.is_self_attention:
+            if key_value_input is None:
+                raise ConfigError("key_value_input is missing: this layer was made with key_value_dim")
+            key, value = self._memory_arrays(key_value_input)
+            return self._heads(self.query(query_input), self.num_heads), PreparedKey(key), value
+        if key_value_input is not None:
+            raise ConfigError("key_value_input needs a layer made with key_value_dim; this is self-attention")
+        fused = self._heads(self.query_key_value(query_input), self.num_heads + 2 * self.num_kv_heads)
+        split = self.num_heads + self.num_kv_heads
+        query, key, value = (
+            fused[:, :, : self.num_heads],
+            fused[:, :, self.num_heads : split],
+            fused[:, :, split:],
+        )
+        if self.rotary_base is not None:
+            if positions is None:
+                positions = jax.numpy.arange(query.shape[1], dtype="int32")[None, :]
+            query = rotary(query, positions, base=self.rotary_base)
+            key = rotary(key, positions, base=self.rotary_base)
+        return query, prepare_key(_SCORE, key), value
+
+    def _memory_arrays(self, memory: Array) -> tuple[Array, Array]:
+        if self.is_self_attention:
+            raise ConfigError("a memory needs a layer made with key_value_dim; this is self-attention")
+        fused = self._heads(self.key_value(memory), 2 * self.num_kv_heads)
+        key, value = fused[:, :, : self.num_kv_heads], fused[:, :, self.num_kv_heads :]
+        return prepare_key(_SCORE, key).array, value
+
+    def _heads(self, x: Array, num_heads: int) -> Array:
+        return x.reshape(*x.shape[:2], num_heads, self.head_dim)
+
+    def _attend(
+        self,
+        query: Array,
+        key: PreparedKey,
+        value: Array,
+        mask: AttentionMask | None,
+        bias: _Bias | None,
+        rng_key: jax.Array | None,
+    ) -> Array:
+        drops = self.dropout_rate > 0.0 and rng_key is not None
+        context = attention(
+            query,
+            key,
+            value,
+            score=_SCORE,
+            mask=mask,
+            bias=bias,
+            dropout=AttentionDropout(self.dropout_rate, rng_key) if drops else None,
+            implementation=self.implementation,
+        )
+        return self.output(context.reshape(*context.shape[:2], -1))
+
+    def _attend_with_weights(
+        self, query: Array, key: PreparedKey, value: Array, mask: AttentionMask | None, bias: _Bias | None
+    ) -> tuple[Array, Array]:
+        context, weights = attention_with_weights(query, key, value, score=_SCORE, mask=mask, bias=bias)
+        return self.output(context.reshape(*context.shape[:2], -1)), weights
+
+
+def check_heads(model_dim: int, num_heads: int, num_kv_heads: int) -> None:
+    """Raise ``ShapeError`` unless heads divide the width, and key/value heads the query heads.
+
+    Example:
+      >>> check_heads(8, 4, 2)
+    """
+    if num_heads < 1 or model_dim % num_heads:
+        raise ShapeError(f"model_dim {model_dim} must be divisible by num_heads {num_heads}")
+    if num_kv_heads < 1 or num_heads % num_kv_heads:
+        raise ShapeError(f"num_heads {num_heads} must be divisible by num_kv_heads {num_kv_heads}")

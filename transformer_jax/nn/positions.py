@@ -1,0 +1,150 @@
+"""How a stack of layers learns the order of its tokens: one tagged value each, and one module for all."""
+
+import dataclasses
+import typing
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.functional import Alibi, RelativeBuckets, alibi_slopes, sinusoidal_at
+from transformer_jax.typing import Array, Float, Int
+
+__all__ = [
+    "AlibiPositions",
+    "Learned",
+    "NoPositions",
+    "PositionalEncoding",
+    "Positions",
+    "RelativePositions",
+    "Rotary",
+    "Sinusoidal",
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sinusoidal:
+    """Fixed sine and cosine waves added to the embeddings (Vaswani et al. 2017, section 3.5)."""
+
+    kind: Literal["sinusoidal"] = "sinusoidal"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Learned:
+    """A learned vector for each position, added to the embeddings (Gehring et al. 2017)."""
+
+    kind: Literal["learned"] = "learned"
+    max_len: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rotary:
+    """Queries and keys of self-attention are turned by their position (Su et al. 2021)."""
+
+    kind: Literal["rotary"] = "rotary"
+    base: float = 10_000.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AlibiPositions:
+    """Scores of self-attention fall linearly with the distance (Press et al. 2022)."""
+
+    kind: Literal["alibi"] = "alibi"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RelativePositions:
+    """A learned bias for each bucket of distances, shared by a stack's layers (Raffel et al. 2020)."""
+
+    kind: Literal["relative"] = "relative"
+    num_buckets: int = 32
+    max_distance: int = 128
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NoPositions:
+    """No positions: the order shows only through causal masks."""
+
+    kind: Literal["none"] = "none"
+
+
+Positions = Sinusoidal | Learned | Rotary | AlibiPositions | RelativePositions | NoPositions
+
+
+class PositionalEncoding(nnx.Module):
+    """What a stack does about positions outside its attention layers; rotary turns happen inside them.
+
+    Args:
+      config: Which encoding.
+      model_dim: Width of the embeddings.
+      num_heads: Query heads of the stack's self-attention.
+      bidirectional: Whether a position sees those after it (encoders).
+      rngs: Source of the initial parameters.
+
+    Raises:
+      ConfigError: If ``config`` is no positions value.
+      ShapeError: If a sinusoidal table would have an odd width.
+
+    Example:
+      >>> encoding = PositionalEncoding(Sinusoidal(), 4, 2, bidirectional=True, rngs=nnx.Rngs(0))
+      >>> encoding.add(jnp.zeros((1, 1, 4)), jnp.zeros((1, 1), int)).tolist()
+      [[[0.0, 1.0, 0.0, 1.0]]]
+    """
+
+    def __init__(
+        self, config: Positions, model_dim: int, num_heads: int, *, bidirectional: bool, rngs: nnx.Rngs
+    ) -> None:
+        if not isinstance(config, typing.get_args(Positions)):
+            names = [choice.__name__ for choice in typing.get_args(Positions)]
+            raise ConfigError(f"positions must be one of {names}, got {config!r}")
+        if isinstance(config, Sinusoidal) and model_dim % 2:
+            raise ShapeError(f"model_dim must be even for sinusoidal positions, got {model_dim}")
+        self.config = config
+        self.model_dim = model_dim
+        self.num_heads = num_heads
+        self.bidirectional = bidirectional
+        # Learned vectors start small, as usual: those of unit length would drown the embeddings' start.
+        shape, scale = None, 0.02
+        if isinstance(config, Learned):
+            shape = (config.max_len, model_dim)
+        elif isinstance(config, RelativePositions):
+            shape = (config.num_buckets, num_heads)
+        self.table = None if shape is None else nnx.Param(scale * jax.random.normal(rngs.params(), shape))
+
+    def check_len(self, length: int) -> None:
+        """Raise ``ShapeError`` if positions up to ``length - 1`` are more than the table has."""
+        if isinstance(self.config, Learned) and length > self.config.max_len:
+            raise ShapeError(
+                f"sequence length {length} exceeds the {self.config.max_len} learned positions; "
+                "raise positions.max_len or shorten the sequences"
+            )
+
+    def add(
+        self, x: Float[Array, "batch length model"], positions: Int[Array, "one_or_batch length"]
+    ) -> Float[Array, "batch length model"]:
+        """Add the vectors of the positions, where the encoding has such."""
+        if isinstance(self.config, Sinusoidal):
+            vectors = sinusoidal_at(positions, self.model_dim)
+        elif isinstance(self.config, Learned):
+            vectors = jnp.take(self.table[...], positions, axis=0, mode="clip")
+        else:
+            return x
+        return x + jnp.broadcast_to(vectors.astype(x.dtype), x.shape)
+
+    def bias(
+        self,
+        query_positions: Int[Array, "one_or_batch q_len"],
+        key_positions: Int[Array, "one_or_batch2 kv_len"],
+    ) -> Alibi | Float[Array, "one_or_batch3 heads q_len kv_len"] | None:
+        """What self-attention adds to its scores, the same for every layer of the stack."""
+        if isinstance(self.config, AlibiPositions):
+            return Alibi(alibi_slopes(self.num_heads))
+        if isinstance(self.config, RelativePositions):
+            rule = RelativeBuckets(
+                self.table[...], bidirectional=self.bidirectional, max_distance=self.config.max_distance
+            )
+            # Written out once for all layers: the table's gradient is then one scatter, not one a layer.
+            return rule.block(query_positions, key_positions)
+        return None

@@ -1,0 +1,336 @@
+"""Recurrent layers and stacks: modules that own the parameters of the cells in ``functional.recurrent``."""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
+from transformer_jax.functional.dropout import check_rate, dropout, split_key
+from transformer_jax.functional.recurrent import Carry, Cell, GRUCell, LSTMCell, RNNCell, recurrence
+from transformer_jax.nn.initializers import fused_xavier_uniform
+from transformer_jax.nn.linear import Linear
+from transformer_jax.typing import Array, Float, Int
+
+CellKind = Literal["rnn", "lstm", "gru"]
+NUM_GATES: dict[str, int] = {"rnn": 1, "lstm": 4, "gru": 3}
+"""Blocks of ``hidden_dim`` columns in a cell's weights."""
+
+
+class RecurrentCell(nnx.Module):
+    """The parameters of one cell.
+
+    Input weights are Glorot-uniform and recurrent weights orthogonal, gate by gate; biases are zero but for
+    the LSTM's forget gate, which starts at 1 (Jozefowicz et al. 2015, section 3).
+
+    Args:
+      kind: ``"rnn"``, ``"lstm"`` or ``"gru"``.
+      input_dim: Width of the inputs.
+      hidden_dim: Width of the carry.
+      rngs: Source of the initial parameters.
+
+    Example:
+      >>> cell = RecurrentCell("lstm", 3, 5, rngs=nnx.Rngs(0)).cell()
+      >>> cell.project(jnp.ones((2, 7, 3))).shape
+      (2, 7, 20)
+    """
+
+    def __init__(self, kind: CellKind, input_dim: int, hidden_dim: int, *, rngs: nnx.Rngs):
+        if kind not in NUM_GATES:
+            raise ConfigError(
+                f"cell must be one of {list(NUM_GATES)}; got '{kind}'{nearest_hint(kind, NUM_GATES)}"
+            )
+        self.kind = kind
+        self.input_dim = input_dim
+        self.hidden_dim = hidden_dim
+        gate_dims = (hidden_dim,) * NUM_GATES[kind]
+        self.input_weight = nnx.Param(fused_xavier_uniform(rngs.params(), input_dim, gate_dims))
+        orthogonal = jax.nn.initializers.orthogonal()
+        blocks = [orthogonal(rngs.params(), (hidden_dim, hidden_dim)) for _ in range(NUM_GATES[kind])]
+        self.recurrent_weight = nnx.Param(jnp.concatenate(blocks, axis=1))
+        bias = jnp.zeros((NUM_GATES[kind], hidden_dim))
+        self.bias = nnx.Param((bias.at[1].set(1.0) if kind == "lstm" else bias).reshape(-1))
+        if kind == "gru":
+            self.recurrent_bias = nnx.Param(jnp.zeros(hidden_dim))
+
+    def cell(self) -> Cell:
+        """The cell as a pytree for ``functional.recurrent``."""
+        weights = self.input_weight[...], self.recurrent_weight[...], self.bias[...]
+        if self.kind == "gru":
+            return GRUCell(*weights, self.recurrent_bias[...])
+        return LSTMCell(*weights) if self.kind == "lstm" else RNNCell(*weights)
+
+
+class RecurrentLayer(nnx.Module):
+    r"""One cell run over a sequence, in one direction or in both.
+
+    .. math:: y_t = [\overrightarrow{h}_t; \overleftarrow{h}_t]
+
+    Args:
+      kind: The cell: ``"rnn"``, ``"lstm"`` or ``"gru"``.
+      input_dim: Width of the inputs.
+      hidden_dim: Width of each direction's carry.
+      bidirectional: Run a second cell from each row's last step to its first, and concatenate the outputs.
+      rngs: Source of the initial parameters.
+
+    Example:
+      >>> layer = RecurrentLayer("gru", 3, 4, bidirectional=True, rngs=nnx.Rngs(0))
+      >>> outputs, (forward, backward) = layer(jnp.ones((2, 5, 3)), lengths=jnp.array([5, 2]))
+      >>> outputs.shape, backward.shape
+      ((2, 5, 8), (2, 4))
+
+    Source: Schuster & Paliwal 1997, https://doi.org/10.1109/78.650093.
+    """
+
+    def __init__(
+        self, kind: CellKind, input_dim: int, hidden_dim: int, *, bidirectional: bool, rngs: nnx.Rngs
+    ):
+        self.bidirectional = bidirectional
+        self.output_dim = hidden_dim * (2 if bidirectional else 1)
+        self.forward_cell = RecurrentCell(kind, input_dim, hidden_dim, rngs=rngs)
+        if bidirectional:
+            self.backward_cell = RecurrentCell(kind, input_dim, hidden_dim, rngs=rngs)
+
+    def __call__(
+        self,
+        inputs: Float[Array, "batch time features"],
+        *,
+        lengths: Int[Array, "batch"] | None = None,
+        initial_carry: Carry | None = None,
+    ) -> tuple[Float[Array, "batch time hidden"], Carry]:
+        """Outputs, and the carry after each row's last step.
+
+        Args:
+          inputs: Sequences, padded at the end.
+          lengths: Steps of each row; all when ``None``.
+          initial_carry: As returned: one carry, or ``(forward, backward)`` when bidirectional.
+
+        Returns:
+          Outputs (zeros past the length) and the final carry.
+        """
+        if not self.bidirectional:
+            return recurrence(self.forward_cell.cell(), inputs, lengths=lengths, initial_carry=initial_carry)
+        forward, backward = (None, None) if initial_carry is None else initial_carry
+        ahead, forward = recurrence(self.forward_cell.cell(), inputs, lengths=lengths, initial_carry=forward)
+        back, backward = recurrence(
+            self.backward_cell.cell(), inputs, lengths=lengths, initial_carry=backward, reverse=True
+        )
+        return jnp.concatenate([ahead, back], axis=-1), (forward, backward)
+
+    def initial_carry(self, batch: int) -> Carry:
+        """Zeros, built like the carry that a call returns."""
+        forward = self.forward_cell.cell().initial_carry(batch)
+        return (forward, self.backward_cell.cell().initial_carry(batch)) if self.bidirectional else forward
+
+
+class RecurrentStack(nnx.Module):
+    """Recurrent layers on top of each other.
+
+    Args:
+      kind: The cell of every layer: ``"rnn"``, ``"lstm"`` or ``"gru"``.
+      input_dim: Width of the inputs.
+      hidden_dim: Width of each direction's carry.
+      num_layers: Number of layers.
+      bidirectional: Both directions in every layer.
+      dropout_rate: Dropout on the input of every layer but the first (Zaremba et al. 2014).
+      residual: Add the input of every layer but the first to its output (Wu et al. 2016, section 3.1).
+      rngs: Source of the initial parameters.
+
+    Raises:
+      ConfigError: If there is no layer, or the rate is not in [0, 1).
+
+    Example:
+      >>> stack = RecurrentStack(
+      ...   "lstm", 3, 4, 2, bidirectional=False, dropout_rate=0.1, residual=True, rngs=nnx.Rngs(0)
+      ... )
+      >>> outputs, carries = stack(jnp.ones((2, 5, 3)))
+      >>> outputs.shape, len(carries)
+      ((2, 5, 4), 2)
+    """
+
+    def __init__(
+        self,
+        kind: CellKind,
+        input_dim: int,
+        hidden_dim: int,
+        num_layers: int,
+        *,
+        bidirectional: bool,
+        dropout_rate: float,
+        residual: bool,
+        rngs: nnx.Rngs,
+    ):
+        if num_layers < 1:
+            raise ConfigError(f"num_layers must be at least 1; got {num_layers}")
+        check_rate("dropout_rate", dropout_rate)
+        self.dropout_rate = dropout_rate
+        self.residual = residual
+        self.bidirectional = bidirectional
+        self.output_dim = hidden_dim * (2 if bidirectional else 1)
+        widths = [input_dim] + [self.output_dim] * (num_layers - 1)
+        self.layers = nnx.List(
+            [
+                RecurrentLayer(kind, width, hidden_dim, bidirectional=bidirectional, rngs=rngs)
+                for width in widths
+            ]
+        )
+
+    def __call__(
+        self,
+        inputs: Float[Array, "batch time features"],
+        *,
+        lengths: Int[Array, "batch"] | None = None,
+        initial_carry: tuple[Any, ...] | None = None,
+        rng_key: jax.Array | None = None,
+    ) -> tuple[Float[Array, "batch time hidden"], tuple[Any, ...]]:
+        """Outputs of the last layer, and the final carry of every layer.
+
+        Args:
+          inputs: Sequences, padded at the end.
+          lengths: Steps of each row; all when ``None``.
+          initial_carry: One carry a layer, as returned; zeros when ``None``.
+          rng_key: For dropout; ``None`` = no dropout.
+
+        Returns:
+          Outputs (zeros past the length) and a tuple of final carries, first layer first.
+        """
+        carries = []
+        keys = split_key(rng_key, len(self.layers))
+        starts = [None] * len(self.layers) if initial_carry is None else initial_carry
+        for index, (layer, start) in enumerate(zip(self.layers, starts, strict=True)):
+            dropped = inputs if index == 0 else dropout(inputs, self.dropout_rate, keys[index])
+            outputs, carry = layer(dropped, lengths=lengths, initial_carry=start)
+            inputs = outputs + inputs if self.residual and index > 0 else outputs
+            carries.append(carry)
+        return inputs, tuple(carries)
+
+    def initial_carry(self, batch: int) -> tuple[Any, ...]:
+        """Zeros, one carry a layer."""
+        return tuple(layer.initial_carry(batch) for layer in self.layers)
+
+    def step(
+        self,
+        carries: tuple[Any, ...],
+        inputs: Float[Array, "batch features"],
+        *,
+        rng_key: jax.Array | None = None,
+    ) -> tuple[tuple[Any, ...], Float[Array, "batch hidden"]]:
+        """One step in time through all layers.
+
+        Args:
+          carries: One carry a layer.
+          inputs: The step's inputs.
+          rng_key: For dropout; ``None`` = no dropout.
+
+        Returns:
+          The new carries and the output of the last layer.
+
+        Raises:
+          ShapeError: If the stack is bidirectional.
+        """
+        return self.step_projected(carries, self.first_cell().project(inputs), rng_key=rng_key)
+
+    def first_cell(self) -> Cell:
+        """The first layer's cell; its ``project`` is what depends on the inputs alone.
+
+        Raises:
+          ShapeError: If the stack is bidirectional.
+        """
+        if self.bidirectional:
+            raise ShapeError("a bidirectional stack has no steps: call it on the whole sequence")
+        return self.layers[0].forward_cell.cell()
+
+    def step_projected(
+        self,
+        carries: tuple[Any, ...],
+        projected: Float[Array, "batch gates"],
+        *,
+        rng_key: jax.Array | None = None,
+    ) -> tuple[tuple[Any, ...], Float[Array, "batch hidden"]]:
+        """One step from the projected inputs, to which a context's share may have been added.
+
+        Args:
+          carries: One carry a layer.
+          projected: The inputs' share of the first layer's gates.
+          rng_key: For dropout; ``None`` = no dropout.
+
+        Returns:
+          The new carries and the output of the last layer.
+        """
+        keys = split_key(rng_key, len(self.layers))
+        carry, outputs = self.first_cell().step(carries[0], projected)
+        new_carries = [carry]
+        for layer, carry, key in zip(self.layers[1:], carries[1:], keys[1:], strict=True):
+            cell = layer.forward_cell.cell()
+            new_carry, new = cell.step(carry, cell.project(dropout(outputs, self.dropout_rate, key)))
+            outputs = new + outputs if self.residual else new
+            new_carries.append(new_carry)
+        return tuple(new_carries), outputs
+
+
+def carry_hidden(carry: Carry) -> Float[Array, "batch hidden"]:
+    """The hidden state of a carry: ``h`` of ``h`` or of ``(h, c)``."""
+    return carry[0] if isinstance(carry, tuple) else carry
+
+
+def joined_carry(carry: Carry, *, bidirectional: bool) -> Carry:
+    """The carry of a layer with both directions side by side: leaves ``[batch, output_dim]``."""
+    if not bidirectional:
+        return carry
+    return jax.tree.map(lambda ahead, back: jnp.concatenate([ahead, back], axis=-1), *carry)
+
+
+class CarryBridge(nnx.Module):
+    r"""Start a decoder's carries from an encoder's final carries of another shape.
+
+    .. math:: d_l = \tanh(W_l [\overrightarrow{h}_{e(l)}; \overleftarrow{h}_{e(l)}] + b_l)
+
+    Decoder layer ``l`` takes encoder layer ``e(l) = l`` where both have as many layers, else the last one. An
+    LSTM's memory has a map of its own.
+
+    Args:
+      kind: The cell of both sides.
+      encoder_dim: Width of the encoder's outputs.
+      hidden_dim: Width of the decoder's carries.
+      num_encoder_layers: Layers of the encoder.
+      num_decoder_layers: Layers of the decoder.
+      bidirectional: Whether the encoder has both directions.
+      rngs: Source of the initial parameters.
+
+    Example:
+      >>> bridge = CarryBridge("gru", 8, 3, 1, 2, bidirectional=True, rngs=nnx.Rngs(0))
+      >>> [carry.shape for carry in bridge(((jnp.ones((2, 4)), jnp.ones((2, 4))),))]
+      [(2, 3), (2, 3)]
+
+    Source: Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473, appendix A.2.2 (there from the backward
+    state alone).
+    """
+
+    def __init__(
+        self,
+        kind: CellKind,
+        encoder_dim: int,
+        hidden_dim: int,
+        num_encoder_layers: int,
+        num_decoder_layers: int,
+        *,
+        bidirectional: bool,
+        rngs: nnx.Rngs,
+    ):
+        self.bidirectional = bidirectional
+        same = num_encoder_layers == num_decoder_layers
+        self.sources = tuple(layer if same else num_encoder_layers - 1 for layer in range(num_decoder_layers))
+        num_maps = num_decoder_layers * (2 if kind == "lstm" else 1)
+        self.maps = nnx.List(
+            [Linear(encoder_dim, (hidden_dim,), use_bias=True, rngs=rngs) for _ in range(num_maps)]
+        )
+
+    def __call__(self, carries: tuple[Any, ...]) -> tuple[Any, ...]:
+        """One carry a decoder layer."""
+        chosen = tuple(
+            joined_carry(carries[source], bidirectional=self.bidirectional) for source in self.sources
+        )
+        leaves, structure = jax.tree.flatten(chosen)
+        mapped = [jnp.tanh(apply(leaf)) for apply, leaf in zip(self.maps, leaves, strict=True)]
+        return jax.tree.unflatten(structure, mapped)

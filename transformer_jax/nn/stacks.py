@@ -1,0 +1,216 @@
+"""Stacks of encoder and decoder layers with their positions, embedding dropout and last norm."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from transformer_jax.functional import AttentionMask, dropout, split_key
+from transformer_jax.nn.cache import AttentionMemory, KeyValueCache
+from transformer_jax.nn.norms import make_norm
+from transformer_jax.nn.positions import PositionalEncoding, Positions
+from transformer_jax.nn.transformer_layers import DecoderLayer, EncoderLayer, TransformerLayerConfig
+from transformer_jax.typing import Array, Float, Int
+
+__all__ = ["DecoderStack", "EncoderStack"]
+
+
+class EncoderStack(nnx.Module):
+    """Positions, dropout, then encoder layers; a last norm where asked for (pre-norm needs one).
+
+    Args:
+      config: Sizes and choices of every layer.
+      num_layers: How many layers.
+      positions: How the order is learned; ``config.rotary_base`` belongs to rotary positions.
+      final_norm: Whether the output is normalised once more.
+      rngs: Source of the initial parameters.
+    """
+
+    def __init__(
+        self,
+        config: TransformerLayerConfig,
+        num_layers: int,
+        *,
+        positions: Positions,
+        final_norm: bool,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.dropout_rate = config.dropout_rate
+        self.positions = PositionalEncoding(
+            positions, config.model_dim, config.num_heads, bidirectional=True, rngs=rngs
+        )
+        self.layers = nnx.List([EncoderLayer(config, rngs=rngs) for _ in range(num_layers)])
+        self.final_norm = _final_norm(config, final_norm)
+
+    def __call__(
+        self,
+        x: Float[Array, "batch q_len model"],
+        *,
+        mask: AttentionMask | None,
+        rng_key: jax.Array | None = None,
+    ) -> Float[Array, "batch q_len model"]:
+        """Encode embeddings.
+
+        Args:
+          x: Scaled token embeddings.
+          mask: Who may attend to whom.
+          rng_key: Draws dropout; ``None`` = evaluation.
+
+        Returns:
+          ``[batch, q_len, model]``.
+
+        Raises:
+          ShapeError: If there are more tokens than learned positions.
+        """
+        self.positions.check_len(x.shape[1])
+        positions = _arange(x.shape[1])
+        bias = self.positions.bias(positions, positions)
+        keys = split_key(rng_key, len(self.layers) + 1)
+        x = dropout(self.positions.add(x, positions), self.dropout_rate, keys[0])
+        for layer, key in zip(self.layers, keys[1:], strict=True):
+            x = layer(x, mask=mask, bias=bias, positions=positions, rng_key=key)
+        return x if self.final_norm is None else self.final_norm(x)
+
+
+class DecoderStack(nnx.Module):
+    """Positions, dropout, then decoder layers over a memory; causal.
+
+    Args:
+      config: Sizes and choices of every layer.
+      num_layers: How many layers.
+      positions: How the order is learned; ``config.rotary_base`` belongs to rotary positions.
+      final_norm: Whether the output is normalised once more.
+      rngs: Source of the initial parameters.
+    """
+
+    def __init__(
+        self,
+        config: TransformerLayerConfig,
+        num_layers: int,
+        *,
+        positions: Positions,
+        final_norm: bool,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.config = config
+        self.dropout_rate = config.dropout_rate
+        self.positions = PositionalEncoding(
+            positions, config.model_dim, config.num_heads, bidirectional=False, rngs=rngs
+        )
+        self.layers = nnx.List([DecoderLayer(config, rngs=rngs) for _ in range(num_layers)])
+        self.final_norm = _final_norm(config, final_norm)
+
+    def project_memory(self, memory: Float[Array, "batch memory_len model"]) -> tuple[AttentionMemory, ...]:
+        """The encoder's output as every layer's keys and values."""
+        return tuple(layer.project_memory(memory) for layer in self.layers)
+
+    def empty_caches(self, batch: int, capacity: int, dtype: jnp.dtype) -> tuple[KeyValueCache, ...]:
+        """A cache for each layer, with room for ``capacity`` tokens a row.
+
+        Raises:
+          ShapeError: If ``capacity`` is more than the learned positions.
+        """
+        self.positions.check_len(capacity)
+        head_dim = self.config.model_dim // self.config.num_heads
+        return tuple(
+            KeyValueCache.empty(batch, capacity, self.config.num_kv_heads, head_dim, dtype)
+            for _ in self.layers
+        )
+
+    def __call__(
+        self,
+        x: Float[Array, "batch q_len model"],
+        memories: tuple[AttentionMemory, ...],
+        *,
+        memory_mask: AttentionMask | None,
+        rng_key: jax.Array | None = None,
+    ) -> Float[Array, "batch q_len model"]:
+        """Decode a whole target (teacher forcing).
+
+        Args:
+          x: Scaled token embeddings of the targets.
+          memories: :meth:`project_memory`.
+          memory_mask: Which memory slots may be attended to.
+          rng_key: Draws dropout; ``None`` = evaluation.
+
+        Returns:
+          ``[batch, q_len, model]``.
+
+        Raises:
+          ShapeError: If there are more tokens than learned positions.
+        """
+        x, positions, bias = self._enter(x)
+        keys = split_key(rng_key, len(self.layers) + 1)
+        x = dropout(x, self.dropout_rate, keys[0])
+        for layer, memory, key in zip(self.layers, memories, keys[1:], strict=True):
+            x = layer(
+                x,
+                memory,
+                mask=AttentionMask.causal(),
+                memory_mask=memory_mask,
+                bias=bias,
+                positions=positions,
+                rng_key=key,
+            )
+        return x if self.final_norm is None else self.final_norm(x)
+
+    def extend(
+        self,
+        x: Float[Array, "batch q_len model"],
+        memories: tuple[AttentionMemory, ...],
+        caches: tuple[KeyValueCache, ...],
+        *,
+        memory_mask: AttentionMask | None,
+        num_valid: Int[Array, " batch"] | None = None,
+    ) -> tuple[Float[Array, "batch q_len model"], tuple[KeyValueCache, ...]]:
+        """Decode the next tokens: one while searching, several in a prefill.
+
+        Args:
+          x: Scaled token embeddings of the next tokens.
+          memories: :meth:`project_memory`.
+          caches: The tokens before.
+          memory_mask: Which memory slots may be attended to.
+          num_valid: How many of the tokens count for each row; ``None`` = all.
+
+        Returns:
+          ``[batch, q_len, model]`` and the longer caches.
+        """
+        positions = caches[0].next_positions(x.shape[1])
+        bias = self.positions.bias(positions, _arange(caches[0].capacity))
+        x = self.positions.add(x, positions)
+        new_caches = []
+        for layer, memory, cache in zip(self.layers, memories, caches, strict=True):
+            x, cache = layer.extend(x, memory, cache, memory_mask=memory_mask, bias=bias, num_valid=num_valid)
+            new_caches.append(cache)
+        return (x if self.final_norm is None else self.final_norm(x)), tuple(new_caches)
+
+    def attention_weights(
+        self,
+        x: Float[Array, "batch q_len model"],
+        memories: tuple[AttentionMemory, ...],
+        *,
+        memory_mask: AttentionMask | None,
+    ) -> list[Float[Array, "batch heads q_len memory_len"]]:
+        """Every layer's cross-attention weights by teacher forcing, first layer first."""
+        x, _, bias = self._enter(x)
+        maps = []
+        for layer, memory in zip(self.layers, memories, strict=True):
+            x, weights = layer.attention_weights(
+                x, memory, mask=AttentionMask.causal(), memory_mask=memory_mask, bias=bias
+            )
+            maps.append(weights)
+        return maps
+
+    def _enter(self, x: Array) -> tuple[Array, Array, object]:
+        self.positions.check_len(x.shape[1])
+        positions = _arange(x.shape[1])
+        return self.positions.add(x, positions), positions, self.positions.bias(positions, positions)
+
+
+def _arange(length: int) -> Int[Array, "1 length"]:
+    return jnp.arange(length, dtype=jnp.int32)[None, :]
+
+
+def _final_norm(config: TransformerLayerConfig, final_norm: bool) -> nnx.Module | None:
+    if not final_norm:
+        return None
+    return make_norm(config.normalization, config.model_dim, epsilon=config.norm_epsilon)
