@@ -1,0 +1,121 @@
+"""Every sequence-to-sequence model under the contract of step models; a model joins by being listed."""
+
+import dataclasses
+import functools
+
+import pytest
+from flax import nnx
+
+from transformer_jax import models, nn
+from transformer_jax.decode.protocol import StepModel
+from transformer_jax.testing import step_model_suite as suite
+
+TRANSFORMER = models.EncoderDecoderConfig(
+    model_dim=16,
+    num_heads=4,
+    num_kv_heads=4,
+    feed_forward_dim=24,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
+    dropout_rate=0.1,
+)
+RECURRENT = models.RecurrentSeq2SeqConfig(
+    embedding_dim=6,
+    hidden_dim=8,
+    cell="gru",
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    bidirectional=False,
+    attention=models.LastState(feed_each_step=False),
+    dropout_rate=0.1,
+    residual=False,
+)
+
+
+def _transformer(**changes):
+    return dataclasses.replace(TRANSFORMER, **changes)
+
+
+def _recurrent(**changes):
+    return dataclasses.replace(RECURRENT, **changes)
+
+
+def _luong(score, **changes):
+    max_len = suite.MAX_SOURCE_LEN if score == "location" else None
+    attention = models.Luong(score=score, input_feeding=True, max_len=max_len)
+    return _recurrent(cell="lstm", attention=attention, **changes)
+
+
+MODELS = {
+    "transformer": TRANSFORMER,
+    "transformer_pre_norm": _transformer(norm_placement="pre"),
+    "transformer_post_rms": _transformer(normalization="rms"),
+    "transformer_pre_rms_silu": _transformer(norm_placement="pre", normalization="rms", activation="silu"),
+    "transformer_grouped": _transformer(num_kv_heads=2),
+    "transformer_multi_query": _transformer(num_kv_heads=1),
+    "transformer_tied_target": _transformer(share_embeddings="target"),
+    "transformer_bias_gelu": _transformer(attention_bias=True, activation="gelu"),
+    "transformer_learned": _transformer(positions=nn.Learned(max_len=12)),
+    "transformer_rotary": _transformer(positions=nn.Rotary()),
+    "transformer_rotary_grouped_pre": _transformer(
+        positions=nn.Rotary(), num_kv_heads=2, norm_placement="pre", normalization="rms"
+    ),
+    "transformer_alibi": _transformer(positions=nn.AlibiPositions()),
+    "transformer_relative": _transformer(positions=nn.RelativePositions(num_buckets=8, max_distance=16)),
+    "transformer_no_positions": _transformer(positions=nn.NoPositions()),
+    "rnn": _recurrent(cell="rnn"),
+    "lstm": _recurrent(cell="lstm"),
+    "gru": RECURRENT,
+    "gru_context_each_step": _recurrent(attention=models.LastState(feed_each_step=True)),
+    "gru_bahdanau": _recurrent(bidirectional=True, attention=models.Bahdanau(attention_dim=5)),
+    "lstm_luong_dot": _luong("dot"),
+    "lstm_luong_general": _luong("general"),
+    "lstm_luong_concat": _luong("concat"),
+    "lstm_luong_location": _luong("location"),
+    "gru_luong_no_feeding": _recurrent(attention=models.Luong(score="general", input_feeding=False)),
+    "lstm_luong_deep": _luong(
+        "general", num_encoder_layers=2, num_decoder_layers=2, bidirectional=True, residual=True
+    ),
+}
+
+
+@functools.cache
+def build(name):
+    return models.build_model(
+        MODELS[name],
+        source_vocab_size=suite.SOURCE_VOCAB_SIZE,
+        target_vocab_size=suite.TARGET_VOCAB_SIZE,
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize("check", suite.CHECKS)
+@pytest.mark.parametrize("name", MODELS)
+def test_keeps_the_contract(name, check):
+    suite.CHECKS[check](build(name))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_is_a_step_model(name):
+    assert isinstance(build(name), StepModel)
+
+
+def test_the_suite_finds_a_model_that_looks_ahead():
+    class LooksAhead(nnx.Module):
+        def __init__(self):
+            self.model = build("transformer")
+
+        def __call__(self, source_tokens, source_lengths, target_inputs, *, rng_key=None):
+            logits = self.model(source_tokens, source_lengths, target_inputs, rng_key=rng_key)
+            return logits + logits[:, ::-1]
+
+        def start(self, source_tokens, source_lengths, *, max_len):
+            return self.model.start(source_tokens, source_lengths, max_len=max_len)
+
+        def step(self, state, tokens):
+            return self.model.step(state, tokens)
+
+    with pytest.raises(AssertionError, match="before the changed token"):
+        suite.check_causality(LooksAhead())
+    with pytest.raises(AssertionError, match="stepwise logits differ"):
+        suite.check_stepwise_equals_teacher_forced(LooksAhead())

@@ -1,0 +1,323 @@
+"""The Transformer of Vaswani et al. 2017: an encoder, a decoder, and its variants as values."""
+
+import dataclasses
+from typing import Literal, get_args
+
+import jax
+from flax import nnx
+
+from transformer_jax.errors import ConfigError, nearest_hint
+from transformer_jax.functional import AttentionMask, split_key
+from transformer_jax.functional.dropout import check_rate
+from transformer_jax.nn.cache import AttentionMemory, KeyValueCache
+from transformer_jax.nn.embeddings import Embedding
+from transformer_jax.nn.feed_forward import Activation
+from transformer_jax.nn.multi_head import check_heads
+from transformer_jax.nn.norms import Normalization
+from transformer_jax.nn.positions import Positions, Rotary, Sinusoidal
+from transformer_jax.nn.stacks import DecoderStack, EncoderStack
+from transformer_jax.nn.transformer_layers import NormPlacement, TransformerLayerConfig
+from transformer_jax.pytree import pytree_dataclass
+from transformer_jax.typing import Array, Float, Int
+
+__all__ = ["EncoderDecoder", "EncoderDecoderConfig", "EncoderDecoderState", "ShareEmbeddings"]
+
+ShareEmbeddings = Literal["none", "target", "all"]
+_Tokens = Int[Array, "batch source_len"]
+_Lengths = Int[Array, " batch"]
+_Targets = Int[Array, "batch target_len"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderDecoderConfig:
+    """Everything of an encoder-decoder Transformer but the vocabularies; defaults are the paper's choices.
+
+    Raises:
+      ConfigError: If a size is below one, a rate is no probability, or a name is unknown.
+      ShapeError: If the numbers of heads do not divide.
+
+    Attributes:
+      kind: Tag of the union of model configs.
+      model_dim: Width of the residual stream.
+      num_heads: Query heads; divides ``model_dim``.
+      num_kv_heads: Key and value heads; divides ``num_heads``.
+      feed_forward_dim: Width inside the feed-forward networks.
+      num_encoder_layers: Layers of the encoder.
+      num_decoder_layers: Layers of the decoder.
+      dropout_rate: Dropout after the embeddings and of each sublayer's output.
+      attention_dropout_rate: Dropout of attention weights.
+      activation_dropout_rate: Dropout inside the feed-forward networks.
+      norm_placement: ``"post"`` as in the paper, or ``"pre"`` (which adds a last norm to each stack).
+      normalization: ``"layer"`` or ``"rms"``.
+      norm_epsilon: Added to the variance.
+      activation: Of the feed-forward networks.
+      attention_bias: Whether attention's projections have a bias (the paper's have none).
+      positions: How the order of tokens is learned.
+      share_embeddings: ``"none"``; ``"target"``: target embedding and output projection are one table;
+        ``"all"``: the source embedding too (one vocabulary).
+      padding_id: The token of padding, whose embedding is zero.
+    """
+
+    kind: Literal["encoder_decoder"] = "encoder_decoder"
+    model_dim: int
+    num_heads: int
+    num_kv_heads: int
+    feed_forward_dim: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    dropout_rate: float = 0.1
+    attention_dropout_rate: float = 0.0
+    activation_dropout_rate: float = 0.0
+    norm_placement: NormPlacement = "post"
+    normalization: Normalization = "layer"
+    norm_epsilon: float = 1e-5
+    activation: Activation = "relu"
+    attention_bias: bool = False
+    positions: Positions = dataclasses.field(default_factory=Sinusoidal)
+    share_embeddings: ShareEmbeddings = "none"
+    padding_id: int = 0
+
+    def __post_init__(self) -> None:
+        sizes = ("model_dim", "num_heads", "num_kv_heads", "feed_forward_dim")
+        for name in (*sizes, "num_encoder_layers", "num_decoder_layers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("dropout_rate", "attention_dropout_rate", "activation_dropout_rate"):
+            check_rate(name, getattr(self, name))
+        check_heads(self.model_dim, self.num_heads, self.num_kv_heads)
+        for name, known in (
+            ("norm_placement", get_args(NormPlacement)),
+            ("normalization", get_args(Normalization)),
+            ("activation", get_args(Activation)),
+            ("share_embeddings", get_args(ShareEmbeddings)),
+        ):
+            value = getattr(self, name)
+            if value not in known:
+                raise ConfigError(f"{name} must be one of {known}, got {value!r}{nearest_hint(value, known)}")
+
+    def layer_config(self) -> TransformerLayerConfig:
+        """What the layers of both stacks share."""
+        names = [field.name for field in dataclasses.fields(TransformerLayerConfig)]
+        shared = {name: getattr(self, name) for name in names if name != "rotary_base"}
+        rotary_base = self.positions.base if isinstance(self.positions, Rotary) else None
+        return TransformerLayerConfig(**shared, rotary_base=rotary_base)
+
+
+@pytree_dataclass
+class EncoderDecoderState:
+    """What decoding carries: batch is axis 0 of every leaf.
+
+    Attributes:
+      memories: Each decoder layer's keys and values of the source, projected once.
+      source_lengths: Source tokens of each row.
+      caches: Each decoder layer's keys and values of the target so far.
+    """
+
+    memories: tuple[AttentionMemory, ...]
+    source_lengths: Int[Array, " batch"]
+    caches: tuple[KeyValueCache, ...]
+
+    def memory_mask(self) -> AttentionMask:
+        """Which memory slots hold source tokens."""
+        return AttentionMask.from_lengths(self.source_lengths, self.memories[0].stored_keys.shape[2])
+
+
+class EncoderDecoder(nnx.Module):
+    """The Transformer: encodes a source, scores or writes a target.
+
+    Args:
+      config: Sizes and choices.
+      source_vocab_size: Tokens of the source vocabulary.
+      target_vocab_size: Tokens of the target vocabulary.
+      rngs: Source of the initial parameters.
+
+    Raises:
+      ConfigError: If ``share_embeddings="all"`` meets two vocabulary sizes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> config = EncoderDecoderConfig(
+      ...   model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=16,
+      ...   num_encoder_layers=1, num_decoder_layers=1)
+      >>> model = EncoderDecoder(config, source_vocab_size=7, target_vocab_size=9, rngs=nnx.Rngs(0))
+      >>> model(jnp.ones((2, 5), int), jnp.array([5, 3]), jnp.ones((2, 4), int)).shape
+      (2, 4, 9)
+
+    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762.
+    """
+
+    def __init__(
+        self, config: EncoderDecoderConfig, *, source_vocab_size: int, target_vocab_size: int, rngs: nnx.Rngs
+    ) -> None:
+        if config.share_embeddings == "all" and source_vocab_size != target_vocab_size:
+            raise ConfigError(
+                "share_embeddings='all' needs one vocabulary, got source_vocab_size "
+                f"{source_vocab_size} and target_vocab_size {target_vocab_size}"
+            )
+        self.config = config
+        layer_config = config.layer_config()
+        is_pre = config.norm_placement == "pre"
+
+        def embedding(vocab_size: int) -> Embedding:
+            return Embedding(
+                vocab_size, config.model_dim, padding_id=config.padding_id, scale="sqrt_dim", rngs=rngs
+            )
+
+        self.target_embedding = embedding(target_vocab_size)
+        self.source_embedding = None if config.share_embeddings == "all" else embedding(source_vocab_size)
+        self.output_embedding = (
+            Embedding(target_vocab_size, config.model_dim, padding_id=None, scale="none", rngs=rngs)
+            if config.share_embeddings == "none"
+            else None
+        )
+        self.encoder = EncoderStack(
+            layer_config,
+            config.num_encoder_layers,
+            positions=config.positions,
+            final_norm=is_pre,
+            rngs=rngs,
+        )
+        self.decoder = DecoderStack(
+            layer_config,
+            config.num_decoder_layers,
+            positions=config.positions,
+            final_norm=is_pre,
+            rngs=rngs,
+        )
+
+    def __call__(
+        self,
+        source_tokens: _Tokens,
+        source_lengths: _Lengths,
+        target_inputs: _Targets,
+        *,
+        rng_key: jax.Array | None = None,
+        scheduled_sampling_rate: Float[Array, ""] | None = None,
+    ) -> Float[Array, "batch target_len vocab"]:
+        """Logits of the next token after each target input (teacher forcing).
+
+        Args:
+          source_tokens: ``[batch, source_len]``.
+          source_lengths: Source tokens of each row; what lies behind them changes nothing.
+          target_inputs: The target shifted right, ``[batch, target_len]``.
+          rng_key: Draws dropout; ``None`` = evaluation.
+          scheduled_sampling_rate: Must be ``None``.
+
+        Returns:
+          ``[batch, target_len, vocab]``, float32.
+
+        Raises:
+          NotImplementedError: If ``scheduled_sampling_rate`` is given.
+        """
+        hidden = self.hidden(
+            source_tokens,
+            source_lengths,
+            target_inputs,
+            rng_key=rng_key,
+            scheduled_sampling_rate=scheduled_sampling_rate,
+        )
+        return self._logits(hidden)
+
+    def hidden(
+        self,
+        source_tokens: _Tokens,
+        source_lengths: _Lengths,
+        target_inputs: _Targets,
+        *,
+        rng_key: jax.Array | None = None,
+        scheduled_sampling_rate: Float[Array, ""] | None = None,
+    ) -> Float[Array, "batch target_len model"]:
+        """As a call, but before the output projection."""
+        if scheduled_sampling_rate is not None:
+            raise NotImplementedError(
+                "scheduled_sampling_rate: all target positions are computed at once, so none can feed the "
+                "next; leave it None for the Transformer"
+            )
+        encoder_key, decoder_key = split_key(rng_key, 2)
+        memories, memory_mask = self._memories(source_tokens, source_lengths, encoder_key)
+        embedded = self.target_embedding(target_inputs)
+        return self.decoder(embedded, memories, memory_mask=memory_mask, rng_key=decoder_key)
+
+    def encode(
+        self, source_tokens: _Tokens, source_lengths: _Lengths, *, rng_key: jax.Array | None = None
+    ) -> Float[Array, "batch source_len model"]:
+        """The encoder's output; rows of padding hold numbers without meaning."""
+        source_embedding = self.target_embedding if self.source_embedding is None else self.source_embedding
+        mask = AttentionMask.from_lengths(source_lengths, source_tokens.shape[1])
+        return self.encoder(source_embedding(source_tokens), mask=mask, rng_key=rng_key)
+
+    def output_projection(self) -> tuple[Float[Array, "vocab model"], Float[Array, " vocab"] | None]:
+        """The table whose product with the hidden states is the logits, and no bias."""
+        output = self.target_embedding if self.output_embedding is None else self.output_embedding
+        return output.table(), None
+
+    def start(self, source_tokens: _Tokens, source_lengths: _Lengths, *, max_len: int) -> EncoderDecoderState:
+        """Read the source and make room for a target.
+
+        Args:
+          source_tokens: ``[batch, source_len]``.
+          source_lengths: Source tokens of each row.
+          max_len: How many tokens will be fed to :meth:`step` at most.
+
+        Returns:
+          The state before the first target token.
+
+        Raises:
+          ShapeError: If learned positions are fewer than ``max_len``.
+        """
+        memories, _ = self._memories(source_tokens, source_lengths, None)
+        caches = self.decoder.empty_caches(source_tokens.shape[0], max_len, memories[0].stored_keys.dtype)
+        return EncoderDecoderState(memories, source_lengths, caches)
+
+    def step(
+        self, state: EncoderDecoderState, tokens: Int[Array, " batch"]
+    ) -> tuple[Float[Array, "batch vocab"], EncoderDecoderState]:
+        """Feed one token a row; logits of the next one, and the state after."""
+        logits, state = self.extend(state, tokens[:, None])
+        return logits[:, 0], state
+
+    def extend(
+        self,
+        state: EncoderDecoderState,
+        tokens: Int[Array, "batch q_len"],
+        *,
+        num_valid: Int[Array, " batch"] | None = None,
+    ) -> tuple[Float[Array, "batch q_len vocab"], EncoderDecoderState]:
+        """Feed several tokens a row at once (prefill), by the same code as :meth:`step`.
+
+        Args:
+          state: The state before.
+          tokens: The next tokens, ``[batch, q_len]``.
+          num_valid: How many of them count for each row; ``None`` = all.
+
+        Returns:
+          Logits after each token, ``[batch, q_len, vocab]``, and the state after.
+        """
+        hidden, caches = self.decoder.extend(
+            self.target_embedding(tokens),
+            state.memories,
+            state.caches,
+            memory_mask=state.memory_mask(),
+            num_valid=num_valid,
+        )
+        return self._logits(hidden), EncoderDecoderState(state.memories, state.source_lengths, caches)
+
+    def attention_maps(
+        self, source_tokens: _Tokens, source_lengths: _Lengths, target_inputs: _Targets
+    ) -> dict[str, Float[Array, "batch heads target_len source_len"]]:
+        """Cross-attention weights by teacher forcing, ``decoder_layer_0`` first."""
+        memories, memory_mask = self._memories(source_tokens, source_lengths, None)
+        embedded = self.target_embedding(target_inputs)
+        maps = self.decoder.attention_weights(embedded, memories, memory_mask=memory_mask)
+        return {f"decoder_layer_{index}": weights for index, weights in enumerate(maps)}
+
+    def _memories(
+        self, source_tokens: Array, source_lengths: Array, rng_key: jax.Array | None
+    ) -> tuple[tuple[AttentionMemory, ...], AttentionMask]:
+        memory = self.encode(source_tokens, source_lengths, rng_key=rng_key)
+        mask = AttentionMask.from_lengths(source_lengths, source_tokens.shape[1])
+        return self.decoder.project_memory(memory), mask
+
+    def _logits(self, hidden: Array) -> Array:
+        output = self.target_embedding if self.output_embedding is None else self.output_embedding
+        return output.attend(hidden).astype(jax.numpy.float32)
