@@ -1,0 +1,39 @@
+"""Search: greedy, sampling and beam, for any model with an explicit decoding state."""
+
+from transformer_jax.decode.beam import BeamOutput, beam_search
+from transformer_jax.decode.greedy import greedy_search
+from transformer_jax.decode.logits import clean_logits, keep_top_p, length_penalty, top_k_rows
+from transformer_jax.decode.protocol import StepModel, reorder_state, repeat_state, state_batch_size
+from transformer_jax.decode.sampling import sample_search, sample_tokens
+from transformer_jax.decode.searcher import (
+    BeamConfig,
+    GreedyConfig,
+    SampleConfig,
+    SearchConfig,
+    Searcher,
+    make_searcher,
+)
+from transformer_jax.decode.token_loop import DecodeOutput
+
+__all__ = [
+    "BeamConfig",
+    "BeamOutput",
+    "DecodeOutput",
+    "GreedyConfig",
+    "SampleConfig",
+    "SearchConfig",
+    "Searcher",
+    "StepModel",
+    "beam_search",
+    "clean_logits",
+    "greedy_search",
+    "keep_top_p",
+    "length_penalty",
+    "make_searcher",
+    "reorder_state",
+    "repeat_state",
+    "sample_search",
+    "sample_tokens",
+    "state_batch_size",
+    "top_k_rows",
+]

@@ -1,0 +1,140 @@
+"""The compiled searcher: the same results, one trace for each shape."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from transformer_jax.decode import (
+    BeamConfig,
+    GreedyConfig,
+    SampleConfig,
+    beam_search,
+    greedy_search,
+    make_searcher,
+)
+from transformer_jax.decode.protocol import StepModel, reorder_state
+from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.testing.tiny_models import TableModel
+
+PAD, BOS, EOS = 0, 2, 3
+
+TOKENS = np.array([[0, 4, 4], [1, 4, 0], [2, 0, 0]], dtype=np.int32)
+LENGTHS = np.array([3, 2, 1], dtype=np.int32)
+
+
+def make(model, config):
+    return make_searcher(model, config, bos_id=BOS, eos_id=EOS, pad_id=PAD)
+
+
+def assert_same(first, second):
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def test_table_model_is_a_step_model(table_model):
+    assert isinstance(table_model, StepModel)
+
+
+def test_equals_the_search_functions(table_model):
+    params = nnx.state(table_model)
+    state = table_model.start(jnp.array(TOKENS), jnp.array(LENGTHS), max_len=5)
+    ids = {"bos_id": BOS, "eos_id": EOS, "pad_id": PAD, "max_len": 5}
+    found = make(table_model, GreedyConfig(max_len=5))(params, TOKENS, LENGTHS)
+    expected = greedy_search(table_model, state, **ids)
+    np.testing.assert_array_equal(found.tokens, expected.tokens)
+    np.testing.assert_allclose(found.log_probs, expected.log_probs, rtol=1e-6)
+
+    config = BeamConfig(max_len=5, num_beams=3, num_best=2, length_penalty=0.6)
+    found = make(table_model, config)(params, TOKENS, LENGTHS)
+    expected = beam_search(table_model, state, num_beams=3, num_best=2, length_penalty=0.6, **ids)
+    np.testing.assert_array_equal(found.tokens, expected.tokens)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-6)
+
+
+def test_compiles_once_for_each_shape(table_model):
+    searcher = make(table_model, GreedyConfig(max_len=4))
+    params = nnx.state(table_model)
+    assert searcher.compile_count == 0
+    seconds = searcher.compile([(3, 3), (3, 7)])
+    assert seconds > 0
+    assert searcher.compile_seconds == seconds
+    assert searcher.compile_count == 2
+    # New parameters, dtypes, lengths and limits of the same shapes recompile nothing.
+    searcher(params, TOKENS, LENGTHS)
+    searcher(
+        jax.tree.map(lambda leaf: leaf + 1, params),
+        TOKENS.astype(np.int64),
+        LENGTHS,
+        max_lens=np.array([1, 2, 3]),
+    )
+    searcher(params, np.zeros((3, 7), np.int32), LENGTHS)
+    assert searcher.compile([(3, 3), (3, 7)]) == 0.0
+    assert searcher.compile_count == 2
+    searcher(params, TOKENS[:2], LENGTHS[:2])
+    assert searcher.compile_count == 3
+
+
+def test_parameters_are_those_of_the_call(table_model):
+    searcher = make(table_model, GreedyConfig(max_len=4))
+    other = TableModel.random(seed=99)
+    found = searcher(nnx.state(other), TOKENS, LENGTHS)
+    assert_same(found, make(other, GreedyConfig(max_len=4))(nnx.state(other), TOKENS, LENGTHS))
+    assert not np.array_equal(found.tokens, searcher(nnx.state(table_model), TOKENS, LENGTHS).tokens)
+
+
+def test_sampling_takes_a_key(table_model):
+    params = nnx.state(table_model)
+    searcher = make(table_model, SampleConfig(max_len=4, top_k=4, top_p=0.9))
+    first, again = (searcher(params, TOKENS, LENGTHS, rng_key=jax.random.key(1)) for _ in range(2))
+    assert_same(first, again)
+    searcher(params, TOKENS, LENGTHS, rng_key=jax.random.key(2))
+    assert searcher.compile_count == 1
+    with pytest.raises(ConfigError, match="sample search needs rng_key"):
+        searcher(params, TOKENS, LENGTHS)
+    with pytest.raises(ConfigError, match="greedy search takes no rng_key"):
+        make(table_model, GreedyConfig(max_len=4))(params, TOKENS, LENGTHS, rng_key=jax.random.key(1))
+
+
+def test_limit_zero_skips_rows(table_model):
+    searcher = make(table_model, BeamConfig(max_len=4, num_beams=2))
+    output = searcher(nnx.state(table_model), TOKENS, LENGTHS, max_lens=np.array([4, 4, 0]))
+    assert output.tokens[2].tolist() == [[PAD] * 4]
+    assert output.lengths[2].tolist() == [0]
+
+
+def test_bad_shapes_are_refused(table_model):
+    searcher = make(table_model, GreedyConfig(max_len=4))
+    params = nnx.state(table_model)
+    with pytest.raises(ShapeError, match="source_tokens must be"):
+        searcher(params, TOKENS[0], LENGTHS)
+    with pytest.raises(ShapeError, match="source_tokens must be"):
+        searcher(params, TOKENS, LENGTHS[:2])
+    with pytest.raises(ShapeError, match="max_lens must be"):
+        searcher(params, TOKENS, LENGTHS, max_lens=np.array([1, 2]))
+
+
+@pytest.mark.parametrize(
+    "make_config",
+    [
+        lambda: GreedyConfig(max_len=0),
+        lambda: SampleConfig(max_len=3, top_p=0.0),
+        lambda: BeamConfig(max_len=3, num_beams=2, num_best=4),
+        lambda: BeamConfig(max_len=3, num_beams=2, length_penalty=-0.1),
+    ],
+)
+def test_bad_configs_are_refused(make_config):
+    with pytest.raises(ConfigError, match="got"):
+        make_config()
+
+
+def test_untouched_leaves_are_not_gathered():
+    """The projected memory of a source is the same for all its beams: no gather of it in the loop."""
+
+    def reorder(memory, carry, rows):
+        new_memory, new_carry = reorder_state((memory, carry + 1.0), (memory, carry), rows)
+        return new_memory, new_carry
+
+    jaxpr = jax.make_jaxpr(reorder)(jnp.zeros((4, 9)), jnp.zeros((4, 2)), jnp.array([1, 1, 2, 3]))
+    assert jaxpr.jaxpr.outvars[0] is jaxpr.jaxpr.invars[0]
+    assert jaxpr.jaxpr.outvars[1] is not jaxpr.jaxpr.invars[1]

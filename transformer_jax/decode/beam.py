@@ -1,0 +1,304 @@
+"""Beam search with a pool of ended hypotheses, vectorised over the batch, in one compiled loop."""
+
+import jax
+import jax.numpy as jnp
+
+from transformer_jax.decode.logits import (
+    check_token_id,
+    choice_log_probs,
+    clean_logits,
+    forbid_tokens,
+    length_penalty,
+    top_k_rows,
+)
+from transformer_jax.decode.protocol import StepModel, reorder_state, repeat_state, state_batch_size
+from transformer_jax.decode.token_loop import DecodeOutput, row_limits
+from transformer_jax.errors import ConfigError
+from transformer_jax.pytree import pytree_dataclass
+from transformer_jax.typing import Array, Bool, Float, Int, PyTree
+
+
+@pytree_dataclass
+class BeamOutput:
+    """The best hypotheses of each row, by falling score.
+
+    Attributes:
+      tokens: Generated ids, without the start token; ``eos_id`` where it ended, ``pad_id`` after it.
+      lengths: Tokens before the end of the sequence (all tokens of an unfinished hypothesis).
+      log_probs: Sum of the log-probabilities of all generated tokens, the end of the sequence included.
+      scores: ``log_probs`` divided by the length penalty at the number of generated tokens, the end of the
+        sequence included. ``-inf`` marks a place for which no hypothesis was found; it holds padding alone.
+      finished: Whether the hypothesis reached the end of the sequence; False where ``max_len`` cut it off.
+      num_steps: Steps that the loop took, one number for the batch.
+    """
+
+    tokens: Int[Array, "batch num_best max_len"]
+    lengths: Int[Array, "batch num_best"]
+    log_probs: Float[Array, "batch num_best"]
+    scores: Float[Array, "batch num_best"]
+    finished: Bool[Array, "batch num_best"]
+    num_steps: Int[Array, ""]
+
+    def best(self) -> DecodeOutput:
+        """The best hypothesis of each row, in the form that the other searches return."""
+        return DecodeOutput(
+            self.tokens[:, 0], self.lengths[:, 0], self.log_probs[:, 0], self.finished[:, 0], self.num_steps
+        )
+
+
+@pytree_dataclass
+class Pool:
+    """The best ended hypotheses of each row so far, by falling score."""
+
+    tokens: Int[Array, "batch pool max_len"]
+    lengths: Int[Array, "batch pool"]
+    log_probs: Float[Array, "batch pool"]
+    scores: Float[Array, "batch pool"]
+    finished: Bool[Array, "batch pool"]
+
+
+@pytree_dataclass
+class BeamState:
+    """Carry of the loop: live hypotheses by falling log-probability, and the pool."""
+
+    step: Int[Array, ""]
+    last_tokens: Int[Array, "batch beams"]
+    tokens: Int[Array, "batch beams max_len"]
+    log_probs: Float[Array, "batch beams"]
+    pool: Pool
+    running: Bool[Array, "batch"]
+    model_state: PyTree
+
+
+@pytree_dataclass
+class Candidates:
+    """The best one-token continuations of each row's live hypotheses, by falling log-probability."""
+
+    parents: Int[Array, "batch candidates"]
+    tokens: Int[Array, "batch candidates"]
+    log_probs: Float[Array, "batch candidates"]
+
+
+def check_beam_options(num_beams: int, num_best: int, alpha: float) -> None:
+    """Raise ConfigError unless the options of beam search are in range.
+
+    Example:
+      >>> check_beam_options(num_beams=4, num_best=1, alpha=0.6)
+    """
+    if num_beams < 1:
+        raise ConfigError(f"num_beams must be at least 1; got {num_beams}")
+    if not 1 <= num_best <= num_beams:
+        raise ConfigError(f"num_best must be between 1 and num_beams, {num_beams}; got {num_best}")
+    if not 0.0 <= alpha < float("inf"):
+        raise ConfigError(f"length_penalty must be zero (none) or a positive number; got {alpha}")
+
+
+def _extend(
+    logits: Float[Array, "rows vocab"],
+    live_log_probs: Float[Array, "batch beams"],
+    forbidden_ids: tuple[int, ...],
+) -> Candidates:
+    """The ``2 * beams`` best continuations: at most ``beams`` of them end, so that enough stay live."""
+    num_rows, num_beams = live_log_probs.shape
+    vocab_size = logits.shape[-1]
+    logits = clean_logits(logits)
+    log_normalizer = jax.nn.logsumexp(logits, axis=-1)
+    # A beam has one continuation that ends, so its best num_beams + 1 hold every one that can matter. Taking
+    # them beam by beam keeps the wide axis out of the merge and the log-probabilities off the vocabulary.
+    num_choices = min(num_beams + 1, vocab_size)
+    values, tokens = top_k_rows(forbid_tokens(logits, forbidden_ids), num_choices)  # [batch * beams, choices]
+    log_probs = choice_log_probs(values, log_normalizer).reshape(num_rows, num_beams, num_choices)
+    log_probs = (live_log_probs[:, :, None] + log_probs).reshape(num_rows, num_beams * num_choices)
+    best_log_probs, places = jax.lax.top_k(log_probs, min(2 * num_beams, num_beams * num_choices))
+    tokens = jnp.take_along_axis(tokens.reshape(num_rows, num_beams * num_choices), places, axis=1)
+    return Candidates(places // num_choices, tokens, best_log_probs)
+
+
+def _extend_tokens(
+    tokens: Int[Array, "batch beams max_len"],
+    parents: Int[Array, "batch chosen"],
+    new_tokens: Int[Array, "batch chosen"],
+    step: Int[Array, ""],
+) -> Int[Array, "batch chosen max_len"]:
+    """The parents' tokens with one more at ``step``."""
+    history = jnp.take_along_axis(tokens, parents[:, :, None], axis=1)
+    here = (jnp.arange(tokens.shape[2]) == step)[None, None]
+    return jnp.where(here, new_tokens[:, :, None], history)
+
+
+def _take(node: PyTree, places: Int[Array, "batch chosen"]) -> PyTree:
+    """Entries of axis 1 of every leaf."""
+
+    def take_leaf(leaf: Array) -> Array:
+        return jnp.take_along_axis(leaf, places.reshape(places.shape + (1,) * (leaf.ndim - 2)), axis=1)
+
+    return jax.tree.map(take_leaf, node)
+
+
+def _empty_pool(limits: Int[Array, "batch"], pool_size: int, max_len: int, pad_id: int) -> Pool:
+    """A pool of places without a hypothesis; where nothing may be generated, the empty one is there."""
+    num_rows = limits.shape[0]
+    is_empty_hypothesis = (limits == 0)[:, None] & (jnp.arange(pool_size) == 0)[None]
+    log_probs = jnp.where(is_empty_hypothesis, 0.0, -jnp.inf)
+    return Pool(
+        tokens=jnp.full((num_rows, pool_size, max_len), pad_id, dtype=jnp.int32),
+        lengths=jnp.zeros((num_rows, pool_size), dtype=jnp.int32),
+        log_probs=log_probs,
+        scores=log_probs,
+        finished=jnp.zeros((num_rows, pool_size), dtype=bool),
+    )
+
+
+def _add_to_pool(
+    carry: BeamState,
+    candidates: Candidates,
+    ends: Bool[Array, "batch candidates"],
+    limits: Int[Array, "batch"],
+    *,
+    pad_id: int,
+    alpha: float,
+) -> Pool:
+    """The pool with the candidates among the first ``beams`` that end here; rows that stopped are frozen."""
+    num_beams, num_best = carry.log_probs.shape[1], carry.pool.scores.shape[1]
+    num_generated = carry.step + 1
+    first = jax.tree.map(lambda leaf: leaf[:, :num_beams], candidates)
+    ends = ends[:, :num_beams]
+    accepted = carry.running[:, None] & (ends | (num_generated >= limits)[:, None])
+    log_probs = jnp.where(accepted, first.log_probs, -jnp.inf)
+    ended = Pool(
+        tokens=_extend_tokens(carry.tokens, first.parents, first.tokens, carry.step),
+        lengths=jnp.where(ends, carry.step, num_generated),
+        log_probs=log_probs,
+        scores=log_probs / length_penalty(num_generated, alpha),
+        finished=ends,
+    )
+    merged = jax.tree.map(lambda old, new: jnp.concatenate([old, new], axis=1), carry.pool, ended)
+    scores, places = jax.lax.top_k(merged.scores, num_best)
+    pool = _take(merged, places)
+    exists = scores > -jnp.inf
+    return Pool(
+        tokens=jnp.where(exists[:, :, None], pool.tokens, pad_id),
+        lengths=jnp.where(exists, pool.lengths, 0),
+        log_probs=pool.log_probs,
+        scores=scores,
+        finished=pool.finished & exists,
+    )
+
+
+def _best_to_come(
+    live_log_probs: Float[Array, "batch beams"], limits: Int[Array, "batch"], *, alpha: float
+) -> Float[Array, "batch"]:
+    """A score that no continuation of a live hypothesis exceeds: nothing more lost, the longest divisor."""
+    return live_log_probs[:, 0] / length_penalty(limits, alpha)
+
+
+def beam_search(
+    model: StepModel,
+    state: PyTree,
+    *,
+    bos_id: int,
+    eos_id: int,
+    max_len: int,
+    num_beams: int,
+    length_penalty: float = 0.0,
+    num_best: int = 1,
+    pad_id: int = 0,
+    max_lens: Int[Array, "batch"] | None = None,
+    forbidden_ids: tuple[int, ...] = (),
+) -> BeamOutput:
+    r"""Follow the ``num_beams`` most probable prefixes of each row; return the best hypotheses by score.
+
+    .. math:: s(y) = \frac{\log p(y \mid x)}{lp(|y|)}, \quad lp(n) = \left(\frac{5 + n}{6}\right)^\alpha
+
+    :math:`|y|` counts all generated tokens, the end of the sequence included, and so does
+    :math:`\log p(y \mid x) = \sum_t \log p(y_t \mid y_{<t}, x)`.
+
+    At each step the continuations of a row's live hypotheses are ranked by log-probability. Those among the
+    first ``num_beams`` that end (or reach the row's limit, unfinished) go to a pool of the ``num_best`` best
+    scores; the first ``num_beams`` that do not end live on. A row stops when no live hypothesis can enter the
+    pool any more: its log-probability only falls, so its score stays below ``log p / lp(limit)``. One beam is
+    greedy search: it stops at its first ended hypothesis, whatever the length penalty. Ties go to the better
+    parent, then to the lower id.
+
+    Args:
+      model: A model with ``step``.
+      state: What ``model.start`` returned, not repeated: every leaf has the batch as axis 0. Leaves that the
+        step hands through unchanged are not copied at each step (see ``reorder_state``).
+      bos_id: Token that is fed first.
+      eos_id: Token that ends a hypothesis.
+      max_len: Most tokens to generate, the end of the sequence included; the state must have room for them.
+      num_beams: Live hypotheses of each row.
+      length_penalty: Alpha of the formula; 0 ranks by log-probability.
+      num_best: Hypotheses to return for each row, at most ``num_beams``.
+      pad_id: Fills ``tokens`` after the end.
+      max_lens: Each row's own limit, at most ``max_len``; None for no own limits.
+      forbidden_ids: Tokens never to choose; the log-probabilities stay the model's own.
+
+    Returns:
+      The hypotheses of each row, best first.
+
+    Raises:
+      ConfigError: If an option or a token id is out of range.
+      ShapeError: If a leaf of ``state`` does not have the batch as axis 0.
+
+    Example:
+      >>> from transformer_jax.testing.tiny_models import TableModel
+      >>> model = TableModel.countdown(vocab_size=5, eos_id=3)
+      >>> state = model.start(jnp.array([[0]]), jnp.array([1]), max_len=4)
+      >>> output = beam_search(
+      ...     model, state, bos_id=2, eos_id=3, pad_id=4, max_len=4, num_beams=3, num_best=2
+      ... )
+      >>> output.tokens[0, 0].tolist(), bool(output.scores[0, 0] > output.scores[0, 1])
+      ([1, 0, 3, 4], True)
+
+    Source: Wu et al. 2016, https://arxiv.org/abs/1609.08144, equation 14 (without coverage).
+    """
+    check_beam_options(num_beams, num_best, length_penalty)
+    num_rows = state_batch_size(state)
+    limits = row_limits(max_len, max_lens, num_rows)
+    group_starts = num_beams * jnp.arange(num_rows)[:, None]  # [batch, 1]
+
+    def should_continue(carry: BeamState) -> Array:
+        return jnp.any(carry.running)
+
+    def advance(carry: BeamState) -> BeamState:
+        logits, model_state = model.step(carry.model_state, carry.last_tokens.reshape(-1))
+        check_token_id("eos_id", eos_id, logits.shape[-1])
+        candidates = _extend(logits, carry.log_probs, forbidden_ids)
+        ends = candidates.tokens == eos_id
+        pool = _add_to_pool(carry, candidates, ends, limits, pad_id=pad_id, alpha=length_penalty)
+
+        # Candidates are sorted, and top_k keeps the order of equals: these are the first that do not end.
+        live_log_probs, places = jax.lax.top_k(jnp.where(ends, -jnp.inf, candidates.log_probs), num_beams)
+        live = _take(candidates, places)
+        rows = (group_starts + live.parents).reshape(-1)
+
+        can_improve = _best_to_come(live_log_probs, limits, alpha=length_penalty) > pool.scores[:, -1]
+        if num_beams == 1:
+            can_improve = can_improve & (pool.scores[:, 0] == -jnp.inf)
+        return BeamState(
+            step=carry.step + 1,
+            last_tokens=live.tokens,
+            tokens=_extend_tokens(carry.tokens, live.parents, live.tokens, carry.step),
+            log_probs=live_log_probs,
+            pool=pool,
+            running=carry.running & can_improve & (carry.step + 1 < limits),
+            model_state=reorder_state(model_state, carry.model_state, rows),
+        )
+
+    final = jax.lax.while_loop(
+        should_continue,
+        advance,
+        BeamState(
+            step=jnp.int32(0),
+            last_tokens=jnp.full((num_rows, num_beams), bos_id, dtype=jnp.int32),
+            tokens=jnp.full((num_rows, num_beams, max_len), pad_id, dtype=jnp.int32),
+            # All beams of a row are equal at first: one of them stands for all.
+            log_probs=jnp.tile(jnp.where(jnp.arange(num_beams) == 0, 0.0, -jnp.inf)[None], (num_rows, 1)),
+            pool=_empty_pool(limits, num_best, max_len, pad_id),
+            running=limits > 0,
+            model_state=repeat_state(state, num_beams),
+        ),
+    )
+    pool = final.pool
+    return BeamOutput(pool.tokens, pool.lengths, pool.log_probs, pool.scores, pool.finished, final.step)

@@ -1,0 +1,102 @@
+"""What search asks of a model: an explicit state, and one step that turns tokens into logits.
+
+The state is any pytree whose leaves all have the batch as axis 0 (key/value caches, projected memories,
+recurrent carries, per-row lengths). Search repeats, reorders and carries it without knowing what it holds.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from transformer_jax.errors import ShapeError
+from transformer_jax.typing import Array, Float, Int, PyTree
+
+
+@runtime_checkable
+class StepModel(Protocol):
+    """A model that can be decoded one token at a time; every sequence-to-sequence model here is one."""
+
+    def start(
+        self, source_tokens: Int[Array, "batch kv_len"], source_lengths: Int[Array, "batch"], *, max_len: int
+    ) -> Any:
+        """Encode the source; return the state before the first token, with room for ``max_len`` tokens."""
+        ...
+
+    def step(self, state: Any, tokens: Int[Array, "batch"]) -> tuple[Float[Array, "batch vocab"], Any]:
+        """Feed one token a row; return the logits of the next one and the new state."""
+        ...
+
+
+def state_batch_size(state: PyTree) -> int:
+    """Number of rows of a decoding state.
+
+    Args:
+      state: A pytree whose leaves all have the batch as axis 0.
+
+    Returns:
+      The common size of axis 0.
+
+    Raises:
+      ShapeError: If the state has no leaves, or leaves that disagree about axis 0.
+
+    Example:
+      >>> state_batch_size({"carry": jnp.zeros((3, 8)), "position": jnp.zeros(3)})
+      3
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    if not leaves:
+        raise ShapeError("state has no arrays: search needs at least one leaf with the batch as axis 0")
+    sizes = {}
+    for path, leaf in leaves:
+        shape = jnp.shape(leaf)
+        sizes.setdefault(shape[0] if shape else None, jax.tree_util.keystr(path) or "the state itself")
+    if len(sizes) > 1 or None in sizes:
+        found = ", ".join(
+            f"{name}: {'a scalar' if size is None else f'axis 0 of {size}'}" for size, name in sizes.items()
+        )
+        raise ShapeError(f"every leaf of state must have the batch as axis 0; got {found}")
+    return next(iter(sizes))
+
+
+def repeat_state(state: PyTree, num_copies: int) -> PyTree:
+    """Each row ``num_copies`` times in a row: ``[batch, ...]`` to ``[batch * num_copies, ...]``.
+
+    Args:
+      state: A pytree whose leaves all have the batch as axis 0.
+      num_copies: Copies of each row; the copies of one row are neighbours.
+
+    Returns:
+      The widened state.
+
+    Example:
+      >>> repeat_state(jnp.array([1, 2]), 2).tolist()
+      [1, 1, 2, 2]
+    """
+    return jax.tree.map(lambda leaf: jnp.repeat(leaf, num_copies, axis=0), state)
+
+
+def reorder_state(new_state: PyTree, old_state: PyTree, rows: Int[Array, "rows"]) -> PyTree:
+    """Gather rows of every leaf that the last step changed.
+
+    A leaf that the step handed through (the very same traced value, such as a projected memory) is left
+    alone: search reorders only among copies of one source, and those copies of it are still equal. For a
+    Transformer this saves copying the whole cross-attention memory at each step.
+
+    Args:
+      new_state: The state after the step.
+      old_state: The state before it, of the same structure.
+      rows: For each row of the result, the row to take; must stay among copies of the same source.
+
+    Returns:
+      The reordered state.
+
+    Example:
+      >>> memory = jnp.array([7, 7])
+      >>> old, new = (memory, jnp.array([0, 0])), (memory, jnp.array([1, 2]))
+      >>> [leaf.tolist() for leaf in reorder_state(new, old, jnp.array([1, 1]))]
+      [[7, 7], [2, 2]]
+    """
+    return jax.tree.map(
+        lambda new, old: new if new is old else jnp.take(new, rows, axis=0), new_state, old_state
+    )

@@ -1,0 +1,253 @@
+"""A model and a search as one compiled function of (parameters, sources)."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from transformer_jax.decode.beam import BeamOutput, beam_search, check_beam_options
+from transformer_jax.decode.greedy import greedy_search
+from transformer_jax.decode.sampling import check_sampling_options, sample_search
+from transformer_jax.decode.token_loop import DecodeOutput, row_limits
+from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.typing import PyTree
+
+
+@dataclass(frozen=True, kw_only=True)
+class GreedyConfig:
+    """The most probable token at each step.
+
+    Attributes:
+      max_len: Most tokens to generate, the end of the sequence included.
+      forbidden_ids: Tokens never to choose.
+    """
+
+    kind: Literal["greedy"] = "greedy"
+    max_len: int
+    forbidden_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_max_len(self.max_len)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """Tokens drawn from the model's distribution.
+
+    Attributes:
+      max_len: Most tokens to generate, the end of the sequence included.
+      temperature: Divisor of the logits; 0 is greedy.
+      top_k: Draw from this many of the most probable tokens; None for all.
+      top_p: Then from the smallest set of them with at least this probability mass; 1 for all.
+      forbidden_ids: Tokens never to draw.
+    """
+
+    kind: Literal["sample"] = "sample"
+    max_len: int
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    forbidden_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_max_len(self.max_len)
+        check_sampling_options(self.temperature, self.top_k, self.top_p)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamConfig:
+    """The best hypotheses of a beam.
+
+    Attributes:
+      max_len: Most tokens to generate, the end of the sequence included.
+      num_beams: Live hypotheses of each row.
+      length_penalty: Alpha of Wu et al. 2016; 0 ranks by log-probability.
+      num_best: Hypotheses to return for each row.
+      forbidden_ids: Tokens never to choose.
+    """
+
+    kind: Literal["beam"] = "beam"
+    max_len: int
+    num_beams: int
+    length_penalty: float = 0.0
+    num_best: int = 1
+    forbidden_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_max_len(self.max_len)
+        check_beam_options(self.num_beams, self.num_best, self.length_penalty)
+
+
+SearchConfig = GreedyConfig | SampleConfig | BeamConfig
+
+
+def _check_max_len(max_len: int) -> None:
+    if max_len < 1:
+        raise ConfigError(f"max_len must be at least 1; got {max_len}")
+
+
+class Searcher:
+    """Compiled search; make it with ``make_searcher``. Start, loop and all run inside one ``jit``."""
+
+    def __init__(self, model: nnx.Module, config: SearchConfig, *, bos_id: int, eos_id: int, pad_id: int):
+        self.config = config
+        self._token_ids = {"bos_id": bos_id, "eos_id": eos_id, "pad_id": pad_id}
+        self._graphdef, params = nnx.split(model)
+        self._abstract_params = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params
+        )
+        self._executables: dict[tuple[int, int], Any] = {}
+        self._compile_count = 0
+        self._compile_seconds = 0.0
+        self._jitted = jax.jit(self._search)
+
+    @property
+    def compile_count(self) -> int:
+        """Times the search was traced and compiled so far: one for each shape of the sources."""
+        return self._compile_count
+
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds spent on tracing and compiling so far."""
+        return self._compile_seconds
+
+    def _search(
+        self, params: PyTree, source_tokens: Any, source_lengths: Any, max_lens: Any, rng_key: Any
+    ) -> DecodeOutput | BeamOutput:
+        self._compile_count += 1  # Runs while tracing only.
+        config = self.config
+        model = nnx.merge(self._graphdef, params)
+        state = model.start(source_tokens, source_lengths, max_len=config.max_len)
+        options: dict[str, Any] = {
+            **self._token_ids,
+            "max_len": config.max_len,
+            "max_lens": max_lens,
+            "forbidden_ids": config.forbidden_ids,
+        }
+        if isinstance(config, GreedyConfig):
+            return greedy_search(model, state, **options)
+        if isinstance(config, SampleConfig):
+            return sample_search(
+                model,
+                state,
+                rng_key=rng_key,
+                temperature=config.temperature,
+                top_k=config.top_k,
+                top_p=config.top_p,
+                **options,
+            )
+        return beam_search(
+            model,
+            state,
+            num_beams=config.num_beams,
+            length_penalty=config.length_penalty,
+            num_best=config.num_best,
+            **options,
+        )
+
+    def _executable(self, params: PyTree, shape: tuple[int, int]) -> Any:
+        """The compiled search for sources ``[batch, source_len]``, compiled now where it is new."""
+        if shape not in self._executables:
+            began = time.perf_counter()
+            rows = jax.ShapeDtypeStruct(shape[:1], jnp.int32)
+            is_sampling = isinstance(self.config, SampleConfig)
+            rng_key = jax.eval_shape(lambda: jax.random.key(0)) if is_sampling else None
+            lowered = self._jitted.lower(params, jax.ShapeDtypeStruct(shape, jnp.int32), rows, rows, rng_key)
+            self._executables[shape] = lowered.compile()
+            self._compile_seconds += time.perf_counter() - began
+        return self._executables[shape]
+
+    def compile(self, shapes: Iterable[tuple[int, int]]) -> float:
+        """Compile ahead of time.
+
+        Args:
+          shapes: Shapes ``(batch, source_len)`` of the sources to come.
+
+        Returns:
+          The seconds it took; near zero for shapes that are compiled already.
+        """
+        before = self._compile_seconds
+        for shape in shapes:
+            self._executable(self._abstract_params, (int(shape[0]), int(shape[1])))
+        return self._compile_seconds - before
+
+    def __call__(
+        self,
+        params: PyTree,
+        source_tokens: Any,
+        source_lengths: Any,
+        *,
+        max_lens: Any = None,
+        rng_key: jax.Array | None = None,
+    ) -> DecodeOutput | BeamOutput:
+        """Search; compiles first where this shape of sources is new.
+
+        Args:
+          params: Second result of ``nnx.split(model)``, of the shapes the searcher was made with.
+          source_tokens: Token ids ``[batch, source_len]``.
+          source_lengths: Valid tokens of each row ``[batch]``.
+          max_lens: Each row's own limit ``[batch]``, at most the config's ``max_len``; None for that alone.
+            Changing it recompiles nothing; 0 skips a row, as for the dummy rows of a short last batch.
+          rng_key: Typed key; needed by sampling, and by it alone.
+
+        Returns:
+          ``DecodeOutput`` of greedy search and sampling, ``BeamOutput`` of beam search.
+
+        Raises:
+          ConfigError: If ``rng_key`` is missing, or given to a search that draws nothing.
+          ShapeError: If the sources and lengths do not fit together.
+        """
+        if (rng_key is not None) != isinstance(self.config, SampleConfig):
+            wanted = "needs" if rng_key is None else "takes no"
+            raise ConfigError(f"{self.config.kind} search {wanted} rng_key")
+        source_tokens = jnp.asarray(source_tokens, dtype=jnp.int32)
+        source_lengths = jnp.asarray(source_lengths, dtype=jnp.int32)
+        if source_tokens.ndim != 2 or source_lengths.shape != source_tokens.shape[:1]:
+            raise ShapeError(
+                "source_tokens must be [batch, source_len] and source_lengths [batch]; "
+                f"got {source_tokens.shape} and {source_lengths.shape}"
+            )
+        num_rows = source_tokens.shape[0]
+        if max_lens is not None and np.shape(max_lens) != (num_rows,):
+            raise ShapeError(f"max_lens must be [batch], here ({num_rows},); got {np.shape(max_lens)}")
+        limits = row_limits(
+            self.config.max_len,
+            None if max_lens is None else jnp.asarray(max_lens, dtype=jnp.int32),
+            num_rows,
+        )
+        executable = self._executable(params, source_tokens.shape)
+        return executable(params, source_tokens, source_lengths, limits, rng_key)
+
+
+def make_searcher(
+    model: nnx.Module, config: SearchConfig, *, bos_id: int, eos_id: int, pad_id: int = 0
+) -> Searcher:
+    """Bind a model's structure to a search, as a compiled function of parameters and sources.
+
+    Args:
+      model: A ``StepModel`` that is an NNX module; only its structure is kept, not its parameters.
+      config: Which search, and its options.
+      bos_id: Token that is fed first.
+      eos_id: Token that ends a sequence.
+      pad_id: Fills the outputs after the end.
+
+    Returns:
+      A callable ``(params, source_tokens, source_lengths, *, max_lens, rng_key) -> output`` that compiles
+      once for each shape of the sources and counts it (``compile_count``).
+
+    Example:
+      >>> from transformer_jax.testing.tiny_models import TableModel
+      >>> model = TableModel.countdown(vocab_size=5, eos_id=3)
+      >>> searcher = make_searcher(model, GreedyConfig(max_len=4), bos_id=2, eos_id=3, pad_id=4)
+      >>> seconds = searcher.compile([(2, 6)])
+      >>> params = nnx.state(model)
+      >>> output = searcher(params, np.zeros((2, 6)), np.array([6, 4]))
+      >>> output.tokens.tolist(), searcher.compile_count
+      ([[1, 0, 3, 4], [1, 0, 3, 4]], 1)
+    """
+    return Searcher(model, config, bos_id=bos_id, eos_id=eos_id, pad_id=pad_id)
