@@ -1,0 +1,112 @@
+"""All scores of a task at once, as text for people and as JSON for programs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from transformer_jax.errors import ConfigError, nearest_hint
+from transformer_jax.evaluate.error_rates import (
+    ErrorSum,
+    character_errors,
+    phoneme_errors,
+    pronunciation_errors,
+    word_errors,
+)
+from transformer_jax.evaluate.text import TextScore, bleu, chrf
+
+Task = Literal["pronunciation", "translation"]
+_TASKS: tuple[Task, ...] = ("pronunciation", "translation")
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """The scores of a task on one set of examples.
+
+    Attributes:
+      task: Which task.
+      num_examples: Lines or words that were scored.
+      error_rates: Name to errors and total; lower is better.
+      text_scores: BLEU and chrF; higher is better.
+    """
+
+    task: str
+    num_examples: int
+    error_rates: dict[str, ErrorSum]
+    text_scores: tuple[TextScore, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as a JSON document: rates as fractions, scores from 0 to 100.
+
+        Example:
+          >>> score_outputs("pronunciation", ["K AE T"], [["K AE T S"]]).to_json()["per"]
+          {'rate': 0.25, 'errors': 1, 'total': 4}
+        """
+        document: dict[str, Any] = {"task": self.task, "examples": self.num_examples}
+        for name, errors in self.error_rates.items():
+            rate = errors.rate() if errors.total else None
+            document[name] = {"rate": rate, "errors": errors.errors, "total": errors.total}
+        for found in self.text_scores:
+            document[found.name.lower()] = {"score": found.score, "signature": found.signature}
+        return document
+
+    def lines(self) -> list[str]:
+        """One line a score, percentages with what they were counted from.
+
+        Example:
+          >>> report = score_outputs("pronunciation", ["K AE T", "D"], ["K AE T", "D IY"])
+          >>> print("\\n".join(report.lines()))
+          PER    20.00 %  (1 of 5)
+          WER    50.00 %  (1 of 2)
+        """
+        lines = [f"{found.name:<5} {found.score:6.2f}    ({found.signature})" for found in self.text_scores]
+        for name, errors in self.error_rates.items():
+            percent = f"{100 * errors.rate():6.2f} %" if errors.total else "       -"
+            lines.append(f"{name.upper():<5} {percent}  ({errors.errors:,} of {errors.total:,})")
+        return lines
+
+
+def score_outputs(
+    task: Task,
+    hypotheses: Sequence[str],
+    references: Sequence[str] | Sequence[Sequence[str]],
+    *,
+    tokenize: str = "13a",
+) -> ScoreReport:
+    """Score outputs as the task asks: PER and WER of pronunciations; BLEU, chrF, WER and CER of translations.
+
+    Args:
+      task: ``pronunciation`` (lines of space separated phonemes) or ``translation`` (plain text).
+      hypotheses: One line each.
+      references: For each, the line that counts as right, or several. WER and CER of translations take the
+        first.
+      tokenize: sacrebleu's tokenizer for BLEU.
+
+    Returns:
+      The report.
+
+    Raises:
+      ConfigError: If the task is unknown.
+      DataError: If the counts differ, or an example has no reference.
+
+    Example:
+      >>> report = score_outputs("pronunciation", ["K AE T"], [["K AA T", "K AE T"]])
+      >>> report.error_rates
+      {'per': ErrorSum(errors=0, total=3), 'wer': ErrorSum(errors=0, total=1)}
+    """
+    references = [[lines] if isinstance(lines, str) else lines for lines in references]
+    if task == "pronunciation":
+        phonemes = [line.split() for line in hypotheses]
+        options = [[line.split() for line in lines] for lines in references]
+        rates = {
+            "per": phoneme_errors(phonemes, options),
+            "wer": pronunciation_errors(phonemes, options),
+        }
+        return ScoreReport(task, len(hypotheses), rates)
+    if task == "translation":
+        scores = (bleu(hypotheses, references, tokenize=tokenize), chrf(hypotheses, references))
+        first = [lines[0] for lines in references]
+        rates = {"wer": word_errors(hypotheses, first), "cer": character_errors(hypotheses, first)}
+        return ScoreReport(task, len(hypotheses), rates, scores)
+    raise ConfigError(
+        f"task must be one of {', '.join(_TASKS)}; got {task!r}{nearest_hint(str(task), _TASKS)}"
+    )
