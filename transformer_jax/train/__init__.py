@@ -1,0 +1,41 @@
+"""Training: a functional step, schedules and optimisers, checkpoints, logs, and the loop around them.
+
+A model is known here only as an NNX module together with an objective
+``(model, batch, rng_key) -> (LossSum, metrics, new model state)``.
+"""
+
+from transformer_jax.train.checkpoint import CheckpointInfo, CheckpointStore, load_params
+from transformer_jax.train.config import Adam, AdamW, Constant, Cosine, Linear, Noam, TrainConfig
+from transformer_jax.train.loop import (
+    BatchSource,
+    Trainer,
+    TrainingInterrupted,
+    TrainResult,
+)
+from transformer_jax.train.metrics import learning_curve
+from transformer_jax.train.objectives import Objective, sequence_to_sequence_loss
+from transformer_jax.train.run_folder import holds_run, prepare_run_folder
+from transformer_jax.train.trackers import read_rows
+
+__all__ = [
+    "Adam",
+    "AdamW",
+    "BatchSource",
+    "CheckpointInfo",
+    "CheckpointStore",
+    "Constant",
+    "Cosine",
+    "Linear",
+    "Noam",
+    "Objective",
+    "TrainConfig",
+    "TrainResult",
+    "Trainer",
+    "TrainingInterrupted",
+    "holds_run",
+    "learning_curve",
+    "load_params",
+    "prepare_run_folder",
+    "read_rows",
+    "sequence_to_sequence_loss",
+]

@@ -1,0 +1,71 @@
+"""A batch cut into micro-batches gives the gradient of the whole batch, whatever the rows hold."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from training_helpers import VOCAB_SIZE, build, tiny_configs
+
+from transformer_jax.models.build import ModelConfig
+from transformer_jax.testing.training import SequenceTask
+from transformer_jax.train import AdamW, Constant, TrainConfig, sequence_to_sequence_loss
+from transformer_jax.train.metrics import fetch_means
+from transformer_jax.train.objectives import count_tokens
+from transformer_jax.train.optimizers import build_optimizer
+from transformer_jax.train.schedules import build_schedule
+from transformer_jax.train.state import TrainState, create_state, split_model
+from transformer_jax.train.step import build_step, metric_shapes
+
+# Two dummy rows of eight: with four micro-batches the last holds no token at all.
+TASK = SequenceTask(task="copy", vocab_size=VOCAB_SIZE, min_len=1, max_lens=(4,), batch_size=8, dummy_rows=2)
+
+
+def one_update(model_config: ModelConfig, batch: Any, accumulation: int) -> TrainState:
+    config = TrainConfig(
+        updates=10,
+        optimizer=AdamW(beta1=0.0),  # the running mean is then the gradient itself
+        schedule=Constant(peak_learning_rate=0.01),
+        clip_norm=None,
+        accumulation=accumulation,
+    )
+    objective = sequence_to_sequence_loss(0.1)
+    model = build(model_config)
+    structure, params, model_state = split_model(model)
+    metrics = metric_shapes(structure, params, model_state, objective, batch)
+    optimizer = build_optimizer(config.optimizer, build_schedule(config.schedule, updates=config.updates))
+    state = create_state(model, optimizer, seed=0, metrics=metrics)[1]
+    return jax.jit(build_step(structure, objective, config))(state, batch)
+
+
+def gradient(state: TrainState) -> dict[str, np.ndarray]:
+    return jax.tree.map(np.asarray, state.optimizer_state[0].mu)
+
+
+@pytest.mark.parametrize("name", sorted(tiny_configs()))
+def test_accumulated_gradient_equals_the_whole_batchs(name: str) -> None:
+    batch = TASK.batch(2)
+    assert count_tokens(batch) > 0
+    assert (batch.target_lengths[-2:] == 0).all()
+    whole = one_update(tiny_configs()[name], batch, 1)
+    expected = gradient(whole)
+    largest = max(np.abs(leaf).max() for leaf in expected.values())
+    for accumulation in (2, 4):
+        parts = one_update(tiny_configs()[name], batch, accumulation)
+        for key, leaf in gradient(parts).items():
+            assert np.abs(leaf - expected[key]).max() <= 1e-6 * largest, key
+        got, wanted = fetch_means(parts.metrics), fetch_means(whole.metrics)
+        assert got == pytest.approx(wanted, rel=1e-5)
+        assert float(parts.metrics["loss"].count) == float(whole.metrics["loss"].count)
+
+
+def test_mean_of_the_means_would_be_another_gradient() -> None:
+    """Guards the test above: halves of this batch hold different numbers of tokens, so dividing early differs."""
+    batch = TASK.batch(2)
+    config = tiny_configs()["gru"]
+    halves = [jax.tree.map(lambda leaf, s=s: leaf[s], batch) for s in (slice(0, 4), slice(4, 8))]
+    whole = gradient(one_update(config, batch, 1))
+    first, second = (gradient(one_update(config, half, 1)) for half in halves)
+    largest = max(np.abs(leaf).max() for leaf in whole.values())
+    difference = max(np.abs((first[key] + second[key]) / 2 - whole[key]).max() for key in whole)
+    assert difference > 1e-3 * largest

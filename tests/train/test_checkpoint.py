@@ -1,0 +1,241 @@
+"""Checkpoints: whole or absent, the last and the best kept, refused when they do not fit."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from transformer_jax.errors import RunError
+from transformer_jax.functional.losses import LossSum
+from transformer_jax.testing.training import TinySeq2Seq
+from transformer_jax.train import Adam, AdamW, CheckpointInfo, CheckpointStore, load_params
+from transformer_jax.train.optimizers import build_optimizer
+from transformer_jax.train.state import TrainState, create_state
+
+
+def make_state(model: Any, optimizer: Any = None) -> TrainState:
+    transformation = build_optimizer(optimizer or Adam(), lambda updates_done: np.float32(0.1))
+    return create_state(model, transformation, seed=3, metrics={"loss": LossSum.of(1.0, 1.0)})[1]
+
+
+def info(update: int, score: float | None = None, **changes: Any) -> CheckpointInfo:
+    fields: dict[str, Any] = {
+        "update": update,
+        "data_position": update,
+        "score": score,
+        "metric_mode": "min",
+        "train_seconds": 1.5,
+        "tokens": 10,
+        "metrics": {},
+        "extra": {},
+    }
+    return CheckpointInfo(**(fields | changes))
+
+
+def bits(tree: Any) -> list[bytes]:
+    return [
+        np.asarray(
+            jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        ).tobytes()
+        for leaf in jax.tree.leaves(tree)
+    ]
+
+
+def test_round_trip_is_bit_for_bit(tmp_path: Path, make_model: Callable[..., TinySeq2Seq]) -> None:
+    store = CheckpointStore(tmp_path)
+    state = make_state(make_model(seed=1), AdamW())
+    saved = info(7, 0.25, metrics={"per": 0.25, "odd": None}, extra={"config": {"a": [1, 2]}})
+    store.save(dataclasses.replace(state, update=state.update + 7), saved)
+    restored, found = CheckpointStore(tmp_path).restore(make_state(make_model(seed=2), AdamW()), 7)
+    assert bits(dataclasses.replace(restored, update=state.update)) == bits(state)
+    assert int(restored.update) == 7
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    assert found == saved
+
+
+def test_last_and_best_are_kept(tmp_path: Path, make_model: Callable[..., TinySeq2Seq]) -> None:
+    store = CheckpointStore(tmp_path, keep_best=2)
+    state = make_state(make_model())
+    kept = []
+    for update, score in [(1, 0.5), (2, 0.2), (3, None), (4, 0.4), (5, 0.9)]:
+        store.save(state, info(update, score))
+        kept.append(store.updates())
+    assert kept == [[1], [1, 2], [1, 2, 3], [2, 4], [2, 4, 5]]
+    again = CheckpointStore(tmp_path, keep_best=2)
+    assert again.best_updates() == [2, 4, 5]
+    assert again.is_among_best(0.3, "min")
+    assert not again.is_among_best(0.4, "min")
+    store.save(state, info(6))
+    assert store.updates() == [2, 4, 6]
+
+
+def test_best_may_be_the_highest(tmp_path: Path, make_model: Callable[..., TinySeq2Seq]) -> None:
+    store = CheckpointStore(tmp_path, keep_best=1)
+    state = make_state(make_model())
+    for update, score in [(1, 10.0), (2, 30.0), (3, 20.0)]:
+        store.save(state, info(update, score, metric_mode="max"))
+    assert store.updates() == [2, 3]
+    assert store.best_updates()[0] == 2
+
+
+def test_load_params_best_last_and_none(tmp_path: Path, make_model: Callable[..., TinySeq2Seq]) -> None:
+    with pytest.raises(RunError, match="holds no checkpoint: train first"):
+        load_params(tmp_path, model=make_model())
+    store = CheckpointStore(tmp_path)
+    first, second = make_model(seed=1), make_model(seed=2)
+    store.save(make_state(first), info(1))
+    model = make_model()
+    assert load_params(tmp_path, model=model).update == 1, "without scores the last is the best"
+    store.save(make_state(first), info(2, 0.1))
+    store.save(make_state(second), info(3, 0.2))
+    assert load_params(tmp_path, "best", model=model).update == 2
+    assert bits(nnx.state(model)) == bits(nnx.state(first))
+    assert load_params(tmp_path, "last", model=model).update == 3
+    assert bits(nnx.state(model)) == bits(nnx.state(second))
+
+
+def test_other_shape_and_other_structure_are_one_clear_line(
+    tmp_path: Path, make_model: Callable[..., TinySeq2Seq]
+) -> None:
+    CheckpointStore(tmp_path).save(make_state(make_model()), info(1))
+    with pytest.raises(
+        RunError, match=r"'embedding' is float32\[11, 8\], the model wants float32\[11, 4\]"
+    ) as error:
+        load_params(tmp_path, model=make_model(model_dim=4))
+    assert "\n" not in str(error.value)
+
+    model = make_model()
+    model.layers.append(nnx.Linear(8, 8, rngs=nnx.Rngs(0)))
+    with pytest.raises(RunError, match=r"has no array 'layers\.2\.bias'"):
+        load_params(tmp_path, model=model)
+    model = make_model()
+    model.layers = nnx.List([model.layers[0]])
+    with pytest.raises(RunError, match=r"holds 'layers\.1\.bias', which the model does not have"):
+        load_params(tmp_path, model=model)
+    state = make_state(make_model())
+    state = dataclasses.replace(state, metrics={"accuracy": state.metrics["loss"]})
+    with pytest.raises(RunError, match=r"has no array 'metrics\.accuracy\.count'"):
+        CheckpointStore(tmp_path).restore(state, 1)
+
+
+def test_damaged_checkpoint_is_one_line(tmp_path: Path, make_model: Callable[..., TinySeq2Seq]) -> None:
+    store = CheckpointStore(tmp_path)
+    store.save(make_state(make_model()), info(1))
+    for path in (tmp_path / "checkpoints" / "00000001" / "model").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with pytest.raises(RunError, match="damaged or incomplete") as error:
+        load_params(tmp_path, model=make_model())
+    assert "\n" not in str(error.value)
+
+
+def test_interrupted_save_leaves_the_former_whole(
+    tmp_path: Path, make_model: Callable[..., TinySeq2Seq], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import orbax.checkpoint as ocp
+
+    store = CheckpointStore(tmp_path)
+    state = make_state(make_model(seed=1))
+    store.save(state, info(1))
+
+    def interrupted(*unused: Any, **also_unused: Any) -> None:
+        raise KeyboardInterrupt
+
+    # The arrays are written by now, the rename is not done.
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.JsonCheckpointHandler, "finalize", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.save(make_state(make_model(seed=2)), info(2))
+    names = [path.name for path in (tmp_path / "checkpoints").iterdir()]
+    assert len(names) == 2, "the interrupted save must have left something, or this tests nothing"
+    again = CheckpointStore(tmp_path)
+    assert again.updates() == [1]
+    again.remove_leftovers()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["00000001"]
+    restored, _ = again.restore(make_state(make_model()), 1)
+    assert bits(restored) == bits(state)
+    again.save(state, info(2))
+    assert again.updates() == [2]
+
+
+def test_interrupted_removal_is_no_checkpoint(
+    tmp_path: Path, make_model: Callable[..., TinySeq2Seq], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformer_jax.train.checkpoint as module
+
+    store = CheckpointStore(tmp_path)
+    state = make_state(make_model())
+    store.save(state, info(1))
+    calls = []
+
+    def interrupted(path: Path, **unused: Any) -> None:
+        if path.exists():
+            calls.append(path)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.save(state, info(2))
+    assert calls
+    again = CheckpointStore(tmp_path)
+    assert again.updates() == [2]
+    again.remove_leftovers()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["00000002"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_any_moment_leaves_a_whole_checkpoint(
+    tmp_path: Path, make_model: Callable[..., TinySeq2Seq]
+) -> None:
+    """A process that does nothing but save is interrupted for real; what it left last must be readable."""
+    script = textwrap.dedent(
+        """
+        import sys, jax, numpy as np
+        sys.path.insert(0, sys.argv[2])
+        from test_checkpoint import make_state, info
+        from transformer_jax.testing.training import TinySeq2Seq
+        from transformer_jax.train import CheckpointStore
+        from flax import nnx
+        model = TinySeq2Seq(vocab_size=11, model_dim=8, dropout_rate=0.0, rngs=nnx.Rngs(0))
+        store, state = CheckpointStore(sys.argv[1]), make_state(model)
+        print("ready", flush=True)
+        for update in range(1, 10_000):
+            store.save(state, info(update, float(update)))
+            print(update, flush=True)
+        """
+    )
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[2])}
+    for attempt in range(3):
+        folder = tmp_path / str(attempt)
+        child = subprocess.Popen(
+            [sys.executable, "-c", script, str(folder), str(Path(__file__).parent)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        assert child.stdout is not None
+        while child.stdout.readline().strip() != "2":
+            assert child.poll() is None, child.communicate()[1]
+        if attempt:  # somewhere inside the next save
+            time.sleep(0.04 * attempt)
+        child.send_signal(signal.SIGINT)
+        output, _ = child.communicate(timeout=60)
+        printed = [int(line) for line in output.split()] or [2]
+        store = CheckpointStore(folder)
+        assert store.updates()[-1] >= printed[-1]
+        for update in store.updates():
+            assert load_params(folder, "last", model=make_model()).update
+            store.restore(make_state(make_model()), update)

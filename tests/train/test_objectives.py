@@ -1,0 +1,142 @@
+"""The sequence-to-sequence loss: what it counts, how it scores, and scheduled sampling."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from transformer_jax.errors import ConfigError
+from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
+from transformer_jax.train.objectives import (
+    abstract_batch,
+    count_tokens,
+    sequence_to_sequence_loss,
+    token_accuracy,
+)
+
+
+class LogitsOnly(nnx.Module):
+    """A model that has a call and nothing else."""
+
+    def __init__(self, inner: TinySeq2Seq) -> None:
+        self.inner = inner
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return self.inner(*arguments, **keywords)
+
+
+class Refusing(nnx.Module):
+    """A model that cannot read its own tokens."""
+
+    def __call__(self, *arguments: Any, rng_key: Any = None, **keywords: Any) -> Any:
+        raise NotImplementedError("decoded in parallel")
+
+
+def reference(logits: np.ndarray, batch: Any, smoothing: float) -> tuple[float, float, float]:
+    """Sum of losses, correct tokens and tokens, by a double loop in float64."""
+    total = correct = tokens = 0.0
+    for row, length in enumerate(batch.target_lengths):
+        for position in range(length):
+            scores = logits[row, position].astype(np.float64)
+            log_probabilities = scores - np.log(np.exp(scores).sum())
+            label = batch.target_outputs[row, position]
+            total -= (1 - smoothing) * log_probabilities[label] + smoothing * log_probabilities.mean()
+            correct += scores.argmax() == label
+            tokens += 1
+    return total, correct, tokens
+
+
+@pytest.mark.parametrize("with_hidden", [True, False])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_loss_and_accuracy_equal_a_double_loop(
+    make_model: Callable[..., TinySeq2Seq], task: SequenceTask, with_hidden: bool, smoothing: float
+) -> None:
+    batch = task.batch(2)
+    assert isinstance(batch.target_lengths, np.ndarray)
+    assert (batch.target_lengths == 0).any()
+    tiny = make_model()
+    model = tiny if with_hidden else LogitsOnly(tiny)
+    loss, metrics, model_state = sequence_to_sequence_loss(smoothing)(model, batch, None)
+    total, correct, tokens = reference(np.asarray(tiny(*batch[:3])), batch, smoothing)
+    assert float(loss.sum) == pytest.approx(total, rel=1e-5)
+    assert float(loss.count) == float(metrics["accuracy"].count) == tokens == batch.target_lengths.sum()
+    assert float(metrics["accuracy"].sum) == correct
+    assert not jax.tree.leaves(model_state)
+
+
+def test_padding_changes_nothing(make_model: Callable[..., TinySeq2Seq], task: SequenceTask) -> None:
+    batch = task.batch(0)
+    other = batch._replace(
+        target_outputs=np.where(batch.target_outputs == 0, 7, batch.target_outputs).astype(np.int32)
+    )
+    objective = sequence_to_sequence_loss(0.1)
+    assert float(objective(make_model(), batch, None)[0].sum) == float(
+        objective(make_model(), other, None)[0].sum
+    )
+
+
+def test_scheduled_sampling_rate_rises_and_stops(task: SequenceTask) -> None:
+    given: list[float] = []
+
+    class Spy(nnx.Module):
+        def __call__(self, source: Any, lengths: Any, inputs: Any, **keywords: Any) -> Any:
+            given.append(float(keywords["scheduled_sampling_rate"]))
+            return jnp.zeros((*inputs.shape, 11))
+
+    objective = sequence_to_sequence_loss(0.0, 0.5, 10)
+    for update in (0, 5, 10, 20):
+        objective.at(jnp.int32(update))(Spy(), task.batch(0), jax.random.key(0))
+    sequence_to_sequence_loss(0.0, 0.5)(Spy(), task.batch(0), jax.random.key(0))
+    assert given == pytest.approx([0.0, 0.25, 0.5, 0.5, 0.5])
+
+
+def test_evaluation_never_samples(task: SequenceTask) -> None:
+    class Strict(nnx.Module):
+        def __call__(self, source: Any, lengths: Any, inputs: Any, *, rng_key: Any = None) -> Any:
+            return jnp.zeros((*inputs.shape, 11))
+
+    loss, _, _ = sequence_to_sequence_loss(0.0, 0.5)(Strict(), task.batch(0), None)
+    assert float(loss.mean()) == pytest.approx(np.log(11), rel=1e-5)
+
+
+def test_model_that_cannot_sample_is_a_config_error(task: SequenceTask) -> None:
+    with pytest.raises(ConfigError, match=r"scheduled_sampling_rate is 0\.5, but Refusing cannot"):
+        sequence_to_sequence_loss(0.0, 0.5)(Refusing(), task.batch(0), jax.random.key(0))
+    with pytest.raises(NotImplementedError):
+        sequence_to_sequence_loss()(Refusing(), task.batch(0), jax.random.key(0))
+
+
+def test_token_accuracy_counts_weights() -> None:
+    logits = jnp.array([[[0.0, 1.0, 2.0], [3.0, 1.0, 2.0], [0.0, 5.0, 1.0]]])
+    accuracy = token_accuracy(logits, jnp.array([[2, 1, 1]]), jnp.array([[1.0, 1.0, 0.0]]))
+    assert (float(accuracy.sum), float(accuracy.count)) == (1.0, 2.0)
+
+
+def test_tokens_and_abstract_batch_match_the_task(task: SequenceTask) -> None:
+    batch = task.batch(0)
+    assert count_tokens(batch) == (batch.source_tokens > 0).sum() + (batch.target_outputs > 0).sum()
+    (shape,) = task.shapes()
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), abstract_batch(*shape)) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), batch
+    )
+
+
+def test_logits_of_the_accuracy_are_the_losses_own(make_model: Callable[..., TinySeq2Seq]) -> None:
+    """The product with the vocabulary is compiled once, not once for the loss and once for the accuracy."""
+    model = make_model(model_dim=64)
+    graph, state = nnx.split(model)
+
+    def products(with_accuracy: bool) -> float:
+        def function(state: Any, batch: Any) -> Any:
+            loss, metrics, _ = sequence_to_sequence_loss()(nnx.merge(graph, state), batch, None)
+            return (loss, metrics) if with_accuracy else loss
+
+        compiled = jax.jit(function).lower(state, abstract_batch(32, 8, 32)).compile()
+        return compiled.cost_analysis()["flops"]
+
+    product_flops = 2 * 32 * 32 * 64 * 11
+    assert products(True) - products(False) < 0.5 * product_flops

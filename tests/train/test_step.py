@@ -1,0 +1,181 @@
+"""One update: equal to a hand-written one; clipping, keys, donation, and one executable a shape."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from transformer_jax.errors import ShapeError
+from transformer_jax.functional.losses import LossSum
+from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
+from transformer_jax.train import Objective, TrainConfig, sequence_to_sequence_loss
+from transformer_jax.train.metrics import fetch_means
+from transformer_jax.train.optimizers import build_optimizer
+from transformer_jax.train.schedules import build_schedule
+from transformer_jax.train.state import TrainState, create_state, named_arrays, non_parameters, split_model
+from transformer_jax.train.step import CompiledSteps, build_step, metric_shapes
+
+
+def begin(model: Any, objective: Objective, config: TrainConfig, batch: Any) -> tuple[Any, TrainState]:
+    structure, params, model_state = split_model(model)
+    metrics = metric_shapes(structure, params, model_state, objective, batch)
+    optimizer = build_optimizer(config.optimizer, build_schedule(config.schedule, updates=config.updates))
+    return structure, create_state(model, optimizer, seed=config.seed, metrics=metrics)[1]
+
+
+def test_one_update_equals_the_hand_written_one(
+    make_model: Callable[..., TinySeq2Seq], make_config: Callable[..., TrainConfig], task: SequenceTask
+) -> None:
+    batch = task.batch(2)
+    config = make_config(clip_norm=0.05)
+    objective = sequence_to_sequence_loss()
+    structure, state = begin(make_model(), objective, config, batch)
+    new = jax.jit(build_step(structure, objective, config))(state, batch)
+
+    def mean_loss(params: Any) -> Any:
+        logits = structure.merge(params, {})(*batch[:3])
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.target_outputs)
+        weights = np.arange(batch.target_outputs.shape[1])[None, :] < batch.target_lengths[:, None]
+        return jnp.sum(losses * weights) / weights.sum()
+
+    loss, gradient = jax.value_and_grad(mean_loss)(state.params)
+    norm = float(jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient))))
+    assert norm > config.clip_norm
+    for name, leaf in gradient.items():
+        clipped = np.asarray(leaf, np.float64) * (config.clip_norm / norm)
+        # The first update of Adam is the gradient over its own size.
+        expected = np.asarray(state.params[name]) - 0.01 * clipped / (
+            np.abs(clipped) + config.optimizer.epsilon
+        )
+        moved = np.abs(clipped) > 1e-6
+        np.testing.assert_allclose(new.params[name][moved], expected[moved], rtol=1e-4, atol=1e-6)
+    means = fetch_means(new.metrics)
+    assert means["loss"] == pytest.approx(float(loss), rel=1e-5)
+    assert means["gradient_norm"] == pytest.approx(norm, rel=1e-4)
+    assert means["learning_rate"] == pytest.approx(0.01)
+    assert int(new.update) == 1
+
+
+def test_state_keeps_its_shapes_and_types(
+    make_model: Callable[..., TinySeq2Seq], make_config: Callable[..., TrainConfig], task: SequenceTask
+) -> None:
+    objective = sequence_to_sequence_loss(0.1)
+    structure, state = begin(make_model(dropout_rate=0.1), objective, make_config(), task.batch(0))
+    new = jax.eval_shape(build_step(structure, objective, make_config()), state, task.batch(0))
+    describe = lambda leaf: (leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False))  # noqa: E731
+    assert jax.tree.map(describe, new) == jax.tree.map(describe, state)
+
+
+def test_dropout_key_depends_on_seed_and_update_alone(
+    make_model: Callable[..., TinySeq2Seq], make_config: Callable[..., TrainConfig], task: SequenceTask
+) -> None:
+    seen: list[Any] = []
+
+    def objective(model: Any, batch: Any, rng_key: Any) -> Any:
+        jax.debug.callback(lambda data: seen.append(tuple(data.tolist())), jax.random.key_data(rng_key))
+        return sequence_to_sequence_loss()(model, batch, rng_key)
+
+    config = make_config(seed=5)
+    structure, state = begin(make_model(), objective, config, task.batch(0))
+    step = jax.jit(build_step(structure, objective, config))
+    for update in range(3):
+        state = step(state, task.batch(update))
+    jax.block_until_ready(state.update)
+    jax.effects_barrier()
+    expected = [jax.random.key_data(jax.random.fold_in(jax.random.key(5), update)) for update in range(3)]
+    assert sorted(seen) == sorted(tuple(data.tolist()) for data in expected)
+
+
+def test_batch_without_tokens_moves_nothing(
+    make_model: Callable[..., TinySeq2Seq], make_config: Callable[..., TrainConfig], task: SequenceTask
+) -> None:
+    batch = jax.tree.map(np.zeros_like, task.batch(0))
+    objective = sequence_to_sequence_loss()
+    structure, state = begin(make_model(), objective, make_config(), batch)
+    new = jax.jit(build_step(structure, objective, make_config()))(state, batch)
+    for name, param in state.params.items():
+        np.testing.assert_array_equal(new.params[name], param)
+
+
+class Counting(nnx.Module):
+    """A linear model with a running count, as batch statistics would be."""
+
+    def __init__(self) -> None:
+        self.weight = nnx.Param(jnp.ones(2))
+        self.seen = nnx.BatchStat(jnp.float32(0.0))
+
+
+def counting_objective(model: Any, batch: Any, rng_key: Any) -> Any:
+    model.seen[...] = model.seen[...] + 1.0
+    return LossSum.of(jnp.sum(batch @ model.weight[...]), batch.shape[0]), {}, non_parameters(model)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_other_variables_are_carried(make_config: Callable[..., TrainConfig], accumulation: int) -> None:
+    config = make_config(accumulation=accumulation)
+    batch = np.ones((4, 2), np.float32)
+    structure, state = begin(Counting(), counting_objective, config, batch)
+    assert list(state.params) == ["weight"]
+    assert list(state.model_state) == ["seen"]
+    step = jax.jit(build_step(structure, counting_objective, config))
+    for _ in range(3):
+        state = step(state, batch)
+    assert float(state.model_state["seen"]) == 3 * accumulation
+    assert float(structure.merge(state.params, state.model_state).seen[...]) == 3 * accumulation
+
+
+def test_rows_that_do_not_divide_are_refused_with_both_values(
+    make_model: Callable[..., TinySeq2Seq], make_config: Callable[..., TrainConfig], task: SequenceTask
+) -> None:
+    config = make_config(accumulation=4)
+    objective = sequence_to_sequence_loss()
+    structure, state = begin(make_model(), objective, config, task.batch(0))
+    with pytest.raises(ShapeError, match=r"accumulation \(4\) must divide the rows of a batch \(6\)"):
+        build_step(structure, objective, config)(state, task.batch(0))
+
+
+def test_one_executable_a_shape_and_unplanned_shapes_are_counted(
+    make_model: Callable[..., TinySeq2Seq], make_config: Callable[..., TrainConfig], task: SequenceTask
+) -> None:
+    objective, config = sequence_to_sequence_loss(), make_config()
+    model = make_model()
+    structure, state = begin(model, objective, config, task.batch(0))
+    told: list[Any] = []
+    steps = CompiledSteps(build_step(structure, objective, config), told.append)
+    steps.compile(state, [task.batch(0), task.batch(1)])
+    assert (len(steps), steps.unplanned) == (1, 0)
+    first_seconds = steps.compile_seconds
+    given = state
+    state = steps(steps(state, task.batch(0)), task.batch(1))
+    assert (len(steps), steps.unplanned, steps.compile_seconds) == (1, 0, first_seconds)
+    shorter = jax.tree.map(lambda leaf: leaf[:3], task.batch(2))
+    state = steps(steps(state, shorter), shorter)
+    assert (len(steps), steps.unplanned, len(told)) == (2, 1, 1)
+    assert steps.compile_seconds > first_seconds
+    assert int(state.update) == 4
+    assert all(leaf.is_deleted() for leaf in given.params.values()), "the step must take the state's buffers"
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(nnx.state(model))), "the model keeps its own"
+
+
+def test_split_model_round_trip(make_model: Callable[..., TinySeq2Seq]) -> None:
+    model = make_model()
+    structure, params, model_state = split_model(model)
+    assert sorted(params) == [
+        "embedding",
+        *(f"layers.{i}.{name}" for i in (0, 1) for name in ("bias", "kernel")),
+    ]
+    assert jax.tree.structure(structure.state(params, model_state)) == jax.tree.structure(nnx.split(model)[1])
+    # A dictionary in another order (as JAX returns them) must not mix up the arrays.
+    shuffled = dict(sorted(params.items(), reverse=True))
+    merged = structure.merge(shuffled, model_state)
+    np.testing.assert_array_equal(merged.layers[1].kernel[...], model.layers[1].kernel[...])
+
+
+def test_two_leaves_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"both named 'a\.b'"):
+        named_arrays({"a": {"b": jnp.zeros(1)}, "a.b": jnp.zeros(1)})

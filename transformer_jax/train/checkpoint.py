@@ -1,0 +1,279 @@
+"""Checkpoints in a run folder: the last one and the best few, each written whole or not at all.
+
+``RUN/checkpoints/00000500/`` is one checkpoint of orbax: the item ``model`` (parameters and other variables
+by name), ``training`` (optimiser, key, counters) and ``metadata`` (JSON: update, data position, score). orbax
+writes into a temporary folder and renames it, so an interrupted save leaves the former checkpoint alone.
+"""
+
+import dataclasses
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from transformer_jax.errors import RunError
+from transformer_jax.train.state import NamedArrays, TrainState, named_arrays, split_model
+
+FOLDER = "checkpoints"
+_REMOVED = "removed-"
+_TEMPORARY_MARK = ".orbax-checkpoint-tmp"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointInfo:
+    """What the metadata of a checkpoint says.
+
+    Attributes:
+      update: Updates done.
+      data_position: Batches taken from the training data.
+      score: Value of the run's metric at this update; None when it was not evaluated here.
+      metric_mode: Whether low or high scores are good.
+      train_seconds: Spent on training so far.
+      tokens: Real tokens trained on so far.
+      metrics: Of the evaluation at this update.
+      extra: What the caller of the trainer added (the configuration, say).
+    """
+
+    update: int
+    data_position: int
+    score: float | None
+    metric_mode: Literal["min", "max"]
+    train_seconds: float
+    tokens: int
+    metrics: dict[str, float | None]
+    extra: dict[str, Any]
+
+
+class CheckpointStore:
+    """The checkpoints of one run folder.
+
+    Args:
+      run_dir: The run folder.
+      keep_best: How many of the best-scoring checkpoints to keep besides the last.
+    """
+
+    def __init__(self, run_dir: Path | str, *, keep_best: int = 1) -> None:
+        self._folder = Path(run_dir).absolute() / FOLDER
+        self._keep_best = keep_best
+        self._infos: dict[int, CheckpointInfo] = {}
+
+    def updates(self) -> list[int]:
+        """The updates that have a whole checkpoint, rising."""
+        if not self._folder.is_dir():
+            return []
+        return sorted(
+            int(path.name) for path in self._folder.iterdir() if path.name.isdecimal() and path.is_dir()
+        )
+
+    def info(self, update: int) -> CheckpointInfo:
+        """The metadata of one checkpoint.
+
+        Raises:
+          RunError: If it cannot be read.
+        """
+        if update not in self._infos:
+            document = _restore_item(self._path(update), "metadata")
+            try:
+                self._infos[update] = CheckpointInfo(**document)
+            except TypeError as error:
+                raise RunError(
+                    f"the metadata of checkpoint {self._path(update)} is not this program's"
+                ) from error
+        return self._infos[update]
+
+    def best_updates(self) -> list[int]:
+        """Updates of the scored checkpoints, best first; of equals the earlier."""
+        infos = [self.info(update) for update in self.updates()]
+        scored = [(_badness(info), info.update) for info in infos if info.score is not None]
+        return [update for _, update in sorted(scored)]
+
+    def is_among_best(self, score: float, metric_mode: Literal["min", "max"]) -> bool:
+        """Whether a checkpoint of this score would be kept as one of the best."""
+        kept = self.best_updates()[: self._keep_best]
+        badness = _signed(score, metric_mode)
+        return len(kept) < self._keep_best or any(badness < _badness(self.info(update)) for update in kept)
+
+    def save(self, state: TrainState, info: CheckpointInfo) -> None:
+        """Write one checkpoint atomically, then remove those that are neither the last nor among the best.
+
+        Args:
+          state: The state after ``info.update`` updates; only read.
+          info: The metadata.
+        """
+        import orbax.checkpoint as ocp
+
+        items = ocp.args.Composite(
+            model=ocp.args.StandardSave(_to_numpy(state.params | state.model_state)),
+            training=ocp.args.StandardSave(_to_numpy(_training_arrays(state))),
+            metadata=ocp.args.JsonSave(dataclasses.asdict(info)),
+        )
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with _quiet_orbax(), _checkpointer() as checkpointer:
+            checkpointer.save(self._path(info.update), args=items)
+        self._infos[info.update] = info
+        self._remove_superseded()
+
+    def restore(self, state: TrainState, update: int) -> tuple[TrainState, CheckpointInfo]:
+        """Read a checkpoint into a state of the same structure.
+
+        Args:
+          state: Says which arrays are wanted, of which shapes and dtypes.
+          update: Which checkpoint.
+
+        Returns:
+          The state with every array replaced, and the metadata.
+
+        Raises:
+          RunError: If an array is missing, superfluous, or of another shape or dtype.
+        """
+        path = self._path(update)
+        model = _restore_item(path, "model")
+        training = _restore_item(path, "training")
+        _require_same(model, state.params | state.model_state, path)
+        _require_same(training, _training_arrays(state), path)
+        # Copied: a buffer that the step may donate must not belong to numpy.
+        model, training = jax.tree.map(lambda array: jnp.array(array, copy=True), (model, training))
+        update_count = training.pop("update")
+        rng_key = jax.random.wrap_key_data(training.pop("rng_key"), impl=jax.random.key_impl(state.rng_key))
+        parts = _resumed_parts(state)
+        leaves = [training[name] for name in named_arrays(parts)]
+        parts = jax.tree.unflatten(jax.tree.structure(parts), leaves)
+        restored = TrainState(
+            params={name: model[name] for name in state.params},
+            model_state={name: model[name] for name in state.model_state},
+            optimizer_state=parts["optimizer"],
+            update=update_count,
+            rng_key=rng_key,
+            metrics=parts["metrics"],
+        )
+        return restored, self.info(update)
+
+    def remove_leftovers(self) -> None:
+        """Delete what an interrupted save or removal left behind."""
+        if self._folder.is_dir():
+            for path in self._folder.iterdir():
+                if _TEMPORARY_MARK in path.name or path.name.startswith(_REMOVED):
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def _remove_superseded(self) -> None:
+        kept = {self.updates()[-1], *self.best_updates()[: self._keep_best]}
+        for update in self.updates():
+            if update not in kept:
+                # Renamed first: an interrupted removal must not look like a checkpoint.
+                removed = self._folder / f"{_REMOVED}{update}"
+                shutil.rmtree(removed, ignore_errors=True)
+                self._path(update).rename(removed)
+                shutil.rmtree(removed, ignore_errors=True)
+
+    def _path(self, update: int) -> Path:
+        return self._folder / f"{update:08d}"
+
+
+def load_params(
+    run_dir: Path | str, which: Literal["best", "last"] = "best", *, model: nnx.Module
+) -> CheckpointInfo:
+    """Fill ``model`` with the parameters (and other variables) of a run's checkpoint.
+
+    Args:
+      run_dir: The run folder.
+      which: The best-scoring checkpoint (the last one if none was ever scored), or the last.
+      model: Built from the run's configuration; changed in place.
+
+    Returns:
+      The checkpoint's metadata.
+
+    Raises:
+      RunError: If there is no checkpoint, or it does not fit the model.
+    """
+    store = CheckpointStore(run_dir)
+    updates = store.updates()
+    if not updates:
+        raise RunError(f"{run_dir} holds no checkpoint: train first, or name another run folder")
+    best = store.best_updates() if which == "best" else []
+    update = best[0] if best else updates[-1]
+    structure, params, model_state = split_model(model)
+    path = store._path(update)
+    arrays = _restore_item(path, "model")
+    _require_same(arrays, params | model_state, path)
+    arrays = jax.tree.map(jnp.asarray, arrays)
+    nnx.update(model, structure.state(arrays, arrays))
+    return store.info(update)
+
+
+def _training_arrays(state: TrainState) -> NamedArrays:
+    """What a resumed run needs besides the model, by name; the key as plain integers."""
+    counters = {"update": state.update, "rng_key": jax.random.key_data(state.rng_key)}
+    return counters | named_arrays(_resumed_parts(state))
+
+
+def _resumed_parts(state: TrainState) -> dict[str, Any]:
+    return {"optimizer": state.optimizer_state, "metrics": state.metrics}
+
+
+def _to_numpy(arrays: NamedArrays) -> dict[str, np.ndarray]:
+    # orbax writes numpy arrays about three times as fast as small arrays of a single device.
+    return jax.tree.map(np.asarray, jax.device_get(arrays))
+
+
+def _require_same(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
+    """Raise ``RunError`` naming the first array in which a checkpoint differs from what is wanted."""
+    hint = "was the run trained with another configuration or version?"
+    for name in sorted(wanted.keys() | found.keys()):
+        if name not in found:
+            raise RunError(f"checkpoint {path} has no array {name!r}: {hint}")
+        if name not in wanted:
+            raise RunError(f"checkpoint {path} holds {name!r}, which the model does not have: {hint}")
+        if found[name].shape != wanted[name].shape or found[name].dtype != wanted[name].dtype:
+            raise RunError(
+                f"checkpoint {path}: {name!r} is {found[name].dtype}{list(found[name].shape)}, "
+                f"the model wants {wanted[name].dtype}{list(wanted[name].shape)}: {hint}"
+            )
+
+
+def _badness(info: CheckpointInfo) -> float:
+    assert info.score is not None
+    return _signed(info.score, info.metric_mode)
+
+
+def _signed(score: float, metric_mode: str) -> float:
+    """The score as a number of which less is better."""
+    return score if metric_mode == "min" else -score
+
+
+def _checkpointer() -> Any:
+    import orbax.checkpoint as ocp
+
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+
+
+def _restore_item(path: Path, item: Literal["model", "training", "metadata"]) -> Any:
+    """One item as it was saved: a dictionary of numpy arrays, or the metadata."""
+    import orbax.checkpoint as ocp
+
+    arguments = ocp.args.JsonRestore() if item == "metadata" else ocp.args.StandardRestore()
+    try:
+        with _quiet_orbax(), _checkpointer() as checkpointer:
+            return checkpointer.restore(path, args=ocp.args.Composite(**{item: arguments}))[item]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise RunError(
+            f"cannot read {item} of checkpoint {path}: it is damaged or incomplete ({reason})"
+        ) from error
+
+
+class _quiet_orbax:
+    """Silence orbax's running commentary (through absl's logger), errors excepted."""
+
+    def __enter__(self) -> None:
+        self._logger = logging.getLogger("absl")
+        self._level = self._logger.level
+        self._logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *unused: object) -> None:
+        self._logger.setLevel(self._level)

@@ -1,0 +1,213 @@
+"""What a training run is told: optimiser, schedule, and how often to log, evaluate and save."""
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+from transformer_jax.errors import ConfigError
+
+
+def _require(holds: bool, owner: Any, name: str, wanted: str) -> None:
+    """Raise ``ConfigError`` naming the field of ``owner``, what it must be and what it is."""
+    if not holds:
+        raise ConfigError(f"{type(owner).__name__}.{name} must be {wanted}; got {getattr(owner, name)!r}")
+
+
+def _is_rate(value: float) -> bool:
+    return 0.0 <= value < 1.0
+
+
+def _is_positive(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Adam:
+    """Adam (Kingma and Ba 2015); the defaults are those of Vaswani et al. 2017, section 5.3.
+
+    Args:
+      beta1: Decay of the running mean of the gradient.
+      beta2: Decay of the running mean of its square.
+      epsilon: Added to the root of that mean.
+    """
+
+    kind: Literal["adam"] = "adam"
+    beta1: float = 0.9
+    beta2: float = 0.98
+    epsilon: float = 1e-9
+
+    def __post_init__(self) -> None:
+        _require(_is_rate(self.beta1), self, "beta1", "at least 0 and below 1")
+        _require(_is_rate(self.beta2), self, "beta2", "at least 0 and below 1")
+        _require(_is_positive(self.epsilon), self, "epsilon", "above 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019) on every parameter of two or more axes.
+
+    Args:
+      beta1: Decay of the running mean of the gradient.
+      beta2: Decay of the running mean of its square.
+      epsilon: Added to the root of that mean.
+      weight_decay: Share of a weight taken away an update, times the learning rate. Biases and norm scales
+        (one axis) are left alone.
+    """
+
+    kind: Literal["adamw"] = "adamw"
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        _require(_is_rate(self.beta1), self, "beta1", "at least 0 and below 1")
+        _require(_is_rate(self.beta2), self, "beta2", "at least 0 and below 1")
+        _require(_is_positive(self.epsilon), self, "epsilon", "above 0")
+        _require(
+            math.isfinite(self.weight_decay) and self.weight_decay >= 0, self, "weight_decay", "at least 0"
+        )
+
+
+OptimizerConfig = Adam | AdamW
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Noam:
+    """Linear warm-up, then decay by the inverse square root of the update (Vaswani et al. 2017, equation 3).
+
+    Args:
+      model_dim: Width of the model; the rate falls with its root.
+      warmup_updates: Updates until the peak, ``factor * (model_dim * warmup_updates) ** -0.5``.
+      factor: Multiplies the whole curve; the paper's is 1.
+    """
+
+    kind: Literal["noam"] = "noam"
+    model_dim: int
+    warmup_updates: int
+    factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.model_dim >= 1, self, "model_dim", "at least 1")
+        _require(self.warmup_updates >= 1, self, "warmup_updates", "at least 1")
+        _require(_is_positive(self.factor), self, "factor", "above 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cosine:
+    """Linear warm-up, then half a cosine down to ``final_ratio`` of the peak at the last update.
+
+    Args:
+      peak_learning_rate: The highest rate.
+      warmup_updates: Updates until the peak; 0 starts there.
+      final_ratio: The last rate over the peak.
+    """
+
+    kind: Literal["cosine"] = "cosine"
+    peak_learning_rate: float
+    warmup_updates: int
+    final_ratio: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(_is_positive(self.peak_learning_rate), self, "peak_learning_rate", "above 0")
+        _require(self.warmup_updates >= 0, self, "warmup_updates", "at least 0")
+        _require(0.0 <= self.final_ratio <= 1.0, self, "final_ratio", "between 0 and 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Linear:
+    """Linear warm-up, then a straight line down to zero, reached just after the last update.
+
+    Args:
+      peak_learning_rate: The highest rate.
+      warmup_updates: Updates until the peak; 0 starts there.
+    """
+
+    kind: Literal["linear"] = "linear"
+    peak_learning_rate: float
+    warmup_updates: int
+
+    def __post_init__(self) -> None:
+        _require(_is_positive(self.peak_learning_rate), self, "peak_learning_rate", "above 0")
+        _require(self.warmup_updates >= 0, self, "warmup_updates", "at least 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Constant:
+    """Linear warm-up, then one rate throughout.
+
+    Args:
+      peak_learning_rate: The rate.
+      warmup_updates: Updates until it is reached; 0 starts there.
+    """
+
+    kind: Literal["constant"] = "constant"
+    peak_learning_rate: float
+    warmup_updates: int = 0
+
+    def __post_init__(self) -> None:
+        _require(_is_positive(self.peak_learning_rate), self, "peak_learning_rate", "above 0")
+        _require(self.warmup_updates >= 0, self, "warmup_updates", "at least 0")
+
+
+ScheduleConfig = Noam | Cosine | Linear | Constant
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run. An update is one batch and one optimiser step.
+
+    Args:
+      updates: Length of the run.
+      optimizer: Adam or AdamW.
+      schedule: Learning rate over updates.
+      clip_norm: Largest norm of the gradient of the mean loss; a longer one is scaled down. None: no limit.
+      accumulation: Micro-batches that each batch is cut into; the gradient equals the whole batch's.
+      label_smoothing: Share of the target probability spread over the whole vocabulary.
+      scheduled_sampling_rate: Chance that a recurrent decoder reads its own last token, not the right one
+        (Bengio et al. 2015).
+      scheduled_sampling_updates: Updates over which that chance rises from 0; 0 has it from the start.
+      seed: Of the dropout keys; the key of an update is ``fold_in(key(seed), update)``.
+      log_every: Updates between log rows; only there does the host wait for the device.
+      evaluate_every: Updates between evaluations on the development set.
+      checkpoint_every: Updates between checkpoints; the last one is kept.
+      keep_best: How many of the best-scoring checkpoints are kept besides.
+      metric: Which of the evaluation's numbers is the score.
+      metric_mode: Whether the best score is the lowest (``"min"``) or the highest (``"max"``).
+    """
+
+    updates: int
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    clip_norm: float | None = 1.0
+    accumulation: int = 1
+    label_smoothing: float = 0.0
+    scheduled_sampling_rate: float = 0.0
+    scheduled_sampling_updates: int = 0
+    seed: int = 0
+    log_every: int = 50
+    evaluate_every: int = 500
+    checkpoint_every: int = 500
+    keep_best: int = 1
+    metric: str = "loss"
+    metric_mode: Literal["min", "max"] = "min"
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "accumulation", "log_every", "evaluate_every", "checkpoint_every"):
+            _require(getattr(self, name) >= 1, self, name, "at least 1")
+        for name in ("keep_best", "scheduled_sampling_updates"):
+            _require(getattr(self, name) >= 0, self, name, "at least 0")
+        _require(0 <= self.seed < 2**32, self, "seed", "at least 0 and below 2**32")
+        _require(
+            self.clip_norm is None or _is_positive(self.clip_norm), self, "clip_norm", "above 0, or None"
+        )
+        _require(_is_rate(self.label_smoothing), self, "label_smoothing", "at least 0 and below 1")
+        _require(
+            0.0 <= self.scheduled_sampling_rate <= 1.0, self, "scheduled_sampling_rate", "between 0 and 1"
+        )
+        warmup_updates = self.schedule.warmup_updates
+        if isinstance(self.schedule, Cosine | Linear) and warmup_updates >= self.updates:
+            raise ConfigError(
+                f"schedule.warmup_updates ({warmup_updates}) must be below updates ({self.updates}): "
+                "the rate would never fall"
+            )

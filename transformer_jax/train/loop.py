@@ -1,0 +1,295 @@
+"""The trainer: updates, log rows, evaluations and checkpoints of one run, from its start or its middle."""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+from flax import nnx
+
+from transformer_jax.errors import ConfigError, RunError, nearest_hint
+from transformer_jax.train.checkpoint import CheckpointInfo, CheckpointStore
+from transformer_jax.train.config import TrainConfig
+from transformer_jax.train.metrics import Row, fetch_means, learning_curve, require_finite, zero_metrics
+from transformer_jax.train.objectives import Objective, abstract_batch, count_tokens
+from transformer_jax.train.optimizers import build_optimizer
+from transformer_jax.train.progress import Progress, start_progress
+from transformer_jax.train.run_folder import prepare_run_folder
+from transformer_jax.train.schedules import build_schedule
+from transformer_jax.train.session import Session
+from transformer_jax.train.state import TrainState, create_state, split_model
+from transformer_jax.train.step import CompiledSteps, build_step, metric_shapes
+from transformer_jax.train.trackers import JsonLinesTracker, TensorBoardTracker, Tracker, read_rows
+from transformer_jax.typing import PyTree
+
+Evaluate = Callable[[PyTree], Mapping[str, float]]
+
+
+@runtime_checkable
+class BatchSource(Protocol):
+    """Training batches without end, from any step on."""
+
+    def shapes(self) -> Sequence[Any]:
+        """All batch shapes: ``(rows, source_len, target_len)`` each, or batches of ``ShapeDtypeStruct``."""
+        ...
+
+    def iterate(self, start_step: int) -> Iterator[Any]:
+        """Batches, the first being the one that follows ``start_step`` batches."""
+        ...
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C came; the message says where the run can be taken up again."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a finished run reports; times and tokens cover the whole run, sessions before a resume included.
+
+    Attributes:
+      updates: Updates done.
+      train_seconds: Time of the updates; compilation, evaluation and saving apart.
+      compile_seconds: Time spent compiling steps in this session.
+      tokens: Real tokens trained on, source and target.
+      tokens_per_second: ``tokens / train_seconds``.
+      curve: A row for each log row: ``update``, ``seconds``, ``loss``, and, where evaluated, the development
+        metrics.
+      unplanned_compilations: Batch shapes that the source had not announced.
+      best_update: Update of the best score; None when nothing was evaluated.
+      best_score: The best value of the run's metric.
+    """
+
+    updates: int
+    train_seconds: float
+    compile_seconds: float
+    tokens: int
+    tokens_per_second: float
+    curve: list[Row]
+    unplanned_compilations: int
+    best_update: int | None
+    best_score: float | None
+
+
+class Trainer:
+    """Trains one model in one run folder.
+
+    Args:
+      model: An NNX module; holds the initial parameters, and after ``fit`` the last ones.
+      objective: ``(model, batch, rng_key) -> (LossSum, metrics, new model state)``.
+      config: The run.
+      run_dir: Where ``checkpoints/``, ``metrics.jsonl`` and ``tensorboard/`` go.
+      batches: The training data.
+      evaluate: From the model's state (as ``nnx.split(model)[1]`` is) to development metrics by name. It must
+        not keep the state: its buffers are given up by the next update.
+      count_tokens: Real tokens of a batch, counted on the host.
+      label: Name shown beside the progress.
+      quiet: Show nothing.
+      extra_metadata: Saved in every checkpoint's metadata (JSON values; the run's configuration, say).
+    """
+
+    def __init__(
+        self,
+        model: nnx.Module,
+        objective: Objective,
+        config: TrainConfig,
+        *,
+        run_dir: Path | str,
+        batches: BatchSource,
+        evaluate: Evaluate | None = None,
+        count_tokens: Callable[[Any], int] = count_tokens,
+        label: str = "training",
+        quiet: bool = False,
+        extra_metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._model, self._objective, self._config = model, objective, config
+        self._run_dir, self._batches = Path(run_dir), batches
+        self._evaluate, self._count_tokens = evaluate, count_tokens
+        self._label, self._quiet = label, quiet
+        self._extra_metadata = dict(extra_metadata or {})
+        self._structure = split_model(model)[0]
+        self._store = CheckpointStore(run_dir, keep_best=config.keep_best)
+        self._progress: Progress | None = None
+        self._trackers: list[Tracker] = []
+        self.steps = CompiledSteps(build_step(self._structure, objective, config), self._report_unplanned)
+
+    def fit(self, *, resume: bool = False, overwrite: bool = False) -> TrainResult:
+        """Train to ``config.updates``.
+
+        Args:
+          resume: Go on from the folder's last checkpoint (from the start if there is none yet).
+          overwrite: Remove the folder's run and begin a new one.
+
+        Returns:
+          The result of the whole run.
+
+        Raises:
+          RunError: If the folder holds a run and neither was asked, or holds none and ``resume`` was; if its
+            checkpoint does not fit; if the data end early; if the loss is no longer a number.
+          ConfigError: If the evaluation has no number of the name ``config.metric``.
+          TrainingInterrupted: After Ctrl-C; the last checkpoint stays whole.
+        """
+        prepare_run_folder(self._run_dir, resume=resume, overwrite=overwrite)
+        self._store.remove_leftovers()
+        planned = [_abstract(shape) for shape in self._batches.shapes()]
+        state, session = self._start_state(planned, resume=resume)
+        with contextlib.ExitStack() as stack:
+            self._progress = start_progress(
+                self._label, total=self._config.updates, done=session.update, quiet=self._quiet
+            )
+            stack.callback(self._progress.close)
+            self._trackers = []
+            for tracker_class in (JsonLinesTracker, TensorBoardTracker):
+                self._trackers.append(tracker_class(self._run_dir, from_update=session.update))
+                stack.callback(self._trackers[-1].close)
+            try:
+                if session.update < self._config.updates:
+                    self.steps.compile(state, planned)
+                    state = self._run(state, session)
+            except KeyboardInterrupt as interrupt:
+                raise TrainingInterrupted(self._where_to_resume(session.update)) from interrupt
+        nnx.update(self._model, self._structure.state(state.params, state.model_state))
+        return self._result(session)
+
+    def _start_state(self, planned: list[Any], *, resume: bool) -> tuple[TrainState, Session]:
+        if not planned:
+            raise RunError("the training data announce no batch shape: are there no examples?")
+        structure, params, model_state = split_model(self._model)
+        schedule = build_schedule(self._config.schedule, updates=self._config.updates)
+        _, state = create_state(
+            self._model,
+            build_optimizer(self._config.optimizer, schedule),
+            seed=self._config.seed,
+            metrics=metric_shapes(structure, params, model_state, self._objective, planned[0]),
+        )
+        updates = self._store.updates()
+        if not resume or not updates:
+            return state, Session()
+        state, info = self._store.restore(state, updates[-1])
+        session = Session(update=info.update, tokens=info.tokens)
+        session.stopwatch.seconds = info.train_seconds
+        return state, session
+
+    def _run(self, state: TrainState, session: Session) -> TrainState:
+        """All updates that are still to do."""
+        config, progress = self._config, self._progress
+        assert progress is not None
+        iterator = self._batches.iterate(session.update)
+        session.start_window()
+        session.stopwatch.start()
+        while session.update < config.updates:
+            batch = next(iterator, None)
+            if batch is None:
+                raise RunError(
+                    f"the training data ended at update {session.update} of {config.updates}: "
+                    "the batch source must repeat its epochs"
+                )
+            compiled_before = self.steps.compile_seconds
+            state = self.steps(state, batch)
+            session.stopwatch.exclude(self.steps.compile_seconds - compiled_before)
+            session.update += 1
+            session.tokens += self._count_tokens(batch)
+            progress.advance(session.update)
+
+            is_last = session.update == config.updates
+            evaluates = self._evaluate is not None and (
+                session.update % config.evaluate_every == 0 or is_last
+            )
+            saves = session.update % config.checkpoint_every == 0 or is_last
+            if session.update % config.log_every == 0 or evaluates or is_last:
+                state = self._log(state, session)
+            if evaluates or saves:
+                jax.block_until_ready(state.update)
+                session.stopwatch.stop()
+                metrics = self._run_evaluation(state, session) if evaluates else {}
+                score = _finite(metrics.get(config.metric))
+                if saves or (score is not None and self._store.is_among_best(score, config.metric_mode)):
+                    self._store.save(state, self._info(session, metrics, score))
+                session.stopwatch.start()
+        session.stopwatch.stop()
+        return state
+
+    def _log(self, state: TrainState, session: Session) -> TrainState:
+        """Fetch the running metrics, write a row, and start new sums."""
+        means = fetch_means(state.metrics)  # the host waits here, and only here
+        seconds = session.stopwatch.read()
+        row = {"kind": "train", "update": session.update, "seconds": seconds} | means
+        row["tokens_per_second"] = session.close_window(seconds)
+        for tracker in self._trackers:
+            tracker.write(row)
+        require_finite(row, session.update)
+        assert self._progress is not None
+        text = f"loss {row['loss']:.4f}  {row['tokens_per_second']:,.0f} tokens/s"
+        self._progress.show(text, update=session.update)
+        return dataclasses.replace(state, metrics=zero_metrics(state.metrics))
+
+    def _run_evaluation(self, state: TrainState, session: Session) -> dict[str, float]:
+        assert self._evaluate is not None
+        assert self._progress is not None
+        model_state = self._structure.state(state.params, state.model_state)
+        metrics = {name: float(value) for name, value in self._evaluate(model_state).items()}
+        if self._config.metric not in metrics:
+            raise ConfigError(
+                f"metric is {self._config.metric!r}, but the evaluation gives only "
+                f"{', '.join(sorted(metrics)) or 'nothing'}{nearest_hint(self._config.metric, metrics)}"
+            )
+        row = {"kind": "evaluation", "update": session.update, "seconds": session.stopwatch.read()} | metrics
+        for tracker in self._trackers:
+            tracker.write(row)
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        self._progress.message(
+            f"{self._label} {session.update}/{self._config.updates}  development: {numbers}"
+        )
+        return metrics
+
+    def _info(self, session: Session, metrics: dict[str, float], score: float | None) -> CheckpointInfo:
+        return CheckpointInfo(
+            update=session.update,
+            data_position=session.update,
+            score=score,
+            metric_mode=self._config.metric_mode,
+            train_seconds=session.stopwatch.read(),
+            tokens=session.tokens,
+            metrics={name: _finite(value) for name, value in metrics.items()},
+            extra=self._extra_metadata,
+        )
+
+    def _result(self, session: Session) -> TrainResult:
+        best = self._store.best_updates()
+        seconds = session.stopwatch.read()
+        return TrainResult(
+            updates=session.update,
+            train_seconds=seconds,
+            compile_seconds=self.steps.compile_seconds,
+            tokens=session.tokens,
+            tokens_per_second=session.tokens / seconds if seconds else 0.0,
+            curve=learning_curve(read_rows(self._run_dir)),
+            unplanned_compilations=self.steps.unplanned,
+            best_update=best[0] if best else None,
+            best_score=self._store.info(best[0]).score if best else None,
+        )
+
+    def _where_to_resume(self, update: int) -> str:
+        saved = self._store.updates()
+        where = f"resume from update {saved[-1]}" if saved else "no checkpoint was due yet: start again"
+        return (
+            f"stopped at update {update} of {self._config.updates}; {where} with --resume ({self._run_dir})"
+        )
+
+    def _report_unplanned(self, batch: Any) -> None:
+        if self._progress is not None:
+            shapes = ", ".join(str(leaf.shape) for leaf in jax.tree.leaves(batch)[:3])
+            self._progress.message(f"compiled for a batch shape that was not announced: {shapes}")
+
+
+def _abstract(shape: Any) -> Any:
+    """What to compile for: a batch of shapes, made from three sizes if that is what the source gives."""
+    if isinstance(shape, tuple) and len(shape) == 3 and all(isinstance(size, int) for size in shape):
+        return abstract_batch(*shape)
+    return shape
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

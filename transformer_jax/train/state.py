@@ -1,0 +1,156 @@
+"""What an update changes: parameters, other model state, optimiser state, counter and running metrics.
+
+Inside the loop parameters are plain dictionaries ``{"encoder.layers.0.weight": array}``: JAX flattens those
+in C++ at every call, NNX states in Python, and a checkpoint holds the same names.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from transformer_jax.functional.losses import LossSum
+from transformer_jax.pytree import pytree_dataclass
+from transformer_jax.typing import Array, Int, Key, PyTree
+
+NamedArrays = dict[str, Array]
+
+
+@pytree_dataclass
+class TrainState:
+    """All that is carried from one update to the next.
+
+    Attributes:
+      params: Parameters by their dotted path.
+      model_state: The module's other variables (batch statistics) by their dotted path.
+      optimizer_state: Of the optax transformation.
+      update: Updates done.
+      rng_key: Key of the run; never changes, the update is folded into it.
+      metrics: Sums since the last log row.
+    """
+
+    params: NamedArrays
+    model_state: NamedArrays
+    optimizer_state: PyTree
+    update: Int[Array, ""]
+    rng_key: Key[Array, ""]
+    metrics: dict[str, LossSum]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelStructure:
+    """The static half of a split module: turns named arrays back into it.
+
+    Example:
+      >>> module = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+      >>> structure, params, model_state = split_model(module)
+      >>> sorted(params), model_state
+      (['bias', 'kernel'], {})
+      >>> structure.merge(params, model_state)(jnp.ones((1, 2))).shape
+      (1, 3)
+    """
+
+    graph: nnx.GraphDef
+    params_structure: Any
+    params_names: tuple[str, ...]
+    model_state_structure: Any
+    model_state_names: tuple[str, ...]
+
+    def state(self, params: NamedArrays, model_state: NamedArrays) -> PyTree:
+        """The whole state, as ``nnx.split(model)[1]`` gives it."""
+        params_state = jax.tree.unflatten(self.params_structure, [params[name] for name in self.params_names])
+        if not self.model_state_names:
+            return params_state
+        others = [model_state[name] for name in self.model_state_names]
+        return nnx.merge_state(params_state, jax.tree.unflatten(self.model_state_structure, others))
+
+    def merge(self, params: NamedArrays, model_state: NamedArrays) -> nnx.Module:
+        """The module itself, holding these arrays."""
+        return nnx.merge(self.graph, self.state(params, model_state))
+
+
+def split_model(model: nnx.Module) -> tuple[ModelStructure, NamedArrays, NamedArrays]:
+    """Split a module once into its structure, its parameters and its other variables.
+
+    Args:
+      model: Any NNX module.
+
+    Returns:
+      ``(structure, params, model_state)``; the arrays are the module's own, not copies.
+    """
+    split: Any = nnx.split(model, nnx.Param, ...)
+    graph, params, others = split
+    named_params, named_others = named_arrays(params), named_arrays(others)
+    structure = ModelStructure(
+        graph,
+        jax.tree.structure(params),
+        tuple(named_params),
+        jax.tree.structure(others),
+        tuple(named_others),
+    )
+    return structure, named_params, named_others
+
+
+def named_arrays(tree: PyTree) -> NamedArrays:
+    """The leaves of ``tree`` by their dotted path, in the tree's order.
+
+    Example:
+      >>> named_arrays({"layers": [jnp.zeros(1), jnp.zeros(2)]}).keys()
+      dict_keys(['layers.0', 'layers.1'])
+    """
+    named: NamedArrays = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        # An NNX variable adds ".value", which says nothing.
+        parts = [_key_name(key) for key in path if _key_name(key) != "value"]
+        name = ".".join(parts) or "value"
+        if name in named:
+            raise ValueError(f"two leaves are both named {name!r}: rename one of the module's attributes")
+        named[name] = leaf
+    return named
+
+
+def non_parameters(model: nnx.Module) -> PyTree:
+    """The variables of ``model`` that are no ``nnx.Param``; an objective returns these."""
+    return nnx.state(model, nnx.Not(nnx.Param))
+
+
+def create_state(
+    model: nnx.Module,
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int,
+    metrics: dict[str, LossSum],
+) -> tuple[ModelStructure, TrainState]:
+    """The state before the first update; arrays are copied, since the step donates its buffers.
+
+    Args:
+      model: Holds the initial parameters; left as it is.
+      optimizer: Gives the initial optimiser state.
+      seed: Of the dropout keys.
+      metrics: The shapes of the running sums; they start at zero.
+
+    Returns:
+      ``(structure, state)``.
+    """
+    structure, params, model_state = split_model(model)
+    params, model_state = jax.tree.map(lambda array: jnp.array(array, copy=True), (params, model_state))
+    state = TrainState(
+        params=params,
+        model_state=model_state,
+        optimizer_state=optimizer.init(params),
+        update=jnp.int32(0),
+        rng_key=jax.random.key(seed),
+        metrics=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), metrics),
+    )
+    return structure, state
+
+
+def _key_name(key: Any) -> str:
+    """The word of one step of a pytree path."""
+    for attribute in ("key", "name", "idx"):
+        if hasattr(key, attribute):
+            return str(getattr(key, attribute))
+    return str(key)

@@ -1,0 +1,198 @@
+"""One update as a pure function of (state, batch), compiled ahead of time for each batch shape."""
+
+import concurrent.futures
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from transformer_jax.errors import ShapeError
+from transformer_jax.functional.losses import LossSum
+from transformer_jax.pytree import replace
+from transformer_jax.train.config import TrainConfig
+from transformer_jax.train.metrics import add_metrics
+from transformer_jax.train.objectives import Objective, ScheduledObjective
+from transformer_jax.train.optimizers import build_optimizer
+from transformer_jax.train.schedules import build_schedule
+from transformer_jax.train.state import ModelStructure, NamedArrays, TrainState, named_arrays
+from transformer_jax.typing import Array, Float, Key, PyTree
+
+StepFunction = Callable[[TrainState, Any], TrainState]
+BatchKey = tuple[tuple[tuple[int, ...], str], ...]
+
+
+def build_step(structure: ModelStructure, objective: Objective, config: TrainConfig) -> StepFunction:
+    r"""The function that does one update.
+
+    The gradient is that of the summed loss, divided once by the count of the whole batch:
+
+    .. math:: g = \nabla \sum_m \ell_m \big/ \sum_m n_m, \quad g \leftarrow g \min(1, c / \lVert g \rVert)
+
+    over the micro-batches :math:`m`, so that ``accumulation`` changes the memory needed and nothing else.
+    (Dropout draws other masks, and batch normalisation sees each micro-batch by itself.)
+
+    Args:
+      structure: The static half of the model.
+      objective: Gives the summed loss of the model on a batch.
+      config: Optimiser, schedule, clipping and accumulation.
+
+    Returns:
+      ``(state, batch) -> state``, pure; the metrics of the update are added to ``state.metrics``.
+
+    Raises:
+      ShapeError: When traced, if the rows of the batch do not divide by ``accumulation``.
+    """
+    schedule = build_schedule(config.schedule, updates=config.updates)
+    optimizer = build_optimizer(config.optimizer, schedule)
+
+    def summed_loss(
+        params: NamedArrays, model_state: NamedArrays, batch: Any, rng_key: Key[Array, ""], update: Array
+    ) -> tuple[Array, tuple[LossSum, dict[str, LossSum], NamedArrays]]:
+        at_update = objective.at(update) if isinstance(objective, ScheduledObjective) else objective
+        loss, metrics, new_model_state = at_update(structure.merge(params, model_state), batch, rng_key)
+        return loss.sum, (loss, metrics, named_arrays(new_model_state))
+
+    gradient_of_sum = jax.grad(summed_loss, has_aux=True)
+
+    def accumulated(state: TrainState, batch: Any, rng_key: Key[Array, ""]) -> tuple[Any, Any]:
+        """Gradient of the sum over micro-batches, and what the objective returned, summed."""
+
+        def micro_step(carry: Any, inputs: Any) -> tuple[Any, None]:
+            gradient, loss, metrics, model_state = carry
+            micro_batch, index = inputs
+            key = jax.random.fold_in(rng_key, index)
+            new_gradient, (new_loss, new_metrics, model_state) = gradient_of_sum(
+                state.params, model_state, micro_batch, key, state.update
+            )
+            gradient = jax.tree.map(jnp.add, gradient, new_gradient)
+            return (gradient, loss + new_loss, add_metrics(metrics, new_metrics), model_state), None
+
+        micro_batches = _split_rows(batch, config.accumulation)
+        first = jax.tree.map(lambda array: array[0], micro_batches)
+        shapes = jax.eval_shape(
+            gradient_of_sum, state.params, state.model_state, first, rng_key, state.update
+        )
+        gradient, (loss, metrics, _) = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        carry = (gradient, loss, metrics, state.model_state)
+        indices = jnp.arange(config.accumulation)
+        (gradient, *auxiliary), _ = jax.lax.scan(micro_step, carry, (micro_batches, indices))
+        return gradient, tuple(auxiliary)
+
+    def step(state: TrainState, batch: Any) -> TrainState:
+        rng_key = jax.random.fold_in(state.rng_key, state.update)
+        if config.accumulation > 1:
+            gradient, (loss, metrics, model_state) = accumulated(state, batch, rng_key)
+        else:
+            gradient, (loss, metrics, model_state) = gradient_of_sum(
+                state.params, state.model_state, batch, rng_key, state.update
+            )
+        count = jnp.where(loss.count > 0, loss.count, 1.0)
+        norm = _global_norm(gradient) / count
+        scale = 1.0 / count
+        if config.clip_norm is not None:
+            scale = scale * jnp.minimum(1.0, config.clip_norm / jnp.maximum(norm, 1e-12))
+        gradient = jax.tree.map(lambda leaf: leaf * scale.astype(leaf.dtype), gradient)
+        changes, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
+        own_metrics = {
+            "loss": loss,
+            "gradient_norm": LossSum.of(norm, 1.0),
+            "learning_rate": LossSum.of(schedule(state.update), 1.0),
+        }
+        return replace(
+            state,
+            params=optax.apply_updates(state.params, changes),
+            model_state=model_state,
+            optimizer_state=optimizer_state,
+            update=state.update + 1,
+            metrics=add_metrics(state.metrics, metrics | own_metrics),
+        )
+
+    return step
+
+
+def metric_shapes(
+    structure: ModelStructure, params: NamedArrays, model_state: NamedArrays, objective: Objective, batch: Any
+) -> dict[str, LossSum]:
+    """Shapes of all metrics that a step of this objective adds up, found without computing."""
+
+    def traced(params: NamedArrays, model_state: NamedArrays, batch: Any, rng_key: Any) -> dict[str, LossSum]:
+        loss, metrics, _ = objective(structure.merge(params, model_state), batch, rng_key)
+        return metrics | {"loss": loss, "gradient_norm": loss, "learning_rate": loss}
+
+    return jax.eval_shape(traced, params, model_state, batch, jax.eval_shape(lambda: jax.random.key(0)))
+
+
+class CompiledSteps:
+    """Executables of one step function, one a batch shape; state buffers are donated.
+
+    Attributes:
+      compile_seconds: Time spent on tracing and compiling.
+      unplanned: Shapes that came without having been planned, each compiled when it came.
+    """
+
+    def __init__(self, step: StepFunction, on_unplanned: Callable[[Any], None] | None = None) -> None:
+        self._jitted = jax.jit(step, donate_argnums=0)
+        self._executables: dict[BatchKey, Any] = {}
+        self._on_unplanned = on_unplanned
+        self.compile_seconds = 0.0
+        self.unplanned = 0
+
+    def __len__(self) -> int:
+        return len(self._executables)
+
+    def compile(self, state: TrainState, batches: Sequence[Any]) -> None:
+        """Compile for the shapes of ``batches`` (arrays or ``ShapeDtypeStruct``) that are not compiled yet.
+
+        XLA compiles a program for the CPU on one thread, so several are compiled side by side.
+        """
+        start = time.perf_counter()
+        missing = {
+            _batch_key(batch): batch for batch in batches if _batch_key(batch) not in self._executables
+        }
+        with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as executor:
+            compiled = {
+                key: executor.submit(self._jitted.lower(state, batch).compile)
+                for key, batch in missing.items()
+            }
+            self._executables |= {key: future.result() for key, future in compiled.items()}
+        if missing:
+            self.compile_seconds += time.perf_counter() - start
+
+    def __call__(self, state: TrainState, batch: Any) -> TrainState:
+        """Do one update; ``state``'s buffers are given up."""
+        executable = self._executables.get(_batch_key(batch))
+        if executable is None:
+            self.unplanned += 1
+            self.compile(state, [batch])
+            if self._on_unplanned is not None:
+                self._on_unplanned(batch)
+            executable = self._executables[_batch_key(batch)]
+        return executable(state, batch)
+
+
+def _global_norm(tree: PyTree) -> Float[Array, ""]:
+    """Euclidean norm over all leaves, float32."""
+    squares = [jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(tree)]
+    return jnp.sqrt(jnp.sum(jnp.stack(squares)))
+
+
+def _batch_key(batch: Any) -> BatchKey:
+    return tuple((leaf.shape, leaf.dtype.name) for leaf in jax.tree.leaves(batch))
+
+
+def _split_rows(batch: Any, parts: int) -> Any:
+    """Every leaf ``[rows, ...]`` of ``batch`` as ``[parts, rows / parts, ...]``."""
+
+    def split(array: Any) -> Any:
+        if array.shape[0] % parts:
+            raise ShapeError(
+                f"accumulation ({parts}) must divide the rows of a batch ({array.shape[0]}): "
+                "change accumulation or batch_size"
+            )
+        return array.reshape(parts, array.shape[0] // parts, *array.shape[1:])
+
+    return jax.tree.map(split, batch)

@@ -1,0 +1,108 @@
+"""Where log rows go: a JSON-lines file that resuming can cut back, and TensorBoard."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from transformer_jax.errors import RunError
+from transformer_jax.train.metrics import Row
+
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """Takes rows; each has ``kind`` (``"train"`` or ``"evaluation"``), ``update`` and numbers by name."""
+
+    def write(self, row: Row) -> None:
+        """Record one row."""
+        ...
+
+    def close(self) -> None:
+        """Flush and give back what was opened."""
+        ...
+
+
+class JsonLinesTracker:
+    """One JSON object a line, flushed at once; numbers that are not finite become null.
+
+    Args:
+      run_dir: The run folder.
+      from_update: Rows of later updates are removed first: a resumed run writes them again.
+    """
+
+    def __init__(self, run_dir: Path, *, from_update: int) -> None:
+        path = run_dir / METRICS_FILE
+        kept = [row for row in read_rows(run_dir) if row["update"] <= from_update]
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        os.replace(temporary, path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, row: Row) -> None:
+        """Append one row."""
+        finite = {name: None if _is_not_finite(value) else value for name, value in row.items()}
+        self._file.write(json.dumps(finite) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TensorBoardTracker:
+    """Scalars ``<kind>/<name>`` in an event file.
+
+    Args:
+      run_dir: The run folder.
+      from_update: Events of later updates are hidden: a resumed run writes them again.
+    """
+
+    def __init__(self, run_dir: Path, *, from_update: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        purge_step = from_update + 1 if from_update else None
+        self._writer = SummaryWriter(str(run_dir / TENSORBOARD_FOLDER), purge_step=purge_step)
+
+    def write(self, row: Row) -> None:
+        """Add the row's numbers at its update."""
+        for name, value in row.items():
+            if name not in ("kind", "update") and isinstance(value, int | float):
+                self._writer.add_scalar(f"{row['kind']}/{name}", value, row["update"])
+
+    def close(self) -> None:
+        """Flush and close the event file."""
+        self._writer.close()
+
+
+def read_rows(run_dir: Path | str) -> list[Row]:
+    """The rows of a run's log, in order; a last line cut off by a crash is left out.
+
+    Args:
+      run_dir: The run folder; no log gives an empty list.
+
+    Raises:
+      RunError: If a line before the last is no JSON object with an ``update``.
+    """
+    path = Path(run_dir) / METRICS_FILE
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    rows: list[Row] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row: Any = json.loads(line)
+            row["update"] + 0
+        except (ValueError, TypeError, KeyError) as error:
+            if number == len(lines):
+                break
+            raise RunError(f"{path}, line {number}: not a log row; repair or remove the file") from error
+        rows.append(row)
+    return rows
+
+
+def _is_not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
