@@ -1,0 +1,53 @@
+"""A bidirectional GRU encoder and a GRU decoder that attends to it, on the CMU pronouncing dictionary.
+
+Command: transformer-jax train experiments/pronunciation_bahdanau.py --run-dir runs/bahdanau
+Time: to be filled by the lead
+Hardware: to be filled by the lead
+Score: to be filled by the lead
+"""
+
+from transformer_jax.cli.experiment import ExperimentConfig
+from transformer_jax.data.config import Characters, ChosenBuckets, DataConfig, NamedDataset, Words
+from transformer_jax.decode.searcher import BeamConfig
+from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
+from transformer_jax.train.config import Adam, Cosine, TrainConfig
+
+
+def config() -> ExperimentConfig:
+    """One layer on each side, 154 cells, additive attention (Bahdanau et al. 2015)."""
+    return ExperimentConfig(
+        name="pronunciation_bahdanau",
+        task="pronunciation",
+        data=DataConfig(
+            dataset=NamedDataset(name="cmudict"),
+            source_tokenizer=Characters(),
+            target_tokenizer=Words(),
+            batch_size=256,
+            buckets=ChosenBuckets(max_shapes=4),
+            max_source_len=24,
+            max_target_len=24,
+            too_long="skip",
+            max_development_items=1000,
+        ),
+        model=RecurrentSeq2SeqConfig(
+            embedding_dim=64,
+            hidden_dim=154,
+            cell="gru",
+            num_encoder_layers=1,
+            num_decoder_layers=1,
+            bidirectional=True,
+            attention=Bahdanau(attention_dim=154),
+            dropout_rate=0.1,
+            residual=False,
+        ),
+        train=TrainConfig(
+            updates=4000,
+            optimizer=Adam(),
+            schedule=Cosine(peak_learning_rate=0.004, warmup_updates=200),
+            label_smoothing=0.1,
+            evaluate_every=500,
+            checkpoint_every=500,
+            metric="per",
+        ),
+        search=BeamConfig(max_len=24, num_beams=4, length_penalty=0.6),
+    )

@@ -1,0 +1,211 @@
+"""train: what it leaves behind, and every kind of bad input refused in one line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from transformer_jax.cli.experiment import resume_config, saved_config, start_config
+from transformer_jax.errors import ConfigError
+
+
+def test_run_folder_holds_all_that_a_reload_needs(tiny_run: Path, tiny_experiment: Path) -> None:
+    names = {path.name for path in tiny_run.iterdir()}
+    assert {
+        "config.json",
+        "source_tokenizer.json",
+        "target_tokenizer.json",
+        "checkpoints",
+        "metrics.jsonl",
+    } <= names
+    assert saved_config(tiny_run) == start_config(str(tiny_experiment))
+    result = json.loads((tiny_run / "result.json").read_text())
+    assert result["updates"] == 4
+    assert result["development"]["per"] >= 0
+    assert result["parameters"] == 1400
+
+
+def test_a_saved_config_trains_the_same(
+    tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    ran = run_command("train", tiny_run / "config.json", "--run-dir", tmp_path / "again")
+    assert ran.status == 0
+    losses = [
+        [json.loads(line).get("loss") for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+        for run_dir in (tiny_run, tmp_path / "again")
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_a_run_goes_on_to_more_updates(
+    tiny_experiment: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run_command("train", tiny_experiment, "--run-dir", whole, "--set", "train.updates=6").status == 0
+    assert run_command("train", tiny_experiment, "--run-dir", parts).status == 0
+    ran = run_command("train", "--run-dir", parts, "--resume", "--set", "train.updates=6")
+    assert ran.status == 0
+    assert saved_config(parts).train.updates == 6
+    rows = [
+        [
+            {name: value for name, value in json.loads(line).items() if "second" not in name}
+            for line in (folder / "metrics.jsonl").read_text().splitlines()
+        ]
+        for folder in (whole, parts)
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_a_folder_that_holds_a_run_is_refused(
+    tiny_run: Path, tiny_experiment: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    before = {path: path.read_bytes() for path in tiny_run.rglob("*") if path.is_file()}
+    message = fails("train", tiny_experiment, "--run-dir", tiny_run)
+    assert "already holds a run" in message
+    assert "--resume" in message
+    assert "--overwrite" in message
+    assert "exclude each other" in fails(
+        "train", tiny_experiment, "--run-dir", tiny_run, "--resume", "--overwrite"
+    )
+    assert {path: path.read_bytes() for path in tiny_run.rglob("*") if path.is_file()} == before
+    assert "holds no run to resume" in fails("train", "--run-dir", tmp_path / "none", "--resume")
+    (tmp_path / "file").write_text("")
+    assert "is a file, wanted a folder" in fails("train", tiny_experiment, "--run-dir", tmp_path / "file")
+
+
+def test_overwrite_removes_the_run_and_nothing_else(
+    tiny_experiment: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    assert run_command("train", tiny_experiment, "--run-dir", tmp_path).status == 0
+    (tmp_path / "notes.txt").write_text("mine")
+    ran = run_command(
+        "train", tiny_experiment, "--run-dir", tmp_path, "--overwrite", "--set", "train.updates=2"
+    )
+    assert ran.status == 0
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["00000002"]
+
+
+def test_resume_executes_no_file(tiny_run: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "config.json"
+    trap.write_text("raise SystemExit('executed')")
+    with pytest.raises(ConfigError, match="not JSON"):
+        resume_config(tmp_path)
+    with pytest.raises(ConfigError, match="not JSON"):
+        start_config(str(trap))
+    with pytest.raises(ConfigError, match=r"--set model\.model_dim=16: cannot change"):
+        resume_config(tiny_run, ["model.model_dim=16"])
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("model.modle_dim=16", ["unknown key 'model.modle_dim'", "did you mean 'model_dim'"]),
+        ("trian.updates=16", ["unknown key 'trian'", "did you mean 'train'"]),
+        ("train.updates=2.5", ["train.updates", "whole number", "2.5"]),
+        ("train.updates=many", ["train.updates", "whole number", '"many"']),
+        ("train.updates=0", ["updates", "at least 1", "0"]),
+        ("train.updates", ["wanted path=value"]),
+        ("model.kind=transfomer", ["unknown kind", "transfomer"]),
+        ("model.num_heads=3", ["8", "3"]),
+        ("model.num_kv_heads=3", ["2", "3"]),
+        ("train.accumulation=3", ["8", "3"]),
+        ("model.dropout_rate=1.5", ["dropout_rate", "1.5"]),
+        ("train.metric=bleu", ["'bleu'", "per, wer"]),
+        ("data.dataset.train_source=/no/such/file", ["/no/such/file: no such file"]),
+    ],
+)
+def test_bad_values(
+    override: str, parts: list[str], tiny_experiment: Path, tmp_path: Path, fails: Any
+) -> None:
+    message = fails("train", tiny_experiment, "--run-dir", tmp_path / "run", "--set", override)
+    for part in parts:
+        assert part in message, message
+
+
+def test_unknown_key_in_a_saved_config(tiny_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    document = json.loads((tiny_run / "config.json").read_text())
+    document["train"]["udpates"] = document["train"].pop("updates")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(document))
+    message = fails("train", path, "--run-dir", tmp_path / "run")
+    assert "config.json: unknown key 'train.udpates'; did you mean 'updates'?" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_data_files(tiny_experiment: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    path = tmp_path / "bad.txt"
+
+    def message(content: bytes) -> str:
+        path.write_bytes(content)
+        return fails(
+            "train",
+            tiny_experiment,
+            "--run-dir",
+            tmp_path / "run",
+            "--overwrite",
+            "--set",
+            f"data.dataset.train_source={path}",
+        )
+
+    assert "empty" in message(b"")
+    assert "binary file" in message(b"\x00\x01\x02")
+    assert "not UTF-8 at line 1" in message(b"caf\xe9\n" * 48)
+    counts = message(b"cat\n" * 47)
+    assert "47 lines" in counts
+    assert "48" in counts
+
+
+@pytest.mark.parametrize("choice", ["skip", "truncate", "fail"])
+def test_lines_over_the_capacity(
+    choice: str, tiny_data: Path, tiny_experiment: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    lines = (tiny_data / "train.src").read_text().splitlines()
+    lines[4] = "a" * 9
+    (tmp_path / "long.src").write_text("".join(f"{line}\n" for line in lines))
+    ran = run_command(
+        "train", tiny_experiment, "--run-dir", tmp_path / "run", "--too-long", choice,
+        "--set", f"data.dataset.train_source={tmp_path / 'long.src'}", "train.updates=2",
+    )  # fmt: skip
+    assert ran.status == (2 if choice == "fail" else 0), ran.err
+    assert "line 5: 9 source" in ran.err
+    assert "max_source_len is 8" in ran.err
+    assert "Traceback" not in ran.err
+    if choice == "fail":
+        assert ran.err.startswith("error: ")
+        assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("def config(:\n", "line 1: not Python"),
+        ("x = 1\ny = unknown\n", "line 2: NameError: name 'unknown'"),
+        ("def config():\n  return 1 / 0\n", "line 2: ZeroDivisionError"),
+        ("x = 1\n", "has no function config()"),
+        ("def config():\n  return {}\n", "returned dict, wanted ExperimentConfig"),
+        ("import no_such_module\n", "line 1: ModuleNotFoundError"),
+        ("\0", "binary file"),
+        ("raise SystemExit(3)", "stopped the program"),
+    ],
+)
+def test_experiment_files_that_do_not_work(
+    text: str, part: str, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    path = tmp_path / "experiment.py"
+    path.write_text(text)
+    message = fails("train", path, "--run-dir", tmp_path / "run")
+    assert "experiment.py: " in message
+    assert part in message
+
+
+def test_a_config_that_is_not_there(tmp_path: Path, fails: Callable[..., str]) -> None:
+    (tmp_path / "words.py").write_text("")
+    assert "no such file; did you mean 'words.py'?" in fails(
+        "train", tmp_path / "word.py", "--run-dir", tmp_path / "run"
+    )
+    assert "No such file" in fails("train", tmp_path / "word.json", "--run-dir", tmp_path / "run")
+    (tmp_path / "latin.json").write_bytes(b'{"name": "caf\xe9"}')
+    assert "not UTF-8" in fails("train", tmp_path / "latin.json", "--run-dir", tmp_path / "run")

@@ -1,0 +1,187 @@
+"""translate: one line out for each line in, whatever the line holds."""
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def feed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[bytes], None]]:
+    """Make bytes the standard input of the next command (a file with a descriptor, as in a shell)."""
+    with contextlib.ExitStack() as opened:
+
+        def give(content: bytes) -> None:
+            path = tmp_path / "stdin"
+            path.write_bytes(content)
+            monkeypatch.setattr(sys, "stdin", opened.enter_context(io.TextIOWrapper(path.open("rb"))))
+
+        yield give
+
+
+ODD_LINES = [
+    "cat",
+    "",
+    "   ",
+    "ß中😀",
+    "a\u2028b\x0bc\x85",
+    "nul\0here",
+    "[PAD] <unk> special: pad",
+    "cat\r",
+    "\t",
+    "attack",
+]
+
+
+def test_one_line_out_for_each_line_in(
+    tiny_run: Path, feed: Callable[[bytes], None], run_command: Callable[..., Any]
+) -> None:
+    feed("\n".join(ODD_LINES).encode())  # no line feed after the last line
+    ran = run_command("translate", tiny_run)
+    assert ran.status == 0
+    lines = ran.out.split("\n")
+    assert len(lines) == len(ODD_LINES) + 1
+    assert lines[-1] == ""
+    assert lines[1] == ""
+    assert lines[0] == lines[7]  # a carriage return belongs to the line's end
+    assert "never seen in training became <unk>" in ran.err
+
+
+def test_unknown_characters_are_counted_by_kind(
+    tiny_run: Path, feed: Callable[[bytes], None], run_command: Callable[..., Any]
+) -> None:
+    feed("cßt\nßat\nc中t\n".encode())
+    ran = run_command("translate", tiny_run)
+    assert "3 characters never seen in training became <unk>: 'ß' 2, '中' 1" in ran.err
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\n\n\n"])
+def test_no_lines_and_empty_lines(
+    content: bytes, tiny_run: Path, feed: Callable[[bytes], None], run_command: Callable[..., Any]
+) -> None:
+    feed(content)
+    ran = run_command("translate", tiny_run)
+    assert (ran.status, ran.out, ran.err) == (0, content.decode(), "")
+
+
+def test_files_and_standard_streams_agree(
+    tiny_run: Path, tmp_path: Path, feed: Callable[[bytes], None], run_command: Callable[..., Any]
+) -> None:
+    text = "".join(f"{word}\n" for word in ("cat", "attack", "", "sit") * 30)
+    (tmp_path / "in.txt").write_text(text)
+    assert (
+        run_command(
+            "translate", tiny_run, "--input", tmp_path / "in.txt", "--output", tmp_path / "out.txt"
+        ).out
+        == ""
+    )
+    feed(text.encode())
+    assert run_command("translate", tiny_run).out == (tmp_path / "out.txt").read_text()
+    assert (tmp_path / "out.txt").read_text().count("\n") == 120
+
+
+def test_beam_of_one_is_greedy_and_n_best_is_best_first(
+    tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    (tmp_path / "in.txt").write_text("cat\n\nattack\n")
+    words = ("translate", tiny_run, "--input", tmp_path / "in.txt")
+    assert run_command(*words).out == run_command(*words, "--beam", 1).out
+    rows = [line.split("\t") for line in run_command(*words, "--beam", 3, "--n-best", 2).out.splitlines()]
+    assert [row[0] for row in rows] == ["1", "1", "2", "3", "3"]
+    assert rows[2] == ["2", "0.0000", ""]
+    assert float(rows[0][1]) >= float(rows[1][1])
+    best = run_command(*words, "--beam", 3).out.splitlines()
+    assert best == [rows[0][2], "", rows[3][2]]
+
+
+def test_attention_file_holds_weights_that_sum_to_one(
+    tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    (tmp_path / "in.txt").write_text("cat\n\nattack\n")
+    out = run_command(
+        "translate", tiny_run, "--input", tmp_path / "in.txt", "--attention", tmp_path / "maps.npz"
+    ).out
+    with np.load(tmp_path / "maps.npz", allow_pickle=False) as maps:
+        assert {"1/source", "1/target", "2/source", "3/source"} <= set(maps.files)
+        assert maps["1/source"].tolist() == ["c", "a", "t"]
+        written = [text for text in maps["1/target"].tolist() if text != "<end>"]
+        assert " ".join(written) == out.splitlines()[0]
+        names = [
+            name for name in maps.files if name.startswith("3/") and name not in ("3/source", "3/target")
+        ]
+        assert names
+        for name in names:
+            assert maps[name].shape[1:] == (len(maps["3/target"]), 6)
+            np.testing.assert_allclose(maps[name].sum(-1), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("choice", "out_is_empty"), [("skip", True), ("truncate", False)])
+def test_lines_over_the_capacity(
+    choice: str, out_is_empty: bool, tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    (tmp_path / "in.txt").write_text("cat\n" + "a" * 9 + "\n" + "a" * 5000 + "\n")
+    (tmp_path / "cut.txt").write_text("cat\n" + "a" * 8 + "\n" + "a" * 8 + "\n")
+    ran = run_command("translate", tiny_run, "--input", tmp_path / "in.txt", "--too-long", choice)
+    assert ran.status == 0
+    assert "in.txt: line 2: 9 tokens; the model's capacity is 8" in ran.err
+    assert "2 lines were over the model's capacity" in ran.err
+    cut = run_command("translate", tiny_run, "--input", tmp_path / "cut.txt").out
+    assert ran.out.splitlines()[1:] == (["", ""] if out_is_empty else cut.splitlines()[1:])
+
+
+def test_too_long_fail_names_the_line(tiny_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    (tmp_path / "in.txt").write_text("cat\n" * 700 + "a" * 9 + "\n")
+    message = fails("translate", tiny_run, "--input", tmp_path / "in.txt", "--too-long", "fail")
+    assert "line 701: 9 tokens" in message
+    assert "capacity is 8" in message
+
+
+def test_bad_input_files(tiny_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    path = tmp_path / "in.txt"
+    assert "in.txt: no such file" in fails("translate", tiny_run, "--input", path)
+    path.write_bytes(b"")
+    assert "empty" in fails("translate", tiny_run, "--input", path)
+    path.write_bytes(b"\x7fELF\0\0")
+    assert "binary" in fails("translate", tiny_run, "--input", path)
+    path.write_bytes(b"good\ngr\xfcn\n")
+    assert "not UTF-8 at line 2" in fails("translate", tiny_run, "--input", path)
+    assert "cannot read" in fails("translate", tiny_run, "--input", tmp_path)
+
+
+def test_standard_input_that_is_not_utf8(
+    tiny_run: Path, feed: Callable[[bytes], None], fails: Callable[..., str]
+) -> None:
+    feed(b"good\ngr\xfcn\n")
+    assert "standard input: line 2: not UTF-8" in fails("translate", tiny_run)
+
+
+def test_bad_outputs(tiny_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    path = tmp_path / "in.txt"
+    path.write_text("cat\n")
+    assert "is the input file" in fails("translate", tiny_run, "--input", path, "--output", path)
+    assert path.read_text() == "cat\n"
+    assert "No such file" in fails(
+        "translate", tiny_run, "--input", path, "--output", tmp_path / "no" / "out.txt"
+    )
+    assert "Is a directory" in fails("translate", tiny_run, "--input", path, "--output", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--beam", "0"], "--beam must be at least 1, got 0"),
+        (["--n-best", "0"], "--n-best must be at least 1, got 0"),
+        (["--n-best", "2"], "--n-best 2 needs at least as many beams, there are 1"),
+        (["--beam", "2", "--n-best", "3"], "--n-best 3 needs at least as many beams, there are 2"),
+    ],
+)
+def test_impossible_searches(
+    words: list[str], part: str, tiny_run: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    (tmp_path / "in.txt").write_text("cat\n")
+    assert part in fails("translate", tiny_run, "--input", tmp_path / "in.txt", *words)

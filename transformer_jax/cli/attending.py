@@ -1,0 +1,115 @@
+"""What a model's attention looked at while it wrote its outputs, computed in batches of one shape."""
+
+import dataclasses
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from transformer_jax.cli.searching import Hypothesis
+from transformer_jax.data.batches import BOS_ID, PAD_ID
+from transformer_jax.data.tokenizers import Tokenizer
+
+END_TEXT = "<end>"
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """Attention of one line.
+
+    Args:
+      source: Texts of the source tokens.
+      target: Texts of the written tokens, and the end if the search came to it.
+      maps: For each attention of the model by name ``[heads, target, source]``.
+    """
+
+    source: list[str]
+    target: list[str]
+    maps: dict[str, np.ndarray]
+
+    def mean_of_last(self) -> np.ndarray:
+        """The last attention's mean over its heads, ``[target, source]``."""
+        return self.maps[list(self.maps)[-1]].mean(axis=0)
+
+
+class AttentionReader:
+    """Runs a model by teacher forcing on its own outputs and takes its attention maps.
+
+    Args:
+      model: The model; only its structure is kept.
+      batch_size: Rows of a batch.
+      source_len: Padded length of the sources.
+      target_len: Padded length of the outputs, start or end included.
+    """
+
+    def __init__(self, model: Any, *, batch_size: int, source_len: int, target_len: int) -> None:
+        self._shape = (batch_size, source_len, target_len)
+        graph = nnx.split(model)[0]
+
+        def maps(state: Any, source_tokens: Any, source_lengths: Any, target_inputs: Any) -> Any:
+            return nnx.merge(graph, state).attention_maps(source_tokens, source_lengths, target_inputs)
+
+        self._maps = jax.jit(maps)
+
+    def __call__(
+        self,
+        state: Any,
+        sources: Sequence[Sequence[int]],
+        outputs: Sequence[Hypothesis],
+        source_tokenizer: Tokenizer,
+        target_tokenizer: Tokenizer,
+    ) -> list[Alignment]:
+        """Alignments of outputs with their sources; without maps where the model has no attention."""
+        found: list[Alignment] = []
+        batch_size, source_len, target_len = self._shape
+        for first in range(0, len(sources), batch_size):
+            rows = list(zip(sources[first : first + batch_size], outputs[first : first + batch_size]))
+            tokens = np.full((batch_size, source_len), PAD_ID, np.int32)
+            lengths = np.zeros(batch_size, np.int32)
+            inputs = np.full((batch_size, target_len), PAD_ID, np.int32)
+            inputs[:, 0] = BOS_ID
+            for row, (source, output) in enumerate(rows):
+                tokens[row, : len(source)], lengths[row] = source, len(source)
+                inputs[row, 1 : len(output.tokens) + 1] = output.tokens
+            maps = {
+                name: np.asarray(value) for name, value in self._maps(state, tokens, lengths, inputs).items()
+            }
+            for row, (source, output) in enumerate(rows):
+                target = target_tokenizer.pieces(output.tokens) + [END_TEXT] * output.finished
+                cut = {name: value[row, :, : len(target), : len(source)] for name, value in maps.items()}
+                found.append(Alignment(source_tokenizer.pieces(source), target, cut))
+        return found
+
+
+class AttentionFile:
+    """An ``.npz`` file that grows line by line, so that it may be larger than memory; holds no objects.
+
+    Args:
+      path: The file; appears under its name when it is whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._partial = path.with_name(f".{path.name}.partial")
+        self._archive = zipfile.ZipFile(self._partial, "w", zipfile.ZIP_DEFLATED)
+
+    def add(self, number: int, alignment: Alignment) -> None:
+        """Append one line's arrays."""
+        arrays = {"source": np.array(alignment.source, str), "target": np.array(alignment.target, str)}
+        for name, value in {**arrays, **alignment.maps}.items():
+            with self._archive.open(f"{number}/{name}.npy", "w") as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(value), allow_pickle=False)
+
+    def __enter__(self) -> "AttentionFile":
+        return self
+
+    def __exit__(self, kind: Any, *unused: object) -> None:
+        self._archive.close()
+        if kind is None:
+            self._partial.replace(self._path)
+        else:
+            self._partial.unlink(missing_ok=True)

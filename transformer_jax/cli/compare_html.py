@@ -1,0 +1,276 @@
+"""``report.html`` of a comparison: one file that needs no network, drawn from ``report.json``'s document."""
+
+import base64
+import dataclasses
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformer_jax.plot.style import COLOURS
+
+_LADDER = ("rnn", "lstm", "gru", "gru+bahdanau", "lstm+luong", "transformer")
+
+
+def rung_colour(name: str) -> str:
+    """The colour of a rung in every figure."""
+    return COLOURS[_LADDER.index(name) if name in _LADDER else -1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """One picture of the report.
+
+    Args:
+      title: Heading.
+      sentence: What it shows and how to read it.
+      alternative: For readers who do not see the picture.
+      image: The picture's bytes.
+      media_type: Such as ``"image/svg+xml"``.
+    """
+
+    title: str
+    sentence: str
+    alternative: str
+    image: bytes
+    media_type: str = "image/svg+xml"
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column of the result table; ``best`` says which value is printed in bold."""
+
+    key: str
+    title: str
+    template: str
+    explanation: str
+    best: str | None = None
+
+
+COLUMNS = (
+    Column("name", "model", "{}", "the rung of the ladder"),
+    Column("parameters", "parameters", "{:,}", "trained numbers"),
+    Column("per", "PER\n%", "{:.2f}", "phoneme error rate on held-out words", "min"),
+    Column("wer", "WER\n%", "{:.2f}", "words with at least one wrong phoneme", "min"),
+    Column("tokens_per_second", "trained\ntokens/s", "{:,.0f}", "without padding, compilation apart", "max"),
+    Column("words_per_second", "decoded\nwords/s", "{:,.0f}", "search alone, compilation apart", "max"),
+    Column("train_seconds", "training\ns", "{:,.0f}", "updates alone"),
+    Column("compile_seconds", "compiling\ns", "{:,.1f}", "training steps and search"),
+)
+
+
+def best_values(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The best value of each column that has one."""
+    pick = {"min": min, "max": max}
+    return {one.key: pick[one.best](row[one.key] for row in rows) for one in COLUMNS if one.best and rows}
+
+
+def render_html(
+    document: Mapping[str, Any],
+    *,
+    figures: Sequence[Figure],
+    samples: Mapping[str, Sequence[Mapping[str, Any]]],
+    alignments: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> str:
+    """The whole page.
+
+    Args:
+      document: What ``report.json`` holds.
+      figures: Learning curves and the like, in order.
+      samples: For each model the same words: ``{"source", "reference", "prediction", "errors"}``.
+      alignments: For each model that attends the same words: ``{"source", "target", "weights"}``, weights
+        ``[target][source]`` between 0 and 1.
+    """
+    rows = document["models"]
+    best = min(rows, key=lambda row: row["per"]) if rows else None
+    summary = (
+        f"Lowest phoneme error rate: <strong>{html.escape(best['name'])}</strong>, {best['per']:.2f} % "
+        f"after {best['updates']:,} updates of {document.get('batch_words', 256)} words."
+        if best
+        else ""
+    )
+    sections = [
+        f"<header><h1>From the vanilla RNN to the Transformer</h1><p>{html.escape(_subtitle(document))}</p>"
+        f"<p>{summary}</p></header>",
+        _table(rows),
+        *(_figure(figure) for figure in figures),
+        _alignments(alignments),
+        _samples(samples),
+        _environment(document),
+    ]
+    body = "\n".join(section for section in sections if section)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>transformer-jax compare: {html.escape(str(document.get('preset', '')))}</title>\n"
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _subtitle(document: Mapping[str, Any]) -> str:
+    scored = (
+        f"{document['scored_words']:,} held-out words" if "scored_words" in document else "held-out words"
+    )
+    parts = [
+        f"preset {document.get('preset', '?')}",
+        f"data set {document.get('dataset', '?')}",
+        f"seed {document.get('seed', '?')}",
+        f"scored on {scored} by {document.get('search', 'greedy search')}",
+    ]
+    return (
+        "Letters in, phonemes out; same batches, same number of updates, same optimiser: "
+        + ", ".join(parts)
+        + "."
+    )
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    best = best_values(rows)
+    head = "".join(
+        f'<th scope="col" title="{html.escape(one.explanation)}">{_on_one_line(one.title)}</th>'
+        for one in COLUMNS
+    )
+    lines = []
+    for row in rows:
+        cells = []
+        for one in COLUMNS:
+            text = html.escape(one.template.format(row[one.key]))
+            if one.key == "name":
+                dot = f'<span class="dot" style="background:{rung_colour(row["name"])}"></span>'
+                cells.append(f'<th scope="row">{dot}{text}</th>')
+            else:
+                strong = one.best and row[one.key] == best[one.key]
+                cells.append(f"<td>{'<strong>' + text + '</strong>' if strong else text}</td>")
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    notes = "; ".join(f"{_on_one_line(one.title)}: {one.explanation}" for one in COLUMNS[1:])
+    return (
+        "<section><h2>Results</h2><div class='scroll'><table><thead><tr>"
+        f"{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f"<p class='note'>{html.escape(notes)}. The best value of a column is bold.</p></section>"
+    )
+
+
+def _on_one_line(title: str) -> str:
+    return html.escape(title.replace("\n", " "))
+
+
+def _figure(figure: Figure) -> str:
+    encoded = base64.b64encode(figure.image).decode()
+    return (
+        f"<section><h2>{html.escape(figure.title)}</h2><figure>"
+        f'<img src="data:{figure.media_type};base64,{encoded}" alt="{html.escape(figure.alternative)}">'
+        f"<figcaption>{html.escape(figure.sentence)}</figcaption></figure></section>"
+    )
+
+
+def _alignments(alignments: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    if not alignments:
+        return ""
+    names = list(alignments)
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in names)
+    lines = []
+    for index in range(min(len(maps) for maps in alignments.values())):
+        cells = "".join(f"<td>{alignment_svg(alignments[name][index], name)}</td>" for name in names)
+        lines.append(f"<tr>{cells}</tr>")
+    return (
+        "<section><h2>What each attention looked at</h2><div class='scroll'><table class='maps'>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        "<p>Each row is a phoneme that the model wrote, each column a letter that it had read: the darker "
+        "the square, the larger that letter's share of the attention. The Transformer's is the mean over the "
+        "heads of its last decoder layer; models without attention see only the encoder's last state.</p>"
+        "</section>"
+    )
+
+
+def alignment_svg(alignment: Mapping[str, Any], name: str, cell: int = 22) -> str:
+    """One word's attention as inline SVG: letters across, phonemes down, darkness is weight."""
+    source, target, weights = alignment["source"], alignment["target"], alignment["weights"]
+    left, top = 34, 24
+    width, height = left + cell * len(source) + 2, top + cell * len(target) + 2
+    word = html.escape("".join(source))
+    parts = [
+        f'<svg role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'aria-label="Attention of {html.escape(name)} on {word}"><title>{html.escape(name)}: {word}</title>'
+    ]
+    for column, letter in enumerate(source):
+        x = left + cell * column + cell / 2
+        parts.append(f'<text x="{x:.0f}" y="{top - 8}" text-anchor="middle">{html.escape(letter)}</text>')
+    for row, phoneme in enumerate(target):
+        y = top + cell * row
+        middle = y + cell / 2 + 4
+        parts.append(f'<text x="{left - 6}" y="{middle:.0f}" text-anchor="end">{html.escape(phoneme)}</text>')
+        for column in range(len(source)):
+            weight = min(max(float(weights[row][column]), 0.0), 1.0)
+            parts.append(
+                f'<rect x="{left + cell * column}" y="{y}" width="{cell - 1}" height="{cell - 1}" '
+                f'fill="{rung_colour(name)}" fill-opacity="{weight:.2f}"><title>{weight:.2f}</title></rect>'
+            )
+    edge = f'width="{cell * len(source)}" height="{cell * len(target)}"'
+    parts.append(f'<rect x="{left - 0.5}" y="{top - 0.5}" {edge} fill="none" stroke="#c8ccd2"/></svg>')
+    return "".join(parts)
+
+
+def _samples(samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    if not samples:
+        return ""
+    names = list(samples)
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in ("word", "reference", *names))
+    lines = []
+    for index, first in enumerate(samples[names[0]]):
+        cells = [
+            f'<th scope="row">{html.escape(first["source"])}</th><td>{html.escape(first["reference"])}</td>'
+        ]
+        for name in names:
+            sample = samples[name][index]
+            kind = "right" if sample["errors"] == 0 else "wrong"
+            count = "" if sample["errors"] == 0 else f' <span class="note">({sample["errors"]} wrong)</span>'
+            cells.append(f'<td class="{kind}">{html.escape(sample["prediction"]) or "&empty;"}{count}</td>')
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return (
+        "<section><h2>The same words from every model</h2>"
+        "<div class='scroll'><table class='samples'><thead><tr>"
+        f"{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        "<p>Words that no model has seen; the number counts phonemes to insert, delete or replace.</p>"
+        "</section>"
+    )
+
+
+def _environment(document: Mapping[str, Any]) -> str:
+    entries = "".join(
+        f"<dt>{html.escape(str(key))}</dt><dd>{html.escape(str(value))}</dd>"
+        for key, value in document["environment"].items()
+    )
+    return f"<section><h2>Environment</h2><dl>{entries}</dl></section>"
+
+
+_STYLE = """
+:root { color-scheme: light; --ink: #1f2933; --soft: #616e7c; --line: #e1e5ea; --paper: #ffffff; }
+* { box-sizing: border-box; }
+body { margin: 0; background: #f4f6f8; color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+main { max-width: 1080px; margin: 0 auto; padding: 32px 20px 64px; }
+header h1 { margin: 0 0 8px; font-size: 2rem; letter-spacing: -0.01em; }
+header p { margin: 4px 0; color: var(--soft); max-width: 75ch; }
+section { background: var(--paper); border: 1px solid var(--line); border-radius: 12px; padding: 20px 24px;
+  margin-top: 24px; }
+h2 { margin: 0 0 12px; font-size: 1.2rem; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { padding: 8px 10px; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+thead th { color: var(--soft); font-weight: 600; font-size: 0.85rem; }
+th:first-child, .samples th, .samples td, .maps th, .maps td { text-align: left; }
+tbody th { font-weight: 600; }
+tbody tr:last-child > * { border-bottom: 0; }
+.maps td { vertical-align: top; border-bottom: 0; }
+.samples { font-size: 0.9rem; }
+.right { color: #14683f; }
+.wrong { color: #a3350b; }
+.dot { display: inline-block; width: 10px; height: 10px; border-radius: 50%; margin-right: 8px; }
+.scroll { overflow-x: auto; }
+.note, figcaption { color: var(--soft); font-size: 0.9rem; }
+figure { margin: 0; }
+figure img { display: block; width: 100%; height: auto; }
+figcaption { margin-top: 8px; }
+svg text { font: 12px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fill: var(--ink); }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 20px; margin: 0; }
+dt { color: var(--soft); }
+dd { margin: 0; overflow-wrap: anywhere; }
+"""

@@ -1,0 +1,229 @@
+"""Joins data, model, trainer, search and scores: one experiment from its config to its run folder."""
+
+import dataclasses
+import itertools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+
+from transformer_jax.cli.experiment_config import (
+    ExperimentConfig,
+    resume_config,
+    saved_config,
+    start_config,
+)
+from transformer_jax.cli.run_folder import (
+    CONFIG_NAME,
+    RESULT_NAME,
+    SOURCE_TOKENIZER_NAME,
+    TARGET_TOKENIZER_NAME,
+    interruptible,
+    open_for_run,
+    read_text,
+    write_json,
+    write_text,
+)
+from transformer_jax.cli.scoring import METRICS, percentages, score_outputs
+from transformer_jax.cli.searching import BatchSearcher
+from transformer_jax.config_json import load_document, to_json
+from transformer_jax.data.prepare import PreparedData, prepare
+from transformer_jax.data.tokenizers import Tokenizer
+from transformer_jax.decode.searcher import GreedyConfig
+from transformer_jax.models.build import build_model
+from transformer_jax.nn.parameters import parameter_count
+from transformer_jax.train.loop import Trainer, TrainResult
+from transformer_jax.train.objectives import sequence_to_sequence_loss
+from transformer_jax.train.run_folder import holds_run
+
+__all__ = [
+    "ExperimentConfig",
+    "ExperimentResult",
+    "build_from",
+    "resume_config",
+    "run_experiment",
+    "saved_config",
+    "start_config",
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExperimentResult:
+    """What a finished experiment leaves in memory.
+
+    Args:
+      config: What was run.
+      parameters: Trained numbers of the model.
+      updates: Updates done.
+      compile_seconds: Compiling of training steps and of the search, in the session that trained last.
+      scores: Of the last evaluation on the development set.
+      training: Times, tokens and the learning curve.
+      model: Holds the last parameters.
+      data: What it was trained on.
+      searcher: The greedy search of the evaluations, compiled for the development set's shapes.
+    """
+
+    config: ExperimentConfig
+    parameters: int
+    updates: int
+    compile_seconds: float
+    scores: dict[str, float]
+    training: TrainResult
+    model: nnx.Module
+    data: PreparedData
+    searcher: BatchSearcher
+
+
+def run_experiment(
+    config: ExperimentConfig,
+    run_dir: Path | str,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    label: str | None = None,
+    data: PreparedData | None = None,
+    after_evaluation: Callable[[], None] | None = None,
+) -> ExperimentResult:
+    """Train as ``config`` says and keep everything in ``run_dir``.
+
+    Args:
+      config: The experiment.
+      run_dir: Run folder.
+      resume: Go on with the folder's run (its tokenizers are read, not trained again).
+      overwrite: Remove the folder's run first.
+      quiet: Show no progress.
+      label: Name beside the progress; the experiment's own by default.
+      data: The prepared data, if the caller has them; their tokenizers are saved in the run folder.
+      after_evaluation: Called after every evaluation on the development set.
+
+    Raises:
+      RunError: If the folder does not fit ``resume`` and ``overwrite``.
+      DataError: If the data are not to be had or hold no training example.
+      KeyboardInterrupt: After Ctrl-C, with a message that says how to go on.
+    """
+    run_dir = Path(run_dir)
+    resumed = open_for_run(run_dir, resume=resume, overwrite=overwrite)
+    with interruptible(f"nothing was trained yet; start again with --resume ({run_dir})"):
+        if data is None:
+            tokenizers = _saved_tokenizers(run_dir) if resumed else (None, None)
+            data = prepare(config.data, source_tokenizer=tokenizers[0], target_tokenizer=tokenizers[1])
+            if not quiet:
+                print("\n".join(data.report.lines()), file=sys.stderr)
+        model = build_from(config, data.source_tokenizer, data.target_tokenizer)
+        data.source_tokenizer.save(run_dir / SOURCE_TOKENIZER_NAME)
+        data.target_tokenizer.save(run_dir / TARGET_TOKENIZER_NAME)
+        write_text(run_dir / CONFIG_NAME, to_json(config))  # last: it is what makes the folder a run
+        searcher = BatchSearcher(
+            model,
+            GreedyConfig(max_len=config.search.max_len, forbidden_ids=config.search.forbidden_ids),
+            batch_size=config.data.batch_size,
+            lengths=[shape[0] for shape in data.plan.shapes],
+        )
+        trainer = Trainer(
+            model,
+            sequence_to_sequence_loss(
+                config.train.label_smoothing,
+                config.train.scheduled_sampling_rate,
+                config.train.scheduled_sampling_updates,
+            ),
+            config.train,
+            run_dir=run_dir,
+            batches=data.train,
+            evaluate=DevelopmentScores(config, data, searcher, after_evaluation)
+            if data.development_items
+            else None,
+            label=label or config.name,
+            quiet=quiet,
+        )
+        training = trainer.fit(resume=resumed and holds_run(run_dir))
+    scores = last_scores(training.curve, list(METRICS[config.task]))
+    result = ExperimentResult(
+        config=config,
+        parameters=parameter_count(model),
+        updates=training.updates,
+        compile_seconds=_compile_seconds(run_dir, training, searcher),
+        scores=scores,
+        training=training,
+        model=model,
+        data=data,
+        searcher=searcher,
+    )
+    write_json(run_dir / RESULT_NAME, _result_document(result))
+    return result
+
+
+def build_from(config: ExperimentConfig, source_tokenizer: Tokenizer, target_tokenizer: Tokenizer) -> Any:
+    """The experiment's model with initial parameters, sized for these vocabularies."""
+    return build_model(
+        config.model,
+        source_vocab_size=source_tokenizer.vocab_size,
+        target_vocab_size=target_tokenizer.vocab_size,
+        seed=config.train.seed,
+    )
+
+
+@dataclasses.dataclass
+class DevelopmentScores:
+    """Scores on the development set by greedy search; what the trainer calls."""
+
+    config: ExperimentConfig
+    data: PreparedData
+    searcher: BatchSearcher
+    after: Callable[[], None] | None = None
+
+    def __call__(self, state: Any) -> dict[str, float]:
+        """Scores by name, from the model's state as of ``nnx.split(model)[1]``."""
+        sources = encoded_sources(self.data.development)
+        found = self.searcher(state, sources)
+        outputs = [self.data.target_tokenizer.decode(hypotheses[0].tokens) for hypotheses in found]
+        references = [item.references for item in self.data.development_items]
+        scores = percentages(score_outputs(self.config.task, outputs, references))
+        if self.after is not None:
+            self.after()
+        return scores
+
+
+def encoded_sources(examples: Any) -> list[list[int]]:
+    """Source ids of every example of an ``EncodedExamples``."""
+    offsets = examples.source_offsets
+    return [examples.source_ids[start:stop].tolist() for start, stop in itertools.pairwise(offsets)]
+
+
+def last_scores(curve: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
+    """The task's scores at the last point of a learning curve that has them."""
+    for point in reversed(curve):
+        found = {name: point[name] for name in names if point.get(name) is not None}
+        if found:
+            return found
+    return {}
+
+
+def _compile_seconds(run_dir: Path, training: TrainResult, searcher: BatchSearcher) -> float:
+    """Of this session; of the one before if this one found the training finished and compiled nothing."""
+    if training.compile_seconds == 0.0 and (run_dir / RESULT_NAME).is_file():
+        before = load_document(read_text(run_dir / RESULT_NAME), RESULT_NAME)
+        return float(before.get("compile_seconds", 0.0))
+    return training.compile_seconds + searcher.compile_seconds
+
+
+def _saved_tokenizers(run_dir: Path) -> tuple[Tokenizer, Tokenizer]:
+    return Tokenizer.load(run_dir / SOURCE_TOKENIZER_NAME), Tokenizer.load(run_dir / TARGET_TOKENIZER_NAME)
+
+
+def _result_document(result: ExperimentResult) -> dict[str, Any]:
+    training = result.training
+    return {
+        "name": result.config.name,
+        "task": result.config.task,
+        "parameters": result.parameters,
+        "updates": training.updates,
+        "train_seconds": training.train_seconds,
+        "compile_seconds": result.compile_seconds,
+        "tokens_per_second": training.tokens_per_second,
+        "best_update": training.best_update,
+        "best_score": training.best_score,
+        "development": result.scores,
+    }

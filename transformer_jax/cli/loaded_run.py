@@ -1,0 +1,166 @@
+"""A trained run, read back from its folder alone and ready to translate lines."""
+
+import collections
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from flax import nnx
+
+from transformer_jax.cli.experiment import ExperimentConfig, build_from
+from transformer_jax.cli.experiment_config import saved_config
+from transformer_jax.cli.run_folder import SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME, require_run
+from transformer_jax.cli.searching import BatchSearcher, Hypothesis
+from transformer_jax.data.config import PRONUNCIATION_DATASETS, NamedDataset
+from transformer_jax.data.tokenizers import Tokenizer
+from transformer_jax.decode.searcher import BeamConfig, GreedyConfig, SampleConfig, SearchConfig
+from transformer_jax.errors import ConfigError, DataError
+from transformer_jax.train.checkpoint import load_params
+
+TooLong = Literal["skip", "truncate", "fail"]
+
+# Rows of a search's batch: enough to keep two cores busy, few enough that a single line is answered quickly.
+BATCH_ROWS = 32
+LENGTH_STEPS = 4
+
+
+@dataclasses.dataclass
+class LoadedRun:
+    """Everything that translating needs.
+
+    Args:
+      config: The run's config.
+      model: With the parameters of the run's best checkpoint.
+      source_tokenizer: Turns lines into ids.
+      target_tokenizer: Turns ids into lines.
+      unknown: Pieces that training never saw, counted while lines are encoded.
+      num_too_long: Lines over the model's capacity, counted while lines are encoded.
+    """
+
+    config: ExperimentConfig
+    model: Any
+    source_tokenizer: Tokenizer
+    target_tokenizer: Tokenizer
+    unknown: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    num_too_long: int = 0
+
+    @property
+    def state(self) -> nnx.State:
+        """The model's state, as searches take it."""
+        return nnx.split(self.model)[1]
+
+    def searcher(self, search: SearchConfig) -> BatchSearcher:
+        """A search over batches of at most `LENGTH_STEPS` shapes."""
+        longest = self.config.data.max_source_len
+        lengths = [max(1, round(longest * step / LENGTH_STEPS)) for step in range(1, LENGTH_STEPS + 1)]
+        return BatchSearcher(self.model, search, batch_size=BATCH_ROWS, lengths=lengths)
+
+    def encode(
+        self, lines: Sequence[str], *, too_long: TooLong, where: str, first_line: int = 1
+    ) -> list[list[int]]:
+        """Ids of lines; a skipped line has none.
+
+        Args:
+          lines: Texts.
+          too_long: What to do with a line over the model's capacity.
+          where: What to call the source of the lines in messages.
+          first_line: Number of the first line.
+
+        Raises:
+          DataError: If a line is too long and ``too_long`` is ``"fail"``; says which.
+        """
+        capacity = self.config.data.max_source_len
+        if self.lowers_case:
+            lines = [line.lower() for line in lines]
+        encoded = self.source_tokenizer.encode_batch(lines)
+        for index, ids in enumerate(encoded):
+            if self.source_tokenizer.count_unknown(ids):
+                self.unknown.update(self.source_tokenizer.unknown_pieces(lines[index]))
+            if len(ids) <= capacity:
+                continue
+            message = (
+                f"{where}: line {first_line + index}: {len(ids)} tokens; the model's capacity is {capacity} "
+                "(data.max_source_len)"
+            )
+            if too_long == "fail":
+                raise DataError(f"{message}: shorten it, or choose --too-long skip or truncate")
+            if self.num_too_long == 0:
+                print(f"note: {message}: {_DONE[too_long]}", file=sys.stderr)
+            self.num_too_long += 1
+            encoded[index] = ids[:capacity] if too_long == "truncate" else []
+        return encoded
+
+    @property
+    def lowers_case(self) -> bool:
+        """Whether lines are lower-cased first: the named dictionaries hold words in lower case only."""
+        dataset = self.config.data.dataset
+        return isinstance(dataset, NamedDataset) and dataset.name in PRONUNCIATION_DATASETS
+
+    def text(self, hypothesis: Hypothesis) -> str:
+        """The line that a hypothesis says."""
+        return self.target_tokenizer.decode(hypothesis.tokens)
+
+    def report_lines(self) -> None:
+        """Say on standard error what was done to lines: unknown pieces and lengths."""
+        if self.unknown:
+            total = sum(self.unknown.values())
+            shown = ", ".join(f"{piece!r} {count}" for piece, count in self.unknown.most_common(8))
+            more = f", and {len(self.unknown) - 8} more kinds" if len(self.unknown) > 8 else ""
+            unit = "character" if self.source_tokenizer.unit == "characters" else "word"
+            kinds = f"{total:,} {unit}{'s' if total != 1 else ''}"
+            print(f"note: {kinds} never seen in training became <unk>: {shown}{more}", file=sys.stderr)
+        if self.num_too_long > 1:
+            print(f"note: {self.num_too_long:,} lines were over the model's capacity", file=sys.stderr)
+
+
+_DONE = {"skip": "skipped", "truncate": "cut off"}
+
+
+def load_run(run_dir: Path) -> LoadedRun:
+    """Read a run folder; only JSON and arrays are read, nothing in it is executed.
+
+    Raises:
+      RunError: If the folder holds no run, or no checkpoint.
+      ConfigError: If its config is damaged.
+    """
+    require_run(run_dir)
+    config = saved_config(run_dir)
+    source_tokenizer = Tokenizer.load(run_dir / SOURCE_TOKENIZER_NAME)
+    target_tokenizer = Tokenizer.load(run_dir / TARGET_TOKENIZER_NAME)
+    model = build_from(config, source_tokenizer, target_tokenizer)
+    load_params(run_dir, "best", model=model)
+    return LoadedRun(config, model, source_tokenizer, target_tokenizer)
+
+
+def choose_search(
+    configured: SearchConfig, *, beam: int | None = None, num_best: int | None = None
+) -> SearchConfig:
+    """The run's search, changed by ``--beam`` and ``--n-best``.
+
+    Raises:
+      ConfigError: If a number is below 1, or more outputs are wanted than there are beams.
+    """
+    for name, value in (("--beam", beam), ("--n-best", num_best)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} must be at least 1, got {value}")
+    if isinstance(configured, SampleConfig) and beam is None and num_best is None:
+        raise ConfigError("the run's search draws at random, which translate does not: name --beam N")
+    own_beams, penalty = 1, 0.0
+    if isinstance(configured, BeamConfig):
+        own_beams, penalty = configured.num_beams, configured.length_penalty
+    num_beams = own_beams if beam is None else beam
+    if num_best is not None and num_best > num_beams:
+        raise ConfigError(
+            f"--n-best {num_best} needs at least as many beams, there are {num_beams}: add --beam"
+        )
+    if num_beams == 1:
+        return GreedyConfig(max_len=configured.max_len, forbidden_ids=configured.forbidden_ids)
+    return BeamConfig(
+        max_len=configured.max_len,
+        num_beams=num_beams,
+        length_penalty=penalty,
+        num_best=num_best or 1,
+        forbidden_ids=configured.forbidden_ids,
+    )

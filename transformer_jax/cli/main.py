@@ -1,0 +1,181 @@
+"""The console script ``transformer-jax``: picks the command and turns every failure into one line.
+
+Exit status: 0 done; 2 something that the user can put right (one line on stderr says what); 130 interrupted
+by Ctrl-C; 1 a fault of this program. No traceback is shown unless ``TRANSFORMER_JAX_DEBUG=1``. Commands are
+imported when they are named, and import jax when they run, so that ``--help`` is quick.
+"""
+
+import contextlib
+import dataclasses
+import importlib
+import io
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from transformer_jax.errors import TransformerJaxError, nearest_hint
+
+PROGRAM = "transformer-jax"
+
+COMMANDS = {
+    "compare": "Train six models, from a vanilla RNN to a Transformer, on real words and compare them.",
+    "train": "Train one model as a config file says, into a run folder.",
+    "evaluate": "Score a trained model on a source file and a reference file.",
+    "translate": "Translate lines: stdin to stdout, or file to file.",
+    "plot": "Draw the learning curves and attention maps of a run.",
+}
+
+DESCRIPTION = """From the vanilla RNN to the Transformer: train, search and compare on real data.
+
+Start here:
+  transformer-jax compare                                       six models, a table and pictures, some minutes
+  transformer-jax train experiments/pronunciation_transformer.py --run-dir runs/words
+  echo transformer | transformer-jax translate runs/words       T R AE N S F AO R M ER
+
+Every command has examples of its own: transformer-jax COMMAND --help"""
+
+_CLI_MODULES = ("tyro", "pydantic", "rich", "tokenizers", "grain", "pooch", "orbax", "sacrebleu", "rapidfuzz")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; never raises (``SystemExit`` included).
+
+    Args:
+      arguments: The words after the program's name; ``None`` takes them from ``sys.argv``.
+    """
+    from_terminal = arguments is None
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = os.environ.get("TRANSFORMER_JAX_DEBUG", "") not in ("", "0")
+    if from_terminal:
+        _hush_libraries(debug)
+    try:
+        return _dispatch(words)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else _fail(str(stop.code))
+    except KeyboardInterrupt as interrupt:
+        note = str(interrupt)
+        return _fail(f"interrupted{': ' + note if note else ''}", status=130, label="")
+    except BrokenPipeError:
+        # The reader of our output has gone, as in `... | head`: stop, and keep the flush at exit quiet.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if debug:
+            raise
+        return _fail(*_explain(error))
+
+
+def _dispatch(words: list[str]) -> int:
+    if words[:1] == ["--version"]:
+        import transformer_jax
+
+        print(f"{PROGRAM} {transformer_jax.__version__}")
+        return 0
+    if not words or words[0] in ("-h", "--help") or words[0] not in COMMANDS:
+        return _no_command(words)
+    module = importlib.import_module(f"transformer_jax.cli.{words[0]}")
+    command = parse(module.Command, words[1:], prog=f"{PROGRAM} {words[0]}", description=module.DESCRIPTION)
+    return int(command.run() or 0)
+
+
+def _no_command(words: list[str]) -> int:
+    if not words:
+        return _fail(f"which command? one of {', '.join(COMMANDS)} (see {PROGRAM} --help)")
+    if words[0] not in ("-h", "--help"):
+        name = words[0]
+        wanted = nearest_hint(name, COMMANDS) or f"; known: {', '.join(COMMANDS)}"
+        return _fail(f"unknown {'option' if name.startswith('-') else 'command'} '{name}'{wanted}")
+    listing = "\n".join(f"  {name:<10}  {text}" for name, text in COMMANDS.items())
+    options = "  -h, --help  show this text\n  --version   show the version"
+    print(f"usage: {PROGRAM} COMMAND ...\n\n{DESCRIPTION}\n\ncommands:\n{listing}\n\noptions:\n{options}")
+    return 0
+
+
+def parse(cls: type[Any], words: Sequence[str], *, prog: str, description: str) -> Any:
+    """Parse a command's own words with tyro; a usage error becomes one line instead of tyro's box."""
+    import tyro
+
+    captured = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(captured):
+            return tyro.cli(
+                cls,
+                prog=prog,
+                description=description,
+                args=list(words),
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        message = _unboxed(captured.getvalue())
+        unknown = re.search(r"Unrecognized options: (--[\w-]+)", message)
+        if unknown:
+            flags = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(cls)]
+            message += nearest_hint(unknown[1], flags)
+        raise SystemExit(_fail(f"{message} (see {prog} --help)")) from None
+
+
+def _unboxed(text: str) -> str:
+    """The first paragraph inside tyro's box."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    rows = [row.strip("│|").rstrip() for row in plain.splitlines() if not re.match(r"\s*[╭╰+]", row)]
+    rules = [index for index, row in enumerate(rows) if re.fullmatch(r"\s*[─-]*\s*", row)]
+    message = " ".join(row.strip() for row in rows[: rules[0] if rules else None])
+    message = re.sub(
+        r"no type matching \S*\b(INT|FLOAT|STR)\S* could be instantiated from \['(.*)'\]\.?",
+        lambda found: f"wanted {_KINDS[found[1]]}, got '{found[2]}'",
+        message,
+    )
+    return message.rstrip(".")
+
+
+_KINDS = {"INT": "a whole number", "FLOAT": "a number", "STR": "a text"}
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """(one line, exit status) for an exception that reached the top."""
+    if isinstance(error, TransformerJaxError):
+        return str(error), 2
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _CLI_MODULES:
+        return f"the Python package '{error.name}' is missing: pip install 'transformer-jax[cli]'", 2
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}", 2
+    if isinstance(error, NotImplementedError):
+        return f"not possible: {error}", 2
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return "out of memory: choose a smaller batch (--set data.batch_size=...) or a smaller model", 2
+    name = type(error).__name__
+    return f"a fault of this program: {name}: {error} (TRANSFORMER_JAX_DEBUG=1 shows where)", 1
+
+
+def _fail(message: str, status: int = 2, label: str = "error: ") -> int:
+    line = " ".join(message.split())
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    print(f"{label}{line}", file=sys.stderr, flush=True)
+    return status
+
+
+def _hush_libraries(debug: bool) -> None:
+    """Keep other libraries' logs and warnings off the terminal: our lines are the only ones to read."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    if debug:
+        return
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    for name in ("absl", "jax", "orbax", "matplotlib", "grain"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

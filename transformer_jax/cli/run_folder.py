@@ -1,0 +1,160 @@
+"""A run folder: what it holds, who may write to it, and files that are either whole or not there.
+
+::
+
+    config.json             the ExperimentConfig, all that a resumed run reads
+    source_tokenizer.json   and target_tokenizer.json
+    checkpoints/            written by the trainer (orbax)
+    metrics.jsonl           one record a line; the TensorBoard log stands in tensorboard/
+    result.json             the scores, once training has ended
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformer_jax.errors import ConfigError, RunError, nearest_hint
+
+CONFIG_NAME = "config.json"
+SOURCE_TOKENIZER_NAME = "source_tokenizer.json"
+TARGET_TOKENIZER_NAME = "target_tokenizer.json"
+METRICS_NAME = "metrics.jsonl"
+RESULT_NAME = "result.json"
+CHECKPOINTS_NAME = "checkpoints"
+
+# What a run leaves in its folder, and therefore all that --overwrite may remove.
+RUN_ENTRIES = (
+    CONFIG_NAME,
+    SOURCE_TOKENIZER_NAME,
+    TARGET_TOKENIZER_NAME,
+    METRICS_NAME,
+    RESULT_NAME,
+    CHECKPOINTS_NAME,
+    "tensorboard",
+    "figures",
+)
+
+
+def open_for_run(
+    run_dir: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    holds: str = CONFIG_NAME,
+    others: Sequence[str] = RUN_ENTRIES,
+) -> bool:
+    """Make ``run_dir`` ready to be written to.
+
+    Args:
+      run_dir: The run folder; it is made if it is not there.
+      resume: Go on with the run that the folder holds.
+      overwrite: Remove the run that the folder holds (files that no run writes stay).
+      holds: The file that tells that a folder holds a run.
+      others: What else a run leaves, and may be removed.
+
+    Returns:
+      True if the folder holds a run to go on with.
+
+    Raises:
+      RunError: If the folder holds a run and neither flag is given, both flags are given, the path is not a
+        folder, or there is nothing to resume.
+    """
+    if resume and overwrite:
+        raise RunError("--resume and --overwrite exclude each other: give one of them")
+    if run_dir.exists() and not run_dir.is_dir():
+        raise RunError(f"--run-dir {run_dir}: is a file, wanted a folder")
+    found = (run_dir / holds).exists()
+    if found and not (resume or overwrite):
+        raise RunError(
+            f"{run_dir} already holds a run: add --resume to go on with it, --overwrite to start again"
+        )
+    if resume and not found:
+        raise RunError(f"{run_dir} holds no run to resume ('{holds}' is missing): leave --resume out")
+    if found and overwrite:
+        for name in (holds, *others):
+            _remove(run_dir / name)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    return found and resume
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def require_run(run_dir: Path) -> None:
+    """Check that ``run_dir`` holds a run with a checkpoint.
+
+    Raises:
+      RunError: If the folder, its config, its tokenizers or its checkpoints are missing.
+    """
+    if not run_dir.is_dir():
+        beside = (
+            [path.name for path in run_dir.parent.iterdir() if path.is_dir()]
+            if run_dir.parent.is_dir()
+            else []
+        )
+        raise RunError(f"{run_dir}: no such run folder{nearest_hint(run_dir.name, beside)}")
+    for name in (CONFIG_NAME, SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME):
+        if not (run_dir / name).is_file():
+            raise RunError(f"{run_dir} holds no run: '{name}' is missing")
+    checkpoints = run_dir / CHECKPOINTS_NAME
+    if not checkpoints.is_dir() or not any(checkpoints.iterdir()):
+        raise RunError(f"{run_dir} has no checkpoint yet: train it further with --resume")
+
+
+def read_text(path: Path, *, limit: int = 1_000_000) -> str:
+    """Text of a small UTF-8 file.
+
+    Raises:
+      ConfigError: If it cannot be read, is larger than ``limit`` bytes, or is not UTF-8.
+    """
+    try:
+        if path.stat().st_size > limit:
+            raise ConfigError(f"{path}: {path.stat().st_size:,} bytes; at most {limit:,} are read")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader, or an interruption, sees the old one or the new one, never a half."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        # mkstemp makes private files; a report is as readable as any other file that the user writes.
+        Path(name).chmod(0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
+
+
+def write_json(path: Path, document: Any) -> None:
+    """`write_text` of a document; numbers that JSON lacks (NaN, infinity) are an error."""
+    write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def interruptible(note: str) -> Iterator[None]:
+    """Give a Ctrl-C inside the block one line that says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(str(interrupt) or note) from None

@@ -1,0 +1,125 @@
+"""Token sequences in, hypotheses out: a compiled search fed with batches of a few fixed shapes."""
+
+import bisect
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from transformer_jax.decode.beam import BeamOutput
+from transformer_jax.decode.searcher import SearchConfig, make_searcher
+from transformer_jax.errors import ShapeError
+
+# No output holds padding, a start token or an unknown one: such a token could only be dropped or be wrong.
+_FORBIDDEN_IDS = (PAD_ID, UNK_ID, BOS_ID)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hypothesis:
+    """One output of a search.
+
+    Args:
+      tokens: Ids without start and end.
+      score: What the search ranks by: log-probability, or that over the length penalty.
+      finished: False where the search was cut off at its longest output.
+    """
+
+    tokens: tuple[int, ...]
+    score: float
+    finished: bool
+
+
+NOTHING = Hypothesis((), 0.0, True)
+
+
+class BatchSearcher:
+    """Searches for many sources: sorts them into batches of fixed shapes and puts the outputs back in order.
+
+    Args:
+      model: The model; only its structure is kept.
+      config: Which search.
+      batch_size: Rows of every batch; what is missing is filled with rows that are skipped.
+      lengths: Padded lengths of the sources; the last one is the longest that is taken.
+    """
+
+    def __init__(
+        self, model: nnx.Module, config: SearchConfig, *, batch_size: int, lengths: Sequence[int]
+    ) -> None:
+        forbidden = tuple(sorted({*config.forbidden_ids, *_FORBIDDEN_IDS}))
+        self.config: SearchConfig = dataclasses.replace(config, forbidden_ids=forbidden)
+        self.batch_size = batch_size
+        self.lengths = tuple(sorted(set(lengths)))
+        self.search_seconds = 0.0
+        self._searcher = make_searcher(model, self.config, bos_id=BOS_ID, eos_id=EOS_ID, pad_id=PAD_ID)
+
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds spent on compiling so far."""
+        return self._searcher.compile_seconds
+
+    @property
+    def compile_count(self) -> int:
+        """Searches compiled so far."""
+        return self._searcher.compile_count
+
+    def __call__(self, params: Any, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
+        """Hypotheses of every source, best first; an empty source has the empty one.
+
+        Raises:
+          ShapeError: If a source is longer than the longest shape.
+        """
+        found: list[list[Hypothesis]] = [[NOTHING] for _ in sources]
+        groups: dict[int, list[int]] = {}
+        for index, source in enumerate(sources):
+            if len(source) > self.lengths[-1]:
+                raise ShapeError(
+                    f"a source has {len(source)} tokens, the search takes at most {self.lengths[-1]}"
+                )
+            if source:
+                padded = self.lengths[bisect.bisect_left(self.lengths, len(source))]
+                groups.setdefault(padded, []).append(index)
+        self._searcher.compile([(self.batch_size, padded) for padded in sorted(groups)])
+        start = time.perf_counter()
+        for padded, indices in sorted(groups.items()):
+            for first in range(0, len(indices), self.batch_size):
+                chosen = indices[first : first + self.batch_size]
+                for index, hypotheses in zip(
+                    chosen, self._batch(params, [sources[i] for i in chosen], padded)
+                ):
+                    found[index] = hypotheses
+        self.search_seconds += time.perf_counter() - start
+        return found
+
+    def _batch(self, params: Any, sources: Sequence[Sequence[int]], padded: int) -> list[list[Hypothesis]]:
+        tokens = np.full((self.batch_size, padded), PAD_ID, np.int32)
+        lengths = np.zeros(self.batch_size, np.int32)
+        for row, source in enumerate(sources):
+            tokens[row, : len(source)] = source
+            lengths[row] = len(source)
+        limits = np.where(lengths > 0, self.config.max_len, 0).astype(np.int32)
+        output = self._searcher(params, tokens, lengths, max_lens=limits)
+        if isinstance(output, BeamOutput):
+            fields = (output.tokens, output.lengths, output.scores, output.finished)
+        else:
+            fields = (
+                output.tokens[:, None],
+                output.lengths[:, None],
+                output.log_probs[:, None],
+                output.finished[:, None],
+            )
+        all_tokens, all_lengths, all_scores, all_finished = (np.asarray(field) for field in fields)
+        found = []
+        for row in range(len(sources)):
+            hypotheses = [
+                Hypothesis(tuple(ids[:length].tolist()), float(score), bool(finished))
+                for ids, length, score, finished in zip(
+                    all_tokens[row], all_lengths[row], all_scores[row], all_finished[row]
+                )
+                if np.isfinite(score)
+            ]
+            found.append(hypotheses or [NOTHING])
+        return found

@@ -1,0 +1,80 @@
+"""``transformer-jax train``: one run, from a config file into a run folder."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from transformer_jax.errors import ConfigError
+
+DESCRIPTION = """Train one model as CONFIG says; everything it needs later goes into the run folder.
+
+CONFIG is a Python file with a function config() that returns an ExperimentConfig (the file is
+executed, because you name it), or the config.json of an earlier run (never executed). A run that
+was interrupted goes on with --resume, which reads nothing but the run folder.
+
+Examples:
+  transformer-jax train experiments/pronunciation_transformer.py --run-dir runs/words
+  transformer-jax train experiments/pronunciation_lstm.py --run-dir runs/try --set train.updates=200
+  transformer-jax train runs/words/config.json --run-dir runs/wider --set model.hidden_dim=256 train.seed=1
+  transformer-jax train --run-dir runs/words --resume
+
+--set changes one value by its path in config.json: numbers, true, false, null, lists and objects as in JSON,
+anything else is a text. --set train.schedule.kind=linear changes the kind of a part."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    config: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="CONFIG")]] = None
+    """Experiment file (*.py) or saved config (*.json); left out with --resume."""
+
+    run_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Run folder (needed); made if it is not there."""
+
+    set: Annotated[
+        tuple[tuple[str, ...], ...], tyro.conf.arg(metavar="KEY=VALUE ..."), tyro.conf.UseAppendAction
+    ] = ()
+    """Change values of the config, such as train.updates=200."""
+
+    resume: bool = False
+    """Go on with the run in the folder, from its last checkpoint."""
+
+    overwrite: bool = False
+    """Remove the run in the folder first."""
+
+    too_long: Literal["skip", "truncate", "fail"] | None = None
+    """What to do with lines longer than the model's capacity (as --set data.too_long=...)."""
+
+    def run(self) -> int:
+        if self.run_dir is None:
+            raise ConfigError("--run-dir DIR is missing: where shall the run go?")
+        # Loaded here, not above: they bring jax, and --help does without.
+        from transformer_jax.cli.experiment import resume_config, run_experiment, start_config
+        from transformer_jax.cli.scoring import spoken
+
+        overrides = [text for group in self.set for text in group]
+        if self.too_long is not None:
+            overrides.append(f"data.too_long={self.too_long}")
+        if self.resume and not self.overwrite:
+            if self.config is not None:
+                print(
+                    f"note: --resume reads {self.run_dir}/config.json; {self.config} is not read",
+                    file=sys.stderr,
+                )
+            config = resume_config(self.run_dir, overrides)
+        elif self.config is None:
+            raise ConfigError(
+                "CONFIG is missing: name an experiment (*.py) or a config.json, or add --resume"
+            )
+        else:
+            config = start_config(self.config, overrides)
+        result = run_experiment(config, self.run_dir, resume=self.resume, overwrite=self.overwrite)
+        scores = spoken(result.scores) or "none"
+        print(
+            f"{config.name}: {result.updates:,} updates, {result.parameters:,} parameters; "
+            f"development set: {scores}"
+        )
+        print(f"run folder: {self.run_dir}")
+        return 0

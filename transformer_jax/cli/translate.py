@@ -1,0 +1,63 @@
+"""``transformer-jax translate``: lines in, lines out."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+DESCRIPTION = """Translate lines with a trained model: one line out for each line in, in order, as they come.
+
+An empty line gives an empty line. Characters (or words) that training never saw are read as <unk>;
+how many there were is said on standard error at the end.
+
+Examples:
+  echo attention | transformer-jax translate runs/words
+  transformer-jax translate runs/words --input words.txt --output phonemes.txt --beam 4
+  transformer-jax translate runs/words --input words.txt --beam 4 --n-best 3
+  transformer-jax translate runs/words --input words.txt --attention maps.npz
+
+--n-best N writes up to N lines for each line in, best first: number of the line (from 1), score,
+output, separated by tabs; the score is the log-probability, divided by the length penalty if the
+run has one.
+--attention FILE.npz holds for each line n the arrays n/source and n/target (texts of the tokens)
+and n/NAME for each attention of the model, [heads, target, source]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    run_dir: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN_DIR")]]
+    """Folder of a trained run."""
+
+    input: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Lines to translate; without it standard input."""
+
+    output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Where the translations go; without it standard output."""
+
+    beam: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Beams of the search, 1 is greedy; without it the run's own search."""
+
+    n_best: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Write the N best translations of each line; at most the number of beams."""
+
+    attention: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
+    """Save what the model's attention looked at."""
+
+    too_long: Literal["skip", "truncate", "fail"] = "truncate"
+    """Lines longer than the model's capacity: an empty line out, cut off, or stop with an error."""
+
+    def run(self) -> int:
+        # Loaded here, not above: they bring jax, and --help does without.
+        from transformer_jax.cli.translating import translate_lines
+
+        translate_lines(
+            self.run_dir,
+            input_path=self.input,
+            output_path=self.output,
+            beam=self.beam,
+            num_best=self.n_best,
+            attention_path=self.attention,
+            too_long=self.too_long,
+        )
+        return 0

@@ -1,0 +1,129 @@
+"""The work of ``transformer-jax translate``: groups of lines through the search, in order."""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from transformer_jax.cli.attending import AttentionFile, AttentionReader
+from transformer_jax.cli.lines import arriving_lines
+from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, TooLong, choose_search, load_run
+from transformer_jax.cli.searching import Hypothesis
+from transformer_jax.data.readers import read_lines
+from transformer_jax.errors import DataError
+
+# Lines that are searched together: sorted by length into batches, written before the next group is read.
+GROUP_LINES = 16 * BATCH_ROWS
+
+
+def translate_lines(
+    run_dir: Path,
+    *,
+    input_path: Path | None,
+    output_path: Path | None,
+    beam: int | None,
+    num_best: int | None,
+    attention_path: Path | None,
+    too_long: TooLong,
+) -> int:
+    """Translate a file or standard input; see the command's help.
+
+    Returns:
+      Number of lines read.
+
+    Raises:
+      DataError: If the input is missing, empty (a file), binary or not UTF-8, or a line is too long.
+      RunError: If ``run_dir`` holds no trained run.
+      ConfigError: If the search is impossible.
+    """
+    if input_path is not None and output_path is not None and input_path.absolute() == output_path.absolute():
+        raise DataError(f"--output {output_path}: is the input file; name another")
+    where = "standard input" if input_path is None else str(input_path)
+    lines = None if input_path is None else read_lines(input_path)
+    run = load_run(run_dir)
+    search = choose_search(run.config.search, beam=beam, num_best=num_best)
+    searcher = run.searcher(search)
+    state = run.state
+    number = 0
+    with contextlib.ExitStack() as stack:
+        out = stack.enter_context(_opened_output(output_path))
+        attention = None
+        if attention_path is not None:
+            attention = _AttentionWriter(
+                run, search.max_len, stack.enter_context(AttentionFile(attention_path))
+            )
+        progress = stack.enter_context(_progress(None if lines is None else len(lines)))
+        for group in _groups(lines, where):
+            sources = run.encode(group, too_long=too_long, where=where, first_line=number + 1)
+            found = searcher(state, sources)
+            for index, hypotheses in enumerate(found):
+                out.write(_written(run, hypotheses, number + index + 1, num_best).encode())
+            out.flush()
+            if attention is not None:
+                attention(state, number, sources, found)
+            number += len(group)
+            progress(number)
+    run.report_lines()
+    return number
+
+
+def _groups(lines: list[str] | None, where: str) -> Iterator[list[str]]:
+    if lines is None:
+        yield from arriving_lines(sys.stdin.buffer, where=where, max_lines=GROUP_LINES)
+        return
+    for first in range(0, len(lines), GROUP_LINES):
+        yield lines[first : first + GROUP_LINES]
+
+
+def _written(run: LoadedRun, hypotheses: Sequence[Hypothesis], number: int, num_best: int | None) -> str:
+    if num_best is None:
+        return run.text(hypotheses[0]) + "\n"
+    rows = [f"{number}\t{one.score:.4f}\t{run.text(one)}\n" for one in hypotheses[:num_best]]
+    return "".join(rows)
+
+
+class _AttentionWriter:
+    """Reads the attention of each line's best output and appends it to a file."""
+
+    def __init__(self, run: LoadedRun, max_len: int, file: AttentionFile) -> None:
+        self._run, self._file = run, file
+        self._reader = AttentionReader(
+            run.model,
+            batch_size=BATCH_ROWS,
+            source_len=run.config.data.max_source_len,
+            target_len=max_len + 1,
+        )
+
+    def __call__(
+        self, state: Any, number: int, sources: list[list[int]], found: list[list[Hypothesis]]
+    ) -> None:
+        outputs = [hypotheses[0] for hypotheses in found]
+        tokenizers = (self._run.source_tokenizer, self._run.target_tokenizer)
+        for index, alignment in enumerate(self._reader(state, sources, outputs, *tokenizers)):
+            self._file.add(number + index + 1, alignment)
+
+
+@contextlib.contextmanager
+def _opened_output(path: Path | None) -> Iterator[BinaryIO]:
+    if path is None:
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+    else:
+        with path.open("wb") as file:
+            yield file
+
+
+@contextlib.contextmanager
+def _progress(total: int | None) -> Iterator[Any]:
+    """A bar on standard error while a file is translated and a person watches; nothing otherwise."""
+    if total is None or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("lines", total=total)
+        yield lambda done: bar.update(task, completed=done)
