@@ -45,14 +45,20 @@ def run_trial(preset: str, rung: str, learning_rate: float, updates: int) -> flo
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         try:
-            result = run_experiment(dataclasses.replace(config, train=train), Path(folder) / "run", quiet=True)
-        except Exception as error:  # a rate that is too high may end in a loss that is no number: a result too
+            result = run_experiment(
+                dataclasses.replace(config, train=train), Path(folder) / "run", quiet=True
+            )
+        except (
+            Exception
+        ) as error:  # a rate that is too high may end in a loss that is no number: a result too
             print(f"{rung} at {learning_rate}: {error}", file=sys.stderr)
             return float("inf")
     return result.scores["per"]
 
 
-def run_trial_apart(cores: "Queue[int | None]", preset: str, rung: str, learning_rate: float, updates: int) -> float:
+def run_trial_apart(
+    cores: "Queue[int | None]", preset: str, rung: str, learning_rate: float, updates: int
+) -> float:
     """`run_trial` in a process of its own, on one core where several run at once."""
     core = cores.get()
     try:
@@ -82,7 +88,10 @@ def search(arguments: argparse.Namespace) -> None:
     for job in range(arguments.jobs):
         cores.put(available[job % len(available)] if arguments.jobs > 1 else None)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with ThreadPoolExecutor(arguments.jobs) as pool, Progress(*columns, console=Console(stderr=True)) as progress:
+    with (
+        ThreadPoolExecutor(arguments.jobs) as pool,
+        Progress(*columns, console=Console(stderr=True)) as progress,
+    ):
         task = progress.add_task("trials", total=len(missing))
         futures = {
             pool.submit(run_trial_apart, cores, arguments.preset, rung, rate, arguments.updates): (rung, rate)
@@ -111,11 +120,17 @@ def chosen(trials: list[dict[str, Any]], grid: list[float]) -> dict[str, float]:
 
 def main() -> None:
     """Parse the command line and search, or run the one trial that a parent asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--preset", choices=sorted(PRESETS), default="quick")
     parser.add_argument("--updates", type=int, default=250, help="updates of a trial (default 250)")
-    parser.add_argument("--grid", nargs="+", type=float, default=[0.0015, 0.003, 0.006, 0.012], help="rates to try")
-    parser.add_argument("--jobs", type=int, default=1, help="trials at a time, each on a core of its own (default 1)")
+    parser.add_argument(
+        "--grid", nargs="+", type=float, default=[0.0015, 0.003, 0.006, 0.012], help="rates to try"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="trials at a time, each on a core of its own (default 1)"
+    )
     parser.add_argument("--trial", nargs=2, metavar=("RUNG", "RATE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.trial:

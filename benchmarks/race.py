@@ -70,7 +70,9 @@ class Contestant:
             params, optimizer_state, value = step(params, optimizer_state, tokens)
             losses.append(float(value))
         if leak > 1e-5 or not losses[-1] < losses[0]:
-            raise SystemExit(f"error: {self.name} fails its check: leak {leak}, losses {losses[0]} to {losses[-1]}")
+            raise SystemExit(
+                f"error: {self.name} fails its check: leak {leak}, losses {losses[0]} to {losses[-1]}"
+            )
         return leak
 
 
@@ -86,7 +88,9 @@ def _timed_calls(contestant: Contestant, mode: str, tokens: jax.Array) -> tuple[
         return lambda: jax.block_until_ready(executable(contestant.params, tokens)), seconds, peak
     # Buffers are donated, as a trainer does; the state lives in this list from call to call.
     held = [jax.tree.map(jnp.copy, (contestant.params, contestant.optimizer_state))]
-    executable, seconds, peak = compile_ahead(contestant.training_step, *held[0], tokens, donate_argnums=(0, 1))
+    executable, seconds, peak = compile_ahead(
+        contestant.training_step, *held[0], tokens, donate_argnums=(0, 1)
+    )
 
     def call() -> None:
         params, optimizer_state, value = executable(*held[0], tokens)
@@ -154,28 +158,39 @@ def show(records: list[Record], names: list[str]) -> None:
 
 
 def draw(records: list[Record], path: Path) -> None:
-    """One figure: tokens a second over length, forward and training step side by side."""
-    from transformer_jax.plot.throughput import throughput_figure
+    """One figure: tokens a second over length with quartiles, forward and training step side by side."""
+    from transformer_jax.plot.throughput import throughput_over_length
 
-    panels: dict[str, dict[str, Any]] = {}
-    for mode, title in (("forward", "Forward pass"), ("training_step", "Training step")):
-        lines: dict[str, Any] = {}
-        for record in records:
-            if record.extra["mode"] == mode:
-                lines.setdefault(record.implementation, []).append((record.extra["length"], record.tokens_per_s))
-        panels[title] = lines
-    throughput_figure(panels, path)
+    panels: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for record in records:
+        panel = "forward pass" if record.extra["mode"] == "forward" else "training step"
+        columns = panels.setdefault(panel, {}).setdefault(
+            record.implementation, {"length": [], "median": [], "low": [], "high": []}
+        )
+        tokens = record.tokens_per_s * record.median_ms
+        columns["length"].append(record.extra["length"])
+        columns["median"].append(record.tokens_per_s)
+        columns["low"].append(tokens / record.q75_ms)
+        columns["high"].append(tokens / record.q25_ms)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    throughput_over_length(panels, y_label="real tokens per second", path=path)
 
 
 def main() -> None:
     """Parse the command line, race, print the tables, write JSON and figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, help=f"default {LENGTHS}")
-    parser.add_argument("--tokens", type=int, default=4096, help="tokens of a batch, whatever its length (4096)")
+    parser.add_argument(
+        "--tokens", type=int, default=4096, help="tokens of a batch, whatever its length (4096)"
+    )
     parser.add_argument("--model-dim", type=int, default=192, help="width of the Transformer (default 192)")
     parser.add_argument("--calls", type=int, default=20, help="timed calls of each contestant (default 20)")
-    parser.add_argument("--max-seconds", type=float, default=60, help="stop timing a case after this (default 60)")
+    parser.add_argument(
+        "--max-seconds", type=float, default=60, help="stop timing a case after this (default 60)"
+    )
     parser.add_argument("--json", help="write the records here")
     parser.add_argument("--figure", type=Path, help="write the figure (PNG) here")
     arguments = parser.parse_args()
@@ -192,7 +207,9 @@ def main() -> None:
         raise SystemExit(130)
     show(records, [one.name for one in contestants])
     if arguments.json:
-        write_json(arguments.json, records, benchmark="race", tokens=arguments.tokens, matmul_peak=matmul_peak())
+        write_json(
+            arguments.json, records, benchmark="race", tokens=arguments.tokens, matmul_peak=matmul_peak()
+        )
     if arguments.figure:
         draw(records, arguments.figure)
         print(f"wrote {arguments.figure}", file=sys.stderr)

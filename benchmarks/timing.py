@@ -81,15 +81,23 @@ def compile_ahead(function: Callable, *arguments: Any, **jit_options: Any) -> tu
     seconds = time.perf_counter() - begin
     try:
         analysis = executable.memory_analysis()
-        peak = int(analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes
-                   - analysis.alias_size_in_bytes)
+        peak = int(
+            analysis.temp_size_in_bytes
+            + analysis.argument_size_in_bytes
+            + analysis.output_size_in_bytes
+            - analysis.alias_size_in_bytes
+        )
     except (AttributeError, NotImplementedError, RuntimeError):
         peak = None
     return executable, seconds, peak
 
 
 def interleave(
-    contestants: Mapping[str, Contestant], *, calls: int = 20, warmup: int = 2, max_seconds: float | None = None,
+    contestants: Mapping[str, Contestant],
+    *,
+    calls: int = 20,
+    warmup: int = 2,
+    max_seconds: float | None = None,
     seed: int = 0,
 ) -> dict[str, list[float]]:
     """Milliseconds of each timed call of each contestant, taking turns in shuffled order.
@@ -127,7 +135,9 @@ def quartiles(milliseconds: list[float]) -> tuple[float, float, float]:
     return lower, middle, upper
 
 
-def paired_ratio(numerator: list[float], denominator: list[float], *, seed: int = 0) -> tuple[float, float, float]:
+def paired_ratio(
+    numerator: list[float], denominator: list[float], *, seed: int = 0
+) -> tuple[float, float, float]:
     """Median of the per-round ratios, with the 95 % interval of its bootstrap: (median, low, high)."""
     ratios = np.asarray(numerator) / np.asarray(denominator)
     draws = np.random.default_rng(seed).choice(ratios, size=(2000, len(ratios)))

@@ -55,7 +55,7 @@ def cases(dropout_rate: float) -> list[Case]:
     """The two cases, with one dropout rate for both sides."""
     base = transformer_base()
     # PyTorch's layers have biases in attention, and drop attention weights and activations too.
-    rates = {name: dropout_rate for name in ("dropout_rate", "attention_dropout_rate", "activation_dropout_rate")}
+    rates = dict.fromkeys(("dropout_rate", "attention_dropout_rate", "activation_dropout_rate"), dropout_rate)
     shared = {"attention_bias": True, "share_embeddings": "all", "norm_epsilon": 1e-5, **rates}
     tiny = {"model_dim": 128, "num_heads": 4, "num_kv_heads": 4, "feed_forward_dim": 256}
     layers = {"num_encoder_layers": 4, "num_decoder_layers": 4}
@@ -84,7 +84,9 @@ def step_flops(case: Case) -> float:
     width, inner = config.model_dim, config.feed_forward_dim
     encoder = 4 * width**2 + 2 * width * inner + 2 * case.length * width
     decoder = 8 * width**2 + 2 * width * inner + 4 * case.length * width
-    per_token = config.num_encoder_layers * encoder + config.num_decoder_layers * decoder + width * case.vocab_size
+    per_token = (
+        config.num_encoder_layers * encoder + config.num_decoder_layers * decoder + width * case.vocab_size
+    )
     return 3 * 2.0 * tokens * per_token
 
 
@@ -92,12 +94,17 @@ class OurSide:
     """The library's own step, state donated, as the trainer runs it."""
 
     def __init__(self, case: Case, batch: Seq2SeqBatch) -> None:
-        model = build_model(case.config, source_vocab_size=case.vocab_size, target_vocab_size=case.vocab_size, seed=0)
+        model = build_model(
+            case.config, source_vocab_size=case.vocab_size, target_vocab_size=case.vocab_size, seed=0
+        )
         self.model: EncoderDecoder = model
         self.parameters = parameter_count(model)
         objective = sequence_to_sequence_loss(label_smoothing=0.1)
         config = TrainConfig(
-            updates=1000, optimizer=Adam(), schedule=Constant(peak_learning_rate=LEARNING_RATE), clip_norm=None
+            updates=1000,
+            optimizer=Adam(),
+            schedule=Constant(peak_learning_rate=LEARNING_RATE),
+            clip_norm=None,
         )
         structure, params, model_state = split_model(model)
         metrics = metric_shapes(structure, params, model_state, objective, batch)
@@ -133,13 +140,18 @@ class TorchSide:
         config = case.config
         self.model = TorchTransformer(
             TorchSizes(
-                vocab_size=case.vocab_size, model_dim=config.model_dim, num_heads=config.num_heads,
-                feed_forward_dim=config.feed_forward_dim, num_layers=config.num_encoder_layers,
+                vocab_size=case.vocab_size,
+                model_dim=config.model_dim,
+                num_heads=config.num_heads,
+                feed_forward_dim=config.feed_forward_dim,
+                num_layers=config.num_encoder_layers,
                 dropout_rate=config.dropout_rate,
             )
         )
         load_from_ours(self.model, ours.model)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), eps=1e-9)
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), eps=1e-9
+        )
         as_tensor = lambda array: torch.tensor(np.asarray(array), dtype=torch.long)  # noqa: E731
         self.batch = {
             "source": as_tensor(batch.source_tokens),
@@ -160,7 +172,10 @@ def run_case(case: Case, *, calls: int, max_seconds: float, with_torch: bool) ->
     begin = time.perf_counter()
     ours = OurSide(case, batch)
     contestants: dict[str, Any] = {"transformer_jax": ours}
-    print(f"{case.name}: {ours.parameters:,} parameters, compiled in {time.perf_counter() - begin:.1f} s", flush=True)
+    print(
+        f"{case.name}: {ours.parameters:,} parameters, compiled in {time.perf_counter() - begin:.1f} s",
+        flush=True,
+    )
     difference = None
     if with_torch:
         contestants["torch_eager"] = TorchSide(case, batch, ours)
@@ -179,11 +194,17 @@ def run_case(case: Case, *, calls: int, max_seconds: float, with_torch: bool) ->
             extra["time_over_ours"] = {"median": ratio, "low": low, "high": high}
         records.append(
             Record(
-                case=case.name, implementation=name,
+                case=case.name,
+                implementation=name,
                 compile_s=ours.steps.compile_seconds if name == "transformer_jax" else None,
-                median_ms=middle, q25_ms=lower, q75_ms=upper,
+                median_ms=middle,
+                q25_ms=lower,
+                q75_ms=upper,
                 peak_bytes=ours.peak_bytes if name == "transformer_jax" else None,
-                tokens_per_s=tokens / middle * 1e3, flops=step_flops(case), max_abs_err=difference, extra=extra,
+                tokens_per_s=tokens / middle * 1e3,
+                flops=step_flops(case),
+                max_abs_err=difference,
+                extra=extra,
             )
         )
     return records
@@ -191,11 +212,17 @@ def run_case(case: Case, *, calls: int, max_seconds: float, with_torch: bool) ->
 
 def main() -> None:
     """Parse the command line, run, print the table, write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cases", nargs="+", choices=["tiny", "base"], default=["tiny", "base"])
     parser.add_argument("--calls", type=int, default=20, help="timed calls of each side (default 20)")
-    parser.add_argument("--max-seconds", type=float, default=240, help="stop a case's timing after this (default 240)")
-    parser.add_argument("--dropout-rate", type=float, default=0.0, help="same on both sides; 0 lets losses be compared")
+    parser.add_argument(
+        "--max-seconds", type=float, default=240, help="stop a case's timing after this (default 240)"
+    )
+    parser.add_argument(
+        "--dropout-rate", type=float, default=0.0, help="same on both sides; 0 lets losses be compared"
+    )
     parser.add_argument("--json", help="write the records here")
     arguments = parser.parse_args()
     try:
@@ -209,21 +236,41 @@ def main() -> None:
     records = []
     for case in cases(arguments.dropout_rate):
         if case.name in arguments.cases:
-            records += run_case(case, calls=arguments.calls, max_seconds=arguments.max_seconds, with_torch=with_torch)
-    table = Table(title=f"training step, dropout {arguments.dropout_rate}, matmul peak {peak / 1e9:.0f} GFLOP/s")
-    for column in ["case", "side", "median ms", "quartiles", "tokens/s", "share of peak", "PyTorch's time / ours"]:
+            records += run_case(
+                case, calls=arguments.calls, max_seconds=arguments.max_seconds, with_torch=with_torch
+            )
+    table = Table(
+        title=f"training step, dropout {arguments.dropout_rate}, matmul peak {peak / 1e9:.0f} GFLOP/s"
+    )
+    for column in [
+        "case",
+        "side",
+        "median ms",
+        "quartiles",
+        "tokens/s",
+        "share of peak",
+        "PyTorch's time / ours",
+    ]:
         table.add_column(column, justify="left" if column in ("case", "side") else "right")
     for record in records:
         ratio = record.extra.get("time_over_ours")
         table.add_row(
-            record.case, record.implementation, f"{record.median_ms:.0f}", f"{record.q25_ms:.0f}-{record.q75_ms:.0f}",
-            f"{record.tokens_per_s:,.0f}", f"{record.flops / record.median_ms * 1e3 / peak:.2f}",
+            record.case,
+            record.implementation,
+            f"{record.median_ms:.0f}",
+            f"{record.q25_ms:.0f}-{record.q75_ms:.0f}",
+            f"{record.tokens_per_s:,.0f}",
+            f"{record.flops / record.median_ms * 1e3 / peak:.2f}",
             "" if ratio is None else f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]",
         )
     Console().print(table)
     if arguments.json:
         write_json(
-            arguments.json, records, benchmark="train_step", dropout_rate=arguments.dropout_rate, matmul_peak=peak
+            arguments.json,
+            records,
+            benchmark="train_step",
+            dropout_rate=arguments.dropout_rate,
+            matmul_peak=peak,
         )
 
 

@@ -18,7 +18,9 @@ def static_field(**kwargs: Any) -> Any:
     return dataclasses.field(metadata={"static": True}, **kwargs)
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=False, field_specifiers=(static_field, dataclasses.field))
+@dataclass_transform(
+    frozen_default=True, kw_only_default=False, field_specifiers=(static_field, dataclasses.field)
+)
 def pytree_dataclass(cls: _Class) -> _Class:
     """Make ``cls`` a frozen dataclass whose non-static fields are pytree children.
 
@@ -40,7 +42,9 @@ def pytree_dataclass(cls: _Class) -> _Class:
         return children, tuple(getattr(node, name) for name in static_names)
 
     def flatten(node: Any) -> tuple[list[Any], tuple[Any, ...]]:
-        return [getattr(node, name) for name in child_names], tuple(getattr(node, name) for name in static_names)
+        return [getattr(node, name) for name in child_names], tuple(
+            getattr(node, name) for name in static_names
+        )
 
     def unflatten(static: tuple[Any, ...], children: Any) -> Any:
         node = object.__new__(cls)

@@ -50,17 +50,25 @@ class TorchTransformer(nn.Module):
             self.table = torch.tensor(table, dtype=torch.float32)
         return self.dropout(self.embedding(tokens) * self.scale + self.table[:length])
 
-    def forward(self, source: torch.Tensor, source_padding: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, source: torch.Tensor, source_padding: torch.Tensor, target: torch.Tensor
+    ) -> torch.Tensor:
         """Logits [batch, target_len, vocab]; ``source_padding`` is True at padding, as PyTorch has it."""
         causal = nn.Transformer.generate_square_subsequent_mask(target.shape[1], dtype=torch.bool)
         memory = self.encoder(self.embed(source), src_key_padding_mask=source_padding)
         hidden = self.decoder(
-            self.embed(target), memory, tgt_mask=causal, tgt_is_causal=True, memory_key_padding_mask=source_padding
+            self.embed(target),
+            memory,
+            tgt_mask=causal,
+            tgt_is_causal=True,
+            memory_key_padding_mask=source_padding,
         )
         return hidden @ self.embedding.weight.T
 
 
-def training_step(model: TorchTransformer, optimizer: torch.optim.Optimizer, batch: dict[str, torch.Tensor]) -> float:
+def training_step(
+    model: TorchTransformer, optimizer: torch.optim.Optimizer, batch: dict[str, torch.Tensor]
+) -> float:
     """One update as people write it: zero, forward, loss with label smoothing, backward, Adam; returns the loss."""
     optimizer.zero_grad(set_to_none=True)
     logits = model(batch["source"], batch["source_padding"], batch["target_inputs"])

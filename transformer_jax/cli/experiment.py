@@ -106,7 +106,8 @@ def run_experiment(
     """
     run_dir = Path(run_dir)
     resumed = open_for_run(run_dir, resume=resume, overwrite=overwrite)
-    with interruptible(f"nothing was trained yet; start again with --resume ({run_dir})"):
+    note = "nothing was trained in this session: go on with --resume" if resumed else "nothing was trained yet"
+    with interruptible(f"{note} ({run_dir})"):
         if data is None:
             tokenizers = _saved_tokenizers(run_dir) if resumed else (None, None)
             data = prepare(config.data, source_tokenizer=tokenizers[0], target_tokenizer=tokenizers[1])
@@ -116,29 +117,29 @@ def run_experiment(
         data.source_tokenizer.save(run_dir / SOURCE_TOKENIZER_NAME)
         data.target_tokenizer.save(run_dir / TARGET_TOKENIZER_NAME)
         write_text(run_dir / CONFIG_NAME, to_json(config))  # last: it is what makes the folder a run
-        searcher = BatchSearcher(
-            model,
-            GreedyConfig(max_len=config.search.max_len, forbidden_ids=config.search.forbidden_ids),
-            batch_size=config.data.batch_size,
-            lengths=[shape[0] for shape in data.plan.shapes],
-        )
-        trainer = Trainer(
-            model,
-            sequence_to_sequence_loss(
-                config.train.label_smoothing,
-                config.train.scheduled_sampling_rate,
-                config.train.scheduled_sampling_updates,
-            ),
-            config.train,
-            run_dir=run_dir,
-            batches=data.train,
-            evaluate=DevelopmentScores(config, data, searcher, after_evaluation)
-            if data.development_items
-            else None,
-            label=label or config.name,
-            quiet=quiet,
-        )
-        training = trainer.fit(resume=resumed and holds_run(run_dir))
+    searcher = BatchSearcher(
+        model,
+        GreedyConfig(max_len=config.search.max_len, forbidden_ids=config.search.forbidden_ids),
+        batch_size=config.data.batch_size,
+        lengths=[shape[0] for shape in data.plan.shapes],
+    )
+    trainer = Trainer(
+        model,
+        sequence_to_sequence_loss(
+            config.train.label_smoothing,
+            config.train.scheduled_sampling_rate,
+            config.train.scheduled_sampling_updates,
+        ),
+        config.train,
+        run_dir=run_dir,
+        batches=data.train,
+        evaluate=DevelopmentScores(config, data, searcher, after_evaluation)
+        if data.development_items
+        else None,
+        label=label or config.name,
+        quiet=quiet,
+    )
+    training = trainer.fit(resume=resumed and holds_run(run_dir))
     scores = last_scores(training.curve, list(METRICS[config.task]))
     result = ExperimentResult(
         config=config,

@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -57,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else _fail(str(stop.code))
     except KeyboardInterrupt as interrupt:
+        if from_terminal:  # a second Ctrl-C, while threads are joined, would only print a traceback
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         note = str(interrupt)
         return _fail(f"interrupted{': ' + note if note else ''}", status=130, label="")
     except BrokenPipeError:
@@ -168,6 +171,9 @@ def _hush_libraries(debug: bool) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     os.environ.setdefault("MPLBACKEND", "Agg")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an odd file name must not become another error
     if debug:
         return
     logging.basicConfig(level=logging.ERROR, format="%(message)s")

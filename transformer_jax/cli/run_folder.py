@@ -156,5 +156,5 @@ def interruptible(note: str) -> Iterator[None]:
     """Give a Ctrl-C inside the block one line that says how to go on."""
     try:
         yield
-    except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(str(interrupt) or note) from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(note) from None
