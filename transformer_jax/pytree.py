@@ -6,7 +6,7 @@ arrays of the declared shape. Here unflattening fills the fields directly.
 """
 
 import dataclasses
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar, cast, dataclass_transform
 
 import jax
 
@@ -32,7 +32,7 @@ def pytree_dataclass(cls: _Class) -> _Class:
       >>> jax.tree.map(lambda leaf: leaf + 1, Point(1.0)).x
       2.0
     """
-    cls = dataclasses.dataclass(frozen=True)(cls)
+    cls = cast(_Class, dataclasses.dataclass(frozen=True)(cls))
     fields = dataclasses.fields(cls)
     child_names = tuple(field.name for field in fields if not field.metadata.get("static", False))
     static_names = tuple(field.name for field in fields if field.metadata.get("static", False))
@@ -47,7 +47,7 @@ def pytree_dataclass(cls: _Class) -> _Class:
         )
 
     def unflatten(static: tuple[Any, ...], children: Any) -> Any:
-        node = object.__new__(cls)
+        node: Any = object.__new__(cls)
         for name, value in zip(child_names, children, strict=True):
             object.__setattr__(node, name, value)
         for name, value in zip(static_names, static, strict=True):

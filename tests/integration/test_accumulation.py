@@ -60,7 +60,7 @@ def test_accumulated_gradient_equals_the_whole_batchs(name: str) -> None:
 
 
 def test_mean_of_the_means_would_be_another_gradient() -> None:
-    """Guards the test above: halves of this batch hold different numbers of tokens, so dividing early differs."""
+    """Guards the test above: the halves hold different numbers of tokens, so dividing early differs."""
     batch = TASK.batch(2)
     config = tiny_configs()["gru"]
     halves = [jax.tree.map(lambda leaf, s=s: leaf[s], batch) for s in (slice(0, 4), slice(4, 8))]

@@ -47,7 +47,7 @@ def test_learns_the_task(family: str, task_name: Literal["copy", "reverse"], tmp
     result = trainer.fit()
     assert result.curve[0]["accuracy"] < 0.99, "so easy that it tests nothing"
 
-    # Strings never trained on, by search: each token that should have been written, and the end of the string.
+    # Strings of another seed, by search: each symbol that should have been written, and the end.
     batch = SequenceTask(
         task=task_name, vocab_size=VOCAB_SIZE, min_len=1, max_lens=(MAX_LEN,), batch_size=512, seed=1
     ).batch(0)

@@ -28,7 +28,7 @@ def examples(seed: int) -> EncodedExamples:
 
 
 class Watched:
-    """The pipeline, noting how much was compiled when the first batch was asked for, and the short batches."""
+    """The pipeline; notes how much was compiled when the first batch was asked for, and short batches."""
 
     def __init__(self, counter: CompilationCounter) -> None:
         self._inner = BatchPipeline(examples(0), PLAN, batch_size=4, seed=0)
@@ -91,7 +91,7 @@ def test_nothing_compiles_after_warm_up(name: str, tmp_path: Path) -> None:
         trainer = fit(9, resume=False, batches=first)
         assert first.short_batches > 0
         assert counter.count > 0, "the counter hears nothing"
-        # All that compiles after the first batch is what the first evaluation and the first checkpoint warm up.
+        # Between the first batch and the first evaluation, and from the second on, nothing compiles.
         assert len(trainer.steps) == len(PLAN.shapes)
         assert len(evaluations) == 3
         assert evaluations[0] == first.before_first[0]

@@ -1,4 +1,4 @@
-"""A run that was interrupted and resumed ends as the uninterrupted one: every bit of every array and log row."""
+"""A run that was interrupted and resumed ends as the uninterrupted one, bit for bit, log rows too."""
 
 from collections.abc import Iterator
 from pathlib import Path

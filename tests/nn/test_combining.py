@@ -30,6 +30,11 @@ def test_maxout_equals_its_formula():
     state, token, context = _normal(0, 7, 2), _normal(1, 7, 3), _normal(2, 7, 4)
     readout.linear.bias[...] = jnp.arange(10.0) / 10
     weight, bias = np.asarray(readout.linear.kernel[...]), np.asarray(readout.linear.bias[...])
-    summed = np.asarray(state) @ weight[:2] + np.asarray(token) @ weight[2:5] + np.asarray(context) @ weight[5:] + bias
+    summed = (
+        np.asarray(state) @ weight[:2]
+        + np.asarray(token) @ weight[2:5]
+        + np.asarray(context) @ weight[5:]
+        + bias
+    )
     wanted = np.array([[max(row[unit], row[unit + 5]) for unit in range(5)] for row in summed])
     np.testing.assert_allclose(readout(state, token, context), wanted, atol=1e-6)

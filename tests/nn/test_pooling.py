@@ -30,7 +30,9 @@ def test_equals_a_loop_over_valid_steps(name):
     pool = _pooling(name)
     inputs = np.asarray(jax.random.normal(jax.random.key(0), (3, 4, 3)))
     oracle = ROW_ORACLES.get(name) or (lambda row: _attention_oracle(pool, row))
-    wanted = np.stack([oracle(row[:length]) if length else np.zeros(3) for row, length in zip(inputs, LENGTHS)])
+    wanted = np.stack(
+        [oracle(row[:length]) if length else np.zeros(3) for row, length in zip(inputs, LENGTHS)]
+    )
     got = pool(jnp.asarray(inputs), lengths=jnp.array(LENGTHS))
     np.testing.assert_allclose(got, wanted, atol=1e-6)
     unpadded = np.stack([oracle(row) for row in inputs])

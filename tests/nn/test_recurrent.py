@@ -8,7 +8,13 @@ from flax import nnx
 
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional.recurrent import step_once
-from transformer_jax.nn.recurrent import CarryBridge, RecurrentCell, RecurrentLayer, RecurrentStack, carry_hidden
+from transformer_jax.nn.recurrent import (
+    CarryBridge,
+    RecurrentCell,
+    RecurrentLayer,
+    RecurrentStack,
+    carry_hidden,
+)
 
 LENGTHS = (4, 2, 0)
 KINDS = ("rnn", "lstm", "gru")

@@ -106,7 +106,9 @@ def run_experiment(
     """
     run_dir = Path(run_dir)
     resumed = open_for_run(run_dir, resume=resume, overwrite=overwrite)
-    note = "nothing was trained in this session: go on with --resume" if resumed else "nothing was trained yet"
+    note = (
+        "nothing was trained in this session: go on with --resume" if resumed else "nothing was trained yet"
+    )
     with interruptible(f"{note} ({run_dir})"):
         if data is None:
             tokenizers = _saved_tokenizers(run_dir) if resumed else (None, None)

@@ -114,7 +114,8 @@ def top_k_rows(
     if not 1 <= k <= num_columns:
         raise ConfigError(f"k must be between 1 and the number of columns, {num_columns}; got {k}")
     if num_columns < _MIN_CHUNKS_PER_CHOICE * k * _CHUNK_WIDTH:
-        return tuple(jax.lax.top_k(values, k))
+        top_values, top_indices = jax.lax.top_k(values, k)
+        return top_values, top_indices
     num_chunks = -(-num_columns // _CHUNK_WIDTH)
     padding = num_chunks * _CHUNK_WIDTH - num_columns
     chunks = jnp.pad(values, ((0, 0), (0, padding)), constant_values=-jnp.inf)

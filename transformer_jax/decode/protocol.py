@@ -47,7 +47,7 @@ def state_batch_size(state: PyTree) -> int:
     leaves = jax.tree_util.tree_leaves_with_path(state)
     if not leaves:
         raise ShapeError("state has no arrays: search needs at least one leaf with the batch as axis 0")
-    sizes = {}
+    sizes: dict[Any, str] = {}
     for path, leaf in leaves:
         shape = jnp.shape(leaf)
         sizes.setdefault(shape[0] if shape else None, jax.tree_util.keystr(path) or "the state itself")

@@ -121,7 +121,7 @@ class Searcher:
     ) -> DecodeOutput | BeamOutput:
         self._compile_count += 1  # Runs while tracing only.
         config = self.config
-        model = nnx.merge(self._graphdef, params)
+        model: Any = nnx.merge(self._graphdef, params)
         state = model.start(source_tokens, source_lengths, max_len=config.max_len)
         options: dict[str, Any] = {
             **self._token_ids,

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from transformer_jax.functional import AttentionMask, split_key
+from transformer_jax.functional import AttentionMask
 from transformer_jax.functional.recurrent import Cell
-from transformer_jax.models.recurrent_config import LastState, Luong, RecurrentSeq2SeqConfig
+from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, RecurrentSeq2SeqConfig
 from transformer_jax.nn.combining import CombineQueryContext, MaxoutReadout
 from transformer_jax.nn.recurrent import RecurrentStack, carry_hidden, joined_carry
 from transformer_jax.nn.score_attention import AdditiveScore, ScoreAttention, ScoreMemory
@@ -126,6 +126,7 @@ class BahdanauDecoder(nnx.Module):
     """
 
     def __init__(self, config: RecurrentSeq2SeqConfig, *, rngs: nnx.Rngs):
+        assert isinstance(config.attention, Bahdanau)
         self.stack = decoder_stack(config, config.encoder_dim, rngs=rngs)
         rule = AdditiveScore(attention_dim=config.attention.attention_dim)
         self.attend = ScoreAttention(rule, config.hidden_dim, config.encoder_dim, rngs=rngs)
@@ -172,9 +173,12 @@ class BahdanauDecoder(nnx.Module):
     ) -> Float[Array, "batch 1 time kv_len"] | None:
         """Where each step looked."""
         queries, _, _ = self._run(state, embedded, keep_queries=True)
+        assert state.memory is not None
+        assert queries is not None
         return self.attend.with_weights(queries, state.memory, state.mask())[1]
 
     def _ask(self, state: RecurrentState, query: Array) -> Array:
+        assert state.memory is not None
         return self.attend(query[:, None, :], state.memory, state.mask())[:, 0, :]
 
     def _run(
@@ -254,7 +258,7 @@ class LuongDecoder(nnx.Module):
         rng_key: jax.Array | None = None,
     ) -> tuple[Float[Array, "batch hidden"], RecurrentState]:
         """Attentional vector of one step, and the state after it."""
-        inputs = jnp.concatenate([embedded, state.fed], axis=-1) if self.input_feeding else embedded
+        inputs = embedded if state.fed is None else jnp.concatenate([embedded, state.fed], axis=-1)
         carries, output = self.stack.step(state.carries, inputs, rng_key=rng_key)
         attentional = self._attentional(state, output[:, None, :])[:, 0, :]
         fed = attentional if self.input_feeding else None
@@ -268,9 +272,12 @@ class LuongDecoder(nnx.Module):
             queries = self._run(state, embedded, keep_queries=True)[1]
         else:
             queries = self.stack(embedded, initial_carry=state.carries)[0]
+        assert state.memory is not None
+        assert queries is not None
         return self.attend.with_weights(queries, state.memory, state.mask())[1]
 
     def _attentional(self, state: RecurrentState, outputs: Array) -> Array:
+        assert state.memory is not None
         return jnp.tanh(self.combine(outputs, self.attend(outputs, state.memory, state.mask())))
 
     def _run(
@@ -284,7 +291,7 @@ class LuongDecoder(nnx.Module):
         cell, feed_weight = split_inputs(self.stack.first_cell(), embedded.shape[-1])
         projected = cell.project(embedded.swapaxes(0, 1))  # [time, batch, gates]
 
-        def body(carry: tuple[Any, Array], at_time: tuple[Array, Any]) -> tuple[Any, Any]:
+        def body(carry: tuple[Any, Any], at_time: tuple[Array, Any]) -> tuple[Any, Any]:
             carries, fed = carry
             gates = at_time[0] + fed @ feed_weight
             carries, output = self.stack.step_projected(carries, gates, rng_key=at_time[1])
@@ -313,16 +320,17 @@ def decoder_stack(config: RecurrentSeq2SeqConfig, fed_dim: int, *, rngs: nnx.Rng
     )
 
 
-def split_inputs(cell: Cell, width: int) -> tuple[Cell, Float[Array, "features gates"]]:
+def split_inputs(cell: Any, width: int) -> tuple[Cell, Float[Array, "features gates"]]:
     """The cell for the first ``width`` inputs, and the weight of the other inputs.
 
     What is known before the loop is projected before it; only the fed part is left inside.
     """
-    return replace(cell, input_weight=cell.input_weight[:width]), cell.input_weight[width:]
+    weight = cell.input_weight
+    return replace(cell, input_weight=weight[:width]), weight[width:]
 
 
 def step_keys(rng_key: jax.Array | None, stack: RecurrentStack, projected: Array) -> jax.Array | None:
     """One key a step, or ``None`` where the stack drops nothing between its layers."""
     if rng_key is None or stack.dropout_rate == 0.0 or len(stack.layers) == 1:
         return None
-    return jnp.stack(split_key(rng_key, projected.shape[0]))
+    return jax.random.split(rng_key, projected.shape[0])

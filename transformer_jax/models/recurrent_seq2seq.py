@@ -1,5 +1,7 @@
 """Recurrent encoder-decoders of Sutskever et al., Cho et al., Bahdanau et al. and Luong et al."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -135,7 +137,9 @@ class RecurrentSeq2Seq(nnx.Module):
 
     def output_projection(self) -> tuple[Float[Array, "vocab model"], Float[Array, "vocab"]]:
         """``(E, b)`` with ``logits = hidden @ E.T + b``."""
-        return self.output.kernel[...].T, self.output.bias[...]
+        bias = self.output.bias
+        assert bias is not None
+        return self.output.kernel[...].T, bias[...]
 
     def start(
         self, source_tokens: Int[Array, "batch kv_len"], source_lengths: Int[Array, "batch"], *, max_len: int
@@ -199,7 +203,7 @@ class RecurrentSeq2Seq(nnx.Module):
 
         given = target_inputs.swapaxes(0, 1)  # [q_len, batch]
         keys = jax.random.split(noise_key, num_steps)
-        hidden = lax.scan(body, (state, given[0]), (given, reads_own, keys))[1]
+        hidden: Any = lax.scan(body, (state, given[0]), (given, reads_own, keys))[1]
         return hidden.swapaxes(0, 1)
 
     def _dropped(self, x: Array, rng_key: jax.Array | None) -> Array:

@@ -155,4 +155,4 @@ def make_norm(kind: Normalization, model_dim: int, *, epsilon: float) -> LayerNo
         raise ConfigError(
             f"normalization must be one of {sorted(_NORMS)}, got {kind!r}{nearest_hint(kind, _NORMS)}"
         )
-    return _NORMS[kind](model_dim, epsilon=epsilon)
+    return LayerNorm(model_dim, epsilon=epsilon) if kind == "layer" else RMSNorm(model_dim, epsilon=epsilon)

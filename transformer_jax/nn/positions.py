@@ -128,6 +128,7 @@ class PositionalEncoding(nnx.Module):
         if isinstance(self.config, Sinusoidal):
             vectors = sinusoidal_at(positions, self.model_dim)
         elif isinstance(self.config, Learned):
+            assert self.table is not None
             vectors = jnp.take(self.table[...], positions, axis=0, mode="clip")
         else:
             return x
@@ -142,6 +143,7 @@ class PositionalEncoding(nnx.Module):
         if isinstance(self.config, AlibiPositions):
             return Alibi(alibi_slopes(self.num_heads))
         if isinstance(self.config, RelativePositions):
+            assert self.table is not None
             rule = RelativeBuckets(
                 self.table[...], bidirectional=self.bidirectional, max_distance=self.config.max_distance
             )

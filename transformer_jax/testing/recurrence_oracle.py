@@ -1,6 +1,6 @@
 """The recurrent cells as NumPy loops in float64, a row and a step at a time, from the papers' equations."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def run(
 
 
 def numeric_gradient(
-    function, arrays: dict[str, np.ndarray], *, step_size: float = 1e-6
+    function: Callable[..., float], arrays: dict[str, np.ndarray], *, step_size: float = 1e-6
 ) -> dict[str, np.ndarray]:
     """Central differences of a scalar function of named float64 arrays (error about 1e-9)."""
     gradients = {name: np.zeros_like(array) for name, array in arrays.items()}

@@ -112,7 +112,8 @@ def check_state_keeps_its_type(model: nnx.Module) -> None:
         return state, _run(model, "step", state, batch.target_inputs[:, 0])[1]
 
     before, after = jax.eval_shape(first_states)
-    assert jax.tree.structure(before) == jax.tree.structure(after), "a step changed the state's structure"
+    structures: list[Any] = [jax.tree.structure(before), jax.tree.structure(after)]
+    assert structures[0] == structures[1], "a step changed the state's structure"
     for (path, old), new in zip(
         jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True
     ):
@@ -170,7 +171,7 @@ def check_gradients_reach_every_parameter(model: nnx.Module) -> None:
         assert float(jnp.max(jnp.abs(gradient))) > 0, f"no gradient reaches {jax.tree_util.keystr(path)}"
 
 
-def check_hidden_and_projection_give_the_logits(model: nnx.Module) -> None:
+def check_hidden_and_projection_give_the_logits(model: Any) -> None:
     """The loss may use ``hidden`` and ``output_projection`` in place of the logits."""
     batch = make_batch()
     embedding, bias = model.output_projection()

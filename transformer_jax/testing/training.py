@@ -98,7 +98,7 @@ class TinySeq2Seq(nnx.Module):
         x = self.embedding[...][target_inputs]
         x = x + jnp.broadcast_to(context[:, None, :], x.shape)
         for layer in self.layers:
-            x = x + jnp.tanh(x @ layer.kernel[...] + layer.bias[...][None, None, :])
+            x = x + jnp.tanh(layer(x))
         if rng_key is not None and self.keep_rate < 1.0:
             kept = jax.random.bernoulli(rng_key, self.keep_rate, x.shape)
             x = jnp.where(kept, x / self.keep_rate, 0.0)

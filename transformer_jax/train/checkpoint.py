@@ -18,6 +18,7 @@ import numpy as np
 from flax import nnx
 
 from transformer_jax.errors import RunError
+from transformer_jax.train.interrupts import deferred_interrupts
 from transformer_jax.train.state import NamedArrays, TrainState, named_arrays, split_model
 
 FOLDER = "checkpoints"
@@ -114,7 +115,7 @@ class CheckpointStore:
             metadata=ocp.args.JsonSave(dataclasses.asdict(info)),
         )
         self._folder.mkdir(parents=True, exist_ok=True)
-        with _quiet_orbax(), _checkpointer() as checkpointer:
+        with deferred_interrupts(), _quiet_orbax(), _checkpointer() as checkpointer:
             checkpointer.save(self._path(info.update), args=items)
         self._infos[info.update] = info
         self._remove_superseded()
@@ -258,7 +259,7 @@ def _restore_item(path: Path, item: Literal["model", "training", "metadata"]) ->
 
     arguments = ocp.args.JsonRestore() if item == "metadata" else ocp.args.StandardRestore()
     try:
-        with _quiet_orbax(), _checkpointer() as checkpointer:
+        with deferred_interrupts(), _quiet_orbax(), _checkpointer() as checkpointer:
             return checkpointer.restore(path, args=ocp.args.Composite(**{item: arguments}))[item]
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -153,12 +153,15 @@ class CompiledSteps:
         missing = {
             _batch_key(batch): batch for batch in batches if _batch_key(batch) not in self._executables
         }
-        with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as executor:
+        executor = concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count())
+        try:
             compiled = {
                 key: executor.submit(self._jitted.lower(state, batch).compile)
                 for key, batch in missing.items()
             }
             self._executables |= {key: future.result() for key, future in compiled.items()}
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C, do not begin the others
         if missing:
             self.compile_seconds += time.perf_counter() - start
 

@@ -1,6 +1,7 @@
 """One recurrence for every cell, with lengths, direction and initial carry."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +138,8 @@ def _float32_carry(cell: Cell, carry: Carry | None, batch: int) -> Carry:
     zeros = cell.initial_carry(batch)
     if carry is None:
         return zeros
-    wanted, got = jax.tree.structure(zeros), jax.tree.structure(carry)
+    wanted: Any = jax.tree.structure(zeros)
+    got: Any = jax.tree.structure(carry)
     if wanted != got:
         raise ShapeError(f"initial_carry of {type(cell).__name__} must be built like {wanted}; got {got}")
     for want, have in zip(jax.tree.leaves(zeros), jax.tree.leaves(carry), strict=True):

@@ -44,7 +44,7 @@ def affine(
 ) -> Float[Array, "*positions gates"]:
     """``inputs @ weight + bias``, accumulated and returned in float32."""
     # Two-dimensional, because XLA's CPU backend copies both operands of the weight's gradient, transposed, when
-    # it contracts more than one axis: with copies the whole backward pass of an LSTM took a third longer.
+    # it contracts more than one axis: a tenth of the time of an LSTM's training pass.
     rows = inputs.reshape(-1, inputs.shape[-1])
     product = jnp.matmul(rows, weight, preferred_element_type=jnp.float32)
     product = product.reshape(*inputs.shape[:-1], weight.shape[-1])

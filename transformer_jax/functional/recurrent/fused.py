@@ -144,4 +144,6 @@ def fused_form(cell: Any) -> FusedCell | None:
     """The fused form of exactly this type of cell (a subclass may step otherwise), or ``None``."""
     if type(cell) is RNNCell:
         return _RNN[cell.activation]
-    return {LSTMCell: _LSTM, GRUCell: _GRU}.get(type(cell))
+    if type(cell) is LSTMCell:
+        return _LSTM
+    return _GRU if type(cell) is GRUCell else None

@@ -136,13 +136,14 @@ def _fused_backward(form: FusedCell, reverse: bool, unroll: int, residuals: Any,
     def body(cotangents: tuple[Array, ...], at_time: Any) -> Any:
         output_cotangent, valid_t, previous_t, saved_t = at_time
         arriving = (cotangents[0] + output_cotangent, *cotangents[1:])
+        # Zero cotangents where the step does not exist: then what is emitted is zero without another pass.
+        arriving = select(valid_t, arriving, jax.tree.map(jnp.zeros_like, arriving))
         through_gates, to_projected, to_recurrent = form.backward(arriving, previous_t, saved_t)
         to_state = jnp.matmul(to_recurrent.astype(weight.dtype), weight.T, preferred_element_type=jnp.float32)
         leaving = (through_gates[0] + to_state, *through_gates[1:])
-        leaving = select(valid_t, leaving, cotangents)
         # Most cells give both halves the same cotangent, and then it is stored once.
         emitted = (to_projected,) if to_recurrent is to_projected else (to_projected, to_recurrent)
-        return leaving, select(valid_t, emitted, jax.tree.map(jnp.zeros_like, emitted))
+        return select(valid_t, leaving, cotangents), emitted
 
     initial_cotangents, emitted = lax.scan(
         body,
@@ -155,7 +156,9 @@ def _fused_backward(form: FusedCell, reverse: bool, unroll: int, residuals: Any,
     # One matmul for all steps, two-dimensional for the reason given in ``affine``.
     rows = previous[0].astype(weight.dtype).reshape(-1, weight.shape[0])
     row_cotangents = to_recurrent.astype(weight.dtype).reshape(-1, weight.shape[1])
-    weight_cotangent = jnp.matmul(rows.T, row_cotangents, preferred_element_type=jnp.float32).astype(weight.dtype)
+    weight_cotangent = jnp.matmul(rows.T, row_cotangents, preferred_element_type=jnp.float32).astype(
+        weight.dtype
+    )
     bias_cotangent = None if bias is None else to_recurrent.sum(axis=(0, 1))
     return weight_cotangent, bias_cotangent, to_projected, initial_cotangents, None
 
