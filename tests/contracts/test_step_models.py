@@ -15,8 +15,8 @@ TRANSFORMER = models.EncoderDecoderConfig(
     num_heads=4,
     num_kv_heads=4,
     feed_forward_dim=24,
-    num_encoder_layers=2,
-    num_decoder_layers=2,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
     dropout_rate=0.1,
 )
 RECURRENT = models.RecurrentSeq2SeqConfig(
@@ -48,6 +48,7 @@ def _luong(score, **changes):
 
 MODELS = {
     "transformer": TRANSFORMER,
+    "transformer_two_layers": _transformer(num_encoder_layers=2, num_decoder_layers=2),
     "transformer_pre_norm": _transformer(norm_placement="pre"),
     "transformer_post_rms": _transformer(normalization="rms"),
     "transformer_pre_rms_silu": _transformer(norm_placement="pre", normalization="rms", activation="silu"),

@@ -38,13 +38,13 @@ CONFIG = TrainConfig(
 
 
 def pipeline() -> BatchPipeline:
-    """Fourteen pairs in two shapes, six a batch: epochs of four batches, some of them filled up."""
+    """Fourteen pairs, six a batch: epochs of three batches, the last of them filled up."""
     generator = np.random.default_rng(0)
     lengths = np.array([1, 2, 3, 4, 5, 6, 2, 3, 3, 1, 6, 5, 2, 4])
     ids = generator.integers(4, VOCAB_SIZE, lengths.sum()).astype(np.int32)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     examples = EncodedExamples(ids, offsets, ids, offsets)
-    return BatchPipeline(examples, BucketPlan(((3, 4), (6, 7))), batch_size=6, seed=1)
+    return BatchPipeline(examples, BucketPlan(((6, 7),)), batch_size=6, seed=1)
 
 
 class Interrupted:
@@ -81,7 +81,7 @@ def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name not in timed} for row in rows]
 
 
-@pytest.mark.parametrize("name", sorted(tiny_configs()))
+@pytest.mark.parametrize("name", ["gru", "transformer"])
 def test_resumed_equals_uninterrupted_bit_for_bit(name: str, tmp_path: Path) -> None:
     whole_model, whole = train(name, tmp_path / "whole", pipeline())
     with pytest.raises(TrainingInterrupted, match="resume from update 5"):
