@@ -50,7 +50,10 @@ def test_padding_row_is_zero_and_has_no_gradient(padding_id):
         module = nnx.merge(graphdef, params)
         vectors = module(jnp.array([[padding_id, 2, 3]]))
         # Through the look-up, the logits and the table, as losses use it.
-        return jax.nn.logsumexp(module.attend(vectors + 1.0)).sum() + (module.table() ** 2 + module.table()).sum()
+        return (
+            jax.nn.logsumexp(module.attend(vectors + 1.0)).sum()
+            + (module.table() ** 2 + module.table()).sum()
+        )
 
     gradient = np.asarray(jax.grad(loss)(params)["embedding"][...])
     assert not gradient[padding_id].any()
@@ -65,7 +68,9 @@ def test_without_padding_every_row_is_learned():
 
 def test_freeze_row_goes_under_jit_and_vmap():
     table = jnp.ones((3, 2))
-    gradient = jax.jit(jax.vmap(jax.grad(lambda table: (3.0 * freeze_row(table, 1)).sum())))(jnp.stack([table] * 2))
+    gradient = jax.jit(jax.vmap(jax.grad(lambda table: (3.0 * freeze_row(table, 1)).sum())))(
+        jnp.stack([table] * 2)
+    )
     np.testing.assert_array_equal(gradient[1], [[3, 3], [0, 0], [3, 3]])
 
 

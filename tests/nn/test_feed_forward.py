@@ -35,7 +35,9 @@ def test_equals_numpy(activation):
     layer.outer.bias[...] = jnp.linspace(-1, 1, 6)
     x = np.random.default_rng(0).normal(size=(2, 3, 6))
     kernels = [np.asarray(linear.kernel[...], np.float64) for linear in (layer.inner, layer.outer)]
-    wanted = ACTIVATIONS[activation](x @ kernels[0] + np.linspace(-1, 1, 10)) @ kernels[1] + np.linspace(-1, 1, 6)
+    wanted = ACTIVATIONS[activation](x @ kernels[0] + np.linspace(-1, 1, 10)) @ kernels[1] + np.linspace(
+        -1, 1, 6
+    )
     np.testing.assert_allclose(layer(jnp.asarray(x, jnp.float32)), wanted, atol=1e-5 * np.abs(wanted).max())
 
 

@@ -1,5 +1,7 @@
 """Norm modules against numpy, and batch norm's running statistics."""
 
+from inspect import unwrap
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,6 +84,6 @@ def test_running_statistics_leave_a_compiled_step_as_new_state():
 
 def test_unknown_names_are_refused():
     with pytest.raises(ConfigError, match="did you mean 'layer'"):
-        make_norm.__wrapped__("layr", 6, epsilon=1e-5)
+        unwrap(make_norm)("layr", 6, epsilon=1e-5)
     with pytest.raises(ConfigError, match="momentum"):
         BatchNorm(6, momentum=1.5, epsilon=1e-5)

@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 NUM_CASES = {
     "functional": 9,
     "recurrent": 16,
+    "transformer": 20,
 }
 
 

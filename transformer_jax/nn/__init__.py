@@ -7,7 +7,7 @@ from transformer_jax.nn.feed_forward import FeedForward
 from transformer_jax.nn.linear import Linear
 from transformer_jax.nn.multi_head import MultiHeadAttention
 from transformer_jax.nn.norms import BatchNorm, LayerNorm, RMSNorm, make_norm
-from transformer_jax.nn.parameters import parameter_count
+from transformer_jax.nn.parameters import load_parameters, named_parameters, parameter_count
 from transformer_jax.nn.pooling import AttentionPooling, LastPooling, MaxPooling, MeanPooling
 from transformer_jax.nn.positions import (
     AlibiPositions,
@@ -80,6 +80,8 @@ __all__ = [
     "ScoreMemory",
     "Sinusoidal",
     "TransformerLayerConfig",
+    "load_parameters",
     "make_norm",
+    "named_parameters",
     "parameter_count",
 ]

@@ -9,6 +9,7 @@ their transposition against that of the product.
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from transformer_jax.errors import ShapeError
 from transformer_jax.functional import AttentionMask, PreparedKey
@@ -78,7 +79,7 @@ class KeyValueCache:
 
     @classmethod
     def empty(
-        cls, batch: int, capacity: int, num_kv_heads: int, head_dim: int, dtype: jnp.dtype = jnp.float32
+        cls, batch: int, capacity: int, num_kv_heads: int, head_dim: int, dtype: DTypeLike = jnp.float32
     ) -> "KeyValueCache":
         """A cache with room for ``capacity`` tokens a row."""
         zeros = jnp.zeros((batch, num_kv_heads, capacity, head_dim), dtype)

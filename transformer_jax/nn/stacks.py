@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from transformer_jax.functional import Alibi, AttentionMask, dropout, split_key
 from transformer_jax.nn.cache import AttentionMemory, KeyValueCache
@@ -103,7 +104,7 @@ class DecoderStack(nnx.Module):
         """The encoder's output as every layer's keys and values."""
         return tuple(layer.project_memory(memory) for layer in self.layers)
 
-    def empty_caches(self, batch: int, capacity: int, dtype: jnp.dtype) -> tuple[KeyValueCache, ...]:
+    def empty_caches(self, batch: int, capacity: int, dtype: DTypeLike) -> tuple[KeyValueCache, ...]:
         """A cache for each layer, with room for ``capacity`` tokens a row.
 
         Raises:

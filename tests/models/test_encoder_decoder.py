@@ -1,0 +1,199 @@
+"""The Transformer: the paper's sizes, sharing, prefill, refusals. Its contract is in tests/contracts."""
+
+import dataclasses
+from inspect import unwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from transformer_jax import models
+from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.nn import Learned, Rotary, parameter_count
+from transformer_jax.testing.step_model_suite import make_batch
+
+CONFIG = models.EncoderDecoderConfig(
+    model_dim=8,
+    num_heads=2,
+    num_kv_heads=2,
+    feed_forward_dim=12,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+)
+
+
+def config(**changes):
+    return dataclasses.replace(CONFIG, **changes)
+
+
+def build(config, source_vocab_size=11, target_vocab_size=9):
+    return models.build_model(
+        config, source_vocab_size=source_vocab_size, target_vocab_size=target_vocab_size, seed=0
+    )
+
+
+def papers_count(vocab_size, model_dim, feed_forward_dim, num_layers):
+    """From the paper's equations: W^Q, W^K, W^V, W^O without biases, the FFN with, LayerNorm g and b."""
+    attention = 4 * model_dim**2
+    feed_forward = 2 * model_dim * feed_forward_dim + feed_forward_dim + model_dim
+    norm = 2 * model_dim
+    encoder_layer = attention + feed_forward + 2 * norm
+    decoder_layer = 2 * attention + feed_forward + 3 * norm
+    return vocab_size * model_dim + num_layers * (encoder_layer + decoder_layer)
+
+
+@pytest.mark.parametrize(
+    ("preset", "sizes", "count"),
+    [
+        (models.transformer_base, (37_000, 512, 2048, 6), 63_045_632),
+        (models.transformer_big, (37_000, 1024, 4096, 6), 214_171_648),
+    ],
+)
+def test_presets_have_the_papers_parameter_count(preset, sizes, count):
+    shapes = nnx.eval_shape(lambda: build(preset(), sizes[0], sizes[0]))
+    assert papers_count(*sizes) == count
+    assert parameter_count(shapes) == count
+
+
+def test_presets_are_the_papers():
+    base, big = models.transformer_base(), models.transformer_big()
+    assert (base.num_heads, big.num_heads) == (8, 16)
+    assert (base.dropout_rate, big.dropout_rate) == (0.1, 0.3)
+    for preset in (base, big):
+        assert preset.norm_placement == "post"
+        assert preset.activation == "relu"
+        assert preset.positions.kind == "sinusoidal"
+        assert preset.attention_dropout_rate == preset.activation_dropout_rate == 0.0
+
+
+@pytest.mark.parametrize(("share", "num_tables"), [("none", 3), ("target", 2), ("all", 1)])
+def test_sharing_decides_the_number_of_tables(share, num_tables):
+    model = build(config(share_embeddings=share), 9, 9)
+    layers = parameter_count(model.encoder) + parameter_count(model.decoder)
+    assert parameter_count(model) == layers + num_tables * 9 * 8
+    assert model(jnp.ones((2, 3), jnp.int32), jnp.array([3, 2]), jnp.ones((2, 2), jnp.int32)).shape == (
+        2,
+        2,
+        9,
+    )
+
+
+def test_output_of_tied_embeddings_is_the_target_table():
+    model = build(config(share_embeddings="target"))
+    table, bias = model.output_projection()
+    np.testing.assert_array_equal(table, model.target_embedding.embedding[...])
+    assert bias is None
+
+
+def test_embeddings_are_scaled_by_the_root_of_the_width():
+    model = build(CONFIG)
+    token = jnp.array([[5]])
+    np.testing.assert_allclose(
+        model.target_embedding(token)[0, 0], np.sqrt(8) * model.target_embedding.embedding[...][5], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("positions", [CONFIG.positions, Rotary()])
+def test_prefill_and_steps_equal_the_whole_call(positions):
+    model = build(config(positions=positions, num_kv_heads=1))
+    batch = make_batch()
+    wanted = model(*batch)
+    state = model.start(batch.source_tokens, batch.source_lengths, max_len=5)
+    first, state = model.extend(state, batch.target_inputs[:, :3])
+    fourth, state = model.step(state, batch.target_inputs[:, 3])
+    last, _ = model.extend(state, batch.target_inputs[:, 4:])
+    got = jnp.concatenate([first, fourth[:, None], last], axis=1)
+    np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
+def test_ragged_prefill_continues_each_row_where_it_ended():
+    model = build(CONFIG)
+    batch = make_batch()
+    wanted = model(*batch)
+    lengths = jnp.array([1, 2, 3, 2], jnp.int32)
+    state = model.start(batch.source_tokens, batch.source_lengths, max_len=5)
+    _, state = model.extend(state, batch.target_inputs[:, :3], num_valid=lengths)
+    rows = jnp.arange(4)
+    logits, _ = model.step(state, batch.target_inputs[rows, lengths])
+    np.testing.assert_allclose(logits, wanted[rows, lengths], atol=1e-5)
+
+
+def test_memories_are_projected_in_start_and_only_carried_by_steps():
+    model = build(CONFIG)
+    batch = make_batch()
+    state = model.start(batch.source_tokens, batch.source_lengths, max_len=5)
+    _, after = model.step(state, batch.target_inputs[:, 0])
+    assert after.memories is state.memories
+
+
+def test_encoder_output_is_the_memory_of_every_decoder_layer():
+    model = build(config(num_decoder_layers=2))
+    batch = make_batch()
+    memory = model.encode(batch.source_tokens, batch.source_lengths)
+    state = model.start(batch.source_tokens, batch.source_lengths, max_len=2)
+    for layer, carried in zip(model.decoder.layers, state.memories, strict=True):
+        np.testing.assert_allclose(carried.stored_keys, layer.project_memory(memory).stored_keys, atol=1e-6)
+
+
+def test_attention_maps_name_every_layer():
+    model = build(config(num_decoder_layers=2))
+    assert list(model.attention_maps(*make_batch())) == ["decoder_layer_0", "decoder_layer_1"]
+
+
+def test_scheduled_sampling_is_refused():
+    with pytest.raises(NotImplementedError, match="scheduled_sampling_rate"):
+        build(CONFIG)(*make_batch(), scheduled_sampling_rate=jnp.float32(0.5))
+
+
+def test_more_steps_than_learned_positions_are_refused():
+    model = build(config(positions=Learned(max_len=8)))
+    batch = make_batch()
+    with pytest.raises(ShapeError, match="length 9 exceeds the 8 learned positions"):
+        model.start(batch.source_tokens, batch.source_lengths, max_len=9)
+
+
+def test_same_seed_same_model_other_seed_other_model():
+    first, again = build(CONFIG), build(CONFIG)
+    other = models.build_model(CONFIG, source_vocab_size=11, target_vocab_size=9, seed=1)
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), nnx.state(first), nnx.state(again))
+    assert all(jax.tree.leaves(same))
+    assert bool(
+        (
+            first.decoder.layers[0].feed_forward.inner.kernel[...]
+            != other.decoder.layers[0].feed_forward.inner.kernel[...]
+        ).any()
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"model_dim": 10, "num_heads": 4}, ShapeError, "model_dim 10 must be divisible by num_heads 4"),
+        ({"num_kv_heads": 3}, ShapeError, "num_heads 2 must be divisible by num_kv_heads 3"),
+        ({"num_encoder_layers": 0}, ConfigError, "num_encoder_layers must be at least 1, got 0"),
+        ({"dropout_rate": 1.0}, ConfigError, "dropout_rate"),
+        ({"activation": "rellu"}, ConfigError, "activation must be one of .* did you mean 'relu'"),
+        ({"share_embeddings": "both"}, ConfigError, "share_embeddings must be one of"),
+    ],
+)
+def test_bad_configs_are_refused_when_made(changes, error, message):
+    values = {field.name: getattr(CONFIG, field.name) for field in dataclasses.fields(CONFIG)} | changes
+    bad = object.__new__(models.EncoderDecoderConfig)
+    for name, value in values.items():
+        object.__setattr__(bad, name, value)
+    with pytest.raises(error, match=message):
+        bad.__post_init__()
+
+
+def test_one_table_needs_one_vocabulary():
+    with pytest.raises(ConfigError, match="source_vocab_size 11 and target_vocab_size 9"):
+        build(config(share_embeddings="all"))
+
+
+def test_an_unknown_config_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"must be one of \['EncoderDecoderConfig', 'RecurrentSeq2SeqConfig'\]"
+    ):
+        unwrap(models.build_model)("base", source_vocab_size=3, target_vocab_size=3, seed=0)
