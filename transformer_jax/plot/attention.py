@@ -56,7 +56,7 @@ def alignment_maps(
     tallest = max(len(labels) for _, _, labels in panels)
     width = 0.9 + len(panels) * (0.75 + _CELL_INCHES * len(source_labels))
     figure, grid = new_figure(
-        1, len(panels), width=max(width, 3.2), height=max(1.3 + _CELL_INCHES * tallest, 2.2)
+        1, len(panels), width=max(width, 5.2), height=max(1.3 + _CELL_INCHES * tallest, 2.2)
     )
     for axes, (name, weights, labels) in zip(grid[0], panels):
         image = _draw(axes, weights, source_labels, labels)

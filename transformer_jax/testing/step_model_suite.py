@@ -108,7 +108,7 @@ def check_state_has_batch_axis(model: nnx.Module) -> None:
     _assert_close("logits of reordered rows", got, wanted[order])
 
 
-def check_state_keeps_its_type(model: nnx.Module) -> None:
+def check_state_keeps_its_type(model: Any) -> None:
     """A step keeps the state's structure, shapes and dtypes, as ``lax.while_loop`` asks."""
     batch = make_batch()
 
