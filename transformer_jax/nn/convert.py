@@ -151,7 +151,8 @@ def decoder_stack_from_torch(state: Mapping[str, Any]) -> _Arrays:
 
 
 def _stack(state: Mapping[str, Any], layer_from_torch: Any) -> _Arrays:
-    arrays, index = {}, 0
+    arrays: _Arrays = {}
+    index = 0
     while layer := _under(state, f"layers.{index}"):
         arrays |= _prefixed(f"layers.{index}", layer_from_torch(layer))
         index += 1
