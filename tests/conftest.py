@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -28,3 +29,10 @@ jax.config.update("jax_default_matmul_precision", "highest")
 def random_generator() -> np.random.Generator:
     """A NumPy generator with a fixed seed."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_compiled_programs() -> Iterator[None]:
+    """Thousands of small programs would otherwise stay in memory until the worker ends."""
+    yield
+    jax.clear_caches()
