@@ -30,6 +30,7 @@ from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from transformer_jax.models.presets import transformer_base
 from transformer_jax.nn.parameters import parameter_count
+from transformer_jax.train.allocator import keep_freed_memory
 from transformer_jax.train.config import Adam, Constant, TrainConfig
 from transformer_jax.train.objectives import sequence_to_sequence_loss
 from transformer_jax.train.optimizers import build_optimizer
@@ -223,8 +224,15 @@ def main() -> None:
     parser.add_argument(
         "--dropout-rate", type=float, default=0.0, help="same on both sides; 0 lets losses be compared"
     )
+    parser.add_argument(
+        "--keep-memory",
+        action="store_true",
+        help="keep freed memory in this process, for both sides, as the command line does for itself",
+    )
     parser.add_argument("--json", help="write the records here")
     arguments = parser.parse_args()
+    if arguments.keep_memory and not keep_freed_memory():
+        parser.error("--keep-memory needs glibc")
     try:
         import torch  # noqa: F401
 
@@ -240,7 +248,8 @@ def main() -> None:
                 case, calls=arguments.calls, max_seconds=arguments.max_seconds, with_torch=with_torch
             )
     table = Table(
-        title=f"training step, dropout {arguments.dropout_rate}, matmul peak {peak / 1e9:.0f} GFLOP/s"
+        title=f"training step, dropout {arguments.dropout_rate}, {'keeping' if arguments.keep_memory else 'returning'} "
+        f"freed memory, matmul peak {peak / 1e9:.0f} GFLOP/s"
     )
     for column in [
         "case",
@@ -270,6 +279,7 @@ def main() -> None:
             records,
             benchmark="train_step",
             dropout_rate=arguments.dropout_rate,
+            keep_memory=arguments.keep_memory,
             matmul_peak=peak,
         )
 

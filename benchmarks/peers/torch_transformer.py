@@ -77,4 +77,4 @@ def training_step(
     )
     loss.backward()
     optimizer.step()
-    return float(loss)
+    return float(loss.detach())

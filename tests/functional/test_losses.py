@@ -10,7 +10,12 @@ import pytest
 
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional import projected_logsumexp
-from transformer_jax.functional.losses import LossSum, cross_entropy, projected_cross_entropy
+from transformer_jax.functional.losses import (
+    LossSum,
+    cross_entropy,
+    projected_cross_entropy,
+    projected_loss_and_accuracy,
+)
 from transformer_jax.functional.projected_logsumexp import projected_logsumexp_sum
 from transformer_jax.testing.recurrence_suite import assert_close
 
@@ -228,7 +233,7 @@ def test_vmap_of_the_loss_equals_the_loop(case):
 
 def test_bad_arguments_are_named():
     hidden, embedding, labels = jnp.ones((2, 3)), jnp.ones((5, 3)), jnp.zeros(2, jnp.int32)
-    plain, projected = inspect.unwrap(cross_entropy), inspect.unwrap(projected_cross_entropy)
+    plain, projected = inspect.unwrap(cross_entropy), inspect.unwrap(projected_loss_and_accuracy)
     for call, error, words in [
         (lambda: plain(hidden, jnp.zeros(3, jnp.int32)), ShapeError, r"labels .*\(2,\).*logits.*\(3,\)"),
         (lambda: plain(hidden, labels, weights=jnp.ones(3)), ShapeError, r"weights .*\(2,\).*\(3,\)"),
@@ -254,25 +259,45 @@ def test_blocks_of_rows_change_nothing(case, random_generator, monkeypatch, bloc
     if not with_bias:
         operands[2] = None
     operands += as_float32(case["weights"].reshape(12), random_generator.normal(size=12))
+    highest = jnp.argmax(_logits(*operands[:3]), axis=-1)
+    labels = jnp.where(jnp.arange(12) % 3 == 0, (highest + 1) % VOCAB, highest)  # every third is wrong
 
     def plain(hidden, embedding, bias, weights, offsets):
-        logits = hidden @ embedding.T
-        if bias is not None:
-            logits = logits + bias[None, :]
+        logits = _logits(hidden, embedding, bias)
         return 2.5 * ((jax.nn.logsumexp(logits, axis=-1) - offsets) * weights).sum()
 
     def blocked(*operands):
-        return 2.5 * projected_logsumexp_sum(*operands)
+        return 2.5 * projected_logsumexp_sum(*operands, labels)[0]
 
     monkeypatch.setattr(projected_logsumexp, "BLOCK_ELEMENTS", block_elements)
     actual = jax.value_and_grad(blocked, (0, 1, 2, 3, 4))(*operands)
     expected = jax.value_and_grad(plain, (0, 1, 2, 3, 4))(*operands)
     assert_close(actual, expected, 1e-5)
     assert_close(blocked(*operands), expected[0], 1e-5)
+    first = [projected_logsumexp_sum(*operands, labels)[1]]
+    first += [jax.vjp(lambda h: projected_logsumexp_sum(h, *operands[1:], labels), operands[0])[0][1]]
+    for found in first:
+        assert found.tolist() == (np.arange(12) % 3 != 0).tolist()
+
+
+def test_accuracy_counts_weights_and_no_row_of_weight_zero():
+    hidden = jnp.array([[2.0, 0.0], [0.0, 2.0], [jnp.nan, 0.0]])
+    labels, weights = jnp.array([0, 0, 0]), jnp.array([3.0, 2.0, 0.0])
+    loss, accuracy = projected_loss_and_accuracy(hidden, jnp.eye(2), labels, weights=weights)
+    assert float(accuracy.sum) == 3.0
+    assert float(accuracy.count) == 5.0
+    assert_close(loss.sum, projected_cross_entropy(hidden, jnp.eye(2), labels, weights=weights).sum, 1e-6)
+    gradient = jax.grad(lambda h: projected_loss_and_accuracy(h, jnp.eye(2), labels, weights=weights)[1].sum)
+    assert not np.any(gradient(hidden))
+
+
+def _logits(hidden, embedding, bias):
+    logits = hidden @ embedding.T
+    return logits if bias is None else logits + bias[None, :]
 
 
 def test_the_logits_are_never_stored():
-    vocab, rows, model = 4096, 2048, 8  # two blocks
+    vocab, rows, model = 4096, 4096, 8  # two blocks
     shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((rows, model), (vocab, model))]
     labels = jax.ShapeDtypeStruct((rows,), jnp.int32)
     gradient = jax.jit(jax.grad(lambda h, e, y: projected_cross_entropy(h, e, y).mean(), (0, 1)))

@@ -70,3 +70,12 @@ def test_nothing_to_draw_and_missing_columns_are_refused() -> None:
         learning_curves({"gru": CURVE}, metric="wer")
     with pytest.raises(DataError):
         throughput_over_length({"forward": {"gru": {"length": [1], "median": [0.0]}}})
+
+
+def test_a_line_keeps_its_colour_where_others_are_left_out() -> None:
+    both = learning_curves({"gru": CURVE, "transformer": CURVE}, metric="per")
+    alone = learning_curves({"transformer": CURVE}, metric="per", order=["gru", "transformer"])
+    assert alone.axes[0].lines[0].get_color() == both.axes[0].lines[1].get_color()
+    assert alone.axes[0].lines[0].get_color() != both.axes[0].lines[0].get_color()
+    with pytest.raises(DataError, match="'gru'"):
+        learning_curves({"gru": CURVE}, metric="per", order=["transformer"])

@@ -6,14 +6,13 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from transformer_jax.cli.compare_presets import RUNGS
 from transformer_jax.plot.style import COLOURS
-
-_LADDER = ("rnn", "lstm", "gru", "gru+bahdanau", "lstm+luong", "transformer")
 
 
 def rung_colour(name: str) -> str:
     """The colour of a rung in every figure."""
-    return COLOURS[_LADDER.index(name) if name in _LADDER else -1]
+    return COLOURS[RUNGS.index(name) if name in RUNGS else -1]
 
 
 @dataclasses.dataclass(frozen=True)

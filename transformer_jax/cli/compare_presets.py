@@ -74,9 +74,9 @@ PRESETS: dict[PresetName, Preset] = {
     ),
     "standard": Preset(
         dataset="cmudict",
-        hidden_dims={"rnn": 748, "lstm": 430, "gru": 490, "gru+bahdanau": 340, "lstm+luong": 420},
-        embedding_dim=128,
-        transformer_dims=(192, 768, 3),
+        hidden_dims={"rnn": 496, "lstm": 284, "gru": 324, "gru+bahdanau": 224, "lstm+luong": 276},
+        embedding_dim=96,
+        transformer_dims=(128, 512, 3),
         updates=12_000,
         warmup_updates=600,
         evaluate_every=1000,

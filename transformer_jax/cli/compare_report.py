@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_jax.cli.compare_html import COLUMNS, Figure, best_values, render_html, rung_colour
+from transformer_jax.cli.compare_presets import RUNGS
 from transformer_jax.cli.run_folder import write_json, write_text
 from transformer_jax.plot.attention import alignment_maps
 from transformer_jax.plot.curves import learning_curves
@@ -154,7 +155,12 @@ def _curve_figure(document: Mapping[str, Any], across: str, label: str) -> Any:
     if not curves:
         return None
     return learning_curves(
-        curves, metric="per", y_label="phoneme error rate, %", across=(across,), x_labels={across: label}
+        curves,
+        metric="per",
+        y_label="phoneme error rate, %",
+        across=(across,),
+        x_labels={across: label},
+        order=[*RUNGS, *(name for name in curves if name not in RUNGS)],
     )
 
 

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from transformer_jax.errors import TransformerJaxError, nearest_hint
+from transformer_jax.train.allocator import keep_freed_memory
 
 PROGRAM = "transformer-jax"
 
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: The words after the program's name; ``None`` takes them from ``sys.argv``.
     """
     from_terminal = arguments is None
+    if from_terminal:
+        keep_freed_memory()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = os.environ.get("TRANSFORMER_JAX_DEBUG", "") not in ("", "0")
     if from_terminal:

@@ -9,7 +9,12 @@ from transformer_jax.functional.attention import (
 )
 from transformer_jax.functional.biases import Alibi, PositionBias, RelativeBuckets
 from transformer_jax.functional.dropout import dropout, split_key
-from transformer_jax.functional.losses import LossSum, cross_entropy, projected_cross_entropy
+from transformer_jax.functional.losses import (
+    LossSum,
+    cross_entropy,
+    projected_cross_entropy,
+    projected_loss_and_accuracy,
+)
 from transformer_jax.functional.masks import AttentionMask
 from transformer_jax.functional.normalization import (
     batch_norm,
@@ -96,6 +101,7 @@ __all__ = [
     "online_softmax_update",
     "prepare_key",
     "projected_cross_entropy",
+    "projected_loss_and_accuracy",
     "recurrence",
     "relative_bucket",
     "rms_norm",

@@ -135,6 +135,51 @@ def projected_cross_entropy(
       >>> loss = projected_cross_entropy(jnp.zeros((2, 8)), jnp.ones((4, 8)), jnp.array([1, 3]))
       >>> print(f"{float(loss.mean()):.4f}", float(loss.count))
       1.3863 2.0
+
+    Source: Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, section 7 (the smoothing).
+    """
+    return projected_loss_and_accuracy(
+        hidden, embedding, labels, weights=weights, label_smoothing=label_smoothing, bias=bias
+    )[0]
+
+
+def projected_loss_and_accuracy(
+    hidden: Float[Array, "*positions model"],
+    embedding: Float[Array, "vocab model"],
+    labels: Int[Array, "*positions"],
+    *,
+    weights: Shaped[Array, "*positions"] | None = None,
+    label_smoothing: float = 0.0,
+    bias: Float[Array, "vocab"] | None = None,
+) -> tuple[LossSum, LossSum]:
+    r"""What :func:`projected_cross_entropy` gives, and the share of labels that have the highest logit.
+
+    .. math:: \sum_n w_n \left[z_{n y_n} \ge \max_v z_{nv}\right]
+
+    Both come from one product of hidden states and embedding. The accuracy has no gradient.
+
+    Args:
+      hidden: As in :func:`projected_cross_entropy`, like all arguments.
+      embedding: Rows of the output projection.
+      labels: Indices into the vocabulary.
+      weights: Weight of each position, or a boolean mask.
+      label_smoothing: The share of each label spread evenly over the vocabulary.
+      bias: Added to the logits.
+
+    Returns:
+      The loss and the accuracy, each a weighted sum over the sum of the weights.
+
+    Raises:
+      ShapeError: As :func:`projected_cross_entropy`.
+      ConfigError: As :func:`projected_cross_entropy`.
+
+    Example:
+      >>> states = jnp.array([[2.0, 0.0], [0.0, 2.0]])
+      >>> _, accuracy = projected_loss_and_accuracy(states, jnp.eye(2), jnp.array([0, 0]))
+      >>> float(accuracy.sum), float(accuracy.count)
+      (1.0, 2.0)
+
+    Source: Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, section 7 (the smoothing).
     """
     _check(hidden.shape[:-1], labels, weights, label_smoothing, "hidden")
     if embedding.shape[1:] != hidden.shape[-1:]:
@@ -161,8 +206,17 @@ def projected_cross_entropy(
             + label_smoothing * bias.mean()
         )
     row_weights = jnp.ones(labels.shape, jnp.float32) if weights is None else weights
-    rows = (hidden.reshape(-1, hidden.shape[-1]), embedding, bias, row_weights.reshape(-1), easy.reshape(-1))
-    return LossSum.of(projected_logsumexp_sum(*rows), row_weights.sum())
+    flat_weights = row_weights.reshape(-1)
+    total, first = projected_logsumexp_sum(
+        hidden.reshape(-1, hidden.shape[-1]),
+        embedding,
+        bias,
+        flat_weights,
+        easy.reshape(-1),
+        labels.reshape(-1),
+    )
+    count = row_weights.sum()
+    return LossSum.of(total, count), LossSum.of((first * jax.lax.stop_gradient(flat_weights)).sum(), count)
 
 
 def _check(

@@ -14,9 +14,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from transformer_jax.typing import Array, Float
+from transformer_jax.typing import Array, Bool, Float, Int
 
-BLOCK_ELEMENTS = 2**22
+Rows = tuple[Array, Array, Array]
+"""Hidden states, weights and labels of the rows of one block."""
+
+BLOCK_ELEMENTS = 2**23
 """Logits of one block: enough rows for a fast matmul, few enough to stay near the cache."""
 
 
@@ -27,10 +30,13 @@ def projected_logsumexp_sum(
     bias: Float[Array, "vocab"] | None,
     weights: Float[Array, "rows"],
     offsets: Float[Array, "rows"],
-) -> Float[Array, ""]:
-    r"""Weighted sum over rows of the log-sum-exp of their logits, less an offset.
+    labels: Int[Array, "rows"],
+) -> tuple[Float[Array, ""], Bool[Array, "rows"]]:
+    r"""Weighted sum over rows of the log-sum-exp of their logits, less an offset; and which labels come first.
 
-    .. math:: \sum_n w_n \left[\log \sum_v e^{h_n \cdot e_v + b_v} - o_n\right]
+    .. math::
+      z_{nv} = h_n \cdot e_v + b_v, \quad \sum_n w_n \left[\log \sum_v e^{z_{nv}} - o_n\right], \quad
+      z_{n y_n} \ge \max_v z_{nv}
 
     Args:
       hidden: States, any float dtype.
@@ -38,30 +44,33 @@ def projected_logsumexp_sum(
       bias: Added to the logits, float32.
       weights: Weight of each row, float32.
       offsets: Taken from each row before the sum, which keeps the digits of small differences.
+      labels: Indices into the vocabulary.
 
     Returns:
-      The sum, float32. It has reverse-mode derivatives by all arguments, and no forward-mode ones.
+      The sum, float32, which has reverse-mode derivatives by all arguments but the labels, and no forward-mode
+      ones; and for each row whether no logit is above its label's, which costs no second product.
 
     Example:
-      >>> states, embedding = jnp.zeros((2, 8)), jnp.ones((4, 8))
-      >>> print(f"{float(projected_logsumexp_sum(states, embedding, None, jnp.ones(2), jnp.zeros(2))):.4f}")
-      2.7726
+      >>> states, embedding, labels = jnp.zeros((2, 8)), jnp.ones((4, 8)), jnp.array([0, 3])
+      >>> total, first = projected_logsumexp_sum(states, embedding, None, jnp.ones(2), jnp.zeros(2), labels)
+      >>> print(f"{float(total):.4f}", first.tolist())
+      2.7726 [True, True]
     """
 
-    def block(_: None, rows: tuple[Array, Array]) -> tuple[None, Array]:
-        maximum, exponentials = _exponentials(rows[0], embedding, bias)
-        return None, maximum + jnp.log(exponentials.sum(axis=-1))
+    def block(_: None, rows: Rows) -> tuple[None, tuple[Array, Array]]:
+        maximum, exponentials, first = _exponentials(rows[0], embedding, bias, rows[2])
+        return None, (maximum + jnp.log(exponentials.sum(axis=-1)), first)
 
-    _, sums = _over_blocks(block, None, hidden, weights, embedding.shape[0])
-    return ((sums - offsets) * weights).sum()
+    _, (sums, first) = _over_blocks(block, None, (hidden, weights, labels), embedding.shape[0])
+    return ((sums - offsets) * weights).sum(), first
 
 
 def _forward(
-    hidden: Array, embedding: Array, bias: Array | None, weights: Array, offsets: Array
-) -> tuple[Array, tuple]:
-    def block(totals: tuple, rows: tuple[Array, Array]) -> tuple[tuple, tuple[Array, Array]]:
-        hidden_rows, weight_rows = rows
-        maximum, exponentials = _exponentials(hidden_rows, embedding, bias)
+    hidden: Array, embedding: Array, bias: Array | None, weights: Array, offsets: Array, labels: Array
+) -> tuple[tuple[Array, Array], tuple]:
+    def block(totals: tuple, rows: Rows) -> tuple[tuple, tuple[Array, Array, Array]]:
+        hidden_rows, weight_rows, label_rows = rows
+        maximum, exponentials, first = _exponentials(hidden_rows, embedding, bias, label_rows)
         normalizers = exponentials.sum(axis=-1)
         factors = (weight_rows / normalizers)[:, None]  # softmax * weight = exponentials * factors
         # The narrow operands are scaled and transposed, never the block of exponentials.
@@ -72,46 +81,54 @@ def _forward(
         to_bias = None
         if bias is not None:
             to_bias = totals[1] + jnp.matmul(factors[:, 0], exponentials, preferred_element_type=jnp.float32)
-        return (to_embedding, to_bias), (maximum + jnp.log(normalizers), to_hidden)
+        return (to_embedding, to_bias), (maximum + jnp.log(normalizers), to_hidden, first)
 
     vocab_size, model_dim = embedding.shape
     zeros = jnp.zeros((model_dim, vocab_size), jnp.float32), None if bias is None else jnp.zeros(vocab_size)
-    (to_embedding, to_bias), (sums, to_hidden) = _over_blocks(block, zeros, hidden, weights, vocab_size)
+    (to_embedding, to_bias), (sums, to_hidden, first) = _over_blocks(
+        block, zeros, (hidden, weights, labels), vocab_size
+    )
     losses = sums - offsets
     to_hidden, to_embedding = to_hidden.astype(hidden.dtype), to_embedding.T.astype(embedding.dtype)
-    return (losses * weights).sum(), (to_hidden, to_embedding, to_bias, losses, -weights)
+    return ((losses * weights).sum(), first), (to_hidden, to_embedding, to_bias, losses, -weights)
 
 
-def _backward(gradients: tuple, cotangent: Array) -> tuple:
-    return jax.tree.map(lambda gradient: cotangent.astype(gradient.dtype) * gradient, gradients)
+def _backward(gradients: tuple, cotangents: tuple) -> tuple:
+    cotangent, _ = cotangents
+    scaled = jax.tree.map(lambda gradient: cotangent.astype(gradient.dtype) * gradient, gradients)
+    return *scaled, None  # integer labels have no gradient
 
 
 projected_logsumexp_sum.defvjp(_forward, _backward)
 
 
-def _exponentials(hidden: Array, embedding: Array, bias: Array | None) -> tuple[Array, Array]:
+def _exponentials(
+    hidden: Array, embedding: Array, bias: Array | None, labels: Array
+) -> tuple[Array, Array, Array]:
+    """Of each row the highest logit, the exponentials less it, and whether the label's logit is the highest."""
     logits = jnp.einsum("nd,vd->nv", hidden, embedding, preferred_element_type=jnp.float32)
     if bias is not None:
         logits = logits + bias[None, :]
     maximum = logits.max(axis=-1)
-    return maximum, jnp.exp(logits - maximum[:, None])
+    first = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0] >= maximum
+    return maximum, jnp.exp(logits - maximum[:, None]), first
 
 
-def _over_blocks(
-    block: Callable[..., tuple], initial: tuple | None, hidden: Array, weights: Array, vocab_size: int
-) -> tuple:
-    """Fold ``block`` over equal blocks of rows; the last is filled up with rows of weight zero."""
-    num_rows = hidden.shape[0]
+def _over_blocks(block: Callable[..., tuple], initial: tuple | None, rows: Rows, vocab_size: int) -> tuple:
+    """Fold ``block`` over equal blocks of rows; the last is filled up with rows of zeros, so of weight zero."""
+    num_rows = rows[0].shape[0]
     num_blocks = max(1, -(-num_rows * vocab_size // BLOCK_ELEMENTS))
     if num_blocks == 1:
-        return block(initial, (hidden, weights))
+        return block(initial, rows)
     num_blocks = min(num_blocks, num_rows)
     block_rows = -(-num_rows // num_blocks)
-    num_filled = num_blocks * block_rows - num_rows
-    hidden = jnp.pad(hidden, ((0, num_filled), (0, 0))).reshape(num_blocks, block_rows, hidden.shape[1])
-    weights = jnp.pad(weights, (0, num_filled)).reshape(num_blocks, block_rows)
+
+    def in_blocks(leaf: Array) -> Array:
+        filled = jnp.pad(leaf, ((0, num_blocks * block_rows - num_rows), *((0, 0),) * (leaf.ndim - 1)))
+        return filled.reshape(num_blocks, block_rows, *leaf.shape[1:])
+
     totals: Any
     by_block: Any
-    totals, by_block = lax.scan(block, initial, (hidden, weights))
+    totals, by_block = lax.scan(block, initial, jax.tree.map(in_blocks, rows))
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], by_block)
     return totals, flat

@@ -30,6 +30,7 @@ def learning_curves(
     x_labels: Mapping[str, str] | None = None,
     scale: Literal["linear", "log"] = "linear",
     percent: bool = False,
+    order: Sequence[str] | None = None,
     title: str | None = None,
     path: str | Path | None = None,
 ) -> Any:
@@ -46,6 +47,8 @@ def learning_curves(
       x_labels: Labels of the x axes where they are not the columns' names.
       scale: Scale of the y axis: ``log`` for losses and error rates that fall by orders of magnitude.
       percent: Whether the metric is a fraction to be shown in per cent.
+      order: All names that such figures may show: a model keeps its colour where others are left out. None
+        for the names of ``curves``.
       title: Title over the panels.
       path: File to write, or None.
 
@@ -53,7 +56,7 @@ def learning_curves(
       The ``matplotlib.figure.Figure``.
 
     Raises:
-      DataError: If there is nothing to draw, a column is missing, or lengths differ.
+      DataError: If there is nothing to draw, a column is missing, lengths differ, or ``order`` lacks a name.
 
     Example:
       >>> curve = {"updates": [1, 2, 4], "seconds": [0.5, 1.0, 2.0], "loss": [3.0, 2.0, 1.5]}
@@ -64,6 +67,9 @@ def learning_curves(
     check_not_empty("curves", curves)
     if scale not in ("linear", "log"):
         raise DataError(f"scale must be 'linear' or 'log'; got {scale!r}")
+    places = {name: place for place, name in enumerate(curves if order is None else order)}
+    if missing := [name for name in curves if name not in places]:
+        raise DataError(f"order must hold every curve's name; it lacks {', '.join(map(repr, missing))}")
     labels = {**_X_LABELS, **(x_labels or {})}
     points = {
         (name, column): finite_points(name, _column(name, curve, column), _column(name, curve, metric))
@@ -74,9 +80,9 @@ def learning_curves(
     named_at_ends = False
     for place, (axes, column) in enumerate(zip(grid[0], across)):
         ends = []
-        for index, name in enumerate(curves):
+        for name in curves:
             x, y = points[name, column]
-            style = line_style(index)
+            style = line_style(places[name])
             if len(x) > 25:
                 style["markevery"] = max(1, len(x) // 12)
             axes.plot(x, 100 * y if percent else y, label=name, **style)

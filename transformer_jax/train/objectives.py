@@ -14,7 +14,7 @@ import numpy as np
 
 from transformer_jax.data.batches import Seq2SeqBatch
 from transformer_jax.errors import ConfigError
-from transformer_jax.functional.losses import LossSum, cross_entropy, projected_cross_entropy
+from transformer_jax.functional.losses import LossSum, cross_entropy, projected_loss_and_accuracy
 from transformer_jax.train.state import non_parameters
 from transformer_jax.typing import Array, Float, Int, Key, PyTree
 
@@ -81,7 +81,7 @@ class SequenceToSequenceLoss:
             if isinstance(model, ProjectsHidden):
                 hidden = model.hidden(*arguments, **keywords)
                 embedding, bias = model.output_projection()
-                loss = projected_cross_entropy(
+                loss, accuracy = projected_loss_and_accuracy(
                     hidden,
                     embedding,
                     labels,
@@ -89,10 +89,10 @@ class SequenceToSequenceLoss:
                     label_smoothing=self.label_smoothing,
                     bias=bias,
                 )
-                logits = _project(hidden, embedding, bias, weights)
             else:
                 logits = model(*arguments, **keywords)
                 loss = cross_entropy(logits, labels, weights=weights, label_smoothing=self.label_smoothing)
+                accuracy = token_accuracy(jax.lax.stop_gradient(logits), labels, weights)
         except NotImplementedError as error:
             if "scheduled_sampling_rate" not in keywords:
                 raise
@@ -100,7 +100,6 @@ class SequenceToSequenceLoss:
                 f"scheduled_sampling_rate is {self.scheduled_sampling_rate}, but {type(model).__name__} "
                 f"cannot read its own tokens while it trains: set it to 0 ({error})"
             ) from error
-        accuracy = token_accuracy(jax.lax.stop_gradient(logits), labels, weights)
         return loss, {"accuracy": accuracy}, non_parameters(model)
 
     def _sampling_rate(self) -> Float[Array, ""]:
@@ -149,22 +148,9 @@ def token_accuracy(
       (1.0, 2.0)
     """
     label_logits = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    correct = label_logits >= logits.max(
-        axis=-1
-    )  # the loss computes this maximum too: cheaper than an argmax
+    # The loss computes this maximum too: cheaper than an argmax.
+    correct = label_logits >= logits.max(axis=-1)
     return LossSum(jnp.sum(correct * weights), jnp.sum(weights))
-
-
-def _project(
-    hidden: Float[Array, "batch time model"],
-    embedding: Float[Array, "vocab model"],
-    bias: Float[Array, "vocab"] | None,
-    weights: Float[Array, "batch time"],
-) -> Float[Array, "batch time vocab"]:
-    """Logits, in the very form that the loss computes them: the compiler then does the product once."""
-    hidden = jnp.where((weights > 0)[..., None], hidden, jnp.zeros((), hidden.dtype))
-    logits = jnp.einsum("...d,vd->...v", hidden, embedding, preferred_element_type=jnp.float32)
-    return logits if bias is None else logits + bias.astype(jnp.float32)[None, None, :]
 
 
 def count_tokens(batch: Any) -> int:

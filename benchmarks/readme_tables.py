@@ -1,0 +1,131 @@
+"""Write the README's tables from ``benchmarks/results/*.json``, so that every number there has its file.
+
+    python benchmarks/readme_tables.py            rewrites README.md
+    python benchmarks/readme_tables.py --check    says whether it is up to date (exit status 1 if not)
+
+A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def _document(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / name).read_text())
+
+
+def _table(titles: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; the first column to the left, the others to the right."""
+    lines = [titles, ["---", *["---:"] * (len(titles) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def compare_table(name: str) -> str:
+    """The comparison: error rates as the mean over seeds and half of their range, speeds of the first seed."""
+    document = _document(name)
+
+    def rate(values: list[float]) -> str:
+        spread = f" ± {(max(values) - min(values)) / 2:.1f}" if len(values) > 1 else ""
+        return f"{statistics.mean(values):.1f}{spread}"
+
+    rows = [
+        [
+            row["name"],
+            f"{row['parameters']:,}",
+            rate(row["per"]),
+            rate(row["wer"]),
+            f"{row['tokens_per_second']:,.0f}",
+            f"{row['words_per_second']:,.0f}",
+            f"{row['train_seconds']:.0f}",
+            f"{row['compile_seconds']:.0f}",
+        ]
+        for row in document["models"]
+    ]
+    titles = ["model", "parameters", "PER %", "WER %", "trained tokens/s", "decoded words/s", "training s"]
+    return _table([*titles, "compile s"], rows)
+
+
+def race_table(name: str) -> str:
+    """Thousand tokens a second of the training step, a row for each length."""
+    records = [one for one in _document(name)["records"] if one["extra"]["mode"] == "training_step"]
+    names = list(dict.fromkeys(one["implementation"] for one in records))
+    speed = {(one["extra"]["length"], one["implementation"]): one["tokens_per_s"] / 1e3 for one in records}
+    lengths = list(dict.fromkeys(one["extra"]["length"] for one in records))
+    rows = [[f"{length:,}", *(f"{speed[length, one]:.1f}" for one in names)] for length in lengths]
+    return _table(["length", *names], rows)
+
+
+def train_step_table(name: str) -> str:
+    """Milliseconds of both sides and the ratio with its interval."""
+    document = _document(name)
+    peak = document["matmul_peak"]
+    cases: dict[str, dict[str, Any]] = {}
+    for record in document["records"]:
+        cases.setdefault(record["case"], {})[record["implementation"]] = record
+    rows = []
+    for case, sides in cases.items():
+        ours, peer = sides["transformer_jax"], sides["torch_eager"]
+        ratio = peer["extra"]["time_over_ours"]
+        rows.append(
+            [
+                case,
+                f"{ours['extra']['parameters'] / 1e6:.1f} M",
+                f"{ours['median_ms']:,.0f}",
+                f"{peer['median_ms']:,.0f}",
+                f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]",
+                f"{ours['flops'] / ours['median_ms'] * 1e3 / peak:.2f}",
+            ]
+        )
+    titles = ["case", "parameters", "ours, ms", "PyTorch eager, ms", "PyTorch's time / ours", "share of peak"]
+    return _table(titles, rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "compare-quick": lambda: compare_table("compare-quick-cpu.json"),
+    "race": lambda: race_table("race-cpu.json"),
+    "train-step": lambda: train_step_table("train_step-cpu.json"),
+}
+
+
+def filled_in(text: str) -> str:
+    """``text`` with every marked table written anew.
+
+    Raises:
+      KeyError: If a marker names no table.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        return f"<!-- table {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- table (\S+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Parse the command line; rewrite or check."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="change nothing, only say")
+    arguments = parser.parse_args()
+    readme = ROOT / "README.md"
+    before = readme.read_text()
+    after = filled_in(before)
+    if arguments.check:
+        if before != after:
+            raise SystemExit("README.md is not what the results say: run python benchmarks/readme_tables.py")
+        return
+    readme.write_text(after)
+    print("README.md: " + ("tables written" if after != before else "nothing changed"), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""The README says what the code does and what the committed results say."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+sys.path.insert(0, str(ROOT))
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
+def test_every_python_example_runs(block: str) -> None:
+    namespace: dict[str, object] = {}
+    exec(block, namespace)
+    if "context" in namespace:
+        assert namespace["context"].shape == (2, 3, 1, 8)
+
+
+def test_every_table_of_results_is_that_of_the_committed_files() -> None:
+    from benchmarks.readme_tables import TABLES, filled_in
+
+    assert set(re.findall(r"<!-- table (\S+) -->", README)) == set(TABLES)
+    assert filled_in(README) == README
+
+
+def test_every_link_to_a_file_leads_to_one() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert links
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_every_command_of_the_command_line_is_one() -> None:
+    from transformer_jax.cli.main import COMMANDS
+
+    used = set(re.findall(r"transformer-jax (\w+)", README))
+    assert used
+    assert used <= set(COMMANDS)
