@@ -10,7 +10,8 @@ PRESET ?= quick
 
 help:
 	@echo "make compare   train the six rungs on the pronouncing dictionary; table and pictures in $(RUN_DIR)"
-	@echo "               (PRESET=standard trains to convergence; RUN_DIR=... chooses another folder)"
+	@echo "               (PRESET=standard trains to convergence; RUN_DIR=... chooses another folder;"
+	@echo "               a second time: ARGS=--resume goes on, ARGS=--overwrite starts again)"
 	@echo "make test      the whole test suite"
 	@echo "make lint      ruff: style and formatting"
 	@echo "make types     mypy"

@@ -19,6 +19,7 @@ from transformer_jax.nn.transformer_layers import TransformerLayerConfig
 
 VOCAB_SIZE = 256
 NUM_LAYERS = 2
+TOLERANCE = 0.02  # by how much a recurrent contestant's parameters may differ from the Transformer's
 CELLS: tuple[CellKind, ...] = ("rnn", "lstm", "gru")
 CONTESTANTS = (*CELLS, "transformer")
 
@@ -70,12 +71,32 @@ def build_contestants(names: list[str], transformer_dim: int) -> dict[str, nnx.M
 
 
 def _hidden_dim_for(cell: CellKind, budget: int) -> int:
-    """The multiple of 8 whose stack comes nearest to ``budget`` parameters."""
-    gates = NUM_GATES[cell]
-    return min(
-        range(8, 4096, 8),
-        key=lambda h: abs(VOCAB_SIZE * h + NUM_LAYERS * gates * (2 * h * h + h) - budget),
+    """The width whose model comes nearest to ``budget`` parameters, as round as `TOLERANCE` allows.
+
+    Raises:
+      SystemExit: If none is within `TOLERANCE`.
+    """
+
+    def excess(hidden_dim: int) -> float:
+        return recurrent_parameters(cell, hidden_dim) / budget - 1.0
+
+    nearest = 1
+    for step in (8, 4, 2, 1):  # rows of a round width fill the vector registers, so the race is fairer
+        nearest = min(range(step, 4096, step), key=lambda hidden_dim: abs(excess(hidden_dim)))
+        if abs(excess(nearest)) <= TOLERANCE:
+            return nearest
+    raise SystemExit(
+        f"error: no width of '{cell}' has the Transformer's {budget:,} parameters within {TOLERANCE:.0%}; the "
+        f"nearest, {nearest}, has {recurrent_parameters(cell, nearest):,}: choose another --model-dim"
     )
+
+
+def recurrent_parameters(cell: CellKind, hidden_dim: int) -> int:
+    """Parameters of the contestant with this cell and width, exactly."""
+    layer = NUM_GATES[cell] * (2 * hidden_dim * hidden_dim + hidden_dim)
+    if cell == "gru":
+        layer += hidden_dim  # the candidate's bias inside the reset gate
+    return VOCAB_SIZE * hidden_dim + NUM_LAYERS * layer
 
 
 def loss(model: nnx.Module, tokens: jax.Array) -> jax.Array:

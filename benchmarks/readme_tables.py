@@ -64,35 +64,45 @@ def race_table(name: str) -> str:
     return _table(["length", *names], rows)
 
 
-def train_step_table(name: str) -> str:
-    """Milliseconds of both sides and the ratio with its interval."""
-    document = _document(name)
-    peak = document["matmul_peak"]
-    cases: dict[str, dict[str, Any]] = {}
-    for record in document["records"]:
-        cases.setdefault(record["case"], {})[record["implementation"]] = record
+def train_step_table(*names: str) -> str:
+    """Milliseconds of both sides and the ratio with its interval, a row for each case and allocator."""
+    runs = []
+    for document in map(_document, names):
+        cases: dict[str, dict[str, Any]] = {}
+        for record in document["records"]:
+            cases.setdefault(record["case"], {})[record["implementation"]] = record
+        runs += [(case, document, sides) for case, sides in cases.items()]
     rows = []
-    for case, sides in cases.items():
+    for case, document, sides in sorted(runs, key=lambda run: run[0], reverse=True):
         ours, peer = sides["transformer_jax"], sides["torch_eager"]
-        ratio = peer["extra"]["time_over_ours"]
+        ratio, peak = peer["extra"]["time_over_ours"], document["matmul_peak"]
         rows.append(
             [
                 case,
                 f"{ours['extra']['parameters'] / 1e6:.1f} M",
+                "kept" if document["keep_memory"] else "returned",
                 f"{ours['median_ms']:,.0f}",
                 f"{peer['median_ms']:,.0f}",
                 f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]",
                 f"{ours['flops'] / ours['median_ms'] * 1e3 / peak:.2f}",
             ]
         )
-    titles = ["case", "parameters", "ours, ms", "PyTorch eager, ms", "PyTorch's time / ours", "share of peak"]
+    titles = [
+        "case",
+        "parameters",
+        "freed memory",
+        "ours, ms",
+        "PyTorch eager, ms",
+        "PyTorch's time / ours",
+        "share of peak",
+    ]
     return _table(titles, rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "compare-quick": lambda: compare_table("compare-quick-cpu.json"),
     "race": lambda: race_table("race-cpu.json"),
-    "train-step": lambda: train_step_table("train_step-cpu.json"),
+    "train-step": lambda: train_step_table("train_step-cpu.json", "train_step-cpu-kept.json"),
 }
 
 

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 from flax import nnx
 
 import transformer_jax
+from transformer_jax import functional
 
 # What a reader of an example may take as imported.
 NAMES = {"jax": jax, "jnp": jnp, "np": np, "nnx": nnx}
@@ -42,3 +44,14 @@ def test_examples_run(name: str) -> None:
     assert results.failed == 0, f"{results.failed} of {results.attempted} examples of {name} fail"
     if name in SHOWN_BY_EXAMPLE:
         assert results.attempted > 0, f"{name} shows no example"
+
+
+# Plumbing that no paper describes.
+WITHOUT_SOURCE = {"cell_from_torch", "cells_from_torch", "recurrence", "split_key", "step_once"}
+
+
+def test_every_function_of_the_mathematics_names_its_source() -> None:
+    functions = {name for name in functional.__all__ if inspect.isfunction(getattr(functional, name))}
+    assert functions >= WITHOUT_SOURCE
+    unsourced = {name for name in functions if "Source: " not in (getattr(functional, name).__doc__ or "")}
+    assert unsourced == WITHOUT_SOURCE

@@ -177,6 +177,13 @@ def test_report_table_and_resume(
     assert page.count("<svg") == 6  # two models, three words
     assert (tmp_path / "run" / "alignment_3.png").is_file()
 
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert "forbidden_ids" in fails(*small, "search.forbidden_ids=[99]", "--overwrite")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    (tmp_path / "run" / "comparison.json").unlink()  # as an interrupted --overwrite leaves it
+    assert "already holds a run" in fails(*small)
+    assert "use --overwrite" in fails(*small, "--resume")
+
 
 @pytest.mark.parametrize(
     ("words", "part"),
@@ -186,6 +193,7 @@ def test_report_table_and_resume(
         (["--set", "train.udpates=3"], "unknown key 'train.udpates'; did you mean 'updates'?"),
         (["--resume"], "holds no run to resume"),
         (["--resume", "--overwrite"], "exclude each other"),
+        (["--set", 'search={"kind": "sample", "max_len": 8}'], 'unknown kind "sample"'),
     ],
 )
 def test_bad_words(words: list[str], part: str, tmp_path: Path, fails: Callable[..., str]) -> None:

@@ -27,6 +27,11 @@ def read(path: Path, max_lines: int = 100) -> list[list[str]]:
         (b"a\0b\n", ["a\0b"]),
         (b"   \n\t\n", ["   ", "\t"]),
         ("ß中😀\n".encode(), ["ß中😀"]),
+        (b"\xef\xbb\xbfa\r\nb\n", ["a", "b"]),
+        (b"\xef\xbb\xbfa", ["a"]),
+        (b"\xef\xbb\xbf\n", [""]),
+        (b"\xef\xbb\xbf", []),
+        ("a\n\ufeffb\n\ufeffc".encode(), ["a", "\ufeffb", "\ufeffc"]),
     ],
 )
 def test_only_a_line_feed_ends_a_line(tmp_path: Path, content: bytes, lines: list[str]) -> None:

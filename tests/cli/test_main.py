@@ -87,10 +87,13 @@ def fake_command(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (PermissionError(13, "Permission denied", "/x/y"), 2, "/x/y: Permission denied"),
         (OSError(28, "No space left on device"), 2, "No space left on device"),
         (NotImplementedError("xla cannot do this"), 2, "xla cannot do this"),
-        (
-            ModuleNotFoundError("No module named 'grain'", name="grain"),
-            2,
-            "pip install 'transformer-jax[cli]'",
+        *(
+            (
+                ModuleNotFoundError(f"No module named '{name}'", name=name),
+                2,
+                f"the Python package '{name}' is missing: pip install 'transformer-jax[cli]'",
+            )
+            for name in ("grain", "matplotlib.figure", "tensorboardX")
         ),
         (MemoryError(), 2, "out of memory"),
         (RuntimeError("RESOURCE_EXHAUSTED: 3 GiB"), 2, "out of memory"),

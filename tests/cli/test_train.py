@@ -72,7 +72,7 @@ def test_a_folder_that_holds_a_run_is_refused(
     assert {path: path.read_bytes() for path in tiny_run.rglob("*") if path.is_file()} == before
     assert "holds no run to resume" in fails("train", "--run-dir", tmp_path / "none", "--resume")
     (tmp_path / "file").write_text("")
-    assert "is a file, wanted a folder" in fails("train", tiny_experiment, "--run-dir", tmp_path / "file")
+    assert "is a file: name a folder" in fails("train", tiny_experiment, "--run-dir", tmp_path / "file")
 
 
 def test_overwrite_removes_the_run_and_nothing_else(
@@ -112,6 +112,7 @@ def test_resume_executes_no_file(tiny_run: Path, tmp_path: Path) -> None:
         ("model.num_heads=3", ["8", "3"]),
         ("model.num_kv_heads=3", ["2", "3"]),
         ("train.accumulation=3", ["8", "3"]),
+        ("model.padding_id=1", ["padding_id", "0", "1"]),
         ("model.dropout_rate=1.5", ["dropout_rate", "1.5"]),
         ("train.metric=bleu", ["'bleu'", "per, wer"]),
         ("data.dataset.train_source=/no/such/file", ["/no/such/file: no such file"]),
@@ -209,3 +210,60 @@ def test_a_config_that_is_not_there(tmp_path: Path, fails: Callable[..., str]) -
     assert "No such file" in fails("train", tmp_path / "word.json", "--run-dir", tmp_path / "run")
     (tmp_path / "latin.json").write_bytes(b'{"name": "caf\xe9"}')
     assert "not UTF-8" in fails("train", tmp_path / "latin.json", "--run-dir", tmp_path / "run")
+
+
+def test_overwrite_keeps_the_old_run_where_the_new_one_is_not_possible(
+    tiny_run: Path, tiny_experiment: Path, fails: Callable[..., str]
+) -> None:
+    before = {path: path.read_bytes() for path in tiny_run.rglob("*") if path.is_file()}
+    for wrong, part in [
+        ("data.dataset.train_source=typo", "typo"),
+        ("search.forbidden_ids=[99]", "99"),
+        ('model.positions={"kind": "learned", "max_len": 5}', "5 learned positions"),
+    ]:
+        message = fails("train", tiny_experiment, "--run-dir", tiny_run, "--overwrite", "--set", wrong)
+        assert part in message
+    assert {path: path.read_bytes() for path in tiny_run.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_with_half_a_run_can_be_overwritten(
+    tiny_experiment: Path, tmp_path: Path, run_command: Callable[..., Any], fails: Callable[..., str]
+) -> None:
+    (tmp_path / "checkpoints" / "00000002").mkdir(parents=True)  # as an interrupted --overwrite leaves it
+    assert "already holds a run" in fails("train", tiny_experiment, "--run-dir", tmp_path)
+    assert "--overwrite" in fails("train", "--run-dir", tmp_path, "--resume")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+    assert run_command("train", tiny_experiment, "--run-dir", tmp_path, "--overwrite").status == 0
+
+
+def test_changed_data_and_fewer_updates_are_refused_on_resume(
+    tiny_data: Path, tiny_experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    run_command: Callable[..., Any], fails: Callable[..., str],
+) -> None:  # fmt: skip
+    source = tmp_path / "own.src"
+    source.write_text((tiny_data / "train.src").read_text())
+    monkeypatch.chdir(tmp_path)
+    run_dir = tmp_path / "run"
+    named = ("--set", "data.dataset.train_source=own.src")
+    assert run_command("train", tiny_experiment, "--run-dir", run_dir, *named).status == 0
+    config = (run_dir / "config.json").read_text()
+    message = fails("train", "--run-dir", run_dir, "--resume", "--set", "train.updates=2")
+    assert "has 4 updates already" in message
+    assert (run_dir / "config.json").read_text() == config
+
+    monkeypatch.chdir(tiny_data)  # the path was kept whole
+    more = ("train", "--run-dir", run_dir, "--resume", "--set", "train.updates=6")
+    source.write_text(source.read_text().replace("cat\n", "cut\n", 1))
+    assert "fingerprint" in fails(*more)
+    source.write_text(source.read_text().replace("cut\n", "cat\n", 1))
+    assert run_command(*more).status == 0
+
+
+def test_a_longer_schedule_is_told(
+    tiny_experiment: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    schedule = 'train.schedule={"kind": "cosine", "peak_learning_rate": 0.01, "warmup_updates": 1}'
+    assert run_command("train", tiny_experiment, "--run-dir", tmp_path, "--set", schedule).status == 0
+    ran = run_command("train", "--run-dir", tmp_path, "--resume", "--set", "train.updates=6")
+    assert ran.status == 0
+    assert "schedule is stretched from 4 to 6 updates" in ran.err

@@ -85,6 +85,16 @@ def test_files_and_standard_streams_agree(
     assert (tmp_path / "out.txt").read_text().count("\n") == 120
 
 
+def test_a_byte_order_mark_is_no_character(
+    tiny_run: Path, tmp_path: Path, feed: Callable[[bytes], None], run_command: Callable[..., Any]
+) -> None:
+    (tmp_path / "in.txt").write_text("cat\n", encoding="utf-8-sig")
+    ran = run_command("translate", tiny_run, "--input", tmp_path / "in.txt")
+    feed("cat\n".encode("utf-8-sig"))
+    assert run_command("translate", tiny_run) == ran
+    assert ran.err == ""
+
+
 def test_beam_of_one_is_greedy_and_n_best_is_best_first(
     tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any]
 ) -> None:

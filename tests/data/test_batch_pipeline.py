@@ -13,7 +13,7 @@ import pytest
 from transformer_jax.data.batches import BOS_ID, EOS_ID, BatchShape
 from transformer_jax.data.buckets import BucketPlan
 from transformer_jax.data.examples import EvaluationItem, Pair, encode_examples, make_batch
-from transformer_jax.data.pipeline import BatchPipeline, evaluation_batches
+from transformer_jax.data.pipeline import BatchPipeline
 from transformer_jax.data.tokenizers import train_character_tokenizer, train_word_tokenizer
 from transformer_jax.errors import DataError, ShapeError
 
@@ -191,22 +191,6 @@ def test_no_training_example():
         BatchPipeline(encode([])[0], PLAN, batch_size=2, seed=0)
 
 
-@pytest.mark.parametrize("order", ["given", "length"])
-def test_evaluation_batches_hold_each_example_once(examples, order):
-    batches = list(evaluation_batches(examples, PLAN, batch_size=5, order=order))
-    seen = np.concatenate([batch.example_ids for batch in batches])
-    assert (seen[:12] >= 0).all()
-    assert (seen[12:] == -1).all()
-    assert sorted(seen[:12]) == list(range(12))
-    if order == "given":
-        assert seen[:12].tolist() == list(range(12))
-    else:
-        assert np.all(np.diff([batch.source_tokens.size for batch in batches]) >= 0)
-    for batch in batches:
-        assert batch.shape()[1:] in PLAN.shapes
-        check_rows(batch, WORDS, [index for index in batch.example_ids if index >= 0])
-
-
 def run_python(code, **options):
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", code],
@@ -224,7 +208,6 @@ from transformer_jax.data.prepare import prepare
 data = prepare(DataConfig(dataset=SyntheticDataset(num_train=200), source_tokenizer=Words(), batch_size=16))
 batches = data.train.iterate()
 for _ in range(50): next(batches)
-list(data.evaluation_batches("test"))
 """
 
 

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 
+from transformer_jax.data.batches import BatchShape
 from transformer_jax.data.config import (
     Characters,
     ChosenBuckets,
@@ -16,6 +17,7 @@ from transformer_jax.data.config import (
     TsvFiles,
     Words,
 )
+from transformer_jax.data.examples import make_batch
 from transformer_jax.data.prepare import prepare
 from transformer_jax.data.sources import load_splits
 from transformer_jax.data.synthetic import copy_pairs, reverse_pairs
@@ -61,7 +63,8 @@ def test_cmudict_is_ready_to_train_on():
     phonemes = data.target_tokenizer.decode(batch.target_outputs[row])
     splits = load_splits(data.config.dataset)
     assert phonemes in [pair.target for pair in splits.train if pair.source == word]
-    for index, batch in zip(range(0, 1000, 256), data.evaluation_batches("development")):
+    for index in range(0, 1000, 256):
+        batch = make_batch(data.development, [index], BatchShape(1, *data.plan.shapes[-1]))
         item = data.development_items[index]
         assert data.source_tokenizer.decode(batch.source_tokens[0]) == item.source
         assert data.target_tokenizer.decode(batch.target_outputs[0]) == item.references[0]
@@ -75,7 +78,7 @@ def test_parallel_files(parallel):
     assert len(data.train.examples) == 38
     assert [item.source for item in data.development_items] == ["word1", "", "word2 word3 é"]
     assert data.test_items == []
-    assert list(data.evaluation_batches("test")) == []
+    assert len(data.test) == 0
     assert data.report.development.num_source_unknown == 1
     text = "\n".join(data.report.lines())
     assert "left out 2 training pairs with an empty side" in text
@@ -91,6 +94,21 @@ def test_development_set_is_held_out_where_none_is_given(tmp_path):
     again = load_splits(data.config.dataset)
     assert held_out == {item.source for item in again.development}
     assert not held_out & {pair.source for pair in again.train}
+
+
+def test_one_source_line_stays_in_the_training_set(tmp_path):
+    path = write(tmp_path, "a.tsv", ["source\ttarget", "source\tother"])
+    data = prepare(DataConfig(dataset=TsvFiles(train=path), batch_size=2))
+    assert len(data.train.examples) == 2
+    assert data.development_items == []
+    assert "no development set: too few different source lines" in "\n".join(data.report.lines())
+    with pytest.raises(DataError, match="no training pair with both sides"):
+        prepare(DataConfig(dataset=TsvFiles(train=write(tmp_path, "b.tsv", ["\tb"]))))
+
+
+def test_of_two_source_lines_one_is_held_out(tmp_path):
+    splits = load_splits(TsvFiles(train=write(tmp_path, "a.tsv", ["one\teins", "two\tzwei"])))
+    assert (len(splits.train), len(splits.development)) == (1, 1)
 
 
 def test_tsv_columns(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from transformer_jax.data import pronunciation
 from transformer_jax.data.config import NamedDataset
 from transformer_jax.data.pronunciation import cmudict_split, parse_cmudict, parse_g2p, word_fraction
-from transformer_jax.data.sources import load_pairs, load_splits
+from transformer_jax.data.sources import load_splits
 from transformer_jax.errors import DataError
 
 # The 39 phonemes of the dictionary, without stress.
@@ -85,8 +85,7 @@ def test_cmudict_split_holds_what_it_should():
     assert len({(pair.source, pair.target) for pair in splits.train}) == len(splits.train)
     # The items stand in the order of their hashes, so that a first part of them is a random sample.
     assert len({item.source[0] for item in splits.test[:200]}) > 15
-    pairs = load_pairs(NamedDataset(name="cmudict"), "test")
-    assert len(pairs) == sum(len(item.references) for item in splits.test) > len(splits.test)
+    assert sum(len(item.references) for item in splits.test) > len(splits.test), "several for some words"
 
 
 @pytest.mark.skipif(

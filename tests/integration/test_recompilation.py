@@ -11,7 +11,7 @@ from training_helpers import CompilationCounter, build, counted_compilations, ti
 from transformer_jax.data.batches import BOS_ID, EOS_ID, Seq2SeqBatch
 from transformer_jax.data.buckets import BucketPlan
 from transformer_jax.data.examples import EncodedExamples
-from transformer_jax.data.pipeline import BatchPipeline, evaluation_batches
+from transformer_jax.data.pipeline import BatchPipeline
 from transformer_jax.decode import GreedyConfig, make_searcher
 from transformer_jax.train import (
     Adam,
@@ -63,6 +63,7 @@ def test_nothing_compiles_after_warm_up(name: str, tmp_path: Path) -> None:
     searcher = make_searcher(model, GreedyConfig(max_len=7), bos_id=BOS_ID, eos_id=EOS_ID)
     searcher.compile([(4, source_len) for source_len, _ in PLAN.shapes])
     searches = searcher.compile_count
+    development = BatchPipeline(examples(1), PLAN, batch_size=4, seed=0)
     config = TrainConfig(
         updates=14,
         optimizer=Adam(),
@@ -80,7 +81,7 @@ def test_nothing_compiles_after_warm_up(name: str, tmp_path: Path) -> None:
         def evaluate(state: Any) -> dict[str, float]:
             before_evaluations.append(counter.count)
             written = 0
-            for batch in evaluation_batches(examples(1), PLAN, batch_size=4):
+            for batch in map(development.batch_at, range(development.batches_per_epoch)):
                 output = searcher(state, batch.source_tokens, batch.source_lengths)
                 written += int(np.sum(output.lengths))
             after_evaluations.append(counter.count)

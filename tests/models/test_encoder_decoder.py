@@ -11,7 +11,7 @@ from flax import nnx
 
 from transformer_jax import models
 from transformer_jax.errors import ConfigError, ShapeError
-from transformer_jax.nn import Learned, Rotary, parameter_count
+from transformer_jax.nn import Learned, RelativePositions, Rotary, parameter_count
 from transformer_jax.testing.step_model_suite import make_batch
 
 CONFIG = models.EncoderDecoderConfig(
@@ -174,6 +174,19 @@ def test_same_seed_same_model_other_seed_other_model():
         ({"num_kv_heads": 3}, ShapeError, "num_heads 2 must be divisible by num_kv_heads 3"),
         ({"num_encoder_layers": 0}, ConfigError, "num_encoder_layers must be at least 1, got 0"),
         ({"dropout_rate": 1.0}, ConfigError, "dropout_rate"),
+        ({"norm_epsilon": -1.0}, ConfigError, r"norm_epsilon must be above 0, got -1\.0"),
+        ({"norm_epsilon": float("inf")}, ConfigError, "norm_epsilon must be above 0, got inf"),
+        ({"padding_id": -1}, ConfigError, "padding_id must be at least 0, got -1"),
+        (
+            {"positions": RelativePositions(num_buckets=7, max_distance=16)},
+            ConfigError,
+            "num_buckets must be an even number of at least 4, got 7",
+        ),
+        (
+            {"positions": RelativePositions(num_buckets=32, max_distance=16)},
+            ConfigError,
+            "max_distance must exceed the 16 exact buckets, got 16",
+        ),
         ({"activation": "rellu"}, ConfigError, "activation must be one of .* did you mean 'relu'"),
         ({"share_embeddings": "both"}, ConfigError, "share_embeddings must be one of"),
     ],
@@ -190,6 +203,12 @@ def test_bad_configs_are_refused_when_made(changes, error, message):
 def test_one_table_needs_one_vocabulary():
     with pytest.raises(ConfigError, match="source_vocab_size 11 and target_vocab_size 9"):
         build(config(share_embeddings="all"))
+
+
+def test_padding_must_be_in_every_vocabulary():
+    build(config(padding_id=8))
+    with pytest.raises(ConfigError, match=r"padding_id must be in \[0, vocab_size\) = \[0, 9\), got 9"):
+        build(config(padding_id=9))
 
 
 def test_an_unknown_config_is_refused():

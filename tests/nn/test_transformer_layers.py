@@ -154,6 +154,34 @@ def test_too_long_for_learned_positions_is_refused():
         stack.empty_caches(2, 4, jnp.float32)
 
 
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (P.Learned, {"max_len": 0}, "max_len of learned positions must be at least 1, got 0"),
+        (P.Rotary, {"base": -1.0}, r"base of rotary positions must be above 0, got -1\.0"),
+        (P.Rotary, {"base": 0.0}, "must be above 0"),
+        (P.Rotary, {"base": float("nan")}, "must be above 0, got nan"),
+        (
+            P.RelativePositions,
+            {"num_buckets": 0},
+            "num_buckets of relative positions must be at least 2, got 0",
+        ),
+        (P.RelativePositions, {"max_distance": -3}, "max_distance of .* must be at least 2, got -3"),
+    ],
+)
+def test_impossible_positions_are_refused_when_made(kind, values, message):
+    with pytest.raises(ConfigError, match=message):
+        kind(**values)
+
+
+def test_buckets_must_suit_the_direction():
+    odd = P.RelativePositions(num_buckets=7, max_distance=16)
+    options = {"model_dim": 8, "num_heads": 2, "rngs": nnx.Rngs(0)}
+    P.PositionalEncoding(odd, bidirectional=False, **options)
+    with pytest.raises(ConfigError, match="num_buckets must be an even number of at least 4, got 7"):
+        P.PositionalEncoding(odd, bidirectional=True, **options)
+
+
 def test_bad_values_are_refused():
     with pytest.raises(ShapeError, match="model_dim must be even"):
         P.PositionalEncoding(P.Sinusoidal(), 7, 1, bidirectional=True, rngs=nnx.Rngs(0))

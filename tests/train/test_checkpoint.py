@@ -32,7 +32,6 @@ def make_state(model: Any, optimizer: Any = None) -> TrainState:
 def info(update: int, score: float | None = None, **changes: Any) -> CheckpointInfo:
     fields: dict[str, Any] = {
         "update": update,
-        "data_position": update,
         "score": score,
         "metric_mode": "min",
         "train_seconds": 1.5,

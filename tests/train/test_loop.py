@@ -103,7 +103,7 @@ def test_a_whole_run(
     # What was evaluated is what was saved, and what the model holds at the end.
     loaded = make_model(seed=9)
     found = load_params(tmp_path / "run", "best", model=loaded)
-    assert (found.update, found.data_position, found.extra) == (3, 3, {"config": "kept"})
+    assert (found.update, found.extra) == (3, {"config": "kept"})
     jax.tree.map(np.testing.assert_array_equal, nnx.state(loaded), evaluate.states[0])
     jax.tree.map(np.testing.assert_array_equal, nnx.state(model), evaluate.states[1])
     assert (tmp_path / "run" / "tensorboard").is_dir()
@@ -198,6 +198,46 @@ def test_divergence_stops_the_run_in_one_line(
     model.embedding[...] = model.embedding[...] * np.float32(np.nan)
     with pytest.raises(RunError, match="training diverged: loss is nan at update 2"):
         run_trainer(model=model)
+
+
+def test_diverged_parameters_are_not_saved(
+    tmp_path: Path, run_trainer: RunTrainer, make_model: Callable[..., TinySeq2Seq]
+) -> None:
+    model = make_model()
+    model.embedding[...] = model.embedding[...] * np.float32(np.nan)
+    with pytest.raises(RunError, match="training diverged: loss is nan at update 3"):
+        run_trainer(model=model, log_every=5, checkpoint_every=3)
+    assert CheckpointStore(tmp_path / "run").updates() == []
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), ValueError("broken")])
+def test_a_checkpoint_that_is_due_survives_its_evaluation(
+    tmp_path: Path, run_trainer: RunTrainer, fault: BaseException
+) -> None:
+    class Breaks(Scores):
+        def __call__(self, state: Any) -> dict[str, float]:
+            if not self.scores:
+                raise fault
+            return super().__call__(state)
+
+    every = {"evaluate_every": 3, "checkpoint_every": 3}
+    with pytest.raises(type(fault)):
+        run_trainer(evaluate=Breaks(), **every)
+    assert CheckpointStore(tmp_path / "run").updates() == [3]
+    result = run_trainer(evaluate=Scores(0.1, 0.2), fit={"resume": True}, **every)
+    evaluated = [row["update"] for row in read_rows(tmp_path / "run") if row["kind"] == "evaluation"]
+    assert evaluated == [3, 6], "the evaluation that was interrupted is made up for"
+    assert result.updates == 6
+
+
+def test_resume_refuses_fewer_updates_and_other_metadata(tmp_path: Path, run_trainer: RunTrainer) -> None:
+    run_trainer()
+    with pytest.raises(RunError, match=r"has been trained for 6 updates, more than train.updates \(4\)"):
+        run_trainer(fit={"resume": True}, updates=4)
+    path = tmp_path / "run" / "checkpoints" / "00000006" / "metadata" / "metadata"
+    path.write_text(path.read_text().replace("kept", "changed"))
+    with pytest.raises(RunError, match="its config was 'changed', now it is 'kept'"):
+        run_trainer(fit={"resume": True})
 
 
 def test_metric_that_the_evaluation_does_not_give_is_named(run_trainer: RunTrainer) -> None:

@@ -17,7 +17,14 @@ from transformer_jax.train import Objective, TrainConfig, sequence_to_sequence_l
 from transformer_jax.train.metrics import fetch_means
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.schedules import build_schedule
-from transformer_jax.train.state import TrainState, create_state, named_arrays, non_parameters, split_model
+from transformer_jax.train.state import (
+    TrainState,
+    create_state,
+    dropout_key,
+    named_arrays,
+    non_parameters,
+    split_model,
+)
 from transformer_jax.train.step import CompiledSteps, build_step, metric_shapes
 
 
@@ -87,8 +94,22 @@ def test_dropout_key_depends_on_seed_and_update_alone(
         state = step(state, task.batch(update))
     jax.block_until_ready(state.update)
     jax.effects_barrier()
-    expected = [jax.random.key_data(jax.random.fold_in(jax.random.key(5), update)) for update in range(3)]
+    expected = [jax.random.key_data(jax.random.fold_in(dropout_key(5), update)) for update in range(3)]
     assert sorted(seen) == sorted(tuple(data.tolist()) for data in expected)
+
+
+def test_dropout_and_initial_parameters_share_no_key(
+    make_model: Callable[..., TinySeq2Seq], make_config: Callable[..., TrainConfig], task: SequenceTask
+) -> None:
+    config = make_config(seed=5)
+    state = begin(make_model(seed=5), sequence_to_sequence_loss(), config, task.batch(0))[1]
+    words = lambda key: tuple(jax.random.key_data(key).tolist())  # noqa: E731
+    of_updates = {words(jax.random.fold_in(state.rng_key, update)) for update in range(100)}
+    rngs = nnx.Rngs(5)
+    of_parameters = {words(rngs.params()) for _ in range(100)}
+    assert words(jax.random.fold_in(jax.random.key(5), 3)) in of_parameters, "NNX makes keys in another way"
+    assert len(of_updates) == len(of_parameters) == 100
+    assert not of_updates & of_parameters
 
 
 def test_batch_without_tokens_moves_nothing(

@@ -69,5 +69,5 @@ def test_curve_merges_evaluations_and_keeps_both_losses() -> None:
 
 def test_divergence_is_named() -> None:
     require_finite(row(3, loss=1.0, gradient_norm=2.0), 3)
-    with pytest.raises(RunError, match="gradient_norm is nan at update 3; lower the learning rate"):
+    with pytest.raises(RunError, match="gradient_norm is nan at update 3; start again"):
         require_finite(row(3, loss=1.0, gradient_norm=math.nan), 3)

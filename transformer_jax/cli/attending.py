@@ -1,5 +1,6 @@
-"""What a model's attention looked at while it wrote its outputs, computed in batches of one shape."""
+"""What a model's attention looked at while it wrote its outputs, computed in batches of a few shapes."""
 
+import bisect
 import dataclasses
 import zipfile
 from collections.abc import Sequence
@@ -13,8 +14,21 @@ from flax import nnx
 from transformer_jax.cli.searching import Hypothesis
 from transformer_jax.data.batches import BOS_ID, PAD_ID
 from transformer_jax.data.tokenizers import Tokenizer
+from transformer_jax.errors import RunError
 
 END_TEXT = "<end>"
+
+LENGTH_STEPS = 4
+
+
+def padded_lengths(longest: int) -> list[int]:
+    """The few lengths that sources up to ``longest`` tokens are padded to, by searches and by readers alike.
+
+    Example:
+      >>> padded_lengths(10)
+      [2, 5, 8, 10]
+    """
+    return sorted({max(1, round(longest * step / LENGTH_STEPS)) for step in range(1, LENGTH_STEPS + 1)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,18 +56,31 @@ class AttentionReader:
     Args:
       model: The model; only its structure is kept.
       batch_size: Rows of a batch.
-      source_len: Padded length of the sources.
-      target_len: Padded length of the outputs, start or end included.
+      source_len: Most tokens of a source; a batch of shorter ones is padded to less, see `padded_lengths`.
+      target_len: Most tokens of an output, its end included: the ``max_len`` of the search.
     """
 
     def __init__(self, model: Any, *, batch_size: int, source_len: int, target_len: int) -> None:
-        self._shape = (batch_size, source_len, target_len)
+        self._batch_size, self._target_len = batch_size, target_len
+        self._source_lens = padded_lengths(source_len)
         graph = nnx.split(model)[0]
 
         def maps(state: Any, source_tokens: Any, source_lengths: Any, target_inputs: Any) -> Any:
             return nnx.merge(graph, state).attention_maps(source_tokens, source_lengths, target_inputs)
 
         self._maps = jax.jit(maps)
+
+    def require_attention(self, state: Any, *, name: str, option: str) -> None:
+        """Raise ``RunError`` if the model has no attention; nothing is computed.
+
+        Args:
+          state: The model's state.
+          name: What to call the model in the message.
+          option: The option that asked for its attention.
+        """
+        tokens, lengths = np.zeros((1, 1), np.int32), np.ones(1, np.int32)
+        if not jax.eval_shape(self._maps, state, tokens, lengths, tokens):
+            raise RunError(f"the model of '{name}' has no attention to look at: leave {option} out")
 
     def __call__(
         self,
@@ -65,16 +92,20 @@ class AttentionReader:
     ) -> list[Alignment]:
         """Alignments of outputs with their sources; without maps where the model has no attention."""
         found: list[Alignment] = []
-        batch_size, source_len, target_len = self._shape
+        batch_size, target_len = self._batch_size, self._target_len
         for first in range(0, len(sources), batch_size):
             rows = list(zip(sources[first : first + batch_size], outputs[first : first + batch_size]))
+            longest = max(len(source) for source, _ in rows)
+            source_len = self._source_lens[bisect.bisect_left(self._source_lens, longest)]
             tokens = np.full((batch_size, source_len), PAD_ID, np.int32)
             lengths = np.zeros(batch_size, np.int32)
             inputs = np.full((batch_size, target_len), PAD_ID, np.int32)
             inputs[:, 0] = BOS_ID
             for row, (source, output) in enumerate(rows):
                 tokens[row, : len(source)], lengths[row] = source, len(source)
-                inputs[row, 1 : len(output.tokens) + 1] = output.tokens
+                # The last token of an output that was cut off is read by no step.
+                read = output.tokens[: target_len - 1]
+                inputs[row, 1 : len(read) + 1] = read
             maps = {
                 name: np.asarray(value) for name, value in self._maps(state, tokens, lengths, inputs).items()
             }

@@ -13,22 +13,26 @@ from flax import nnx
 
 from transformer_jax.cli.attending import AttentionReader
 from transformer_jax.cli.compare_presets import (
-    PRESETS,
-    Preset,
     PresetName,
     check_rungs,
     rung_config,
 )
 from transformer_jax.cli.compare_report import environment, print_table, write_report
-from transformer_jax.cli.experiment import ExperimentResult, encoded_sources, run_experiment
+from transformer_jax.cli.experiment import (
+    ExperimentResult,
+    build_checked,
+    encoded_sources,
+    run_experiment,
+)
 from transformer_jax.cli.experiment_config import ExperimentConfig
-from transformer_jax.cli.run_folder import CONFIG_NAME, interruptible, open_for_run, read_text, write_json
+from transformer_jax.cli.run_folder import CONFIG_NAME, interruptible, read_text, write_json
 from transformer_jax.cli.scoring import percentages, score_outputs, token_errors
 from transformer_jax.cli.searching import BatchSearcher, Hypothesis
 from transformer_jax.config_json import apply_overrides, from_document, load_document, to_json
 from transformer_jax.data.prepare import PreparedData, prepare
-from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
+from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.errors import ConfigError, RunError
+from transformer_jax.train.run_folder import check_run_folder, remove_run
 
 MARKER_NAME = "comparison.json"
 RUNGS_NAME = "rungs"
@@ -73,21 +77,22 @@ def compare(
         raise ConfigError(f"--seed must be at least 0 and below 2**32, got {seed}")
     configs = {name: _rung(preset_name, name, seed, overrides) for name in names}
     started = {"preset": preset_name, "seed": seed, "overrides": list(overrides), "models": list(names)}
-    if open_for_run(
-        run_dir, resume=resume, overwrite=overwrite, holds=MARKER_NAME, others=(RUNGS_NAME, *_REPORT_FILES)
-    ):
+    check_run_folder(run_dir, resume=resume, overwrite=overwrite, entries=_ENTRIES)
+    if resume:
         names = _same_comparison(run_dir, started, chosen=bool(models))
         configs = {name: _rung(preset_name, name, seed, overrides) for name in names}
-    write_json(run_dir / MARKER_NAME, {**started, "models": list(names)})
 
     with interruptible(f"finished rungs are kept; go on with --resume ({run_dir})"):
         data = prepare(configs[names[0]].data)
         print("\n".join(data.report.lines()), file=sys.stderr)
+        if overwrite:  # only when the new comparison is known to be possible may the old one go
+            for config in configs.values():
+                build_checked(config, data)
+            remove_run(run_dir, _ENTRIES)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_json(run_dir / MARKER_NAME, {**started, "models": list(names)})
         clock = _OverallClock(names, configs)
-        rows = [
-            _finished_or_run(config, run_dir, data, PRESETS[preset_name], clock)
-            for config in configs.values()
-        ]
+        rows = [_finished_or_run(config, run_dir, data, clock) for config in configs.values()]
     document = _document(preset_name, seed, data, configs, rows)
     paths = write_report(
         run_dir,
@@ -100,7 +105,10 @@ def compare(
     return document
 
 
-_REPORT_FILES = (
+# What a comparison leaves in its folder; the marker goes first, as a run's config does.
+_ENTRIES = (
+    MARKER_NAME,
+    RUNGS_NAME,
     "report.json",
     "report.html",
     "curves_updates.png",
@@ -121,6 +129,8 @@ def _rung(preset_name: PresetName, name: str, seed: int, overrides: Sequence[str
 def _same_comparison(run_dir: Path, started: dict[str, Any], *, chosen: bool) -> tuple[str, ...]:
     """The rungs of the comparison that goes on; it must have been started with the same values."""
     path = run_dir / MARKER_NAME
+    if not path.is_file():
+        raise RunError(f"{run_dir} holds no whole comparison ('{MARKER_NAME}' is missing): use --overwrite")
     before = load_document(read_text(path), str(path))
     for name in ("preset", "seed", "overrides"):
         if before.get(name) != started[name]:
@@ -132,7 +142,7 @@ def _same_comparison(run_dir: Path, started: dict[str, Any], *, chosen: bool) ->
 
 
 def _finished_or_run(
-    config: ExperimentConfig, run_dir: Path, data: PreparedData, preset: Preset, clock: "_OverallClock"
+    config: ExperimentConfig, run_dir: Path, data: PreparedData, clock: "_OverallClock"
 ) -> dict[str, Any]:
     """The rung's row, read if it was finished before."""
     rung_dir = run_dir / RUNGS_NAME / config.name
@@ -148,18 +158,17 @@ def _finished_or_run(
         data=data,
         after_evaluation=clock.evaluated,
     )
-    row = score_rung(result, preset)
+    row = score_rung(result)
     write_json(finished, row)
     clock.finish(config.name, trained_now=True)
     return row
 
 
-def score_rung(result: ExperimentResult, preset: Preset) -> dict[str, Any]:
+def score_rung(result: ExperimentResult) -> dict[str, Any]:
     """Final scores, speeds, sample outputs and alignments of a trained rung.
 
     Args:
       result: What `run_experiment` returned.
-      preset: Says the search.
     """
     data, config = result.data, result.config
     state = nnx.split(result.model)[1]
@@ -169,14 +178,13 @@ def score_rung(result: ExperimentResult, preset: Preset) -> dict[str, Any]:
         searcher = BatchSearcher(
             result.model, config.search, batch_size=config.data.batch_size, lengths=lengths
         )
+    compiled_before = 0.0 if searcher is not result.searcher else searcher.compile_seconds
     sources = encoded_sources(data.test)
     found = searcher(state, sources)  # compiles what is new; not timed
     outputs = [hypotheses[0] for hypotheses in found]
     texts = [data.target_tokenizer.decode(output.tokens) for output in outputs]
     scores = percentages(score_outputs(config.task, texts, [item.references for item in data.test_items]))
-    compile_seconds = result.compile_seconds
-    if searcher is not result.searcher:
-        compile_seconds += searcher.compile_seconds
+    compile_seconds = result.compile_seconds + searcher.compile_seconds - compiled_before
     training = result.training
     row = {
         "name": config.name,
@@ -231,7 +239,7 @@ def _alignments(
         result.model,
         batch_size=NUM_ALIGNED_WORDS,
         source_len=result.config.data.max_source_len,
-        target_len=result.config.search.max_len + 1,
+        target_len=result.config.search.max_len,
     )
     tokenizers = (data.source_tokenizer, data.target_tokenizer)
     found = reader(state, [sources[i] for i in chosen], [outputs[i] for i in chosen], *tokenizers)
@@ -251,9 +259,7 @@ def _document(
 ) -> dict[str, Any]:
     first = next(iter(configs.values()))
     search = first.search
-    spoken = "greedy search" if isinstance(search, GreedyConfig) else "sampling"
-    if isinstance(search, BeamConfig):
-        spoken = f"beam search ({search.num_beams} beams)"
+    spoken = f"beam search ({search.num_beams} beams)" if isinstance(search, BeamConfig) else "greedy search"
     return {
         "environment": environment(),
         "models": [row["row"] for row in rows],

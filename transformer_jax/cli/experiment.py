@@ -18,10 +18,10 @@ from transformer_jax.cli.experiment_config import (
 from transformer_jax.cli.run_folder import (
     CONFIG_NAME,
     RESULT_NAME,
+    RUN_ENTRIES,
     SOURCE_TOKENIZER_NAME,
     TARGET_TOKENIZER_NAME,
     interruptible,
-    open_for_run,
     read_text,
     write_json,
     write_text,
@@ -29,14 +29,17 @@ from transformer_jax.cli.run_folder import (
 from transformer_jax.cli.scoring import METRICS, percentages, score_outputs
 from transformer_jax.cli.searching import BatchSearcher
 from transformer_jax.config_json import load_document, to_json
+from transformer_jax.data.config import with_absolute_paths
 from transformer_jax.data.prepare import PreparedData, prepare
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.searcher import GreedyConfig
+from transformer_jax.errors import RunError
 from transformer_jax.models.build import build_model
 from transformer_jax.nn.parameters import parameter_count
+from transformer_jax.train.checkpoint import CheckpointStore
 from transformer_jax.train.loop import Trainer, TrainResult
 from transformer_jax.train.objectives import sequence_to_sequence_loss
-from transformer_jax.train.run_folder import holds_run
+from transformer_jax.train.run_folder import check_run_folder, holds_any, remove_run
 
 __all__ = [
     "ExperimentConfig",
@@ -105,26 +108,26 @@ def run_experiment(
       KeyboardInterrupt: After Ctrl-C, with a message that says how to go on.
     """
     run_dir = Path(run_dir)
-    resumed = open_for_run(run_dir, resume=resume, overwrite=overwrite)
-    note = (
-        "nothing was trained in this session: go on with --resume" if resumed else "nothing was trained yet"
-    )
+    check_run_folder(run_dir, resume=resume, overwrite=overwrite, entries=RUN_ENTRIES)
+    done = max(CheckpointStore(run_dir).updates(), default=0) if resume else 0
+    if done > config.train.updates:  # before config.json is written anew
+        raise RunError(f"{run_dir} has {done:,} updates already: train.updates must be at least that")
+    note = "nothing was trained in this session: go on with --resume" if resume else "nothing was trained yet"
     with interruptible(f"{note} ({run_dir})"):
         if data is None:
-            tokenizers = _saved_tokenizers(run_dir) if resumed else (None, None)
+            tokenizers = _saved_tokenizers(run_dir) if resume else (None, None)
             data = prepare(config.data, source_tokenizer=tokenizers[0], target_tokenizer=tokenizers[1])
             if not quiet:
                 print("\n".join(data.report.lines()), file=sys.stderr)
-        model = build_from(config, data.source_tokenizer, data.target_tokenizer)
+        model, searcher = build_checked(config, data)
+        # Only now, when the new run is known to be possible, may the old one go.
+        if overwrite:
+            remove_run(run_dir, RUN_ENTRIES)
+        run_dir.mkdir(parents=True, exist_ok=True)
         data.source_tokenizer.save(run_dir / SOURCE_TOKENIZER_NAME)
         data.target_tokenizer.save(run_dir / TARGET_TOKENIZER_NAME)
+        config = dataclasses.replace(config, data=with_absolute_paths(config.data))
         write_text(run_dir / CONFIG_NAME, to_json(config))  # last: it is what makes the folder a run
-    searcher = BatchSearcher(
-        model,
-        GreedyConfig(max_len=config.search.max_len, forbidden_ids=config.search.forbidden_ids),
-        batch_size=config.data.batch_size,
-        lengths=[shape[0] for shape in data.plan.shapes],
-    )
     trainer = Trainer(
         model,
         sequence_to_sequence_loss(
@@ -140,8 +143,9 @@ def run_experiment(
         else None,
         label=label or config.name,
         quiet=quiet,
+        extra_metadata={"training data's fingerprint": data.train.examples.fingerprint()},
     )
-    training = trainer.fit(resume=resumed and holds_run(run_dir))
+    training = trainer.fit(resume=holds_any(run_dir))
     scores = last_scores(training.curve, list(METRICS[config.task]))
     result = ExperimentResult(
         config=config,
@@ -166,6 +170,24 @@ def build_from(config: ExperimentConfig, source_tokenizer: Tokenizer, target_tok
         target_vocab_size=target_tokenizer.vocab_size,
         seed=config.train.seed,
     )
+
+
+def build_checked(config: ExperimentConfig, data: PreparedData) -> tuple[Any, BatchSearcher]:
+    """The experiment's model, and the greedy search of its evaluations, traced once to see that it can run.
+
+    Raises:
+      ConfigError: If model, data and search do not fit together.
+      ShapeError: If the model cannot take sequences of the data's lengths.
+    """
+    model = build_from(config, data.source_tokenizer, data.target_tokenizer)
+    searcher = BatchSearcher(
+        model,
+        GreedyConfig(max_len=config.search.max_len, forbidden_ids=config.search.forbidden_ids),
+        batch_size=config.data.batch_size,
+        lengths=[shape[0] for shape in data.plan.shapes],
+    )
+    searcher.check()
+    return model, searcher
 
 
 @dataclasses.dataclass

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from transformer_jax.cli.run_folder import CONFIG_NAME, read_text
+from transformer_jax.cli.run_folder import CONFIG_NAME, RUN_ENTRIES, read_text
 from transformer_jax.cli.scoring import METRICS
 from transformer_jax.config_json import apply_overrides, from_document, load_document, to_json
+from transformer_jax.data.batches import PAD_ID
 from transformer_jax.data.config import DataConfig
-from transformer_jax.decode.searcher import SearchConfig
+from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
 from transformer_jax.errors import ConfigError, RunError, TransformerJaxError, nearest_hint
 from transformer_jax.models.build import ModelConfig
 from transformer_jax.train.config import TrainConfig
+from transformer_jax.train.run_folder import holds_any
 
 # What may change when a run is resumed: the rest would not fit the parameters, the optimiser or the batches.
 RESUMABLE = (
@@ -46,9 +48,12 @@ class ExperimentConfig:
     data: DataConfig
     model: ModelConfig
     train: TrainConfig
-    search: SearchConfig
+    search: GreedyConfig | BeamConfig
 
     def __post_init__(self) -> None:
+        padding_id = getattr(self.model, "padding_id", PAD_ID)
+        if padding_id != PAD_ID:
+            raise ConfigError(f"model.padding_id must be {PAD_ID}, which the data pad with; got {padding_id}")
         known, metric = METRICS[self.task], self.train.metric
         if metric not in known:
             raise ConfigError(f"train.metric is '{metric}', but task '{self.task}' has {', '.join(known)}")
@@ -89,7 +94,8 @@ def resume_config(run_dir: Path, overrides: Sequence[str] = ()) -> ExperimentCon
     """
     path = run_dir / CONFIG_NAME
     if not path.is_file():
-        raise RunError(f"{run_dir} holds no run to resume ('{CONFIG_NAME}' is missing): leave --resume out")
+        advice = "start again with --overwrite" if holds_any(run_dir, RUN_ENTRIES) else "leave --resume out"
+        raise RunError(f"{run_dir} holds no run to resume ('{CONFIG_NAME}' is missing): {advice}")
     for override in overrides:
         if not override.strip().startswith(RESUMABLE):
             raise ConfigError(

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from transformer_jax.data.readers import BYTE_ORDER_MARK
 from transformer_jax.errors import DataError
 
 _READ_BYTES = 1 << 16
@@ -13,7 +14,7 @@ def arriving_lines(file: BinaryIO, *, where: str, max_lines: int) -> Iterator[li
     r"""Groups of whole lines: all that has arrived, at most ``max_lines`` together.
 
     Only ``\n`` ends a line (``\r\n`` too); a last line without it counts. So the number of lines is what
-    ``wc -l`` says, whatever characters the lines hold.
+    ``wc -l`` says, whatever characters the lines hold. A byte order mark before the first is no text.
 
     Args:
       file: An unbuffered or buffered binary file with a file descriptor; read from its descriptor.
@@ -31,12 +32,16 @@ def arriving_lines(file: BinaryIO, *, where: str, max_lines: int) -> Iterator[li
         if whole:
             whole[0] = b"".join([*unfinished, whole[0]])
             unfinished = []
+            if number == 0:
+                whole[0] = whole[0].removeprefix(BYTE_ORDER_MARK)
         unfinished.append(rest)
         for start in range(0, len(whole), max_lines):
             group = whole[start : start + max_lines]
             yield [decode_line(raw, where=where, number=number + i) for i, raw in enumerate(group, start=1)]
             number += len(group)
     last = b"".join(unfinished)
+    if number == 0:
+        last = last.removeprefix(BYTE_ORDER_MARK)
     if last:
         yield [decode_line(last, where=where, number=number + 1)]
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from flax import nnx
 
+from transformer_jax.cli.attending import padded_lengths
 from transformer_jax.cli.experiment import ExperimentConfig, build_from
 from transformer_jax.cli.experiment_config import saved_config
 from transformer_jax.cli.run_folder import SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME, require_run
@@ -23,7 +24,6 @@ TooLong = Literal["skip", "truncate", "fail"]
 
 # Rows of a search's batch: enough to keep two cores busy, few enough that a single line is answered quickly.
 BATCH_ROWS = 32
-LENGTH_STEPS = 4
 
 
 @dataclasses.dataclass
@@ -52,9 +52,8 @@ class LoadedRun:
         return nnx.split(self.model)[1]
 
     def searcher(self, search: SearchConfig) -> BatchSearcher:
-        """A search over batches of at most `LENGTH_STEPS` shapes."""
-        longest = self.config.data.max_source_len
-        lengths = [max(1, round(longest * step / LENGTH_STEPS)) for step in range(1, LENGTH_STEPS + 1)]
+        """A search over batches of a few shapes."""
+        lengths = padded_lengths(self.config.data.max_source_len)
         return BatchSearcher(self.model, search, batch_size=BATCH_ROWS, lengths=lengths)
 
     def encode(

@@ -18,8 +18,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from transformer_jax.allocator import keep_freed_memory
 from transformer_jax.errors import TransformerJaxError, nearest_hint
-from transformer_jax.train.allocator import keep_freed_memory
 
 PROGRAM = "transformer-jax"
 
@@ -40,7 +40,10 @@ Start here:
 
 Every command has examples of its own: transformer-jax COMMAND --help"""
 
-_CLI_MODULES = ("tyro", "pydantic", "rich", "tokenizers", "grain", "pooch", "orbax", "sacrebleu", "rapidfuzz")
+_CLI_MODULES = (
+    "tyro", "pydantic", "rich", "tokenizers", "grain", "pooch", "orbax", "sacrebleu", "rapidfuzz",
+    "matplotlib", "tensorboardX",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -65,18 +65,17 @@ def _draw_attention(run: LoadedRun, lines: Sequence[str], output: Path) -> Itera
             raise RunError(f"--line '{line}': has no token to look at")
     state = run.state
     search = GreedyConfig(max_len=run.config.search.max_len)
-    found = run.searcher(search)(state, sources)
     reader = AttentionReader(
         run.model,
         batch_size=len(lines),
         source_len=run.config.data.max_source_len,
-        target_len=search.max_len + 1,
+        target_len=search.max_len,
     )
+    reader.require_attention(state, name=run.config.name, option="--line")
+    found = run.searcher(search)(state, sources)
     outputs = [hypotheses[0] for hypotheses in found]
     aligned = reader(state, sources, outputs, run.source_tokenizer, run.target_tokenizer)
     for number, (line, one) in enumerate(zip(lines, aligned), start=1):
-        if not one.maps:
-            raise RunError(f"the model of '{run.config.name}' has no attention to draw: leave --line out")
         path = output / f"attention_{number}_{re.sub(r'[^A-Za-z0-9]+', '_', line)[:40]}.png"
         attention_heads(one.maps, one.source, one.target, title=line, path=path)
         yield path

@@ -1,4 +1,4 @@
-"""A run folder: what it holds, who may write to it, and files that are either whole or not there.
+"""A run folder: what it holds, and files that are either whole or not there.
 
 ::
 
@@ -12,81 +12,30 @@
 import contextlib
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from transformer_jax.errors import ConfigError, RunError, nearest_hint
+from transformer_jax.train.checkpoint import FOLDER
+from transformer_jax.train.run_folder import TRAINER_ENTRIES
 
 CONFIG_NAME = "config.json"
 SOURCE_TOKENIZER_NAME = "source_tokenizer.json"
 TARGET_TOKENIZER_NAME = "target_tokenizer.json"
-METRICS_NAME = "metrics.jsonl"
 RESULT_NAME = "result.json"
-CHECKPOINTS_NAME = "checkpoints"
 
-# What a run leaves in its folder, and therefore all that --overwrite may remove.
 RUN_ENTRIES = (
     CONFIG_NAME,
     SOURCE_TOKENIZER_NAME,
     TARGET_TOKENIZER_NAME,
-    METRICS_NAME,
     RESULT_NAME,
-    CHECKPOINTS_NAME,
-    "tensorboard",
+    *TRAINER_ENTRIES,
     "figures",
 )
-
-
-def open_for_run(
-    run_dir: Path,
-    *,
-    resume: bool,
-    overwrite: bool,
-    holds: str = CONFIG_NAME,
-    others: Sequence[str] = RUN_ENTRIES,
-) -> bool:
-    """Make ``run_dir`` ready to be written to.
-
-    Args:
-      run_dir: The run folder; it is made if it is not there.
-      resume: Go on with the run that the folder holds.
-      overwrite: Remove the run that the folder holds (files that no run writes stay).
-      holds: The file that tells that a folder holds a run.
-      others: What else a run leaves, and may be removed.
-
-    Returns:
-      True if the folder holds a run to go on with.
-
-    Raises:
-      RunError: If the folder holds a run and neither flag is given, both flags are given, the path is not a
-        folder, or there is nothing to resume.
-    """
-    if resume and overwrite:
-        raise RunError("--resume and --overwrite exclude each other: give one of them")
-    if run_dir.exists() and not run_dir.is_dir():
-        raise RunError(f"--run-dir {run_dir}: is a file, wanted a folder")
-    found = (run_dir / holds).exists()
-    if found and not (resume or overwrite):
-        raise RunError(
-            f"{run_dir} already holds a run: add --resume to go on with it, --overwrite to start again"
-        )
-    if resume and not found:
-        raise RunError(f"{run_dir} holds no run to resume ('{holds}' is missing): leave --resume out")
-    if found and overwrite:
-        for name in (holds, *others):
-            _remove(run_dir / name)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    return found and resume
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+"""What a run leaves in its folder; any of them tells that there is one, and --overwrite removes them all. The
+config goes first: what an interrupted removal leaves can be removed again, but not taken for a whole run."""
 
 
 def require_run(run_dir: Path) -> None:
@@ -105,7 +54,7 @@ def require_run(run_dir: Path) -> None:
     for name in (CONFIG_NAME, SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME):
         if not (run_dir / name).is_file():
             raise RunError(f"{run_dir} holds no run: '{name}' is missing")
-    checkpoints = run_dir / CHECKPOINTS_NAME
+    checkpoints = run_dir / FOLDER
     if not checkpoints.is_dir() or not any(checkpoints.iterdir()):
         raise RunError(f"{run_dir} has no checkpoint yet: train it further with --resume")
 

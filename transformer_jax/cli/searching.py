@@ -66,6 +66,10 @@ class BatchSearcher:
         """Searches compiled so far."""
         return self._searcher.compile_count
 
+    def check(self) -> None:
+        """Raise what the search of the longest sources would raise, without compiling it."""
+        self._searcher.check((self.batch_size, self.lengths[-1]))
+
     def __call__(self, params: Any, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
         """Hypotheses of every source, best first; an empty source has the empty one.
 

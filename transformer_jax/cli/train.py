@@ -13,7 +13,7 @@ DESCRIPTION = """Train one model as CONFIG says; everything it needs later goes 
 
 CONFIG is a Python file with a function config() that returns an ExperimentConfig (the file is
 executed, because you name it), or the config.json of an earlier run (never executed). A run that
-was interrupted goes on with --resume, which reads nothing but the run folder.
+was interrupted goes on with --resume, which reads the config in the run folder and the same data.
 
 Examples:
   transformer-jax train experiments/pronunciation_transformer.py --run-dir runs/words
@@ -51,7 +51,7 @@ class Command:
         if self.run_dir is None:
             raise ConfigError("--run-dir DIR is missing: where shall the run go?")
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.experiment import resume_config, run_experiment, start_config
+        from transformer_jax.cli.experiment import resume_config, run_experiment, saved_config, start_config
         from transformer_jax.cli.scoring import spoken
 
         overrides = [text for group in self.set for text in group]
@@ -63,7 +63,16 @@ class Command:
                     f"note: --resume reads {self.run_dir}/config.json; {self.config} is not read",
                     file=sys.stderr,
                 )
-            config = resume_config(self.run_dir, overrides)
+            if self.too_long is not None:
+                raise ConfigError("--too-long cannot change when a run is resumed: leave it out")
+            config, before = resume_config(self.run_dir, overrides), saved_config(self.run_dir)
+            schedule = config.train.schedule
+            if config.train.updates != before.train.updates and schedule.kind in ("cosine", "linear"):
+                print(
+                    f"note: the {schedule.kind} schedule is stretched from {before.train.updates:,} to "
+                    f"{config.train.updates:,} updates: the learning rate jumps where the run goes on",
+                    file=sys.stderr,
+                )
         elif self.config is None:
             raise ConfigError(
                 "CONFIG is missing: name an experiment (*.py) or a config.json, or add --resume"

@@ -34,7 +34,7 @@ def translate_lines(
 
     Raises:
       DataError: If the input is missing, empty (a file), binary or not UTF-8, or a line is too long.
-      RunError: If ``run_dir`` holds no trained run.
+      RunError: If ``run_dir`` holds no trained run, or its attention is wanted and it has none.
       ConfigError: If the search is impossible.
     """
     if input_path is not None and output_path is not None and input_path.absolute() == output_path.absolute():
@@ -45,14 +45,21 @@ def translate_lines(
     search = choose_search(run.config.search, beam=beam, num_best=num_best)
     searcher = run.searcher(search)
     state = run.state
+    reader = None
+    if attention_path is not None:  # before the output is opened: a refusal leaves the files as they are
+        reader = AttentionReader(
+            run.model,
+            batch_size=BATCH_ROWS,
+            source_len=run.config.data.max_source_len,
+            target_len=search.max_len,
+        )
+        reader.require_attention(state, name=run.config.name, option="--attention")
     number = 0
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(_opened_output(output_path))
         attention = None
-        if attention_path is not None:
-            attention = _AttentionWriter(
-                run, search.max_len, stack.enter_context(AttentionFile(attention_path))
-            )
+        if reader is not None and attention_path is not None:
+            attention = _AttentionWriter(run, reader, stack.enter_context(AttentionFile(attention_path)))
         progress = stack.enter_context(_progress(None if lines is None else len(lines)))
         for group in _groups(lines, where):
             sources = run.encode(group, too_long=too_long, where=where, first_line=number + 1)
@@ -86,14 +93,8 @@ def _written(run: LoadedRun, hypotheses: Sequence[Hypothesis], number: int, num_
 class _AttentionWriter:
     """Reads the attention of each line's best output and appends it to a file."""
 
-    def __init__(self, run: LoadedRun, max_len: int, file: AttentionFile) -> None:
-        self._run, self._file = run, file
-        self._reader = AttentionReader(
-            run.model,
-            batch_size=BATCH_ROWS,
-            source_len=run.config.data.max_source_len,
-            target_len=max_len + 1,
-        )
+    def __init__(self, run: LoadedRun, reader: AttentionReader, file: AttentionFile) -> None:
+        self._run, self._reader, self._file = run, reader, file
 
     def __call__(
         self, state: Any, number: int, sources: list[list[int]], found: list[list[Hypothesis]]

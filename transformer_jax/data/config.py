@@ -1,7 +1,8 @@
 """What to train on, as values: the data set, the tokenizers, the limits and the batches."""
 
 import dataclasses
-from typing import Literal
+import os
+from typing import Any, Literal
 
 from transformer_jax.data.buckets import check_shapes
 from transformer_jax.data.registry import DATASETS
@@ -260,3 +261,21 @@ class DataConfig:
                 f"the largest bucket is {source_len} by {target_len}, but max_source_len is "
                 f"{self.max_source_len} and max_target_len is {self.max_target_len}",
             )
+
+
+def with_absolute_paths(config: DataConfig) -> DataConfig:
+    """The same data, to be found from any folder.
+
+    Example:
+      >>> with_absolute_paths(DataConfig(dataset=TsvFiles(train="/data/../words.tsv"))).dataset.train
+      '/words.tsv'
+    """
+    dataset = config.dataset
+    if not isinstance(dataset, ParallelFiles | TsvFiles):
+        return config
+    absolute: dict[str, Any] = {
+        name: os.path.abspath(os.path.expanduser(value))
+        for name, value in dataclasses.asdict(dataset).items()
+        if isinstance(value, str) and name != "kind"
+    }
+    return dataclasses.replace(config, dataset=dataclasses.replace(dataset, **absolute))

@@ -1,6 +1,7 @@
 """Pairs of lines, and the same pairs as token ids: encoded once, then cut into batches by index."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,6 +45,13 @@ class EncodedExamples:
 
     def __len__(self) -> int:
         return len(self.source_offsets) - 1
+
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that change when any example, or their order, does."""
+        digest = hashlib.sha256()
+        for array in (self.source_ids, self.source_offsets, self.target_ids, self.target_offsets):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:12]
 
     def source_lengths(self) -> npt.NDArray[np.int64]:
         """Source tokens of each example."""

@@ -1,4 +1,4 @@
-"""Batches for training, for ever and resumable from one integer, and batches for evaluation.
+"""Batches for training, for ever and resumable from one integer.
 
 An epoch's plan is a list of (shape, indices), a pure function of seed and epoch; grain iterates over the
 plans of all epochs, one element a training step, so its state is the number of the next step.
@@ -6,7 +6,7 @@ plans of all epochs, one element a training step, so its state is the number of 
 
 import functools
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import grain
 import numpy as np
@@ -115,32 +115,3 @@ class BatchIterator(Iterator[Seq2SeqBatch]):
         if step < 0:
             raise DataError(f"the data's step must be at least 0, got {step}")
         self._iterator.set_state({"next_index": int(step)})
-
-
-def evaluation_batches(
-    examples: EncodedExamples,
-    plan: BucketPlan,
-    *,
-    batch_size: int,
-    order: Literal["given", "length"] = "given",
-) -> Iterator[Seq2SeqBatch]:
-    """Batches of all examples, once; each takes the smallest shape of the plan that holds its rows.
-
-    Args:
-      examples: What to evaluate.
-      plan: The shapes.
-      batch_size: Rows of every batch; the last is filled up with dummy rows.
-      order: ``"given"`` keeps the order of the examples; ``"length"`` puts those of like lengths together,
-        which is faster, and leaves it to the caller to sort results by ``example_ids``.
-
-    Raises:
-      DataError: If an example fits in no shape.
-    """
-    buckets = plan.assign(examples.source_lengths(), examples.target_lengths())
-    places = np.arange(len(examples))
-    if order == "length":
-        places = np.lexsort([places, examples.source_lengths(), buckets])
-    for start in range(0, len(examples), batch_size):
-        indices = places[start : start + batch_size]
-        shape = plan.shapes[int(buckets[indices].max())]
-        yield make_batch(examples, indices, BatchShape(batch_size, *shape))

@@ -1,12 +1,11 @@
 """From a `DataConfig` to everything that training and evaluation read."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 
-from transformer_jax.data.batches import BatchShape, Seq2SeqBatch
+from transformer_jax.data.batches import BatchShape
 from transformer_jax.data.buckets import BucketPlan, choose_shapes
 from transformer_jax.data.config import DataConfig, GivenBuckets, TokenizerConfig, TooLong
 from transformer_jax.data.examples import (
@@ -16,7 +15,7 @@ from transformer_jax.data.examples import (
     Pair,
     encode_examples,
 )
-from transformer_jax.data.pipeline import BatchPipeline, evaluation_batches
+from transformer_jax.data.pipeline import BatchPipeline
 from transformer_jax.data.sources import Splits, load_splits
 from transformer_jax.data.tokenizers import Tokenizer, train_character_tokenizer, train_word_tokenizer
 from transformer_jax.errors import DataError
@@ -107,19 +106,6 @@ class PreparedData:
     development: EncodedExamples
     test: EncodedExamples
     report: DataReport
-
-    def evaluation_batches(
-        self,
-        split: Literal["development", "test"],
-        *,
-        batch_size: int | None = None,
-        order: Literal["given", "length"] = "given",
-    ) -> Iterator[Seq2SeqBatch]:
-        """Batches of a part, once; ``example_ids`` are places in its items. See `evaluation_batches`."""
-        examples = self.development if split == "development" else self.test
-        return evaluation_batches(
-            examples, self.plan, batch_size=batch_size or self.config.batch_size, order=order
-        )
 
 
 def prepare(

@@ -13,7 +13,7 @@ from transformer_jax.data.examples import Pair
 from transformer_jax.errors import DataError
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
@@ -36,7 +36,7 @@ def split_lines(content: bytes, where: str, *, allow_empty: bool = False) -> lis
     Raises:
       DataError: If the bytes are empty, hold a NUL or are not UTF-8, naming the line and the byte.
     """
-    content = content.removeprefix(_BYTE_ORDER_MARK)
+    content = content.removeprefix(BYTE_ORDER_MARK)
     if not content:
         if allow_empty:
             return []

@@ -4,7 +4,6 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterable
-from typing import Literal
 
 from transformer_jax.data import pronunciation, readers, registry, synthetic
 from transformer_jax.data.config import (
@@ -17,8 +16,6 @@ from transformer_jax.data.config import (
 )
 from transformer_jax.data.examples import EvaluationItem, Pair
 from transformer_jax.errors import DataError
-
-Split = Literal["train", "development", "test"]
 
 HELD_OUT_SHARE = 0.025
 """Share of the source lines held out as development set where a config names none."""
@@ -61,15 +58,6 @@ def load_splits(dataset: DatasetConfig) -> Splits:
             )
         case SyntheticDataset():
             return _synthetic(dataset)
-
-
-def load_pairs(dataset: DatasetConfig, split: Split) -> list[Pair]:
-    """Pairs of one part; an item with several references becomes several pairs."""
-    splits = load_splits(dataset)
-    if split == "train":
-        return splits.train
-    items = splits.development if split == "development" else splits.test
-    return [Pair(item.source, reference, item.line) for item in items for reference in item.references]
 
 
 def _cmudict() -> Splits:
@@ -183,10 +171,17 @@ def _with_held_out(train: list[Pair], development: list[Pair] | None, test: list
         notes += (f"left out {len(train) - len(whole)} training pairs with an empty side",)
     if development is None:
         sources = sorted({pair.source for pair in whole}, key=pronunciation.word_fraction)
-        held_out = set(sources[: math.ceil(HELD_OUT_SHARE * len(sources))])
+        # One source at least stays, however few there are.
+        num_held_out = min(math.ceil(HELD_OUT_SHARE * len(sources)), max(0, len(sources) - 1))
+        held_out = set(sources[:num_held_out])
         development = [pair for pair in whole if pair.source in held_out]
         whole = [pair for pair in whole if pair.source not in held_out]
-        notes += (f"development set: {HELD_OUT_SHARE:.1%} of the source lines, held out of the training set",)
+        if held_out:
+            notes += (
+                f"development set: {HELD_OUT_SHARE:.1%} of the source lines, held out of the training set",
+            )
+        else:
+            notes += ("no development set: too few different source lines to hold one out",)
     return Splits(train=whole, development=_as_items(development), test=_as_items(test or []), notes=notes)
 
 

@@ -102,14 +102,13 @@ class Searcher:
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params
         )
         self._executables: dict[tuple[int, int], Any] = {}
-        self._compile_count = 0
         self._compile_seconds = 0.0
         self._jitted = jax.jit(self._search)
 
     @property
     def compile_count(self) -> int:
-        """Times the search was traced and compiled so far: one for each shape of the sources."""
-        return self._compile_count
+        """Searches compiled so far: one for each shape of the sources."""
+        return len(self._executables)
 
     @property
     def compile_seconds(self) -> float:
@@ -119,7 +118,6 @@ class Searcher:
     def _search(
         self, params: PyTree, source_tokens: Any, source_lengths: Any, max_lens: Any, rng_key: Any
     ) -> DecodeOutput | BeamOutput:
-        self._compile_count += 1  # Runs while tracing only.
         config = self.config
         model: Any = nnx.merge(self._graphdef, params)
         state = model.start(source_tokens, source_lengths, max_len=config.max_len)
@@ -154,13 +152,28 @@ class Searcher:
         """The compiled search for sources ``[batch, source_len]``, compiled now where it is new."""
         if shape not in self._executables:
             began = time.perf_counter()
-            rows = jax.ShapeDtypeStruct(shape[:1], jnp.int32)
-            is_sampling = isinstance(self.config, SampleConfig)
-            rng_key = jax.eval_shape(lambda: jax.random.key(0)) if is_sampling else None
-            lowered = self._jitted.lower(params, jax.ShapeDtypeStruct(shape, jnp.int32), rows, rows, rng_key)
+            lowered = self._jitted.lower(params, *self._abstract_sources(shape))
             self._executables[shape] = lowered.compile()
             self._compile_seconds += time.perf_counter() - began
         return self._executables[shape]
+
+    def _abstract_sources(self, shape: tuple[int, int]) -> tuple[Any, ...]:
+        rows = jax.ShapeDtypeStruct(shape[:1], jnp.int32)
+        is_sampling = isinstance(self.config, SampleConfig)
+        rng_key = jax.eval_shape(lambda: jax.random.key(0)) if is_sampling else None
+        return jax.ShapeDtypeStruct(shape, jnp.int32), rows, rows, rng_key
+
+    def check(self, shape: tuple[int, int]) -> None:
+        """Trace the search for sources of one shape, and compile nothing.
+
+        Args:
+          shape: ``(batch, source_len)``.
+
+        Raises:
+          ConfigError: If model and search do not fit together, such as a forbidden token that is not in the vocabulary.
+          ShapeError: If the model cannot take sources or outputs of these lengths.
+        """
+        jax.eval_shape(self._jitted, self._abstract_params, *self._abstract_sources(shape))
 
     def compile(self, shapes: Iterable[tuple[int, int]]) -> float:
         """Compile ahead of time.

@@ -141,6 +141,8 @@ def batch_statistics(
       >>> mean, variance = batch_statistics(jnp.array([[1.0], [3.0], [9.0]]), jnp.array([True, True, False]))
       >>> mean.tolist(), variance.tolist()
       ([2.0], [1.0])
+
+    Source: Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, algorithm 1.
     """
     wide = x.astype(jnp.float32)
     axes = tuple(range(x.ndim - 1))
@@ -179,6 +181,8 @@ def running_statistics(
     Example:
       >>> running_statistics(jnp.zeros(1), jnp.ones(1), momentum=0.75).tolist()
       [0.25]
+
+    Source: Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, section 3.1 ("moving averages").
     """
     return (momentum * running + (1.0 - momentum) * current).astype(running.dtype)
 

@@ -123,6 +123,8 @@ def online_softmax_start(
     Example:
       >>> online_softmax_finish(online_softmax_start((2,), 3)).tolist()
       [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+
+    Source: Milakov and Gimelshein 2018, https://arxiv.org/abs/1805.02867, algorithm 3.
     """
     return OnlineSoftmax(
         jnp.full(rows, -jnp.inf, dtype), jnp.zeros(rows, dtype), jnp.zeros((*rows, features), dtype)
@@ -211,6 +213,8 @@ def online_softmax_finish(state: OnlineSoftmax) -> Float[Array, "*rows features"
     Example:
       >>> online_softmax_finish(online_softmax_start((1,), 2)).shape
       (1, 2)
+
+    Source: Milakov and Gimelshein 2018, https://arxiv.org/abs/1805.02867, algorithm 3.
     """
     total = state.total[..., None]
     return state.accumulator / jnp.where(total == 0, jnp.ones_like(total), total)

@@ -1,6 +1,7 @@
 """The Transformer of Vaswani et al. 2017: an encoder, a decoder, and its variants as values."""
 
 import dataclasses
+import math
 from typing import Literal, get_args
 
 import jax
@@ -14,7 +15,7 @@ from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import Activation
 from transformer_jax.nn.multi_head import check_heads
 from transformer_jax.nn.norms import Normalization
-from transformer_jax.nn.positions import Positions, Rotary, Sinusoidal
+from transformer_jax.nn.positions import Positions, RelativePositions, Rotary, Sinusoidal
 from transformer_jax.nn.stacks import DecoderStack, EncoderStack
 from transformer_jax.nn.transformer_layers import NormPlacement, TransformerLayerConfig
 from transformer_jax.pytree import pytree_dataclass
@@ -33,7 +34,8 @@ class EncoderDecoderConfig:
     """Everything of an encoder-decoder Transformer but the vocabularies; defaults are the paper's choices.
 
     Raises:
-      ConfigError: If a size is below one, a rate is no probability, or a name is unknown.
+      ConfigError: If a size is below one, a rate is no probability, ``norm_epsilon`` or ``padding_id`` is out
+        of range, a name is unknown, or relative positions do not suit both stacks.
       ShapeError: If the numbers of heads do not divide.
 
     Attributes:
@@ -84,6 +86,13 @@ class EncoderDecoderConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("dropout_rate", "attention_dropout_rate", "activation_dropout_rate"):
             check_rate(name, getattr(self, name))
+        if not (math.isfinite(self.norm_epsilon) and self.norm_epsilon > 0):
+            raise ConfigError(f"norm_epsilon must be above 0, got {self.norm_epsilon}")
+        if self.padding_id < 0:  # that it is in the vocabularies is checked by their embeddings
+            raise ConfigError(f"padding_id must be at least 0, got {self.padding_id}")
+        if isinstance(self.positions, RelativePositions):
+            for bidirectional in (True, False):  # the encoder, the decoder
+                self.positions.check(bidirectional=bidirectional)
         check_heads(self.model_dim, self.num_heads, self.num_kv_heads)
         for name, known in (
             ("norm_placement", get_args(NormPlacement)),
@@ -132,7 +141,7 @@ class EncoderDecoder(nnx.Module):
       rngs: Source of the initial parameters.
 
     Raises:
-      ConfigError: If ``share_embeddings="all"`` meets two vocabulary sizes.
+      ConfigError: If ``share_embeddings="all"`` meets two vocabulary sizes, or ``padding_id`` is in none.
 
     Example:
       >>> import jax.numpy as jnp

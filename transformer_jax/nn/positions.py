@@ -1,6 +1,7 @@
 """How a stack of layers learns the order of its tokens: one tagged value each, and one module for all."""
 
 import dataclasses
+import math
 import typing
 from typing import Literal
 
@@ -10,6 +11,7 @@ from flax import nnx
 
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional import Alibi, RelativeBuckets, alibi_slopes, sinusoidal_at
+from transformer_jax.functional.positions import check_buckets
 from transformer_jax.typing import Array, Float, Int
 
 __all__ = [
@@ -38,6 +40,10 @@ class Learned:
     kind: Literal["learned"] = "learned"
     max_len: int
 
+    def __post_init__(self) -> None:
+        if self.max_len < 1:
+            raise ConfigError(f"max_len of learned positions must be at least 1, got {self.max_len}")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rotary:
@@ -45,6 +51,10 @@ class Rotary:
 
     kind: Literal["rotary"] = "rotary"
     base: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.base) and self.base > 0):
+            raise ConfigError(f"base of rotary positions must be above 0, got {self.base}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +71,20 @@ class RelativePositions:
     kind: Literal["relative"] = "relative"
     num_buckets: int = 32
     max_distance: int = 128
+
+    def __post_init__(self) -> None:
+        # What no stack can use; what one direction cannot is refused where the direction is known.
+        for name in ("num_buckets", "max_distance"):
+            if getattr(self, name) < 2:
+                raise ConfigError(
+                    f"{name} of relative positions must be at least 2, got {getattr(self, name)}"
+                )
+
+    def check(self, *, bidirectional: bool) -> None:
+        """Raise ``ConfigError`` if a stack that sees both sides (or only what came before) cannot use this."""
+        check_buckets(
+            bidirectional=bidirectional, num_buckets=self.num_buckets, max_distance=self.max_distance
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +108,7 @@ class PositionalEncoding(nnx.Module):
       rngs: Source of the initial parameters.
 
     Raises:
-      ConfigError: If ``config`` is no positions value.
+      ConfigError: If ``config`` is no positions value, or its buckets do not suit the direction.
       ShapeError: If a sinusoidal table would have an odd width.
 
     Example:
@@ -110,6 +134,7 @@ class PositionalEncoding(nnx.Module):
         if isinstance(config, Learned):
             shape = (config.max_len, model_dim)
         elif isinstance(config, RelativePositions):
+            config.check(bidirectional=bidirectional)
             shape = (config.num_buckets, num_heads)
         self.table = None if shape is None else nnx.Param(scale * jax.random.normal(rngs.params(), shape))
 

@@ -14,7 +14,7 @@ from transformer_jax.train.loop import (
 )
 from transformer_jax.train.metrics import learning_curve
 from transformer_jax.train.objectives import Objective, sequence_to_sequence_loss
-from transformer_jax.train.run_folder import holds_run, prepare_run_folder
+from transformer_jax.train.run_folder import check_run_folder, remove_run
 from transformer_jax.train.trackers import read_rows
 
 __all__ = [
@@ -32,10 +32,10 @@ __all__ = [
     "TrainResult",
     "Trainer",
     "TrainingInterrupted",
-    "holds_run",
+    "check_run_folder",
     "learning_curve",
     "load_params",
-    "prepare_run_folder",
     "read_rows",
+    "remove_run",
     "sequence_to_sequence_loss",
 ]

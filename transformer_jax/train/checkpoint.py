@@ -1,7 +1,7 @@
 """Checkpoints in a run folder: the last one and the best few, each written whole or not at all.
 
 ``RUN/checkpoints/00000500/`` is one checkpoint of orbax: the item ``model`` (parameters and other variables
-by name), ``training`` (optimiser, key, counters) and ``metadata`` (JSON: update, data position, score). orbax
+by name), ``training`` (optimiser, key, counters) and ``metadata`` (JSON: update, score, times). orbax
 writes into a temporary folder and renames it, so an interrupted save leaves the former checkpoint alone.
 """
 
@@ -32,7 +32,6 @@ class CheckpointInfo:
 
     Attributes:
       update: Updates done.
-      data_position: Batches taken from the training data.
       score: Value of the run's metric at this update; None when it was not evaluated here.
       metric_mode: Whether low or high scores are good.
       train_seconds: Spent on training so far.
@@ -42,7 +41,6 @@ class CheckpointInfo:
     """
 
     update: int
-    data_position: int
     score: float | None
     metric_mode: Literal["min", "max"]
     train_seconds: float

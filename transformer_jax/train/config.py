@@ -167,7 +167,7 @@ class TrainConfig:
       scheduled_sampling_rate: Chance that a recurrent decoder reads its own last token, not the right one
         (Bengio et al. 2015).
       scheduled_sampling_updates: Updates over which that chance rises from 0; 0 has it from the start.
-      seed: Of the dropout keys; the key of an update is ``fold_in(key(seed), update)``.
+      seed: Of the dropout keys; the key of an update is ``fold_in(dropout_key(seed), update)``.
       log_every: Updates between log rows; only there does the host wait for the device.
       evaluate_every: Updates between evaluations on the development set.
       checkpoint_every: Updates between checkpoints; the last one is kept.

