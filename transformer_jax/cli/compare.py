@@ -11,11 +11,12 @@ DESCRIPTION = """Train six models, from a vanilla RNN to a Transformer, on the s
 The data set is the CMU pronouncing dictionary: letters in, phonemes out. The rungs: rnn, lstm and
 gru (an encoder whose last state is all that the decoder sees), gru+bahdanau, lstm+luong and
 transformer. All have about the same number of parameters and see the same batches of 256 words in
-the same order; each rung's learning rate was chosen on development words from the same grid. Prints
-a table; writes report.html (open it in a browser), report.json and figures into the run folder.
+the same order; each rung's learning rate was chosen on development words from the same grid, and
+each is scored after its last update. Prints a table; writes report.html (open it in a browser),
+report.json and figures into the run folder.
 
 Examples:
-  transformer-jax compare                                          about 15 minutes on two cores
+  transformer-jax compare                                          about 11 minutes on two cores
   transformer-jax compare --models gru gru+bahdanau transformer    only these rungs
   transformer-jax compare --preset standard --run-dir runs/long    to convergence, some hours
   transformer-jax compare --resume                                 after Ctrl-C: finished rungs are kept"""

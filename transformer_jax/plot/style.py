@@ -105,7 +105,14 @@ def label_line_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]], *,
             va="center",
             ha="left",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.55, "shrinkA": 1},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.7,
+                "alpha": 0.55,
+                "shrinkA": 1,
+                "relpos": (0, 0.5),
+            },
         )
 
 
