@@ -131,5 +131,7 @@ def test_plot_draws_curves_and_attention(
 
 def test_plot_of_what_cannot_be_drawn(tiny_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     assert "holds no run" in fails("plot", tmp_path)
+    beside = tiny_run.with_name(f"{tiny_run.name}y")
+    assert f"no such run folder; did you mean '{tiny_run.name}'?" in fails("plot", beside)
     assert "no token to look at" in fails("plot", tiny_run, "--output", tmp_path, "--line", "")
     assert "line 1: 9 tokens" in fails("plot", tiny_run, "--output", tmp_path, "--line", "a" * 9)

@@ -208,6 +208,7 @@ def test_a_config_that_is_not_there(tmp_path: Path, fails: Callable[..., str]) -
         "train", tmp_path / "word.py", "--run-dir", tmp_path / "run"
     )
     assert "No such file" in fails("train", tmp_path / "word.json", "--run-dir", tmp_path / "run")
+    assert "is a folder; wanted an experiment" in fails("train", tmp_path, "--run-dir", tmp_path / "run")
     (tmp_path / "latin.json").write_bytes(b'{"name": "caf\xe9"}')
     assert "not UTF-8" in fails("train", tmp_path / "latin.json", "--run-dir", tmp_path / "run")
 

@@ -113,6 +113,8 @@ def _with_overrides(document: dict, overrides: Sequence[str], path: str) -> Expe
 
 def _config_of_script(path: Path) -> ExperimentConfig:
     """Execute an experiment file, because the user named it, and call its ``config()``."""
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; wanted an experiment (*.py) or a saved config (*.json)")
     if not path.is_file():
         near = [other.name for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
         raise ConfigError(f"{path}: no such file{nearest_hint(path.name, near)}")

@@ -8,7 +8,7 @@ from typing import Any
 from transformer_jax.cli.attending import AttentionReader
 from transformer_jax.cli.experiment_config import saved_config
 from transformer_jax.cli.loaded_run import LoadedRun, load_run
-from transformer_jax.cli.run_folder import CONFIG_NAME
+from transformer_jax.cli.run_folder import require_config
 from transformer_jax.decode.searcher import GreedyConfig
 from transformer_jax.errors import RunError
 from transformer_jax.plot.attention import attention_heads
@@ -28,8 +28,7 @@ def plot_run(run_dir: Path, lines: Sequence[str], output: Path) -> Iterator[Path
     Raises:
       RunError: If the folder holds no run, or nothing was logged yet, or the model has no attention.
     """
-    if not (run_dir / CONFIG_NAME).is_file():
-        raise RunError(f"{run_dir} holds no run: '{CONFIG_NAME}' is missing")
+    require_config(run_dir)
     config = saved_config(run_dir)
     points = learning_curve(read_rows(run_dir))
     if not points and not lines:

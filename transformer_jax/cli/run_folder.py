@@ -38,11 +38,11 @@ RUN_ENTRIES = (
 config goes first: what an interrupted removal leaves can be removed again, but not taken for a whole run."""
 
 
-def require_run(run_dir: Path) -> None:
-    """Check that ``run_dir`` holds a run with a checkpoint.
+def require_config(run_dir: Path) -> None:
+    """Check that ``run_dir`` holds a run's config.
 
     Raises:
-      RunError: If the folder, its config, its tokenizers or its checkpoints are missing.
+      RunError: If the folder or its config is missing.
     """
     if not run_dir.is_dir():
         beside = (
@@ -51,12 +51,26 @@ def require_run(run_dir: Path) -> None:
             else []
         )
         raise RunError(f"{run_dir}: no such run folder{nearest_hint(run_dir.name, beside)}")
-    for name in (CONFIG_NAME, SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME):
-        if not (run_dir / name).is_file():
-            raise RunError(f"{run_dir} holds no run: '{name}' is missing")
+    _require_file(run_dir, CONFIG_NAME)
+
+
+def require_run(run_dir: Path) -> None:
+    """Check that ``run_dir`` holds a run with a checkpoint.
+
+    Raises:
+      RunError: If the folder, its config, its tokenizers or its checkpoints are missing.
+    """
+    require_config(run_dir)
+    for name in (SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME):
+        _require_file(run_dir, name)
     checkpoints = run_dir / FOLDER
     if not checkpoints.is_dir() or not any(checkpoints.iterdir()):
         raise RunError(f"{run_dir} has no checkpoint yet: train it further with --resume")
+
+
+def _require_file(run_dir: Path, name: str) -> None:
+    if not (run_dir / name).is_file():
+        raise RunError(f"{run_dir} holds no run: '{name}' is missing")
 
 
 def read_text(path: Path, *, limit: int = 1_000_000) -> str:
