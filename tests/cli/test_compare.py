@@ -68,8 +68,6 @@ def test_learning_rates_come_from_a_complete_grid(preset: Any) -> None:
     entry = learning_rate_table()[preset]
     assert learning_rates(preset).keys() == set(RUNGS)
     trials = {(one["rung"], one["learning_rate"]): one["per"] for one in entry["trials"]}
-    if not trials:
-        pytest.skip("this preset's search has not been run")
     assert trials.keys() == {(name, rate) for name in RUNGS for rate in entry["grid"]}
     for name in RUNGS:
         best = min(entry["grid"], key=lambda rate: trials[name, rate])
