@@ -2,10 +2,11 @@
 
 from typing import Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 
 from transformer_jax.functional.positions import check_buckets, relative_bucket
-from transformer_jax.pytree import pytree_dataclass, static_field
+from transformer_jax.pytree import pytree_dataclass, replace, static_field
 from transformer_jax.typing import Array, Float, Int
 
 
@@ -16,6 +17,10 @@ class PositionBias(Protocol):
     @property
     def num_heads(self) -> int:
         """Number of query heads that the bias was made for."""
+        ...
+
+    def for_heads(self, start: int | Array, count: int) -> "PositionBias":
+        """The bias of ``count`` heads from ``start`` on, which may be traced."""
         ...
 
     def block(
@@ -52,6 +57,10 @@ class Alibi:
     def num_heads(self) -> int:
         """Number of query heads."""
         return self.slopes.shape[0]
+
+    def for_heads(self, start: int | Array, count: int) -> "Alibi":
+        """The slopes of some heads."""
+        return Alibi(jax.lax.dynamic_slice_in_dim(self.slopes, start, count, 0))
 
     def block(
         self,
@@ -98,6 +107,10 @@ class RelativeBuckets:
     def num_heads(self) -> int:
         """Number of query heads."""
         return self.table.shape[1]
+
+    def for_heads(self, start: int | Array, count: int) -> "RelativeBuckets":
+        """The columns of some heads."""
+        return replace(self, table=jax.lax.dynamic_slice_in_dim(self.table, start, count, 1))
 
     def block(
         self,

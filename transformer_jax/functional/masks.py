@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from transformer_jax.errors import ConfigError, ShapeError
-from transformer_jax.pytree import pytree_dataclass, static_field
+from transformer_jax.pytree import pytree_dataclass, replace, static_field
 from transformer_jax.typing import Array, Bool, Int
 
 # A static slice, or (start, size) whose start may be a traced scalar.
@@ -177,6 +177,24 @@ class AttentionMask:
     def key_positions_or_default(self, kv_len: int) -> Int[Array, "one_or_batch kv_len"]:
         """The keys' positions, ``[batch|1, kv_len]``."""
         return _arange(kv_len) if self.key_positions is None else self.key_positions
+
+    def of_heads(self, row: int | Array, head: int | Array, num_heads: int) -> "AttentionMask":
+        """The mask of one sequence of the batch and some of its heads; both starts may be traced."""
+
+        def pick(array: Array | None, axis: int, start: int | Array, size: int) -> Array | None:
+            if array is None or array.shape[axis] == 1:
+                return array
+            return jax.lax.dynamic_slice_in_dim(array, start, size, axis)
+
+        return replace(
+            self,
+            query_positions=pick(self.query_positions, 0, row, 1),
+            key_positions=pick(self.key_positions, 0, row, 1),
+            segment_pairs=tuple((pick(q, 0, row, 1), pick(k, 0, row, 1)) for q, k in self.segment_pairs),
+            key_valid=pick(self.key_valid, 0, row, 1),
+            key_lengths=pick(self.key_lengths, 0, row, 1),
+            dense_mask=pick(pick(self.dense_mask, 0, row, 1), 1, head, num_heads),
+        )
 
     def compact(
         self, q_len: int, kv_len: int, *, query_slice: Block | None = None, key_slice: Block | None = None

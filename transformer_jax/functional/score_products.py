@@ -1,11 +1,16 @@
 """The array work that score rules share: products of all pairs, with grouped heads and shared parameters."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import jax.numpy as jnp
+from jax import lax
 
 from transformer_jax.errors import ShapeError
+from transformer_jax.pytree import replace
 from transformer_jax.typing import Array
+
+Rule = TypeVar("Rule")
 
 
 def wide(dtype: jnp.dtype) -> jnp.dtype:
@@ -71,6 +76,19 @@ def heads_first(scores: Array) -> Array:
 def add_dims(query_dim: int, key_dim: int | None) -> int | None:
     """The width of ``[q; k]``, ``None`` where the key's is not known."""
     return None if key_dim is None else query_dim + key_dim
+
+
+def take_heads(rule: Rule, start: int | Array, count: int, **ranks: int) -> Rule:
+    """A rule with those of its parameters cut to ``count`` heads that have one entry a head.
+
+    ``ranks`` says for each parameter how many axes it has when it is shared by all heads.
+    """
+    taken = {}
+    for name, rank in ranks.items():
+        parameter = getattr(rule, name)
+        if parameter is not None and parameter.ndim > rank:
+            taken[name] = lax.dynamic_slice_in_dim(parameter, start, count, 0)
+    return replace(rule, **taken)
 
 
 def check_parameter(name: str, parameter: Array, num_heads: int, sizes: Sequence[int | None]) -> None:

@@ -21,6 +21,7 @@ from transformer_jax.functional.score_products import (
     pair_sums,
     products,
     project,
+    take_heads,
     weighted_sum,
     wide,
 )
@@ -43,6 +44,10 @@ class ScoreRule(Protocol):
 
         ``key_dim`` is ``None`` for prepared keys, ``kv_len`` unless positions are the default.
         """
+        ...
+
+    def for_heads(self, start: int | Array, count: int) -> "ScoreRule":
+        """The rule of ``count`` query heads from ``start`` on, which may be traced."""
         ...
 
     def prepare_query(self, query: _Queries) -> Float[Array, "batch q_len heads prepared"]:
@@ -84,6 +89,10 @@ class Dot:
             raise ShapeError(
                 f"{type(self).__name__} needs query and key of one width, got {query_dim} and {key_dim}"
             )
+
+    def for_heads(self, start: int | Array, count: int) -> "Dot":
+        """The rule itself: it has no parameters."""
+        return self
 
     def prepare_query(self, query: _Queries) -> _Queries:
         """The query itself."""
@@ -168,6 +177,10 @@ class General:
         """Raise ``ShapeError`` unless the weight is ``[heads?, query_dim, key_dim]``."""
         check_parameter("General.weight", self.weight, num_heads, (query_dim, key_dim))
 
+    def for_heads(self, start: int | Array, count: int) -> "General":
+        """The parameters of some heads; shared ones stay."""
+        return take_heads(self, start, count, weight=2)
+
     def prepare_query(self, query: _Queries) -> _Queries:
         """The query itself."""
         return query
@@ -221,6 +234,10 @@ class Additive:
         check_parameter("Additive.vector", self.vector, num_heads, (hidden,))
         if self.bias is not None:
             check_parameter("Additive.bias", self.bias, num_heads, (hidden,))
+
+    def for_heads(self, start: int | Array, count: int) -> "Additive":
+        """The parameters of some heads; shared ones stay."""
+        return take_heads(self, start, count, query_weight=2, key_weight=2, vector=1, bias=1)
 
     def prepare_query(self, query: _Queries) -> Float[Array, "batch q_len heads hidden"]:
         """``W_q q + b``."""
@@ -281,6 +298,10 @@ class AdditiveSum:
         if self.bias is not None:
             check_parameter("AdditiveSum.bias", self.bias, num_heads, (query_hidden,))
 
+    def for_heads(self, start: int | Array, count: int) -> "AdditiveSum":
+        """The parameters of some heads; shared ones stay."""
+        return take_heads(self, start, count, query_weight=2, key_weight=2, bias=1)
+
     def prepare_query(self, query: _Queries) -> Float[Array, "batch q_len heads hidden"]:
         """``W_q q + b``."""
         projected = query if self.query_weight is None else project(query, self.query_weight)
@@ -331,6 +352,10 @@ class Concat:
         check_parameter("Concat.weight", self.weight, num_heads, (add_dims(query_dim, key_dim), hidden))
         check_parameter("Concat.vector", self.vector, num_heads, (hidden,))
 
+    def for_heads(self, start: int | Array, count: int) -> "Concat":
+        """The parameters of some heads; shared ones stay."""
+        return take_heads(self, start, count, weight=2, vector=1)
+
     def prepare_query(self, query: _Queries) -> Float[Array, "batch q_len heads hidden"]:
         """The query's rows of ``W [q; k]``."""
         return project(query, self.weight[..., : query.shape[-1], :])
@@ -378,6 +403,10 @@ class Linear:
     def check(self, query_dim: int, key_dim: int | None, num_heads: int, kv_len: int | None) -> None:
         """Raise ``ShapeError`` unless the weight has ``query_dim + key_dim`` entries."""
         check_parameter("Linear.weight", self.weight, num_heads, (add_dims(query_dim, key_dim),))
+
+    def for_heads(self, start: int | Array, count: int) -> "Linear":
+        """The parameters of some heads; shared ones stay."""
+        return take_heads(self, start, count, weight=1)
 
     def prepare_query(self, query: _Queries) -> Float[Array, "batch q_len heads 1"]:
         """``w_q . q``."""
@@ -439,6 +468,10 @@ class Location:
                 f"Location scores {self.max_len} key positions, got kv_len {kv_len}; "
                 "raise max_len or shorten the keys"
             )
+
+    def for_heads(self, start: int | Array, count: int) -> "Location":
+        """The parameters of some heads; shared ones stay."""
+        return take_heads(self, start, count, weight=2, bias=1)
 
     def prepare_query(self, query: _Queries) -> Float[Array, "batch q_len heads max_len"]:
         """``W q + b``, the scores of all positions."""

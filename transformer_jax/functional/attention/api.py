@@ -3,14 +3,14 @@
 from types import ModuleType
 
 from transformer_jax.errors import ConfigError, nearest_hint
-from transformer_jax.functional.attention import jax_nn, reference
+from transformer_jax.functional.attention import blockwise, jax_nn, reference
 from transformer_jax.functional.attention.contract import AttentionDropout, PreparedKey, make_call
 from transformer_jax.functional.biases import PositionBias
 from transformer_jax.functional.masks import AttentionMask
 from transformer_jax.functional.scores import ScaledDot, ScoreRule
 from transformer_jax.typing import Array, Float
 
-IMPLEMENTATIONS: dict[str, ModuleType] = {"reference": reference, "xla": jax_nn}
+IMPLEMENTATIONS: dict[str, ModuleType] = {"reference": reference, "blockwise": blockwise, "xla": jax_nn}
 
 # implementation=None takes the first of these that does not refuse; the reference refuses nothing.
 DEFAULT_ORDER: tuple[str, ...] = ("reference",)
@@ -47,8 +47,9 @@ def attention(
       bias: Added to the scores: ``Alibi``, ``RelativeBuckets``, or an array broadcastable to
         ``[batch, heads, q_len, kv_len]``.
       dropout: Drop attention weights; ``None`` = evaluation.
-      implementation: ``"reference"`` or ``"xla"``; ``None`` takes the first in the library's order that can
-        do the call. A named one never falls back.
+      implementation: ``"reference"``, ``"blockwise"`` (memory linear in the length, reverse-mode derivatives
+        only) or ``"xla"``; ``None`` takes the first in the library's order that can do the call. A named one
+        never falls back.
 
     Returns:
       ``[batch, q_len, heads, value_dim]`` in the dtype of the inputs.

@@ -188,6 +188,7 @@ def _check_bias(bias: Any, sizes: tuple[int, int, int, int]) -> None:
 # of the reason. Every case not listed must agree with the oracle; the suite holds this table to the code.
 REFUSALS: dict[str, dict[str, str]] = {
     "reference": {},
+    "blockwise": {},
     "xla": {
         "general": "General",
         "general_per_head": "General",

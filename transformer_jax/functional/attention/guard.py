@@ -3,9 +3,12 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
 
 from transformer_jax.functional.attention.contract import AttentionCall
 from transformer_jax.typing import Array, Bool
+
+_GUARD_ROWS = 128
 
 
 class GuardedArrays(NamedTuple):
@@ -48,6 +51,56 @@ def guard(call: AttentionCall) -> GuardedArrays:
         seen = mask[:, 0, 0, :, None, None]  # [batch|1, kv_len, 1, 1]
         key, value = _zero_unless(seen, key), _zero_unless(seen, value)
     return GuardedArrays(query, key, value, mask, poisoned, nonempty)
+
+
+def guard_in_linear_memory(call: AttentionCall) -> GuardedArrays:
+    """As :func:`guard`, but the mask is never written out: ``mask`` and ``nonempty`` of the result are ``None``.
+
+    Which rows see a slot that is not finite is looked for block by block, and only if there is such a slot.
+    """
+    query, key, value = call.query, call.key, call.value
+    if not call.mask.is_pairwise:
+        mask = call.mask.compact(call.q_len, call.kv_len)
+        if mask is None:
+            return GuardedArrays(query, key, value, None, None, None)
+        seen = mask[:, 0, 0, :, None, None]  # [batch|1, kv_len, 1, 1]
+        nonempty = jnp.any(seen, axis=1, keepdims=True)
+        cleaned = [
+            _zero_unless(keep, array) for keep, array in zip((nonempty, seen, seen), (query, key, value))
+        ]
+        return GuardedArrays(cleaned[0], cleaned[1], cleaned[2], None, None, None)
+    finite = [jnp.isfinite(array) for array in (query, key, value)]
+    bad_rows = ~jnp.swapaxes(jnp.all(finite[0], axis=-1), 1, 2)  # [batch, heads, q_len]
+    bad_slots = ~(_slots(finite[1], call) & _slots(finite[2], call))  # [batch, heads, 1, kv_len]
+    poisoned = lax.cond(
+        jnp.any(bad_rows) | jnp.any(bad_slots),
+        lambda: _rows_that_see(call, bad_rows, bad_slots),
+        lambda: jnp.zeros_like(bad_rows),
+    )
+    cleaned = [_zero_unless(keep, array) for keep, array in zip(finite, (query, key, value))]
+    return GuardedArrays(cleaned[0], cleaned[1], cleaned[2], None, poisoned, None)
+
+
+def _rows_that_see(call: AttentionCall, bad_rows: Array, bad_slots: Array) -> Array:
+    """Rows that see a bad slot, or are bad themselves and see any; a block of rows at a time."""
+    size = max(1, min(call.q_len, _GUARD_ROWS))
+    found = []
+    for start, count, block in (
+        (0, call.q_len // size, size),
+        (call.q_len // size * size, 1, call.q_len % size),
+    ):
+        if not block:
+            continue
+
+        def rows(index: Array, start: int = start, block: int = block) -> Array:
+            place = (start + index * block, block)
+            mask = call.mask.compact(call.q_len, call.kv_len, query_slice=place)
+            bad = bad_slots | lax.dynamic_slice_in_dim(bad_rows, *place, axis=2)[..., None]
+            return jnp.any(bad if mask is None else bad & mask, axis=-1)  # [batch, heads, rows]
+
+        blocks = lax.map(rows, jnp.arange(count))
+        found.append(jnp.moveaxis(blocks, 0, 2).reshape(*bad_rows.shape[:2], -1))
+    return jnp.concatenate(found, axis=2) if found else bad_rows
 
 
 def mark_poisoned(output: Array, poisoned: Array | None) -> Array:

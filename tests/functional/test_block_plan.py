@@ -1,0 +1,67 @@
+"""The plan of blocks: every pair that the mask allows is computed, and few that it does not."""
+
+import numpy as np
+import pytest
+
+from transformer_jax.functional import AttentionMask
+from transformer_jax.functional.attention.block_plan import plan_keys, plan_queries, planned_pairs
+
+MASKS = {
+    "full": AttentionMask(),
+    "causal": AttentionMask.causal(),
+    "window": AttentionMask.window(3, 2),
+    "causal window": AttentionMask.causal() & AttentionMask.window(5, None),
+    "look ahead": AttentionMask.window(None, 4),
+    "look back": AttentionMask.window(4, None),
+}
+
+
+def covered(mask: AttentionMask, q_len: int, kv_len: int, block: int) -> np.ndarray:
+    """How often each pair is computed, as the engine reads the plan."""
+    counts = np.zeros((q_len, kv_len), int)
+    for group in plan_queries(mask, q_len, kv_len, block):
+        for index in range(group.num_blocks):
+            start = group.start + index * group.block
+            first = group.keys_start
+            if group.moves:
+                first = min(max(first + index * group.block, 0), kv_len - group.num_keys)
+            counts[start : start + group.block, first : first + group.num_keys] += 1
+    return counts
+
+
+@pytest.mark.parametrize("block", [1, 4, 7, 64])
+@pytest.mark.parametrize("sizes", [(1, 1), (37, 37), (64, 64), (20, 50), (50, 20), (0, 5), (5, 0)])
+@pytest.mark.parametrize("name", MASKS)
+def test_every_visible_pair_is_computed_once(name: str, sizes: tuple[int, int], block: int) -> None:
+    counts = covered(MASKS[name], *sizes, block)
+    assert counts.max(initial=0) <= 1
+    visible = np.asarray(MASKS[name].materialize(*sizes))[0, 0]
+    assert np.all(counts[visible] == 1)
+
+
+def test_a_causal_pass_computes_about_half_and_a_window_a_band() -> None:
+    length, block = 4096, 128
+    groups = plan_queries(MASKS["causal"], length, length, block)
+    assert planned_pairs(groups) <= 0.54 * length**2
+    assert len(groups) <= 17
+    window = AttentionMask.window(64, 0)
+    assert planned_pairs(plan_queries(window, length, length, block)) == length * (64 + block)
+
+
+def test_positions_of_ones_own_rule_nothing_out() -> None:
+    import jax.numpy as jnp
+
+    positions = jnp.arange(8)[None]
+    mask = AttentionMask.causal() & AttentionMask.positions(positions, positions)
+    assert planned_pairs(plan_queries(mask, 8, 8, 2)) == 64
+
+
+@pytest.mark.parametrize(("num_keys", "block"), [(0, 4), (3, 4), (8, 4), (9, 4)])
+def test_keys_are_cut_without_a_gap(num_keys: int, block: int) -> None:
+    places = [
+        run.offset + index * run.block + place
+        for run in plan_keys(num_keys, block)
+        for index in range(run.num_blocks)
+        for place in range(run.block)
+    ]
+    assert places == list(range(num_keys))

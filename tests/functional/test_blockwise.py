@@ -1,0 +1,145 @@
+"""Blockwise attention beside the reference on lengths of several blocks, and what it keeps in memory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from transformer_jax import functional as F
+from transformer_jax.functional.attention import blockwise
+from transformer_jax.functional.attention.contract import make_call
+from transformer_jax.testing.attention_suite import assert_near
+
+Q_LEN, KV_LEN = 150, 210
+
+MASKS = {
+    "none": None,
+    "causal": F.AttentionMask.causal(),
+    "window": F.AttentionMask.window(9, 4),
+    "look ahead": F.AttentionMask.window(None, 20),
+    "lengths and causal": F.AttentionMask.causal()
+    & F.AttentionMask.from_lengths(jnp.array([KV_LEN, 17]), KV_LEN),
+}
+BIASES = {
+    "none": lambda draw: None,
+    "alibi": lambda draw: F.Alibi(jnp.abs(draw(4))),
+    "buckets": lambda draw: F.RelativeBuckets(draw(8, 4), bidirectional=True, max_distance=64),
+    "dense": lambda draw: draw(1, 4, Q_LEN, KV_LEN),
+    "dense row": lambda draw: draw(2, 1, 1, KV_LEN),
+}
+
+
+def additive(draw) -> F.Additive:
+    return F.Additive(draw(8, 5), draw(8, 5), draw(4, 5), draw(5))
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks so small that queries and keys take several."""
+    sizes = blockwise._sizes
+
+    def small(*arguments):
+        return sizes(*arguments)._replace(query_block=64, key_block=48)
+
+    monkeypatch.setattr(blockwise, "_sizes", small)
+
+
+def value_and_gradients(implementation, arrays, mask, dropout, cotangent):
+    def loss(arrays):
+        output = F.attention(
+            arrays["query"], arrays["key"], arrays["value"],
+            score=arrays["score"], bias=arrays["bias"], mask=mask, dropout=dropout,
+            implementation=implementation,
+        )  # fmt: skip
+        return (output * cotangent).sum(), output
+
+    gradients, output = jax.jit(jax.grad(loss, has_aux=True))(arrays)
+    return output, gradients
+
+
+def check_against_reference(draw, *, score, bias, mask, dropout=None, kv_heads=2) -> None:
+    arrays = {"query": draw(2, Q_LEN, 4, 8), "key": draw(2, KV_LEN, kv_heads, 8)}
+    arrays |= {"value": draw(2, KV_LEN, kv_heads, 6), "score": score, "bias": bias}
+    cotangent = draw(2, Q_LEN, 4, 6)
+    got = value_and_gradients("blockwise", arrays, mask, dropout, cotangent)
+    want = value_and_gradients("reference", arrays, mask, dropout, cotangent)
+    assert_near(got[0], want[0], 1e-5, "value")
+    for (path, one), other in zip(
+        jax.tree_util.tree_leaves_with_path(got[1]), jax.tree.leaves(want[1]), strict=True
+    ):
+        assert_near(one, other, 1e-4, f"gradient in {jax.tree_util.keystr(path)}")
+
+
+@pytest.fixture
+def draw(random_generator):
+    """Normal numbers of a shape, float32."""
+    return lambda *shape: jnp.asarray(random_generator.normal(size=shape), jnp.float32)
+
+
+@pytest.mark.parametrize("looping", [True, False], ids=["a head at a time", "all heads"])
+@pytest.mark.parametrize("mask", MASKS)
+def test_masks_over_several_blocks(draw, small_blocks, monkeypatch, mask, looping):
+    monkeypatch.setattr(blockwise, "_loops_over_heads", lambda: looping)
+    check_against_reference(draw, score=F.ScaledDot(), bias=None, mask=MASKS[mask])
+
+
+@pytest.mark.parametrize("bias", BIASES)
+@pytest.mark.parametrize("rule", [lambda draw: F.ScaledDot(), additive], ids=["scaled dot", "additive"])
+def test_biases_and_rules_get_their_gradients(draw, small_blocks, bias, rule):
+    check_against_reference(draw, score=rule(draw), bias=BIASES[bias](draw), mask=MASKS["causal"])
+
+
+@pytest.mark.parametrize("looping", [True, False], ids=["a head at a time", "all heads"])
+def test_dropout_is_that_of_the_reference(draw, small_blocks, monkeypatch, looping):
+    monkeypatch.setattr(blockwise, "_loops_over_heads", lambda: looping)
+    drop = F.AttentionDropout(0.3, jax.random.key(3))
+    check_against_reference(draw, score=F.ScaledDot(), bias=None, mask=MASKS["window"], dropout=drop)
+
+
+def test_garbage_that_some_rows_see_marks_those_alone(draw, small_blocks):
+    query, key, value = draw(1, Q_LEN, 2, 8), draw(1, KV_LEN, 2, 8), draw(1, KV_LEN, 2, 8)
+    clean = F.attention(query, key, value, mask=MASKS["causal"], implementation="blockwise")
+    key = key.at[0, 100, 1].set(jnp.nan)
+    output = F.attention(query, key, value, mask=MASKS["causal"], implementation="blockwise")
+    spoiled = np.isnan(output).all(-1)[0]
+    np.testing.assert_array_equal(spoiled[:, 1], np.arange(Q_LEN) >= 100)
+    assert not spoiled[:, 0].any()
+    np.testing.assert_array_equal(output[0, :100], clean[0, :100])
+
+
+@pytest.mark.parametrize("looping", [True, False], ids=["a head at a time", "all heads"])
+@pytest.mark.parametrize("rule", ["scaled dot", "additive"])
+def test_memory_is_a_twentieth_of_the_references(monkeypatch, rule, looping):
+    monkeypatch.setattr(blockwise, "_loops_over_heads", lambda: looping)
+    length, heads, hidden = (16384, 8, 64) if rule == "scaled dot" else (2048, 1, 64)
+    shape = jax.ShapeDtypeStruct((1, length, heads, hidden), jnp.float32)
+    score = F.ScaledDot() if rule == "scaled dot" else additive_shapes(hidden)
+
+    def peak(implementation):
+        def loss(query, key, value, score):
+            output = F.attention(query, key, value, score=score, implementation=implementation)
+            return (output**2).sum()
+
+        compiled = jax.jit(jax.grad(loss, (0, 1, 2, 3))).lower(shape, shape, shape, score).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert peak("blockwise") <= peak("reference") / 20
+
+
+def additive_shapes(hidden: int) -> F.Additive:
+    matrix = jax.ShapeDtypeStruct((hidden, hidden), jnp.float32)
+    return jax.eval_shape(F.Additive, matrix, matrix, jax.ShapeDtypeStruct((hidden,), jnp.float32))
+
+
+def test_logsumexp_has_a_gradient(draw):
+    query, key = draw(1, 9, 1, 4), draw(1, 11, 1, 4)
+
+    def by_blocks(query):
+        call = make_call(query, key, key, F.Dot(), None, None, None)
+        return blockwise.attend_with_logsumexp(call)[1].sum()
+
+    def plain(query):
+        return jax.nn.logsumexp(F.Dot().score(query, key), axis=-1).sum()
+
+    assert_near(by_blocks(query), plain(query), 1e-5, "value")
+    assert_near(jax.grad(by_blocks)(query), jax.grad(plain)(query), 1e-4, "gradient")

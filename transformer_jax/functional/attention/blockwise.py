@@ -1,0 +1,418 @@
+r"""Attention in memory linear in the length, in pure JAX, for every score rule, mask and bias.
+
+Blocks of queries meet blocks of the keys that they may see; a running softmax joins the blocks of one row. Saved
+for the gradient are the output and each row's log-sum-exp :math:`L_i` alone; the backward pass computes the
+scores again:
+
+.. math::
+   p_{ij} = e^{s_{ij} - L_i}, \quad dv_j = \sum_i p_{ij}\, do_i, \quad
+   ds_{ij} = p_{ij} (do_i \cdot v_j - do_i \cdot o_i)
+
+and gives :math:`ds` of each block to the derivative of the score rule and of the bias. Reverse-mode derivatives
+only.
+
+Source: Dao et al. 2022, https://arxiv.org/abs/2205.14135, algorithms 1 and 4; Rabe and Staats 2021,
+https://arxiv.org/abs/2112.05682.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from transformer_jax.functional.attention.block_plan import QueryGroup, plan_keys, plan_queries
+from transformer_jax.functional.attention.contract import AttentionCall
+from transformer_jax.functional.attention.guard import guard_in_linear_memory, mark_poisoned
+from transformer_jax.functional.attention.weight_dropout import kept, row_keys
+from transformer_jax.functional.biases import PositionBias
+from transformer_jax.functional.masks import AttentionMask
+from transformer_jax.functional.score_products import wide
+from transformer_jax.functional.scores import Dot, General, Linear, Location
+from transformer_jax.typing import Array
+
+BLOCK_ELEMENTS = 2**22
+"""Numbers of one block's largest array, at most: scores, or the hidden units of an additive rule."""
+
+
+class Sizes(NamedTuple):
+    """What is static in a call: block sizes and the dropout rate."""
+
+    query_block: int
+    key_block: int
+    dropout_rate: float
+
+
+class Blocks(NamedTuple):
+    """The differentiable arrays of a call: ``[batch, length, heads, width]``, rule and biases."""
+
+    query: Any
+    key: Any
+    value: Any
+    score: Any
+    bias: Any
+    dense_bias: Any
+
+
+class Fixed(NamedTuple):
+    """What has no gradient: the mask, and the words that dropout is drawn from."""
+
+    mask: AttentionMask
+    dropout_keys: Array | None
+
+
+def refusals(call: AttentionCall) -> list[str]:
+    """Reasons not to do the call: none, every case is served."""
+    return []
+
+
+def attend(call: AttentionCall) -> Array:
+    """The output ``[batch, q_len, heads, value_dim]``."""
+    output, _, poisoned = attend_with_logsumexp(call)
+    return mark_poisoned(output, poisoned)
+
+
+def attend_with_logsumexp(call: AttentionCall) -> tuple[Array, Array, Array | None]:
+    """Output, log-sum-exp of the scores ``[batch, heads, q_len]`` (``-inf`` in empty rows), poisoned rows."""
+    safe = guard_in_linear_memory(call)
+    batch, q_len, num_heads, _ = safe.query.shape
+    position_bias = call.bias if isinstance(call.bias, PositionBias) else None
+    dense_bias = None if isinstance(call.bias, PositionBias) else call.bias
+    blocks = Blocks(
+        call.score.prepare_query(safe.query),
+        safe.key if call.key_is_prepared else call.score.prepare_key(safe.key),
+        safe.value,
+        call.score,
+        position_bias,
+        dense_bias,
+    )
+    keys, rate = None, 0.0
+    if call.drops and call.dropout is not None and call.dropout.rng_key is not None:
+        keys, rate = row_keys(call.dropout.rng_key, batch, num_heads, q_len), call.dropout.rate
+    fixed = Fixed(call.mask, keys)
+    value_heads = call.value.shape[2]
+    if _loops_over_heads() and batch * value_heads > 1:
+        sizes = _sizes(blocks, call.mask, num_heads // value_heads, rate)
+        output, logsumexp = _over_heads(sizes, blocks, fixed)
+    else:
+        sizes = _sizes(blocks, call.mask, batch * num_heads, rate)
+        output, logsumexp = _attend(sizes, blocks, fixed)
+    return output, logsumexp, safe.poisoned
+
+
+def _loops_over_heads() -> bool:
+    """On a CPU one head at a time, as plain matrix products; elsewhere all heads at once."""
+    return jax.default_backend() == "cpu"
+
+
+def _sizes(blocks: Blocks, mask: AttentionMask, num_rows: int, rate: float) -> Sizes:
+    """Block sizes: rows enough for fast products, and blocks that fit the cache."""
+    q_len, kv_len = blocks.query.shape[1], blocks.key.shape[1]
+    is_product = isinstance(blocks.score, Dot | General | Linear | Location)
+    width = num_rows * (1 if is_product else blocks.query.shape[-1])
+    limit = 512 if is_product else 64
+    if mask.is_causal or mask.has_window:
+        limit = min(limit, max(64, q_len // 4))
+    query_block = max(1, min(limit, q_len))
+    key_block = max(64, BLOCK_ELEMENTS // (query_block * width))
+    return Sizes(query_block, max(1, min(key_block, kv_len)), rate)
+
+
+def _over_heads(sizes: Sizes, blocks: Blocks, fixed: Fixed) -> tuple[Array, Array]:
+    """One key/value head of one sequence at a time, with the query heads that share it."""
+    batch, q_len, num_heads, _ = blocks.query.shape
+    value_heads = blocks.value.shape[2]
+    group = num_heads // value_heads
+
+    def lanes(
+        array: Array,
+    ) -> Array:  # [batch, length, heads, width] -> [lanes, 1, length, heads of a lane, width]
+        length, heads, width = array.shape[1:]
+        split = array.reshape(batch, length, value_heads, heads // value_heads, width)
+        return jnp.moveaxis(split, 2, 1).reshape(batch * value_heads, 1, length, heads // value_heads, width)
+
+    def one_lane(inputs: tuple) -> tuple[Array, Array]:
+        lane, query, key, value = inputs
+        row, head = lane // value_heads, lane % value_heads * group
+        own = Blocks(
+            query,
+            key,
+            value,
+            blocks.score.for_heads(head, group),
+            None if blocks.bias is None else blocks.bias.for_heads(head, group),
+            None if blocks.dense_bias is None else _pick(_pick(blocks.dense_bias, 0, row, 1), 1, head, group),
+        )
+        keys = fixed.dropout_keys
+        if keys is not None:
+            keys = _pick(_pick(keys, 0, row, 1), 1, head, group)
+        return _attend(sizes, own, Fixed(fixed.mask.of_heads(row, head, group), keys))
+
+    arrays = (lanes(blocks.query), lanes(blocks.key), lanes(blocks.value))
+    output, logsumexp = lax.map(one_lane, (jnp.arange(batch * value_heads), *arrays))
+    output = output.reshape(batch, value_heads, q_len, group, -1)
+    output = jnp.moveaxis(output, 1, 2).reshape(batch, q_len, num_heads, -1)
+    return output, logsumexp.reshape(batch, num_heads, q_len)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(sizes: Sizes, blocks: Blocks, fixed: Fixed) -> tuple[Array, Array]:
+    """Output ``[batch, q_len, heads, value_dim]`` and log-sum-exp ``[batch, heads, q_len]``."""
+    batch, q_len, num_heads, _ = blocks.query.shape
+    kv_len, value_dim = blocks.value.shape[1], blocks.value.shape[-1]
+    outputs, sums = [], []
+    for group in plan_queries(fixed.mask, q_len, kv_len, sizes.query_block):
+
+        def rows(index: Any, group: QueryGroup = group) -> tuple[Array, Array]:
+            place = _Place(blocks, fixed, group, index)
+            return _forward_rows(sizes, blocks, fixed, place)
+
+        if group.num_blocks == 1:
+            output, logsumexp = rows(0)
+        else:
+            output, logsumexp = lax.map(rows, jnp.arange(group.num_blocks))
+            output = jnp.moveaxis(output, 0, 1).reshape(batch, -1, num_heads, value_dim)
+            logsumexp = jnp.moveaxis(logsumexp, 0, 2).reshape(batch, num_heads, -1)
+        outputs.append(output)
+        sums.append(logsumexp)
+    if not outputs:
+        return (
+            jnp.zeros((batch, q_len, num_heads, value_dim), blocks.value.dtype),
+            jnp.zeros((batch, num_heads, q_len), wide(blocks.query.dtype)),
+        )
+    return jnp.concatenate(outputs, axis=1), jnp.concatenate(sums, axis=2)
+
+
+class _Place:
+    """One block of queries: where it stands, and its slices of everything that has rows."""
+
+    def __init__(self, blocks: Blocks, fixed: Fixed, group: QueryGroup, index: Any) -> None:
+        self.size, self.num_keys = group.block, group.num_keys
+        self.start = group.start + index * group.block
+        first: Any = group.keys_start
+        if group.moves:
+            kv_len = blocks.key.shape[1]
+            first = jnp.clip(first + index * group.block, 0, kv_len - group.num_keys)
+        self.first_key = first
+        self.query = self.rows(blocks.query, 1)
+        self.dropout_keys = None if fixed.dropout_keys is None else self.rows(fixed.dropout_keys, 2)
+
+    def rows(self, array: Array, axis: int) -> Array:
+        """The block's rows of an array."""
+        return _pick(array, axis, self.start, self.size)
+
+    def visits(self, key_block: int, visit: Callable[[Any, Any, int], Any], carry: Any) -> Any:
+        """Fold ``visit(carry, first key, number of keys)`` over the block's keys."""
+        for run in plan_keys(self.num_keys, key_block):
+            first = self.first_key + run.offset
+            if run.num_blocks == 1:
+                carry = visit(carry, first, run.block)
+            else:
+                step = functools.partial(_step, visit, first, run.block)
+                carry = lax.fori_loop(0, run.num_blocks, step, carry)
+        return carry
+
+
+def _step(visit: Callable[[Any, Any, int], Any], first: Any, size: int, index: Any, carry: Any) -> Any:
+    return visit(carry, first + index * size, size)
+
+
+def _forward_rows(sizes: Sizes, blocks: Blocks, fixed: Fixed, place: _Place) -> tuple[Array, Array]:
+    batch, num_rows, num_heads = place.query.shape[:3]
+    dtype = wide(blocks.query.dtype)
+
+    def visit(carry: tuple, first: Any, size: int) -> tuple:
+        maximum, total, accumulator = carry
+        key, value = _pick(blocks.key, 1, first, size), _pick(blocks.value, 1, first, size)
+        scores = _scores(blocks, fixed.mask, place, first, size)(
+            blocks.score, blocks.bias, _bias_block(blocks.dense_bias, place, first, size), place.query, key
+        )
+        scores = _hidden(scores, blocks, fixed.mask, place, first, size)
+        new_maximum = jnp.maximum(maximum, scores.max(axis=-1))
+        shift = jnp.where(jnp.isneginf(new_maximum), 0.0, new_maximum)
+        weights = jnp.exp(scores - shift[..., None])
+        shrink = jnp.exp(maximum - shift)
+        total = shrink * total + weights.sum(axis=-1)
+        if place.dropout_keys is not None:
+            weights = jnp.where(kept(place.dropout_keys, first, size, sizes.dropout_rate), weights, 0.0)
+        added = _weighted_values(weights, value)
+        return new_maximum, total, shrink[..., None] * accumulator + added
+
+    rows = (batch, num_heads, num_rows)
+    start = (
+        jnp.full(rows, -jnp.inf, dtype),
+        jnp.zeros(rows, dtype),
+        jnp.zeros((*rows, blocks.value.shape[-1]), dtype),
+    )
+    maximum, total, accumulator = place.visits(sizes.key_block, visit, start)
+    divisor = jnp.where(total == 0, 1.0, total) * (1.0 - sizes.dropout_rate)
+    output = jnp.swapaxes(accumulator / divisor[..., None], 1, 2).astype(blocks.value.dtype)
+    return output, maximum + jnp.log(total)
+
+
+def _forward(sizes: Sizes, blocks: Blocks, fixed: Fixed) -> tuple[tuple[Array, Array], tuple]:
+    output, logsumexp = _attend(sizes, blocks, fixed)
+    return (output, logsumexp), (blocks, fixed, output, logsumexp)
+
+
+def _backward(sizes: Sizes, saved: tuple, cotangents: tuple[Array, Array]) -> tuple:
+    blocks, fixed, output, logsumexp = saved
+    d_output, d_logsumexp = cotangents
+    dtype = logsumexp.dtype
+    products = (d_output.astype(dtype) * output.astype(dtype)).sum(axis=-1)
+    delta = jnp.swapaxes(products, 1, 2) - d_logsumexp  # [batch, heads, q_len]
+    # A row that sees nothing has no weights; a zero query keeps what stands in it out of the sums over rows.
+    empty = jnp.isneginf(logsumexp)
+    query = jnp.where(jnp.swapaxes(empty, 1, 2)[..., None], 0, blocks.query)
+    blocks = blocks._replace(query=query)
+    logsumexp = jnp.where(empty, 0.0, logsumexp)
+    q_len, kv_len = query.shape[1], blocks.key.shape[1]
+
+    totals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, wide(leaf.dtype)), blocks._replace(query=None))
+    d_queries = []
+    for group in plan_queries(fixed.mask, q_len, kv_len, sizes.query_block):
+
+        def rows(totals: Blocks, index: Any, group: QueryGroup = group) -> tuple[Blocks, Array]:
+            place = _Place(blocks, fixed, group, index)
+            own = place.rows(d_output, 1), place.rows(delta, 2), place.rows(logsumexp, 2)
+            return _backward_rows(sizes, blocks, fixed, place, own, totals)
+
+        if group.num_blocks == 1:
+            totals, d_query = rows(totals, 0)
+        else:
+            totals, d_query = lax.scan(rows, totals, jnp.arange(group.num_blocks))
+            d_query = jnp.moveaxis(d_query, 0, 1).reshape(query.shape[0], -1, *query.shape[2:])
+        d_queries.append(d_query)
+    d_query = jnp.concatenate(d_queries, axis=1) if d_queries else jnp.zeros_like(query)
+    gradient = totals._replace(query=d_query)
+    return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), gradient, blocks), None
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _backward_rows(
+    sizes: Sizes, blocks: Blocks, fixed: Fixed, place: _Place, own: tuple[Array, Array, Array], totals: Blocks
+) -> tuple[Blocks, Array]:
+    """Add what a block of queries gives to the totals; the gradient of the block itself."""
+    d_output, delta, logsumexp = own
+    keep_scale = 1.0 / (1.0 - sizes.dropout_rate)
+
+    def visit(carry: tuple[Blocks, Array], first: Any, size: int) -> tuple[Blocks, Array]:
+        totals, d_query = carry
+        key, value = _pick(blocks.key, 1, first, size), _pick(blocks.value, 1, first, size)
+        dense = _bias_block(blocks.dense_bias, place, first, size)
+        scores, pull_back = jax.vjp(
+            _scores(blocks, fixed.mask, place, first, size),
+            blocks.score,
+            blocks.bias,
+            dense,
+            place.query,
+            key,
+        )
+        scores = _hidden(scores, blocks, fixed.mask, place, first, size)
+        weights = jnp.exp(scores - logsumexp[..., None])
+        d_weights = _value_products(d_output, value)
+        applied = weights
+        if place.dropout_keys is not None:
+            keep = kept(place.dropout_keys, first, size, sizes.dropout_rate)
+            applied = jnp.where(keep, weights * keep_scale, 0.0)
+            d_weights = jnp.where(keep, d_weights * keep_scale, 0.0)
+        d_value = _value_gradient(applied, d_output, value.shape[2])
+        d_score, d_bias, d_dense, d_rows, d_key = pull_back(weights * (d_weights - delta[..., None]))
+        totals = Blocks(
+            None,
+            _add_at(totals.key, d_key, (0, first, 0, 0)),
+            _add_at(totals.value, d_value, (0, first, 0, 0)),
+            jax.tree.map(jnp.add, totals.score, d_score),
+            jax.tree.map(jnp.add, totals.bias, d_bias),
+            totals.dense_bias
+            if d_dense is None
+            else _add_at(totals.dense_bias, d_dense, _bias_start(totals.dense_bias, place, first)),
+        )
+        return totals, d_query + d_rows
+
+    start = (totals, jnp.zeros(place.query.shape, wide(place.query.dtype)))
+    return place.visits(sizes.key_block, visit, start)
+
+
+def _scores(
+    blocks: Blocks, mask: AttentionMask, place: _Place, first: Any, size: int
+) -> Callable[[Any, Any, Any, Array, Array], Array]:
+    """Scores with biases of one block, as a function of everything that they are differentiated by."""
+    q_len, kv_len = blocks.query.shape[1], blocks.key.shape[1]
+    query_positions = place.rows(mask.query_positions_or_default(q_len), 1)
+    key_positions = _pick(mask.key_positions_or_default(kv_len), 1, first, size)
+
+    def scores(score: Any, bias: Any, dense: Array | None, query: Array, key: Array) -> Array:
+        values = score.score(query, key, query_positions, key_positions)
+        if bias is not None:
+            values = values + bias.block(query_positions, key_positions).astype(values.dtype)
+        return values if dense is None else values + dense.astype(values.dtype)
+
+    return scores
+
+
+def _hidden(
+    scores: Array, blocks: Blocks, mask: AttentionMask, place: _Place, first: Any, size: int
+) -> Array:
+    """Scores with minus infinity where the mask hides the key."""
+    allowed = mask.compact(
+        blocks.query.shape[1],
+        blocks.key.shape[1],
+        query_slice=(place.start, place.size),
+        key_slice=(first, size),
+    )
+    return scores if allowed is None else jnp.where(allowed, scores, -jnp.inf)
+
+
+def _weighted_values(weights: Array, value: Array) -> Array:
+    """``[batch, heads, q, kv]`` times ``[batch, kv, value_heads, dim]``: ``[batch, heads, q, dim]``."""
+    batch, num_heads, q_len, kv_len = weights.shape
+    value_heads = value.shape[2]
+    grouped = weights.astype(value.dtype).reshape(batch, value_heads, num_heads // value_heads, q_len, kv_len)
+    output = jnp.einsum("bngqk,bknd->bngqd", grouped, value, preferred_element_type=wide(value.dtype))
+    return output.reshape(batch, num_heads, q_len, -1)
+
+
+def _value_products(d_output: Array, value: Array) -> Array:
+    """``do . v`` of all pairs, ``[batch, heads, q, kv]``."""
+    batch, q_len, num_heads, _ = d_output.shape
+    kv_len, value_heads = value.shape[1:3]
+    grouped = d_output.reshape(batch, q_len, value_heads, num_heads // value_heads, -1)
+    products = jnp.einsum("bqngd,bknd->bngqk", grouped, value, preferred_element_type=wide(value.dtype))
+    return products.reshape(batch, num_heads, q_len, kv_len)
+
+
+def _value_gradient(weights: Array, d_output: Array, value_heads: int) -> Array:
+    """``sum p do`` over the rows of a block and the heads of a group, ``[batch, kv, value_heads, dim]``."""
+    batch, num_heads, q_len, kv_len = weights.shape
+    group = num_heads // value_heads
+    weights = weights.astype(d_output.dtype).reshape(batch, value_heads, group, q_len, kv_len)
+    grouped = d_output.reshape(batch, q_len, value_heads, group, -1)
+    return jnp.einsum("bngqk,bqngd->bknd", weights, grouped, preferred_element_type=wide(d_output.dtype))
+
+
+def _bias_start(dense: Array, place: _Place, first: Any) -> tuple[Any, ...]:
+    return 0, 0, place.start if dense.shape[2] > 1 else 0, first if dense.shape[3] > 1 else 0
+
+
+def _bias_block(dense: Array | None, place: _Place, first: Any, size: int) -> Array | None:
+    """A block of ``[batch|1, heads|1, q_len|1, kv_len|1]``."""
+    if dense is None:
+        return None
+    return _pick(_pick(dense, 2, place.start, place.size), 3, first, size)
+
+
+def _pick(array: Array, axis: int, start: Any, size: int) -> Array:
+    """``size`` entries along an axis; an axis of one entry stands for all."""
+    return array if array.shape[axis] == 1 else lax.dynamic_slice_in_dim(array, start, size, axis)
+
+
+def _add_at(total: Array, part: Array, start: tuple[Any, ...]) -> Array:
+    """``total`` with ``part`` added at ``start``."""
+    if part.shape == total.shape:
+        return total + part
+    before = lax.dynamic_slice(total, start, part.shape)
+    return lax.dynamic_update_slice(total, before + part.astype(total.dtype), start)
