@@ -17,9 +17,14 @@ from jaxtyping import install_import_hook
 CHECKED_PACKAGES = ["functional", "nn", "models", "decode", "train"]
 install_import_hook([f"transformer_jax.{name}" for name in CHECKED_PACKAGES], "beartype.beartype")
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")

@@ -37,7 +37,7 @@ def least_by_enumeration(pairs, max_shapes):
     return best
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(LENGTHS, st.integers(1, 3))
 def test_programme_finds_the_least_padding(pairs, max_shapes):
     shapes = choose_shapes(*zip(*pairs), max_shapes=max_shapes)
@@ -45,7 +45,6 @@ def test_programme_finds_the_least_padding(pairs, max_shapes):
     assert padded_tokens(shapes, pairs) == least_by_enumeration(pairs, max_shapes)
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 5), st.integers(1, 4))
 def test_chosen_shapes_hold_everything_and_share_is_true(pairs, max_shapes, multiple_of):
     sources, targets = zip(*pairs)

@@ -3,7 +3,7 @@
 import gzip
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_jax.data.readers import read_lines, read_parallel, read_tsv, split_lines
@@ -33,7 +33,6 @@ def test_only_line_feeds_end_lines(tmp_path):
     assert read_lines(path) == ["a\u2028b\x85c\x0bd\x0ce\x1cf\rg", "second"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\n\0", codec="utf-8")), min_size=1))
 def test_as_many_lines_as_line_feeds(lines):
     content = "".join(line + "\n" for line in lines).encode()

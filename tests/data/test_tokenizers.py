@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID, UNK_ID
@@ -40,7 +40,6 @@ def test_decode_leaves_out_special_ids_and_shows_unknown():
             tokenizer.decode([bad])
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_character_round_trip(text):
     tokenizer = train_character_tokenizer([text])
@@ -59,7 +58,6 @@ def test_character_round_trip_of_odd_texts(text):
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8")), min_size=1))
 def test_word_round_trip(lines):
     tokenizer = train_word_tokenizer(lines)

@@ -89,4 +89,5 @@ def test_report_by_task() -> None:
     translated = score_outputs("translation", ["a cat sat here"], ["a cat sat here"]).to_json()
     assert translated["bleu"]["score"] == pytest.approx(100)
     with pytest.raises(ConfigError, match="translation"):
+        # The misspelt task is what is tested; the types would refuse it before.
         score_outputs("translatoin", ["a"], ["a"])  # type: ignore[arg-type]

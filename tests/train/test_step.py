@@ -103,7 +103,10 @@ def test_dropout_and_initial_parameters_share_no_key(
 ) -> None:
     config = make_config(seed=5)
     state = begin(make_model(seed=5), sequence_to_sequence_loss(), config, task.batch(0))[1]
-    words = lambda key: tuple(jax.random.key_data(key).tolist())  # noqa: E731
+
+    def words(key: jax.Array) -> tuple[int, ...]:
+        return tuple(jax.random.key_data(key).tolist())
+
     of_updates = {words(jax.random.fold_in(state.rng_key, update)) for update in range(100)}
     rngs = nnx.Rngs(5)
     of_parameters = {words(rngs.params()) for _ in range(100)}

@@ -178,7 +178,7 @@ def score_rung(result: ExperimentResult) -> dict[str, Any]:
         searcher = BatchSearcher(
             result.model, config.search, batch_size=config.data.batch_size, lengths=lengths
         )
-    compiled_before = 0.0 if searcher is not result.searcher else searcher.compile_seconds
+    compiled_before = searcher.compile_seconds
     sources = encoded_sources(data.test)
     found = searcher(state, sources)  # compiles what is new; not timed
     outputs = [hypotheses[0] for hypotheses in found]

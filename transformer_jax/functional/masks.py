@@ -181,20 +181,10 @@ class AttentionMask:
     def of_heads(self, row: int | Array, head: int | Array, num_heads: int) -> "AttentionMask":
         """The mask of one sequence of the batch and some of its heads; both starts may be traced."""
 
-        def pick(array: Array | None, axis: int, start: int | Array, size: int) -> Array | None:
-            if array is None or array.shape[axis] == 1:
-                return array
-            return jax.lax.dynamic_slice_in_dim(array, start, size, axis)
-
-        return replace(
-            self,
-            query_positions=pick(self.query_positions, 0, row, 1),
-            key_positions=pick(self.key_positions, 0, row, 1),
-            segment_pairs=tuple((pick(q, 0, row, 1), pick(k, 0, row, 1)) for q, k in self.segment_pairs),
-            key_valid=pick(self.key_valid, 0, row, 1),
-            key_lengths=pick(self.key_lengths, 0, row, 1),
-            dense_mask=pick(pick(self.dense_mask, 0, row, 1), 1, head, num_heads),
-        )
+        own = jax.tree.map(lambda array: pick(array, 0, row, 1), self)  # the batch is axis 0 of every part
+        if own.dense_mask is None:
+            return own
+        return replace(own, dense_mask=pick(own.dense_mask, 1, head, num_heads))
 
     def compact(
         self, q_len: int, kv_len: int, *, query_slice: Block | None = None, key_slice: Block | None = None
@@ -266,6 +256,11 @@ class AttentionMask:
             )
         wanted = (batch, num_heads, q_len, kv_len)
         _check_fits("mask dense", self.dense_mask, wanted, "[batch|1, heads|1, q_len, kv_len]")
+
+
+def pick(array: Array, axis: int, start: int | Array, size: int) -> Array:
+    """``size`` entries along an axis; an axis of one entry stands for all."""
+    return array if array.shape[axis] == 1 else jax.lax.dynamic_slice_in_dim(array, start, size, axis)
 
 
 def _arange(length: int) -> Array:

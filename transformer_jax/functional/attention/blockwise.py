@@ -28,8 +28,8 @@ from transformer_jax.functional.attention.contract import AttentionCall
 from transformer_jax.functional.attention.guard import guard_in_linear_memory, mark_poisoned
 from transformer_jax.functional.attention.weight_dropout import kept, row_keys
 from transformer_jax.functional.biases import PositionBias
-from transformer_jax.functional.masks import AttentionMask
-from transformer_jax.functional.score_products import wide
+from transformer_jax.functional.masks import AttentionMask, pick
+from transformer_jax.functional.score_products import products, wide
 from transformer_jax.functional.scores import Dot, General, Linear, Location
 from transformer_jax.typing import Array
 
@@ -142,11 +142,11 @@ def _over_heads(sizes: Sizes, blocks: Blocks, fixed: Fixed) -> tuple[Array, Arra
             value,
             blocks.score.for_heads(head, group),
             None if blocks.bias is None else blocks.bias.for_heads(head, group),
-            None if blocks.dense_bias is None else _pick(_pick(blocks.dense_bias, 0, row, 1), 1, head, group),
+            None if blocks.dense_bias is None else pick(pick(blocks.dense_bias, 0, row, 1), 1, head, group),
         )
         keys = fixed.dropout_keys
         if keys is not None:
-            keys = _pick(_pick(keys, 0, row, 1), 1, head, group)
+            keys = pick(pick(keys, 0, row, 1), 1, head, group)
         return _attend(sizes, own, Fixed(fixed.mask.of_heads(row, head, group), keys))
 
     arrays = (lanes(blocks.query), lanes(blocks.key), lanes(blocks.value))
@@ -200,7 +200,7 @@ class _Place:
 
     def rows(self, array: Array, axis: int) -> Array:
         """The block's rows of an array."""
-        return _pick(array, axis, self.start, self.size)
+        return pick(array, axis, self.start, self.size)
 
     def visits(self, key_block: int, visit: Callable[[Any, Any, int], Any], carry: Any) -> Any:
         """Fold ``visit(carry, first key, number of keys)`` over the block's keys."""
@@ -224,7 +224,7 @@ def _forward_rows(sizes: Sizes, blocks: Blocks, fixed: Fixed, place: _Place) -> 
 
     def visit(carry: tuple, first: Any, size: int) -> tuple:
         maximum, total, accumulator = carry
-        key, value = _pick(blocks.key, 1, first, size), _pick(blocks.value, 1, first, size)
+        key, value = pick(blocks.key, 1, first, size), pick(blocks.value, 1, first, size)
         scores = _scores(blocks, fixed.mask, place, first, size)(
             blocks.score, blocks.bias, _bias_block(blocks.dense_bias, place, first, size), place.query, key
         )
@@ -260,8 +260,8 @@ def _backward(sizes: Sizes, saved: tuple, cotangents: tuple[Array, Array]) -> tu
     blocks, fixed, output, logsumexp = saved
     d_output, d_logsumexp = cotangents
     dtype = logsumexp.dtype
-    products = (d_output.astype(dtype) * output.astype(dtype)).sum(axis=-1)
-    delta = jnp.swapaxes(products, 1, 2) - d_logsumexp  # [batch, heads, q_len]
+    own_products = (d_output.astype(dtype) * output.astype(dtype)).sum(axis=-1)
+    delta = jnp.swapaxes(own_products, 1, 2) - d_logsumexp  # [batch, heads, q_len]
     # A row that sees nothing has no weights; a zero query keeps what stands in it out of the sums over rows.
     empty = jnp.isneginf(logsumexp)
     query = jnp.where(jnp.swapaxes(empty, 1, 2)[..., None], 0, blocks.query)
@@ -301,7 +301,7 @@ def _backward_rows(
 
     def visit(carry: tuple[Blocks, Array], first: Any, size: int) -> tuple[Blocks, Array]:
         totals, d_query = carry
-        key, value = _pick(blocks.key, 1, first, size), _pick(blocks.value, 1, first, size)
+        key, value = pick(blocks.key, 1, first, size), pick(blocks.value, 1, first, size)
         dense = _bias_block(blocks.dense_bias, place, first, size)
         scores, pull_back = jax.vjp(
             _scores(blocks, fixed.mask, place, first, size),
@@ -313,7 +313,7 @@ def _backward_rows(
         )
         scores = _hidden(scores, blocks, fixed.mask, place, first, size)
         weights = jnp.exp(scores - logsumexp[..., None])
-        d_weights = _value_products(d_output, value)
+        d_weights = products(d_output, value)  # do . v of all pairs
         applied = weights
         if place.dropout_keys is not None:
             keep = kept(place.dropout_keys, first, size, sizes.dropout_rate)
@@ -343,7 +343,7 @@ def _scores(
     """Scores with biases of one block, as a function of everything that they are differentiated by."""
     q_len, kv_len = blocks.query.shape[1], blocks.key.shape[1]
     query_positions = place.rows(mask.query_positions_or_default(q_len), 1)
-    key_positions = _pick(mask.key_positions_or_default(kv_len), 1, first, size)
+    key_positions = pick(mask.key_positions_or_default(kv_len), 1, first, size)
 
     def scores(score: Any, bias: Any, dense: Array | None, query: Array, key: Array) -> Array:
         values = score.score(query, key, query_positions, key_positions)
@@ -376,15 +376,6 @@ def _weighted_values(weights: Array, value: Array) -> Array:
     return output.reshape(batch, num_heads, q_len, -1)
 
 
-def _value_products(d_output: Array, value: Array) -> Array:
-    """``do . v`` of all pairs, ``[batch, heads, q, kv]``."""
-    batch, q_len, num_heads, _ = d_output.shape
-    kv_len, value_heads = value.shape[1:3]
-    grouped = d_output.reshape(batch, q_len, value_heads, num_heads // value_heads, -1)
-    products = jnp.einsum("bqngd,bknd->bngqk", grouped, value, preferred_element_type=wide(value.dtype))
-    return products.reshape(batch, num_heads, q_len, kv_len)
-
-
 def _value_gradient(weights: Array, d_output: Array, value_heads: int) -> Array:
     """``sum p do`` over the rows of a block and the heads of a group, ``[batch, kv, value_heads, dim]``."""
     batch, num_heads, q_len, kv_len = weights.shape
@@ -402,12 +393,7 @@ def _bias_block(dense: Array | None, place: _Place, first: Any, size: int) -> Ar
     """A block of ``[batch|1, heads|1, q_len|1, kv_len|1]``."""
     if dense is None:
         return None
-    return _pick(_pick(dense, 2, place.start, place.size), 3, first, size)
-
-
-def _pick(array: Array, axis: int, start: Any, size: int) -> Array:
-    """``size`` entries along an axis; an axis of one entry stands for all."""
-    return array if array.shape[axis] == 1 else lax.dynamic_slice_in_dim(array, start, size, axis)
+    return pick(pick(dense, 2, place.start, place.size), 3, first, size)
 
 
 def _add_at(total: Array, part: Array, start: tuple[Any, ...]) -> Array:

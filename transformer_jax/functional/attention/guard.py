@@ -54,21 +54,13 @@ def guard(call: AttentionCall) -> GuardedArrays:
 
 
 def guard_in_linear_memory(call: AttentionCall) -> GuardedArrays:
-    """As :func:`guard`, but the mask is never written out: ``mask`` and ``nonempty`` of the result are ``None``.
+    """As :func:`guard`, but a mask of queries by keys is never written out: ``mask`` and ``nonempty`` are ``None``.
 
     Which rows see a slot that is not finite is looked for block by block, and only if there is such a slot.
     """
-    query, key, value = call.query, call.key, call.value
     if not call.mask.is_pairwise:
-        mask = call.mask.compact(call.q_len, call.kv_len)
-        if mask is None:
-            return GuardedArrays(query, key, value, None, None, None)
-        seen = mask[:, 0, 0, :, None, None]  # [batch|1, kv_len, 1, 1]
-        nonempty = jnp.any(seen, axis=1, keepdims=True)
-        cleaned = [
-            _zero_unless(keep, array) for keep, array in zip((nonempty, seen, seen), (query, key, value))
-        ]
-        return GuardedArrays(cleaned[0], cleaned[1], cleaned[2], None, None, None)
+        return guard(call)._replace(mask=None, nonempty=None)  # that mask has one row for all queries
+    query, key, value = call.query, call.key, call.value
     finite = [jnp.isfinite(array) for array in (query, key, value)]
     bad_rows = ~jnp.swapaxes(jnp.all(finite[0], axis=-1), 1, 2)  # [batch, heads, q_len]
     bad_slots = ~(_slots(finite[1], call) & _slots(finite[2], call))  # [batch, heads, 1, kv_len]
