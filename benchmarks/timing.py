@@ -145,9 +145,9 @@ def paired_ratio(
     return float(np.median(ratios)), float(low), float(high)
 
 
-def matmul_peak(size: int = 1024, *, calls: int = 9) -> float:
-    """Floating-point operations a second of a square float32 matmul, the best of some calls: the floor's ruler."""
-    left = jax.random.normal(jax.random.key(0), (size, size))
+def matmul_peak(size: int = 1024, *, calls: int = 9, dtype: str = "float32") -> float:
+    """Floating-point operations a second of a square matmul, the best of some calls: the floor's ruler."""
+    left = jax.random.normal(jax.random.key(0), (size, size), dtype)
     multiply = jax.jit(jnp.matmul)
     multiply(left, left).block_until_ready()
     best = min(_seconds(lambda: multiply(left, left).block_until_ready()) for _ in range(calls))

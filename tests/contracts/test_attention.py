@@ -1,6 +1,7 @@
 """Every implementation of attention under its contract, and the support matrix held to the code."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +10,14 @@ import pytest
 
 from transformer_jax import functional as F
 from transformer_jax.errors import ConfigError, ShapeError
-from transformer_jax.functional.attention import DEFAULT_ORDER, IMPLEMENTATIONS, REFUSALS
+from transformer_jax.functional.attention import IMPLEMENTATIONS, REFUSALS
 from transformer_jax.functional.attention.contract import make_call
 from transformer_jax.testing import attention_suite as suite
+from transformer_jax.testing.support_matrix import case_refusals
 
 CASES = suite.case_names()
+HERE = [name for name, one in IMPLEMENTATIONS.items() if not one.device_refusals()]
+ELSEWHERE = [name for name in IMPLEMENTATIONS if name not in HERE]
 
 
 def _ones(*shape: int, dtype=jnp.float32):
@@ -21,7 +25,7 @@ def _ones(*shape: int, dtype=jnp.float32):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", HERE)
 def test_agrees_with_the_oracle_or_refuses_as_listed(implementation, case):
     attend = functools.partial(F.attention, implementation=implementation)
     reason = REFUSALS[implementation].get(case)
@@ -34,7 +38,7 @@ def test_agrees_with_the_oracle_or_refuses_as_listed(implementation, case):
         jax.eval_shape(functools.partial(suite.call, attend), arrays.arrays, arrays.mask)
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", HERE)
 def test_dropout_agrees_or_refuses_as_listed(implementation):
     attend = functools.partial(F.attention, implementation=implementation)
     if "dropout" in REFUSALS[implementation]:
@@ -45,13 +49,31 @@ def test_dropout_agrees_or_refuses_as_listed(implementation):
         suite.check_dropout(attend)
 
 
+@pytest.mark.parametrize("implementation", ELSEWHERE)
+def test_what_needs_another_machine_says_so(implementation):
+    ones = _ones(1, 2, 1, 8, dtype=jnp.bfloat16)
+    reason = IMPLEMENTATIONS[implementation].device_refusals()[0]
+    with pytest.raises(NotImplementedError, match=re.escape(reason)):
+        F.attention(ones, ones, ones, implementation=implementation)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_the_support_matrix_is_what_the_code_refuses(implementation):
+    for case in CASES:
+        reasons = "; ".join(case_refusals(implementation, case))
+        wanted = REFUSALS[implementation].get(case)
+        assert (wanted is None) == (not reasons), (
+            f"{implementation}, {case}: listed {wanted!r}, says {reasons!r}"
+        )
+        assert wanted is None or wanted in reasons
+
+
 def test_the_support_matrix_names_existing_cases_only():
     assert set(REFUSALS) == set(IMPLEMENTATIONS)
     for refused in REFUSALS.values():
         assert set(refused) <= {*CASES, "dropout"}
     assert not REFUSALS["reference"]
-    assert set(DEFAULT_ORDER) <= set(IMPLEMENTATIONS)
-    assert DEFAULT_ORDER[-1] == "reference"
+    assert not REFUSALS["blockwise"]
 
 
 @pytest.mark.parametrize("case", ["plain", "additive_empty_rows", "value_dim"])
@@ -80,7 +102,7 @@ def test_a_large_case_of_odd_lengths_equals_the_oracle(random_generator):
     mask = F.AttentionMask.window(9, 4) & F.AttentionMask.from_lengths(jnp.array([61, 17]), 61)
     case = suite.AttentionCase("large", arrays, mask, np.zeros(()))
     wanted = suite.oracle_attention(case, suite.float64(arrays))[0]
-    for implementation in IMPLEMENTATIONS:
+    for implementation in HERE:
         output = F.attention(
             *(arrays[n] for n in ("query", "key", "value")), mask=mask, implementation=implementation
         )
@@ -110,7 +132,7 @@ def test_prepared_keys_of_a_rule_with_weights_a_head_may_have_more_heads_than_va
     suite.assert_near(output, suite.call(F.attention, made.arrays, made.mask), 1e-6, "output")
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", HERE)
 def test_a_prepared_key_serves_the_dot_products(implementation):
     made = suite.make_case("grouped_heads")
     arrays = {**made.arrays, "key": F.PreparedKey(made.arrays["key"])}
@@ -130,7 +152,7 @@ def test_stepwise_with_positions_equals_the_whole_causal_call(random_generator):
     slots = jnp.arange(capacity)[None]
     for step in range(length):
         mask = F.AttentionMask.causal() & F.AttentionMask.positions(jnp.full((2, 1), step), slots)
-        for implementation in IMPLEMENTATIONS:
+        for implementation in HERE:
             one = F.attention(query[:, step : step + 1], key, value, mask=mask, implementation=implementation)
             suite.assert_near(one[:, 0], whole[:, step], 1e-5, f"{implementation} step {step}")
 
@@ -154,7 +176,7 @@ def test_the_query_half_of_the_linear_rule_has_exactly_zero_gradient():
     )
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", HERE)
 def test_garbage_in_a_query_that_sees_nothing_leaks_nowhere(implementation):
     query = _ones(2, 3, 1, 4).at[0].set(jnp.nan)
     mask = F.AttentionMask.from_lengths(jnp.array([0, 2]), 5)
@@ -224,19 +246,53 @@ def test_a_named_implementation_never_falls_back_and_says_all_reasons():
         )
 
 
+def test_explanation_tells_the_choice_and_every_refusal():
+    short, long = jnp.ones((1, 4, 2, 4)), jnp.ones((1, 1024, 2, 4))
+    drop = F.AttentionDropout(0.1, jax.random.key(0))
+    explanation = F.explain_attention(short, short, short, score=F.AdditiveSum(), dropout=drop)
+    assert explanation.chosen == "reference"
+    assert set(explanation.passed_over) == {"blockwise"}
+    assert explanation.refusals["xla"] == (
+        "the score rule AdditiveSum is not a dot product",
+        "dropout of attention weights is not offered",
+    )
+    for name in ELSEWHERE:
+        assert set(IMPLEMENTATIONS[name].device_refusals()) <= set(explanation.refusals[name])
+    lines = str(explanation).splitlines()
+    assert [line.split()[0] for line in lines] == ["reference", "blockwise", *explanation.refusals]
+    assert F.explain_attention(long, long, long).chosen == "blockwise"
+
+
+def test_none_takes_what_the_explanation_says(monkeypatch):
+    taken = []
+    for name, one in IMPLEMENTATIONS.items():
+        spy = one._replace(attend=lambda call, name=name: taken.append(name))
+        monkeypatch.setitem(IMPLEMENTATIONS, name, spy)
+    for length in (3, 511, 512, 2048):
+        query = jnp.ones((1, length, 1, 1))
+        getattr(F.attention, "__wrapped__", F.attention)(query, query, query)
+        assert taken.pop() == F.explain_attention(query, query, query).chosen
+
+
+def test_an_experimental_implementation_is_never_chosen():
+    for length in (1, 64, 4096):
+        query = jnp.ones((1, length, 1, 64), jnp.bfloat16)
+        assert not IMPLEMENTATIONS[F.explain_attention(query, query, query).chosen].is_experimental
+
+
 def test_an_unknown_implementation_is_named_with_the_nearest():
     ones = _ones(1, 2, 1, 4)
     with pytest.raises(ConfigError, match=r"got 'refrence'; did you mean 'reference'"):
         F.attention(ones, ones, ones, implementation="refrence")
 
 
-def _call(query=None, key=None, value=None, score=None, mask=None, bias=None, dropout=None):
+def _call(query=None, key=None, value=None, score=None, mask=None, bias=None, dropout=None, reweight=None):
     """The checks of ``attention`` without the test run's own shape checks in front of them."""
     query = _ones(2, 3, 4, 8) if query is None else query
     key = _ones(2, 5, 2, 8) if key is None else key
     value = _ones(2, 5, 2, 8) if value is None else value
     check = getattr(make_call, "__wrapped__", make_call)
-    return check(query, key, value, F.ScaledDot() if score is None else score, mask, bias, dropout)
+    return check(query, key, value, F.ScaledDot() if score is None else score, mask, bias, dropout, reweight)
 
 
 @pytest.mark.parametrize(
@@ -289,6 +345,17 @@ def _call(query=None, key=None, value=None, score=None, mask=None, bias=None, dr
         ({"bias": jnp.ones((1, 1, 3, 5), bool)}, ConfigError, "a bool array is a mask"),
         ({"bias": F.Alibi(_ones(3))}, ShapeError, "bias must have the query's 4 heads, got 3"),
         ({"bias": 1.0}, ConfigError, "bias must be an array"),
+        ({"reweight": 0.5}, ConfigError, "reweight must be a rule such as GaussianReweight"),
+        (
+            {"reweight": F.GaussianReweight(_ones(2, 4, 5), 1.0)},
+            ShapeError,
+            r"GaussianReweight.center must be .* \[2\|1, 4\|1, 3\], got \[2, 4, 5\]",
+        ),
+        (
+            {"reweight": F.GaussianReweight(_ones(2, 1, 3), 0.0)},
+            ConfigError,
+            "deviation must be above 0, got 0.0",
+        ),
         ({"dropout": 0.1}, ConfigError, r"dropout must be AttentionDropout\(rate, rng_key\)"),
         (
             {"dropout": F.AttentionDropout(1.0, None)},

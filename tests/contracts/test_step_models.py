@@ -46,6 +46,12 @@ def _luong(score, **changes):
     return _recurrent(cell="lstm", attention=attention, **changes)
 
 
+def _luong_local(local, *, input_feeding):
+    cell = "lstm" if input_feeding else "gru"
+    attention = models.Luong(score="general", input_feeding=input_feeding, local=local)
+    return _recurrent(cell=cell, bidirectional=True, attention=attention)
+
+
 MODELS = {
     "transformer": TRANSFORMER,
     "transformer_two_layers": _transformer(num_encoder_layers=2, num_decoder_layers=2),
@@ -74,6 +80,8 @@ MODELS = {
     "lstm_luong_concat": _luong("concat"),
     "lstm_luong_location": _luong("location"),
     "gru_luong_no_feeding": _recurrent(attention=models.Luong(score="general", input_feeding=False)),
+    "lstm_luong_monotonic": _luong_local(nn.Monotonic(half_width=1), input_feeding=True),
+    "gru_luong_predictive": _luong_local(nn.Predictive(half_width=2), input_feeding=False),
     "lstm_luong_deep": _luong(
         "general", num_encoder_layers=2, num_decoder_layers=2, bidirectional=True, residual=True
     ),

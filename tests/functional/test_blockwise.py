@@ -48,7 +48,7 @@ def value_and_gradients(implementation, arrays, mask, dropout, cotangent):
     def loss(arrays):
         output = F.attention(
             arrays["query"], arrays["key"], arrays["value"],
-            score=arrays["score"], bias=arrays["bias"], mask=mask, dropout=dropout,
+            score=arrays["score"], bias=arrays["bias"], mask=mask, reweight=arrays["reweight"], dropout=dropout,
             implementation=implementation,
         )  # fmt: skip
         return (output * cotangent).sum(), output
@@ -57,9 +57,9 @@ def value_and_gradients(implementation, arrays, mask, dropout, cotangent):
     return output, gradients
 
 
-def check_against_reference(draw, *, score, bias, mask, dropout=None, kv_heads=2) -> None:
+def check_against_reference(draw, *, score, bias, mask, reweight=None, dropout=None, kv_heads=2) -> None:
     arrays = {"query": draw(2, Q_LEN, 4, 8), "key": draw(2, KV_LEN, kv_heads, 8)}
-    arrays |= {"value": draw(2, KV_LEN, kv_heads, 6), "score": score, "bias": bias}
+    arrays |= {"value": draw(2, KV_LEN, kv_heads, 6), "score": score, "bias": bias, "reweight": reweight}
     cotangent = draw(2, Q_LEN, 4, 6)
     got = value_and_gradients("blockwise", arrays, mask, dropout, cotangent)
     want = value_and_gradients("reference", arrays, mask, dropout, cotangent)
@@ -94,6 +94,22 @@ def test_dropout_is_that_of_the_reference(draw, small_blocks, monkeypatch, loopi
     monkeypatch.setattr(blockwise, "_loops_over_heads", lambda: looping)
     drop = F.AttentionDropout(0.3, jax.random.key(3))
     check_against_reference(draw, score=F.ScaledDot(), bias=None, mask=MASKS["window"], dropout=drop)
+
+
+@pytest.mark.parametrize("looping", [True, False], ids=["a head at a time", "all heads"])
+@pytest.mark.parametrize("heads", [1, 4])
+def test_reweight_and_its_centres_gradient(draw, small_blocks, monkeypatch, heads, looping):
+    monkeypatch.setattr(blockwise, "_loops_over_heads", lambda: looping)
+    centers = KV_LEN * jax.nn.sigmoid(draw(2, heads, Q_LEN))
+    drop = F.AttentionDropout(0.3, jax.random.key(3)) if heads == 1 else None
+    check_against_reference(
+        draw,
+        score=F.ScaledDot(),
+        bias=None,
+        mask=None,
+        reweight=F.GaussianReweight(centers, 20.0),
+        dropout=drop,
+    )
 
 
 def test_garbage_that_some_rows_see_marks_those_alone(draw, small_blocks):

@@ -2,9 +2,14 @@
 
 from transformer_jax.functional.attention import (
     AttentionDropout,
+    AttentionExplanation,
+    AttentionInspection,
     PreparedKey,
     attention,
     attention_with_weights,
+    explain_attention,
+    inspect_attention,
+    local_attention,
     prepare_key,
 )
 from transformer_jax.functional.biases import Alibi, PositionBias, RelativeBuckets
@@ -41,6 +46,7 @@ from transformer_jax.functional.recurrent import (
     recurrence,
     step_once,
 )
+from transformer_jax.functional.reweights import GaussianReweight, Reweight
 from transformer_jax.functional.scores import (
     Additive,
     AdditiveSum,
@@ -66,12 +72,15 @@ __all__ = [
     "AdditiveSum",
     "Alibi",
     "AttentionDropout",
+    "AttentionExplanation",
+    "AttentionInspection",
     "AttentionMask",
     "Carry",
     "Cell",
     "Concat",
     "Dot",
     "GRUCell",
+    "GaussianReweight",
     "General",
     "LSTMCell",
     "Linear",
@@ -82,6 +91,7 @@ __all__ = [
     "PreparedKey",
     "RNNCell",
     "RelativeBuckets",
+    "Reweight",
     "ScaledDot",
     "ScoreRule",
     "alibi_slopes",
@@ -93,7 +103,10 @@ __all__ = [
     "cells_from_torch",
     "cross_entropy",
     "dropout",
+    "explain_attention",
+    "inspect_attention",
     "layer_norm",
+    "local_attention",
     "masked_softmax",
     "online_softmax_finish",
     "online_softmax_merge",

@@ -5,6 +5,7 @@ from typing import Literal
 
 from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional.dropout import check_rate
+from transformer_jax.nn.local_attention import Monotonic, Predictive
 from transformer_jax.nn.score_attention import (
     ConcatScore,
     DotScore,
@@ -44,18 +45,20 @@ class Bahdanau:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Luong:
-    """Global attention asked by the new decoder state, after the step (Luong et al. 2015).
+    """Attention asked by the new decoder state, after the step (Luong et al. 2015).
 
     Attributes:
       score: The score rule.
       input_feeding: Feed the attentional vector to the next step.
       max_len: For ``"location"``: the longest source, in tokens; ``None`` for the other rules.
+      local: See a window of the source instead of all of it; ``None`` = global attention.
     """
 
     kind: Literal["luong"] = "luong"
     score: LuongScore
     input_feeding: bool
     max_len: int | None = None
+    local: Monotonic | Predictive | None = None
 
     def __post_init__(self) -> None:
         known = ("dot", "general", "concat", "location")

@@ -4,6 +4,7 @@ Each reads embedded target tokens in two ways that agree: ``run`` on a whole sen
 that does not depend on the loop is done before or after it, and ``step`` on one token (search).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,10 +16,14 @@ from transformer_jax.functional import AttentionMask
 from transformer_jax.functional.recurrent import Cell
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, RecurrentSeq2SeqConfig
 from transformer_jax.nn.combining import CombineQueryContext, MaxoutReadout
+from transformer_jax.nn.local_attention import LocalAttention
 from transformer_jax.nn.recurrent import RecurrentStack, carry_hidden, joined_carry
 from transformer_jax.nn.score_attention import AdditiveScore, ScoreAttention, ScoreMemory
 from transformer_jax.pytree import pytree_dataclass, replace
 from transformer_jax.typing import Array, Float, Int
+
+_FORGET_FROM = 256
+"""Source tokens from which on a loop over target tokens does not keep what its attention computed."""
 
 
 @pytree_dataclass
@@ -31,12 +36,14 @@ class RecurrentState:
       memory: The source as attention asks it, prepared once; ``None`` without attention.
       fed: What is fed to the next step beside the token: the constant context of Cho et al., the last
         attentional vector of Luong et al., or ``None``.
+      steps: Target tokens read so far, for local attention; ``None`` where nobody asks.
     """
 
     carries: Any
     source_lengths: Int[Array, "batch"]
     memory: ScoreMemory | None
     fed: Float[Array, "batch features"] | None
+    steps: Int[Array, "batch"] | None = None
 
     def mask(self) -> AttentionMask:
         """Which source positions exist."""
@@ -191,10 +198,11 @@ class BahdanauDecoder(nnx.Module):
     ) -> tuple[Array | None, Array, Array]:
         cell, context_weight = split_inputs(self.stack.first_cell(), embedded.shape[-1])
         projected = cell.project(embedded.swapaxes(0, 1))  # [time, batch, gates]
+        ask = forgetting(self._ask, state)
 
         def body(carries: Any, at_time: tuple[Array, Any]) -> tuple[Any, Any]:
             query = carry_hidden(carries[-1])
-            context = self._ask(state, query)
+            context = ask(state, query)
             gates = at_time[0] + context @ context_weight
             carries, output = self.stack.step_projected(carries, gates, rng_key=at_time[1])
             return carries, (query if keep_queries else None, output, context)
@@ -210,9 +218,9 @@ class LuongDecoder(nnx.Module):
       o_t = \tilde h_t = \tanh(W_c [h_t; c_t])
 
     Without input feeding nothing flows back from the attention, and the whole sentence is one recurrence
-    and one attention.
+    and one attention. Global, or local by ``config.attention.local``.
 
-    Source: Luong et al. 2015, https://arxiv.org/abs/1508.04025, sections 3.1 and 3.3.
+    Source: Luong et al. 2015, https://arxiv.org/abs/1508.04025, sections 3.1 to 3.3.
     """
 
     def __init__(self, config: RecurrentSeq2SeqConfig, *, rngs: nnx.Rngs):
@@ -220,8 +228,12 @@ class LuongDecoder(nnx.Module):
         self.hidden_dim = config.hidden_dim
         self.input_feeding = config.attention.input_feeding
         self.stack = decoder_stack(config, config.hidden_dim if self.input_feeding else 0, rngs=rngs)
-        rule = config.attention.rule(config.hidden_dim)
-        self.attend = ScoreAttention(rule, config.hidden_dim, config.encoder_dim, rngs=rngs)
+        rule, reach = config.attention.rule(config.hidden_dim), config.attention.local
+        self.attend: ScoreAttention | LocalAttention
+        if reach is None:
+            self.attend = ScoreAttention(rule, config.hidden_dim, config.encoder_dim, rngs=rngs)
+        else:
+            self.attend = LocalAttention(rule, reach, config.hidden_dim, config.encoder_dim, rngs=rngs)
         self.combine = CombineQueryContext(
             config.hidden_dim, config.encoder_dim, config.hidden_dim, use_bias=False, rngs=rngs
         )
@@ -235,7 +247,8 @@ class LuongDecoder(nnx.Module):
     ) -> RecurrentState:
         """State before the first token; ``carries`` are the decoder's own, ready to start."""
         fed = jnp.zeros((encoded.shape[0], self.hidden_dim)) if self.input_feeding else None
-        return RecurrentState(carries, source_lengths, self.attend.prepare(encoded), fed)
+        steps = jnp.zeros_like(source_lengths) if isinstance(self.attend, LocalAttention) else None
+        return RecurrentState(carries, source_lengths, self.attend.prepare(encoded), fed, steps)
 
     def run(
         self,
@@ -248,7 +261,7 @@ class LuongDecoder(nnx.Module):
         if self.input_feeding:
             return self._run(state, embedded, rng_key=rng_key)[0]
         outputs, _ = self.stack(embedded, initial_carry=state.carries, rng_key=rng_key)
-        return self._attentional(state, outputs)
+        return self._attentional(state, outputs, jnp.arange(outputs.shape[1]))
 
     def step(
         self,
@@ -260,9 +273,10 @@ class LuongDecoder(nnx.Module):
         """Attentional vector of one step, and the state after it."""
         inputs = embedded if state.fed is None else jnp.concatenate([embedded, state.fed], axis=-1)
         carries, output = self.stack.step(state.carries, inputs, rng_key=rng_key)
-        attentional = self._attentional(state, output[:, None, :])[:, 0, :]
+        attentional = self._attentional(state, output[:, None, :], jnp.arange(1))[:, 0, :]
         fed = attentional if self.input_feeding else None
-        return attentional, replace(state, carries=carries, fed=fed)
+        steps = None if state.steps is None else state.steps + 1
+        return attentional, replace(state, carries=carries, fed=fed, steps=steps)
 
     def attention_weights(
         self, state: RecurrentState, embedded: Float[Array, "batch time features"]
@@ -274,11 +288,19 @@ class LuongDecoder(nnx.Module):
             queries = self.stack(embedded, initial_carry=state.carries)[0]
         assert state.memory is not None
         assert queries is not None
+        if isinstance(self.attend, LocalAttention):
+            steps = _at(state, jnp.arange(queries.shape[1]))
+            return self.attend.with_weights(queries, state.memory, state.source_lengths, steps)[1]
         return self.attend.with_weights(queries, state.memory, state.mask())[1]
 
-    def _attentional(self, state: RecurrentState, outputs: Array) -> Array:
+    def _attentional(self, state: RecurrentState, outputs: Array, ahead: Array) -> Array:
+        """Attentional vectors of outputs that come ``ahead`` steps after the state, ``[q_len]``."""
         assert state.memory is not None
-        return jnp.tanh(self.combine(outputs, self.attend(outputs, state.memory, state.mask())))
+        if isinstance(self.attend, LocalAttention):
+            context = self.attend(outputs, state.memory, state.source_lengths, _at(state, ahead))
+        else:
+            context = self.attend(outputs, state.memory, state.mask())
+        return jnp.tanh(self.combine(outputs, context))
 
     def _run(
         self,
@@ -290,20 +312,28 @@ class LuongDecoder(nnx.Module):
     ) -> tuple[Array, Array | None]:
         cell, feed_weight = split_inputs(self.stack.first_cell(), embedded.shape[-1])
         projected = cell.project(embedded.swapaxes(0, 1))  # [time, batch, gates]
+        attentional = forgetting(self._attentional, state)
 
-        def body(carry: tuple[Any, Any], at_time: tuple[Array, Any]) -> tuple[Any, Any]:
+        def body(carry: tuple[Any, Any], at_time: tuple[Array, Any, Array]) -> tuple[Any, Any]:
             carries, fed = carry
             gates = at_time[0] + fed @ feed_weight
             carries, output = self.stack.step_projected(carries, gates, rng_key=at_time[1])
-            fed = self._attentional(state, output[:, None, :])[:, 0, :]
+            fed = attentional(state, output[:, None, :], at_time[2][None])[:, 0, :]
             return (carries, fed), (fed, output if keep_queries else None)
 
         keys = step_keys(rng_key, self.stack, projected)
-        emitted = lax.scan(body, (state.carries, state.fed), (projected, keys))[1]
+        inputs = (projected, keys, jnp.arange(projected.shape[0]))
+        emitted = lax.scan(body, (state.carries, state.fed), inputs)[1]
         return jax.tree.map(lambda array: array.swapaxes(0, 1), emitted)
 
 
 RecurrentDecoder = LastStateDecoder | BahdanauDecoder | LuongDecoder
+
+
+def _at(state: RecurrentState, ahead: Int[Array, "q_len"]) -> Int[Array, "batch q_len"]:
+    """Which steps come ``ahead`` of those that the state has done."""
+    assert state.steps is not None
+    return state.steps[:, None] + ahead[None, :].astype(state.steps.dtype)
 
 
 def decoder_stack(config: RecurrentSeq2SeqConfig, fed_dim: int, *, rngs: nnx.Rngs) -> RecurrentStack:
@@ -327,6 +357,12 @@ def split_inputs(cell: Any, width: int) -> tuple[Cell, Float[Array, "features ga
     """
     weight = cell.input_weight
     return replace(cell, input_weight=weight[:width]), weight[width:]
+
+
+def forgetting(attend: Callable[..., Array], state: RecurrentState) -> Callable[..., Array]:
+    """``attend``, done again in the backward pass where keeping every step's weights would be quadratic in memory."""
+    assert state.memory is not None
+    return jax.checkpoint(attend) if state.memory.value.shape[1] >= _FORGET_FROM else attend
 
 
 def step_keys(rng_key: jax.Array | None, stack: RecurrentStack, projected: Array) -> jax.Array | None:

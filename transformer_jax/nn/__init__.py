@@ -5,6 +5,7 @@ from transformer_jax.nn.combining import CombineQueryContext, MaxoutReadout
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import FeedForward
 from transformer_jax.nn.linear import Linear
+from transformer_jax.nn.local_attention import LocalAttention, Monotonic, Predictive
 from transformer_jax.nn.multi_head import MultiHeadAttention
 from transformer_jax.nn.norms import BatchNorm, LayerNorm, RMSNorm, make_norm
 from transformer_jax.nn.parameters import load_parameters, named_parameters, parameter_count
@@ -60,14 +61,17 @@ __all__ = [
     "Learned",
     "Linear",
     "LinearScore",
+    "LocalAttention",
     "LocationScore",
     "MaxPooling",
     "MaxoutReadout",
     "MeanPooling",
+    "Monotonic",
     "MultiHeadAttention",
     "NoPositions",
     "PositionalEncoding",
     "Positions",
+    "Predictive",
     "RMSNorm",
     "RecurrentCell",
     "RecurrentLayer",

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from transformer_jax.errors import ConfigError, ShapeError
-from transformer_jax.functional import Alibi, RelativeBuckets, alibi_slopes, sinusoidal_at
+from transformer_jax.functional import Alibi, PositionBias, RelativeBuckets, alibi_slopes, sinusoidal_at
 from transformer_jax.functional.positions import check_buckets
 from transformer_jax.typing import Array, Float, Int
 
@@ -24,6 +24,9 @@ __all__ = [
     "Rotary",
     "Sinusoidal",
 ]
+
+_WRITTEN_OUT_PAIRS = 256 * 1024
+"""Queries times keys above which a learned bias is left to the attention, which takes it block by block."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,7 +166,7 @@ class PositionalEncoding(nnx.Module):
         self,
         query_positions: Int[Array, "one_or_batch q_len"],
         key_positions: Int[Array, "one_or_batch2 kv_len"],
-    ) -> Alibi | Float[Array, "one_or_batch3 heads q_len kv_len"] | None:
+    ) -> PositionBias | Float[Array, "one_or_batch3 heads q_len kv_len"] | None:
         """What self-attention adds to its scores, the same for every layer of the stack."""
         if isinstance(self.config, AlibiPositions):
             return Alibi(alibi_slopes(self.num_heads))
@@ -172,6 +175,8 @@ class PositionalEncoding(nnx.Module):
             rule = RelativeBuckets(
                 self.table[...], bidirectional=self.bidirectional, max_distance=self.config.max_distance
             )
+            if query_positions.shape[-1] * key_positions.shape[-1] > _WRITTEN_OUT_PAIRS:
+                return rule
             # Written out once for all layers: the table's gradient is then one scatter, not one a layer.
             return rule.block(query_positions, key_positions)
         return None

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from transformer_jax.functional import Alibi, AttentionMask, dropout, split_key
+from transformer_jax.functional import AttentionMask, PositionBias, dropout, split_key
 from transformer_jax.nn.cache import AttentionMemory, KeyValueCache
 from transformer_jax.nn.norms import make_norm
 from transformer_jax.nn.positions import PositionalEncoding, Positions
@@ -201,7 +201,7 @@ class DecoderStack(nnx.Module):
             maps.append(weights)
         return maps
 
-    def _enter(self, x: Array) -> tuple[Array, Array, Alibi | Array | None]:
+    def _enter(self, x: Array) -> tuple[Array, Array, PositionBias | Array | None]:
         self.positions.check_len(x.shape[1])
         positions = _arange(x.shape[1])
         return self.positions.add(x, positions), positions, self.positions.bias(positions, positions)

@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 from transformer_jax.errors import ConfigError
-from transformer_jax.functional import Alibi, AttentionMask, dropout, split_key
+from transformer_jax.functional import AttentionMask, PositionBias, dropout, split_key
 from transformer_jax.nn.cache import AttentionMemory, KeyValueCache
 from transformer_jax.nn.feed_forward import Activation, FeedForward
 from transformer_jax.nn.multi_head import MultiHeadAttention
@@ -17,7 +17,7 @@ from transformer_jax.typing import Array, Float, Int
 __all__ = ["DecoderLayer", "EncoderLayer", "NormPlacement", "Residual", "TransformerLayerConfig"]
 
 NormPlacement = Literal["post", "pre"]
-_Bias = Alibi | Float[Array, "one_or_batch heads q_len kv_len"]
+_Bias = PositionBias | Float[Array, "one_or_batch heads q_len kv_len"]
 _Inputs = Float[Array, "batch q_len model"]
 _Memory = Float[Array, "batch memory_len model"]
 

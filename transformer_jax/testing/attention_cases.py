@@ -18,7 +18,7 @@ class AttentionCase:
 
     Attributes:
       name: The case's name.
-      arrays: ``query``, ``key``, ``value``, ``score`` and ``bias``: all that has a gradient.
+      arrays: ``query``, ``key``, ``value``, ``score``, ``bias`` and ``reweight``: all that has a gradient.
       mask: The mask.
       cotangent: What the output is multiplied with before it is summed, for gradients.
     """
@@ -45,6 +45,7 @@ def _add(
     score: Callable[[Callable], Any] | None = None,
     mask: AttentionMask | None = None,
     bias: Callable[[Callable], Any] | None = None,
+    reweight: Callable[[Callable], Any] | None = None,
     batch: int = BATCH,
     q_len: int = Q_LEN,
     kv_len: int = KV_LEN,
@@ -54,7 +55,7 @@ def _add(
     key_dim: int | None = None,
     value_dim: int | None = None,
 ) -> None:
-    """List a case; ``score`` and ``bias`` are made by a function that gets ``draw(*shape)``."""
+    """List a case; ``score``, ``bias`` and ``reweight`` are made by a function that gets ``draw(*shape)``."""
     kv_heads = heads if kv_heads is None else kv_heads
     key_dim = query_dim if key_dim is None else key_dim
     value_dim = key_dim if value_dim is None else value_dim
@@ -69,6 +70,7 @@ def _add(
             "value": draw(batch, kv_len, kv_heads, value_dim),
             "score": F.ScaledDot() if score is None else score(draw),
             "bias": None if bias is None else bias(draw),
+            "reweight": None if reweight is None else reweight(draw),
         }
         cotangent = generator.normal(size=(batch, q_len, heads, value_dim))
         return AttentionCase(name, arrays, AttentionMask() if mask is None else mask, cotangent)
@@ -180,4 +182,13 @@ _add(
     "relative_buckets_causal",
     bias=lambda draw: F.RelativeBuckets(draw(4, 2), bidirectional=False, max_distance=5),
     mask=_cache_positions & AttentionMask.causal(),
+)
+
+# Factors after the softmax.
+_add("reweight", reweight=lambda draw: F.GaussianReweight(2 + draw(2, 2, 3), 1.5), mask=_lengths)
+_add(
+    "reweight_window",
+    score=lambda draw: F.General(draw(4, 4)),
+    reweight=lambda draw: F.GaussianReweight(3 + draw(1, 1, 3), 0.7),
+    mask=_cache_positions & AttentionMask.window(2, 2),
 )

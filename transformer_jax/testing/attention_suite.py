@@ -87,6 +87,7 @@ def oracle_attention(case: AttentionCase, arrays: dict[str, Any]) -> tuple[np.nd
             continue
         exponentials = np.exp(np.array(scores) - max(scores))
         for j, weight in zip(slots, exponentials / exponentials.sum()):
+            weight *= _oracle_factor(arrays.get("reweight"), case.mask, row, head, i, j)
             weights[row, head, i, j] = weight
             output[row, i, head] += weight * value[row, j, value_head]
     return output, weights
@@ -141,6 +142,16 @@ def _oracle_bias(
     return bias[index]
 
 
+def _oracle_factor(
+    reweight: F.GaussianReweight | None, mask: AttentionMask, row: int, head: int, i: int, j: int
+) -> float:
+    if reweight is None:
+        return 1.0
+    position = j if mask.key_positions is None else _picker(mask.key_positions, row)[j]
+    center = _picker(_picker(reweight.center, row), head)[i]
+    return math.exp(-((position - center) ** 2) / (2 * reweight.deviation**2))
+
+
 def oracle_bucket(distance: int, bidirectional: bool, num_buckets: int, max_distance: int) -> int:
     """T5's bucket of ``key position - query position``, as in its paper's code."""
     first = 0
@@ -184,7 +195,8 @@ def check_case(attend: Attend, name: str) -> None:
     """Hold an implementation to a case: value, gradient, jit, vmap, bfloat16, garbage in masked slots.
 
     Args:
-      attend: Called as ``attend(query, key, value, score=, mask=, bias=)``.
+      attend: Called as ``attend(query, key, value, score=, mask=, bias=)``, and with ``reweight=`` in the
+        cases that have one.
       name: One of :func:`case_names`.
 
     Raises:
@@ -218,8 +230,12 @@ def _value_and_gradient(attend: Attend, arrays: Any, mask: AttentionMask, cotang
 
 def call(attend: Attend, arrays: dict[str, Any], mask: AttentionMask) -> Any:
     """Call an implementation with the arrays of a case."""
-    score, bias = arrays["score"], arrays["bias"]
-    return attend(arrays["query"], arrays["key"], arrays["value"], score=score, mask=mask, bias=bias)
+    # Handed over only where a case has one, so that a function without the argument can be put to the rest.
+    optional = {} if arrays.get("reweight") is None else {"reweight": arrays["reweight"]}
+    return attend(
+        arrays["query"], arrays["key"], arrays["value"],
+        score=arrays["score"], mask=mask, bias=arrays["bias"], **optional,
+    )  # fmt: skip
 
 
 def _check_garbage(case: AttentionCase, value_and_gradient: Callable) -> None:

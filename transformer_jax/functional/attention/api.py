@@ -1,19 +1,19 @@
 """The one entry to attention: every score rule, every mask, every implementation."""
 
-from types import ModuleType
-
-from transformer_jax.errors import ConfigError, nearest_hint
-from transformer_jax.functional.attention import blockwise, jax_nn, reference
+from transformer_jax.functional.attention import reference
+from transformer_jax.functional.attention.choice import (
+    IMPLEMENTATIONS,
+    AttentionExplanation,
+    choose,
+    explain,
+    named,
+)
 from transformer_jax.functional.attention.contract import AttentionDropout, PreparedKey, make_call
 from transformer_jax.functional.biases import PositionBias
 from transformer_jax.functional.masks import AttentionMask
+from transformer_jax.functional.reweights import Reweight
 from transformer_jax.functional.scores import ScaledDot, ScoreRule
 from transformer_jax.typing import Array, Float
-
-IMPLEMENTATIONS: dict[str, ModuleType] = {"reference": reference, "blockwise": blockwise, "xla": jax_nn}
-
-# implementation=None takes the first of these that does not refuse; the reference refuses nothing.
-DEFAULT_ORDER: tuple[str, ...] = ("reference",)
 
 _SCALED_DOT = ScaledDot()
 
@@ -26,12 +26,13 @@ def attention(
     score: ScoreRule = _SCALED_DOT,
     mask: AttentionMask | None = None,
     bias: PositionBias | Float[Array, "#batch #heads #q_len #kv_len"] | None = None,
+    reweight: Reweight | None = None,
     dropout: AttentionDropout | None = None,
     implementation: str | None = None,
 ) -> Float[Array, "batch q_len heads value_dim"]:
     r"""Mean of the values under a softmax of scores between queries and keys.
 
-    .. math:: o_i = \sum_j p_{ij} v_j, \quad
+    .. math:: o_i = \sum_j g_{ij} p_{ij} v_j, \quad
        p_{ij} = \frac{M_{ij} e^{s(q_i, k_j) + B_{ij}}}{\sum_{j'} M_{ij'} e^{s(q_i, k_{j'}) + B_{ij'}}}
 
     A query that may attend to no key gives zeros and has zero gradient. NaN or Inf in a masked slot changes
@@ -46,10 +47,12 @@ def attention(
       mask: Who may attend to whom; also brings the positions that biases and rules compare.
       bias: Added to the scores: ``Alibi``, ``RelativeBuckets``, or an array broadcastable to
         ``[batch, heads, q_len, kv_len]``.
+      reweight: What the weights are multiplied with after the softmax, such as :class:`GaussianReweight`;
+        ``None`` = 1.
       dropout: Drop attention weights; ``None`` = evaluation.
       implementation: ``"reference"``, ``"blockwise"`` (memory linear in the length, reverse-mode derivatives
-        only) or ``"xla"``; ``None`` takes the first in the library's order that can do the call. A named one
-        never falls back.
+        only), ``"xla"``, ``"cudnn"`` or ``"tokamax"``; ``None`` takes what the library's measurements say for
+        the size (:func:`explain_attention` tells). A named one never falls back.
 
     Returns:
       ``[batch, q_len, heads, value_dim]`` in the dtype of the inputs.
@@ -68,22 +71,54 @@ def attention(
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 1; Bahdanau et al. 2015,
     https://arxiv.org/abs/1409.0473, equations 5 and 6.
     """
-    call = make_call(query, key, value, score, mask, bias, dropout)
+    call = make_call(query, key, value, score, mask, bias, dropout, reweight)
     if implementation is None:
-        accepting = (name for name in DEFAULT_ORDER if not IMPLEMENTATIONS[name].refusals(call))
-        return IMPLEMENTATIONS[next(accepting, "reference")].attend(call)
-    if implementation not in IMPLEMENTATIONS:
-        raise ConfigError(
-            f"implementation must be None or one of {sorted(IMPLEMENTATIONS)}, got {implementation!r}"
-            f"{nearest_hint(implementation, IMPLEMENTATIONS)}"
-        )
-    reasons = IMPLEMENTATIONS[implementation].refusals(call)
-    if reasons:
-        raise NotImplementedError(
-            f"attention implementation {implementation!r} cannot do this call: {'; '.join(reasons)}. "
-            "Use implementation=None to let the library choose."
-        )
-    return IMPLEMENTATIONS[implementation].attend(call)
+        return IMPLEMENTATIONS[choose(call)[0]].attend(call)
+    return named(implementation, call).attend(call)
+
+
+def explain_attention(
+    query: Float[Array, "batch q_len heads query_dim"],
+    key: Float[Array, "batch kv_len kv_heads key_dim"] | PreparedKey,
+    value: Float[Array, "batch kv_len value_heads value_dim"],
+    *,
+    score: ScoreRule = _SCALED_DOT,
+    mask: AttentionMask | None = None,
+    bias: PositionBias | Float[Array, "#batch #heads #q_len #kv_len"] | None = None,
+    reweight: Reweight | None = None,
+    dropout: AttentionDropout | None = None,
+) -> AttentionExplanation:
+    r"""Which implementation :func:`attention` would choose for a call, and why not each of the others.
+
+    Nothing is computed: shapes, dtypes and parts of the mask decide.
+
+    Args:
+      query: As in :func:`attention`.
+      key: As in :func:`attention`.
+      value: As in :func:`attention`.
+      score: As in :func:`attention`.
+      mask: As in :func:`attention`.
+      bias: As in :func:`attention`.
+      reweight: As in :func:`attention`.
+      dropout: As in :func:`attention`.
+
+    Returns:
+      The explanation; printed, it has one line an implementation.
+
+    Raises:
+      ShapeError: If shapes do not fit each other.
+      ConfigError: If a dtype, rate or name is wrong.
+
+    Example:
+      >>> import jax
+      >>> ones = jax.numpy.ones((1, 8, 2, 4))
+      >>> explanation = explain_attention(ones, ones, ones, dropout=AttentionDropout(0.1, jax.random.key(0)))
+      >>> explanation.chosen, explanation.refusals["xla"]
+      ('reference', ('dropout of attention weights is not offered',))
+
+    Source: none; the order follows the measurements under ``benchmarks/results``.
+    """
+    return explain(make_call(query, key, value, score, mask, bias, dropout, reweight))
 
 
 def attention_with_weights(
@@ -94,11 +129,12 @@ def attention_with_weights(
     score: ScoreRule = _SCALED_DOT,
     mask: AttentionMask | None = None,
     bias: PositionBias | Float[Array, "#batch #heads #q_len #kv_len"] | None = None,
+    reweight: Reweight | None = None,
     dropout: AttentionDropout | None = None,
 ) -> tuple[Float[Array, "batch q_len heads value_dim"], Float[Array, "batch heads q_len kv_len"]]:
     r"""As :func:`attention` by the reference implementation, and the weights too.
 
-    .. math:: (o_i, p_{ij})
+    .. math:: (o_i, g_{ij} p_{ij})
 
     Args:
       query: As in :func:`attention`.
@@ -107,11 +143,13 @@ def attention_with_weights(
       score: As in :func:`attention`.
       mask: As in :func:`attention`.
       bias: As in :func:`attention`.
+      reweight: As in :func:`attention`; the weights returned are those after it.
       dropout: As in :func:`attention`; the weights returned are those before dropout.
 
     Returns:
       The output ``[batch, q_len, heads, value_dim]`` and the weights ``[batch, heads, q_len, kv_len]``,
-      float32; each row of weights sums to one, or is zero where nothing may be attended to.
+      float32; without ``reweight`` each row of weights sums to one, or is zero where nothing may be
+      attended to.
 
     Raises:
       ShapeError: If shapes do not fit each other.
@@ -125,7 +163,7 @@ def attention_with_weights(
 
     Source: Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473, equations 5 and 6.
     """
-    return reference.attend_with_weights(make_call(query, key, value, score, mask, bias, dropout))
+    return reference.attend_with_weights(make_call(query, key, value, score, mask, bias, dropout, reweight))
 
 
 def prepare_key(score: ScoreRule, key: Float[Array, "batch kv_len kv_heads key_dim"]) -> PreparedKey:

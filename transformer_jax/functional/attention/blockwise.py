@@ -46,7 +46,7 @@ class Sizes(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """The differentiable arrays of a call: ``[batch, length, heads, width]``, rule and biases."""
+    """The differentiable arrays of a call: ``[batch, length, heads, width]``, rule, biases and reweight."""
 
     query: Any
     key: Any
@@ -54,6 +54,7 @@ class Blocks(NamedTuple):
     score: Any
     bias: Any
     dense_bias: Any
+    reweight: Any
 
 
 class Fixed(NamedTuple):
@@ -87,6 +88,7 @@ def attend_with_logsumexp(call: AttentionCall) -> tuple[Array, Array, Array | No
         call.score,
         position_bias,
         dense_bias,
+        call.reweight,
     )
     keys, rate = None, 0.0
     if call.drops and call.dropout is not None and call.dropout.rng_key is not None:
@@ -143,6 +145,7 @@ def _over_heads(sizes: Sizes, blocks: Blocks, fixed: Fixed) -> tuple[Array, Arra
             blocks.score.for_heads(head, group),
             None if blocks.bias is None else blocks.bias.for_heads(head, group),
             None if blocks.dense_bias is None else pick(pick(blocks.dense_bias, 0, row, 1), 1, head, group),
+            None if blocks.reweight is None else blocks.reweight.for_heads(row, head, group),
         )
         keys = fixed.dropout_keys
         if keys is not None:
@@ -196,6 +199,9 @@ class _Place:
             first = jnp.clip(first + index * group.block, 0, kv_len - group.num_keys)
         self.first_key = first
         self.query = self.rows(blocks.query, 1)
+        self.reweight = (
+            None if blocks.reweight is None else blocks.reweight.for_queries(self.start, self.size)
+        )
         self.dropout_keys = None if fixed.dropout_keys is None else self.rows(fixed.dropout_keys, 2)
 
     def rows(self, array: Array, axis: int) -> Array:
@@ -234,6 +240,8 @@ def _forward_rows(sizes: Sizes, blocks: Blocks, fixed: Fixed, place: _Place) -> 
         weights = jnp.exp(scores - shift[..., None])
         shrink = jnp.exp(maximum - shift)
         total = shrink * total + weights.sum(axis=-1)
+        if place.reweight is not None:
+            weights = weights * _factors(blocks, fixed.mask, first, size, weights)(place.reweight)
         if place.dropout_keys is not None:
             weights = jnp.where(kept(place.dropout_keys, first, size, sizes.dropout_rate), weights, 0.0)
         added = _weighted_values(weights, value)
@@ -313,12 +321,20 @@ def _backward_rows(
         )
         scores = _hidden(scores, blocks, fixed.mask, place, first, size)
         weights = jnp.exp(scores - logsumexp[..., None])
-        d_weights = products(d_output, value)  # do . v of all pairs
-        applied = weights
+        applied, d_applied = weights, products(d_output, value)  # do . v of all pairs
+        keep = None
         if place.dropout_keys is not None:
             keep = kept(place.dropout_keys, first, size, sizes.dropout_rate)
-            applied = jnp.where(keep, weights * keep_scale, 0.0)
-            d_weights = jnp.where(keep, d_weights * keep_scale, 0.0)
+            d_applied = jnp.where(keep, d_applied * keep_scale, 0.0)
+        d_weights, d_reweight = d_applied, None
+        if place.reweight is not None:
+            factors, pull_back_factors = jax.vjp(
+                _factors(blocks, fixed.mask, first, size, weights), place.reweight
+            )
+            applied, d_weights = weights * factors, d_applied * factors
+            (d_reweight,) = pull_back_factors(weights * d_applied)
+        if keep is not None:
+            applied = jnp.where(keep, applied * keep_scale, 0.0)
         d_value = _value_gradient(applied, d_output, value.shape[2])
         d_score, d_bias, d_dense, d_rows, d_key = pull_back(weights * (d_weights - delta[..., None]))
         totals = Blocks(
@@ -330,6 +346,9 @@ def _backward_rows(
             totals.dense_bias
             if d_dense is None
             else _add_at(totals.dense_bias, d_dense, _bias_start(totals.dense_bias, place, first)),
+            jax.tree.map(
+                lambda total, part: _add_at(total, part, (0, 0, place.start)), totals.reweight, d_reweight
+            ),
         )
         return totals, d_query + d_rows
 
@@ -352,6 +371,18 @@ def _scores(
         return values if dense is None else values + dense.astype(values.dtype)
 
     return scores
+
+
+def _factors(
+    blocks: Blocks, mask: AttentionMask, first: Any, size: int, weights: Array
+) -> Callable[[Any], Array]:
+    """What the weights of one block are multiplied with, as a function of the block's reweight."""
+    key_positions = pick(mask.key_positions_or_default(blocks.key.shape[1]), 1, first, size)
+
+    def factors(reweight: Any) -> Array:
+        return jnp.broadcast_to(reweight.block(key_positions).astype(weights.dtype), weights.shape)
+
+    return factors
 
 
 def _hidden(

@@ -10,6 +10,7 @@ from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional.biases import PositionBias
 from transformer_jax.functional.dropout import check_rate
 from transformer_jax.functional.masks import AttentionMask
+from transformer_jax.functional.reweights import Reweight
 from transformer_jax.functional.scores import Location, ScoreRule
 from transformer_jax.pytree import pytree_dataclass, static_field
 from transformer_jax.typing import Array, Float
@@ -59,6 +60,7 @@ class AttentionCall:
     mask: AttentionMask
     bias: PositionBias | Array | None
     dropout: AttentionDropout | None
+    reweight: Reweight | None
 
     @property
     def num_heads(self) -> int:
@@ -97,6 +99,7 @@ def make_call(
     mask: AttentionMask | None,
     bias: PositionBias | Array | None,
     dropout: AttentionDropout | None,
+    reweight: Reweight | None = None,
 ) -> AttentionCall:
     """Check the arguments of ``attention`` against each other and put them together.
 
@@ -124,6 +127,12 @@ def make_call(
         # Keys out of the rule's reach are masked like any other, so nothing in them leaks.
         mask &= AttentionMask.valid((mask.key_positions >= 0) & (mask.key_positions < score.max_len))
     _check_bias(bias, (batch, num_heads, q_len, kv_len))
+    if reweight is not None:
+        if not isinstance(reweight, Reweight):
+            raise ConfigError(
+                f"reweight must be a rule such as GaussianReweight(center, deviation), got {reweight!r}"
+            )
+        reweight.check(batch, num_heads, q_len)
     if dropout is not None:
         if not isinstance(dropout, AttentionDropout):
             raise ConfigError(f"dropout must be AttentionDropout(rate, rng_key), got {dropout!r}")
@@ -132,7 +141,7 @@ def make_call(
             raise ConfigError(
                 f"dropout of rate {dropout.rate} needs an rng_key, got None; to evaluate pass dropout=None"
             )
-    return AttentionCall(query, key_array, value, is_prepared, score, mask, bias, dropout)
+    return AttentionCall(query, key_array, value, is_prepared, score, mask, bias, dropout, reweight)
 
 
 def _check_arrays(query: Array, key: Array, value: Array, is_prepared: bool) -> None:
@@ -184,24 +193,42 @@ def _check_bias(bias: Any, sizes: tuple[int, int, int, int]) -> None:
         raise ConfigError(f"bias must be floating point (a bool array is a mask), got {bias.dtype}")
 
 
+_RULES = {
+    "general": "General",
+    "general_per_head": "General",
+    "additive": "Additive",
+    "additive_grouped": "Additive",
+    "additive_sum": "AdditiveSum",
+    "additive_sum_projected": "AdditiveSum",
+    "concat": "Concat",
+    "linear": "Linear",
+    "location": "Location",
+    "location_positions": "Location",
+    "additive_empty_rows": "Additive",
+}
+_BEYOND_DOT_PRODUCTS = {
+    **_RULES,
+    "reweight": "reweight",
+    "reweight_window": "reweight",
+    "dropout": "dropout",
+}
+
 # The support matrix: for each implementation, the cases of the contract suite that it refuses, with a word
 # of the reason. Every case not listed must agree with the oracle; the suite holds this table to the code.
 REFUSALS: dict[str, dict[str, str]] = {
     "reference": {},
     "blockwise": {},
-    "xla": {
-        "general": "General",
-        "general_per_head": "General",
-        "additive": "Additive",
-        "additive_grouped": "Additive",
-        "additive_sum": "AdditiveSum",
-        "additive_sum_projected": "AdditiveSum",
-        "concat": "Concat",
-        "linear": "Linear",
-        "location": "Location",
-        "location_positions": "Location",
-        "additive_empty_rows": "Additive",
+    "xla": {**_BEYOND_DOT_PRODUCTS, "value_dim": "value_dim"},
+    "cudnn": {
+        **_BEYOND_DOT_PRODUCTS,
         "value_dim": "value_dim",
-        "dropout": "dropout",
+        "empty_rows_grouped": "bias",
+        "bias": "bias",
+        "bias_broadcast": "bias",
+        "alibi": "bias",
+        "alibi_positions": "bias",
+        "relative_buckets": "bias",
+        "relative_buckets_causal": "bias",
     },
+    "tokamax": _BEYOND_DOT_PRODUCTS,
 }

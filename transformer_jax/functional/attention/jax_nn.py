@@ -1,23 +1,34 @@
 """Adaptor to ``jax.nn.dot_product_attention``, with its fully masked rows mended."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from transformer_jax.functional.attention.contract import AttentionCall
-from transformer_jax.functional.attention.guard import guard, mark_poisoned
+from transformer_jax.functional.attention.guard import GuardedArrays, guard, mark_poisoned
+from transformer_jax.functional.masks import AttentionMask
 from transformer_jax.functional.scores import Dot, ScaledDot
 from transformer_jax.typing import Array
 
 
 def refusals(call: AttentionCall) -> list[str]:
     """Reasons not to do the call."""
+    reasons = dot_product_refusals(call)
+    if call.value.shape[2:] != call.key.shape[2:]:
+        reasons.append(f"value_dim must equal head_dim, got {call.value.shape[-1]} and {call.key.shape[-1]}")
+    return reasons
+
+
+def dot_product_refusals(call: AttentionCall) -> list[str]:
+    """What no function of the form ``dot_product_attention(query, key, value, bias, mask)`` can do."""
     reasons = []
     if type(call.score) not in (Dot, ScaledDot):
         reasons.append(f"the score rule {type(call.score).__name__} is not a dot product")
+    if call.reweight is not None:
+        reasons.append("reweight after the softmax is not offered")
     if call.drops:
         reasons.append("dropout of attention weights is not offered")
-    if call.value.shape[2:] != call.key.shape[2:]:
-        reasons.append(f"value_dim must equal head_dim, got {call.value.shape[-1]} and {call.key.shape[-1]}")
     if call.kv_len == 0 or call.q_len == 0:
         reasons.append(f"empty axes are not offered, got q_len {call.q_len} and kv_len {call.kv_len}")
     return reasons
@@ -26,36 +37,42 @@ def refusals(call: AttentionCall) -> list[str]:
 def attend(call: AttentionCall) -> Array:
     """The output ``[batch, q_len, heads, value_dim]``."""
     safe = guard(call)
-    dtype = call.query.dtype
     # The CPU backend of jax 0.10 cannot compile a 16-bit product of one element with one.
-    wide = jnp.promote_types(dtype, jnp.float32) if call.q_len == call.kv_len == 1 else dtype
-    scale = call.score.scale_for(call.query.shape[-1]) if isinstance(call.score, ScaledDot) else 1.0
+    is_single = call.q_len == call.kv_len == 1
+    dtype = jnp.promote_types(call.query.dtype, jnp.float32) if is_single else call.query.dtype
     output = jax.nn.dot_product_attention(
-        safe.query.astype(wide),
-        safe.key.astype(wide),
-        safe.value.astype(wide),
+        safe.query.astype(dtype),
+        safe.key.astype(dtype),
+        safe.value.astype(dtype),
         bias=call.dense_bias(),
-        scale=scale,
+        scale=scale_of(call),
         implementation="xla",
-        **_mask_arguments(call, safe.mask),
+        **mask_arguments(call, safe.mask),
     )
-    output = output.astype(dtype)
+    return mend(output.astype(call.query.dtype), safe)
+
+
+def scale_of(call: AttentionCall) -> float:
+    """The factor of the products."""
+    return call.score.scale_for(call.query.shape[-1]) if isinstance(call.score, ScaledDot) else 1.0
+
+
+def mend(output: Array, safe: GuardedArrays) -> Array:
+    """Zeros in rows that see no key, NaN in those that see a slot that is not finite."""
     if safe.nonempty is not None:
         nonempty = jnp.swapaxes(safe.nonempty, 1, 2)[..., None]  # [batch|1, q_len|1, heads|1, 1]
         output = jnp.where(nonempty, output, jnp.zeros_like(output))
     return mark_poisoned(output, safe.poisoned)
 
 
-def _mask_arguments(call: AttentionCall, dense: Array | None) -> dict:
+def mask_arguments(call: AttentionCall, dense: Array | None) -> dict[str, Any]:
     """The mask by native flags where they mean exactly the same, else as an array."""
     mask = call.mask
     if dense is None:
         return {}
-    native_pairs = mask.has_default_positions or not (mask.is_causal or mask.has_window)
-    has_arrays = mask.segment_pairs or mask.key_valid is not None or mask.dense_mask is not None
-    if has_arrays or not native_pairs:
+    if not has_native_flags(mask):
         return {"mask": jnp.broadcast_to(dense, (*dense.shape[:2], call.q_len, call.kv_len))}
-    arguments: dict = {"is_causal": mask.is_causal}
+    arguments: dict[str, Any] = {"is_causal": mask.is_causal}
     if mask.has_window:
         # An open side reaches as far as any position can.
         reach = max(call.q_len, call.kv_len)
@@ -65,3 +82,10 @@ def _mask_arguments(call: AttentionCall, dense: Array | None) -> dict:
         lengths = jnp.broadcast_to(mask.key_lengths.astype(jnp.int32), call.query.shape[:1])
         arguments["key_value_seq_lengths"] = lengths
     return arguments
+
+
+def has_native_flags(mask: AttentionMask) -> bool:
+    """Whether the mask is made of causal, window and lengths parts on default positions alone."""
+    native_pairs = mask.has_default_positions or not (mask.is_causal or mask.has_window)
+    has_arrays = mask.segment_pairs or mask.key_valid is not None or mask.dense_mask is not None
+    return native_pairs and not has_arrays

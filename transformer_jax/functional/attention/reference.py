@@ -30,6 +30,9 @@ def attend_with_weights(call: AttentionCall) -> tuple[Array, Array]:
     if bias is not None:
         scores = scores + bias.astype(scores.dtype)
     weights = masked_softmax(scores, safe.mask)
+    if call.reweight is not None:
+        factors = call.reweight.block(mask.key_positions_or_default(call.kv_len))
+        weights = weights * factors.astype(weights.dtype)
     applied = weights
     if call.drops and call.dropout is not None and call.dropout.rng_key is not None:
         keys = row_keys(call.dropout.rng_key, *weights.shape[:3])

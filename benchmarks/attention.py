@@ -1,0 +1,409 @@
+"""Attention: time and memory of every implementation over length, beside PyTorch and JAX's own, in one run.
+
+    python benchmarks/attention.py                                   all of it (a quarter of an hour on two cores)
+    python benchmarks/attention.py --lengths 512 --seconds 5         a look
+    python benchmarks/attention.py --json benchmarks/results/attention-cpu.json --figures docs/images
+
+Contestants of a case take turns in one process. Forward, and forward with gradients in query, key and value.
+On a CPU float32, 8 heads of 64; on a GPU bfloat16, heads of 64 and 128. Memory is what the compiled program says
+it needs beside arguments and results, and for one length what a process of its own was seen to take. The floor is
+the multiplications that cannot be left out, over the matmul speed measured in the run.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.timing import (
+    Record,
+    compile_ahead,
+    environment,
+    interleave,
+    matmul_peak,
+    paired_ratio,
+    quartiles,
+    write_json,
+)
+from transformer_jax import functional as F
+from transformer_jax.allocator import keep_freed_memory
+from transformer_jax.functional.attention import IMPLEMENTATIONS
+
+HEADS = 8
+CPU_LENGTHS, GPU_LENGTHS = (128, 512, 2048, 4096), (1024, 2048, 4096, 8192, 16384)
+MEMORY_LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
+MODES = ("forward", "forward and backward")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """One problem; ``batch`` fills the machine at short lengths."""
+
+    length: int
+    mask: str = "full"
+    mode: str = "forward"
+    rule: str = "scaled dot"
+    batch: int = 1
+    heads: int = HEADS
+    head_dim: int = 64
+    dtype: str = "float32"
+
+    @property
+    def name(self) -> str:
+        rule = "" if self.rule == "scaled dot" else f"{self.rule}, "
+        return (
+            f"{rule}{self.batch} x {self.length} x {self.heads} x {self.head_dim}, {self.mask}, {self.mode}"
+        )
+
+    @property
+    def pairs(self) -> float:
+        """Pairs of a query and a key that see each other, of one head."""
+        if self.mask == "causal":
+            return self.length * (self.length + 1) / 2
+        if self.mask.startswith("window"):
+            return self.length * min(self.length, int(self.mask.split()[1]) + 1)
+        return self.length**2
+
+    @property
+    def flops(self) -> float:
+        """Two products forward, four backward; what is computed again is not counted."""
+        products = 2 if self.mode == "forward" else 6
+        return products * 2.0 * self.batch * self.heads * self.head_dim * self.pairs
+
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.batch, self.length, self.heads, self.head_dim
+
+    def attention_mask(self) -> F.AttentionMask | None:
+        if self.mask == "causal":
+            return F.AttentionMask.causal()
+        if self.mask.startswith("window"):
+            return F.AttentionMask.window(int(self.mask.split()[1]), 0)
+        return None
+
+
+def our_function(case: Case, implementation: str | None) -> Callable[..., Any]:
+    """The forward pass, or the gradients, of one of our implementations; rule parameters come after the arrays."""
+
+    def attend(query: Any, key: Any, value: Any, *parameters: Any) -> Any:
+        score = F.Additive(*parameters) if case.rule == "additive" else F.ScaledDot()
+        return F.attention(
+            query, key, value, score=score, mask=case.attention_mask(), implementation=implementation
+        )
+
+    if case.mode == "forward":
+        return attend
+
+    def gradients(query: Any, key: Any, value: Any, *rest: Any) -> Any:
+        *parameters, cotangent = rest
+        output, pull_back = jax.vjp(attend, query, key, value, *parameters)
+        return output, pull_back(cotangent)
+
+    return gradients
+
+
+def our_arrays(case: Case) -> list[Any]:
+    draw = np.random.default_rng(0).normal
+    arrays = [jnp.asarray(draw(size=case.shape()), case.dtype) for _ in range(3)]
+    if case.rule == "additive":
+        width = case.head_dim
+        arrays += [
+            jnp.asarray(0.1 * draw(size=size), case.dtype) for size in [(width, width)] * 2 + [(width,)]
+        ]
+    if case.mode != "forward":
+        arrays.append(jnp.asarray(draw(size=case.shape()), case.dtype))
+    return arrays
+
+
+class OurSide:
+    """One implementation, compiled; a call runs to its end."""
+
+    def __init__(self, case: Case, implementation: str | None) -> None:
+        self.arrays = our_arrays(case)
+        self.run, self.compile_s, self.peak_bytes = compile_ahead(
+            our_function(case, implementation), *self.arrays
+        )
+
+    def __call__(self) -> Any:
+        return jax.block_until_ready(self.run(*self.arrays))
+
+    def output(self) -> np.ndarray:
+        return np.asarray(jax.tree.leaves(self())[0], np.float32)
+
+
+class TorchSide:
+    """PyTorch's ``scaled_dot_product_attention`` on the same numbers, heads before length as it likes them."""
+
+    compile_s: float | None = None
+    peak_bytes: int | None = None
+
+    def __init__(self, case: Case) -> None:
+        import torch
+
+        self.torch, self.case = torch, case
+        torch.set_num_threads(os.cpu_count() or 1)
+        device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+        dtype = getattr(torch, case.dtype)
+        self.arrays = [
+            torch.from_numpy(np.asarray(array, np.float32)).to(device, dtype).transpose(1, 2).contiguous()
+            for array in our_arrays(case)
+        ]
+        self.mask = None
+        if case.mask.startswith("window"):
+            mask = case.attention_mask()
+            assert mask is not None
+            self.mask = torch.from_numpy(np.array(mask.materialize(case.length, case.length))).to(device)
+        if case.mode != "forward":
+            for array in self.arrays[:3]:
+                array.requires_grad_()
+
+    def __call__(self) -> Any:
+        output = self.torch.nn.functional.scaled_dot_product_attention(
+            *self.arrays[:3], attn_mask=self.mask, is_causal=self.case.mask == "causal"
+        )
+        if self.case.mode != "forward":
+            self.torch.autograd.grad(output, self.arrays[:3], self.arrays[3])
+        if output.is_cuda:
+            self.torch.cuda.synchronize()
+        return output
+
+    def output(self) -> np.ndarray:
+        return self().detach().transpose(1, 2).float().cpu().numpy()
+
+
+def contestants(case: Case, *, with_torch: bool) -> dict[str, Any]:
+    """Everything that can do the case here and is not out of all proportion."""
+    names = [name for name in IMPLEMENTATIONS if name != "tokamax"]
+    found: dict[str, Any] = {}
+    shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in our_arrays(case)]
+    for name in names:
+        if name in ("reference", "xla") and case.batch * case.heads * case.length**2 * 4 > 6e9:
+            continue  # more than the machine's memory, or minutes
+        try:
+            jax.eval_shape(our_function(case, name), *shapes)
+        except NotImplementedError:
+            continue
+        found[name] = OurSide(case, name)
+    if with_torch and case.rule == "scaled dot":
+        found["torch"] = TorchSide(case)
+    return found
+
+
+def run_case(case: Case, *, calls: int, seconds: float, with_torch: bool) -> list[Record]:
+    """Compare outputs, then time all sides in turns."""
+    sides = contestants(case, with_torch=with_torch)
+    reference = sides.get("reference", sides["blockwise"]).output()
+    errors = {name: float(np.abs(side.output() - reference).max()) for name, side in sides.items()}
+    tolerance = 1e-3 if case.dtype == "float32" else 5e-2
+    wrong = {name: error for name, error in errors.items() if not error < tolerance}
+    if wrong:
+        raise SystemExit(
+            f"error: {case.name}: these differ from the reference by more than {tolerance}: {wrong}"
+        )
+    times = interleave(sides, calls=calls, max_seconds=seconds)
+    records = []
+    for name, milliseconds in times.items():
+        lower, middle, upper = quartiles(milliseconds)
+        extra: dict[str, Any] = {**dataclasses.asdict(case), "calls": len(milliseconds)}
+        ratio, low, high = paired_ratio(milliseconds, times["blockwise"])
+        extra["time_over_blockwise"] = {"median": ratio, "low": low, "high": high}
+        records.append(
+            Record(
+                case=case.name,
+                implementation=name,
+                compile_s=sides[name].compile_s,
+                median_ms=middle,
+                q25_ms=lower,
+                q75_ms=upper,
+                peak_bytes=sides[name].peak_bytes,
+                tokens_per_s=case.batch * case.length / middle * 1e3,
+                flops=case.flops,
+                max_abs_err=errors[name],
+                extra=extra,
+            )
+        )
+    line = ", ".join(f"{record.implementation} {record.median_ms:.1f} ms" for record in records)
+    print(f"{case.name}: {line}", flush=True)
+    return records
+
+
+def temporary_bytes(case: Case, implementation: str) -> int:
+    """What the compiled program takes beside arguments and results; nothing is run."""
+    shapes = [
+        jax.ShapeDtypeStruct(array.shape, array.dtype) for array in jax.eval_shape(lambda: our_arrays(case))
+    ]
+    compiled = jax.jit(our_function(case, implementation)).lower(*shapes).compile()
+    return int(compiled.memory_analysis().temp_size_in_bytes)
+
+
+def run_memory(lengths: list[int], dtype: str) -> list[Record]:
+    """Temporary memory of forward and backward over length, by the compiled program's own analysis."""
+    records = []
+    rules = [
+        ("scaled dot", HEADS, lengths),
+        ("additive", 1, [length for length in lengths if length <= 2048]),
+    ]
+    for rule, heads, own_lengths in rules:
+        for length in own_lengths:
+            for mask in ("full", "causal") if rule == "scaled dot" else ("full",):
+                case = Case(length=length, mask=mask, mode=MODES[1], rule=rule, heads=heads, dtype=dtype)
+                taken = {}
+                for name in ("reference", "blockwise"):
+                    taken[name] = temporary_bytes(case, name)
+                    records.append(
+                        Record(
+                            case=f"memory: {case.name}", implementation=name, compile_s=None, median_ms=None,
+                            q25_ms=None, q75_ms=None, peak_bytes=taken[name], tokens_per_s=None,
+                            flops=case.flops, max_abs_err=None, extra=dataclasses.asdict(case),
+                        )
+                    )  # fmt: skip
+                megabytes = {name: round(size / 1e6) for name, size in taken.items()}
+                print(f"memory: {case.name}: {megabytes} MB", flush=True)
+    return records
+
+
+def resident_bytes(length: int, implementation: str) -> int:
+    """What a process of its own takes at most while it runs forward and backward once."""
+    command = [sys.executable, __file__, "--child", implementation, "--lengths", str(length)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return int(json.loads(told)["bytes"])
+
+
+def child(implementation: str, length: int) -> None:
+    """The process that :func:`resident_bytes` watches: memory beyond what it had before the call."""
+    import resource
+
+    run = OurSide(Case(length=length, mode=MODES[1]), implementation)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run()
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps({"bytes": (after - before) * 1024}))
+
+
+def figures(document: dict[str, Any], folder: Path) -> None:
+    """Time and memory over length, log-log, the floor drawn in."""
+    from transformer_jax.plot.throughput import throughput_over_length
+
+    place = "gpu" if document["environment"]["platform"] == "gpu" else "cpu"
+    folder.mkdir(parents=True, exist_ok=True)
+    timed = [
+        one for one in document["records"] if one["median_ms"] is not None and not one["extra"]["batch"] > 1
+    ]
+    timed = [one for one in timed if one["extra"]["head_dim"] == 64 and one["extra"]["heads"] == HEADS]
+    panels: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for one in timed:
+        extra = one["extra"]
+        if extra["mask"] not in ("full", "causal"):
+            continue
+        lines = panels.setdefault(f"{extra['mask']}, {extra['mode']}", {})
+        columns = lines.setdefault(one["implementation"], {"length": [], "median": [], "low": [], "high": []})
+        for name, value in (
+            ("length", extra["length"]), ("median", one["median_ms"]), ("low", one["q25_ms"]), ("high", one["q75_ms"]),
+        ):  # fmt: skip
+            columns[name].append(value)
+        floor = lines.setdefault("floor", {"length": [], "median": []})
+        if extra["length"] not in floor["length"]:
+            floor["length"].append(extra["length"])
+            floor["median"].append(one["flops"] / document["matmul_peak"] * 1e3)
+    throughput_over_length(
+        panels, y_label="milliseconds", x_label="length (tokens)",
+        title=f"Attention, {HEADS} heads of 64, {timed[0]['extra']['dtype']}",
+        path=folder / f"attention-time-{place}.png",
+    )  # fmt: skip
+    memory: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for one in document["records"]:
+        if not one["case"].startswith("memory: "):
+            continue
+        extra = one["extra"]
+        title = f"additive rule, {extra['heads']} head" if extra["rule"] == "additive" else extra["mask"]
+        columns = memory.setdefault(title, {}).setdefault(one["implementation"], {"length": [], "median": []})
+        columns["length"].append(extra["length"])
+        columns["median"].append(one["peak_bytes"] / 1e6)
+    if memory:
+        throughput_over_length(
+            memory, y_label="megabytes", x_label="length (tokens)",
+            title="Temporary memory of attention and its gradients", path=folder / f"attention-memory-{place}.png",
+        )  # fmt: skip
+
+
+def speed_cases(lengths: list[int], *, on_gpu: bool) -> list[Case]:
+    """Masks and modes at every length, a window, and the additive rule."""
+    cases = []
+    dtype = "bfloat16" if on_gpu else "float32"
+    for head_dim in (64, 128) if on_gpu else (64,):
+        for length in lengths:
+            batch = 32 if length <= 128 else 1
+            for mask in ("full", "causal"):
+                cases += [
+                    Case(length=length, mask=mask, mode=mode, batch=batch, head_dim=head_dim, dtype=dtype)
+                    for mode in MODES
+                ]
+    longest = max(lengths)
+    cases += [Case(length=longest, mask="window 256", mode=mode, dtype=dtype) for mode in MODES]
+    length = min(2048, longest)
+    return cases + [Case(length=length, mode=mode, rule="additive", heads=1, dtype=dtype) for mode in MODES]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--lengths", type=int, nargs="+", help="lengths to time (default: by device)")
+    parser.add_argument("--calls", type=int, default=20, help="timed calls of each contestant at most")
+    parser.add_argument(
+        "--seconds", type=float, default=15.0, help="seconds a case at most, beyond five rounds"
+    )
+    parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
+    parser.add_argument("--no-memory", action="store_true", help="leave the memory part out")
+    parser.add_argument("--json", type=Path, help="write the records here")
+    parser.add_argument(
+        "--figures", type=Path, help="write attention-time and attention-memory pictures here"
+    )
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments.child, arguments.lengths[0])
+        return
+    keep_freed_memory()
+    on_gpu = jax.default_backend() == "gpu"
+    lengths = arguments.lengths or list(GPU_LENGTHS if on_gpu else CPU_LENGTHS)
+    dtype, size = ("bfloat16", 8192) if on_gpu else ("float32", 1024)
+    peak = matmul_peak(size, dtype=dtype)
+    print(f"matmul peak {peak / 1e9:,.0f} GFLOP/s ({dtype}, {size} x {size})", flush=True)
+    records: list[Record] = []
+    for case in speed_cases(lengths, on_gpu=on_gpu):
+        records += run_case(
+            case, calls=arguments.calls, seconds=arguments.seconds, with_torch=not arguments.no_torch
+        )
+    resident = {}
+    if not arguments.no_memory:
+        records += run_memory(list(MEMORY_LENGTHS), dtype)
+        if not on_gpu:
+            resident = {name: resident_bytes(4096, name) for name in ("reference", "blockwise")}
+            print(f"resident memory at 4096: { ({n: round(b / 1e6) for n, b in resident.items()}) } MB")
+    header = {"matmul_peak": peak, "resident_bytes_at_4096": resident}
+    if arguments.json:
+        write_json(arguments.json, records, **header)
+    if arguments.figures:
+        document = {
+            "environment": environment(),
+            **header,
+            "records": [dataclasses.asdict(r) for r in records],
+        }
+        figures(document, arguments.figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Which implementation does a call, and why not another."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from transformer_jax.errors import ConfigError, nearest_hint
+from transformer_jax.functional.attention import blockwise, cudnn, jax_nn, reference, tokamax
+from transformer_jax.functional.attention.contract import AttentionCall
+from transformer_jax.typing import Array
+
+BLOCKWISE_FROM_PAIRS = 512 * 512
+"""Queries times keys from which on blockwise comes first: see ``benchmarks/results/attention-cpu.json``."""
+
+
+class Implementation(NamedTuple):
+    """One way to compute attention.
+
+    Attributes:
+      attend: The output of a call, ``[batch, q_len, heads, value_dim]``.
+      refusals: Reasons not to do a call, whatever the machine.
+      device_refusals: Reasons not to do any call on this machine.
+      is_experimental: Whether it has never run on the hardware that it was written for; the library then
+        never picks it.
+    """
+
+    attend: Callable[[AttentionCall], Array]
+    refusals: Callable[[AttentionCall], list[str]]
+    device_refusals: Callable[[], list[str]] = list
+    is_experimental: bool = False
+
+
+IMPLEMENTATIONS: dict[str, Implementation] = {
+    "reference": Implementation(reference.attend, reference.refusals),
+    "blockwise": Implementation(blockwise.attend, blockwise.refusals),
+    "xla": Implementation(jax_nn.attend, jax_nn.refusals),
+    "cudnn": Implementation(cudnn.attend, cudnn.refusals, cudnn.device_refusals, is_experimental=True),
+    "tokamax": Implementation(
+        tokamax.attend, tokamax.refusals, tokamax.device_refusals, is_experimental=True
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionExplanation:
+    """What ``implementation=None`` does with a call; as text, one line an implementation.
+
+    Attributes:
+      chosen: The implementation taken.
+      reason: Why this one.
+      refusals: For each of the others that cannot do the call, the reasons.
+      passed_over: For each of the others that could, why it was not taken.
+    """
+
+    chosen: str
+    reason: str
+    refusals: dict[str, tuple[str, ...]]
+    passed_over: dict[str, str]
+
+    def __str__(self) -> str:
+        width = max(map(len, IMPLEMENTATIONS))
+        lines = [f"{self.chosen:{width}}  chosen: {self.reason}"]
+        lines += [f"{name:{width}}  could, but {reason}" for name, reason in self.passed_over.items()]
+        lines += [f"{name:{width}}  cannot: {'; '.join(why)}" for name, why in self.refusals.items()]
+        return "\n".join(lines)
+
+
+def all_refusals(name: str, call: AttentionCall) -> list[str]:
+    """Why an implementation cannot do a call here."""
+    implementation = IMPLEMENTATIONS[name]
+    return implementation.device_refusals() + implementation.refusals(call)
+
+
+def choose(call: AttentionCall) -> tuple[str, str]:
+    """The implementation that ``None`` stands for, and why.
+
+    Measured on CPUs alone so far; elsewhere the same rule holds, for the memory that it saves.
+    """
+    pairs = call.q_len * call.kv_len
+    if pairs < BLOCKWISE_FROM_PAIRS:
+        return (
+            "reference",
+            f"q_len * kv_len = {pairs} is below {BLOCKWISE_FROM_PAIRS}, where blocks begin to pay",
+        )
+    return (
+        "blockwise",
+        f"q_len * kv_len = {pairs} is at least {BLOCKWISE_FROM_PAIRS}: linear memory, and faster",
+    )
+
+
+def explain(call: AttentionCall) -> AttentionExplanation:
+    """What :func:`choose` does with a call, with what it says of the others."""
+    chosen, reason = choose(call)
+    others = {name: tuple(all_refusals(name, call)) for name in IMPLEMENTATIONS if name != chosen}
+    refusals = {name: why for name, why in others.items() if why}
+    passed_over = {name: _why_not(name, chosen) for name, why in others.items() if not why}
+    return AttentionExplanation(chosen, reason, refusals, passed_over)
+
+
+def named(name: str, call: AttentionCall) -> Implementation:
+    """The implementation of that name.
+
+    Raises:
+      ConfigError: If there is none.
+      NotImplementedError: If it cannot do the call here.
+    """
+    if name not in IMPLEMENTATIONS:
+        raise ConfigError(
+            f"implementation must be None or one of {sorted(IMPLEMENTATIONS)}, got {name!r}"
+            f"{nearest_hint(name, IMPLEMENTATIONS)}"
+        )
+    reasons = all_refusals(name, call)
+    if reasons:
+        raise NotImplementedError(
+            f"attention implementation {name!r} cannot do this call: {'; '.join(reasons)}. "
+            "Use implementation=None to let the library choose."
+        )
+    return IMPLEMENTATIONS[name]
+
+
+def _why_not(name: str, chosen: str) -> str:
+    if IMPLEMENTATIONS[name].is_experimental:
+        return f"no log of it on such a machine ({jax.default_backend()}) is committed: taken by name only"
+    return (
+        f"{chosen} is faster at this size"
+        if name != "reference"
+        else f"it holds every weight; {chosen} does not"
+    )
