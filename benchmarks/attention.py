@@ -157,7 +157,7 @@ class TorchSide:
         device = "cuda" if jax.default_backend() == "gpu" else "cpu"
         dtype = getattr(torch, case.dtype)
         self.arrays = [
-            torch.from_numpy(np.asarray(array, np.float32)).to(device, dtype).transpose(1, 2).contiguous()
+            torch.from_numpy(np.array(array, np.float32)).to(device, dtype).transpose(1, 2).contiguous()
             for array in our_arrays(case)
         ]
         self.mask = None

@@ -1,11 +1,13 @@
 """Chooses each rung's learning rate for `transformer-jax compare` on development words, the same grid for all.
 
     python benchmarks/compare_learning_rates.py --preset quick --updates 250 --jobs 2
+    python benchmarks/compare_learning_rates.py --preset standard --updates 1000 --held --jobs 2
 
 Every rung is trained once at every rate of the grid, for fewer updates than the comparison itself, with the same
 batches and the whole schedule scaled down to them; the rate whose last phoneme error rate on the development words
-is lowest is chosen. Grid, every trial and the choice are written into the table that `compare` reads. Trials that
-the table holds already are not run again.
+is lowest is chosen. A long run stays near its peak rate for thousands of updates, which a short schedule does not
+show: with ``--held`` a trial warms up as the run itself does and then holds the rate. Grid, every trial and the
+choice are written into the table that `compare` reads. Trials that the table holds already are not run again.
 """
 
 import argparse
@@ -30,19 +32,24 @@ from transformer_jax.cli.compare_presets import LEARNING_RATES_NAME, PRESETS, RU
 TABLE = ROOT / "transformer_jax" / "cli" / LEARNING_RATES_NAME
 
 
-def run_trial(preset: str, rung: str, learning_rate: float, updates: int) -> float:
+def run_trial(preset: str, rung: str, learning_rate: float, updates: int, *, held: bool) -> float:
     """Train one rung at one rate; the phoneme error rate on the development words at the end, in per cent."""
     import dataclasses
 
     from transformer_jax.cli.experiment import run_experiment
+    from transformer_jax.train.config import Constant, ScheduleConfig
 
     config = rung_config(preset, rung, seed=0, learning_rate=learning_rate)
-    schedule = config.train.schedule
-    warmup = max(1, round(schedule.warmup_updates * updates / config.train.updates))
+    whole = config.train.schedule
+    schedule: ScheduleConfig
+    if held:
+        schedule = Constant(peak_learning_rate=learning_rate, warmup_updates=whole.warmup_updates)
+    else:
+        warmup = max(1, round(whole.warmup_updates * updates / config.train.updates))
+        schedule = dataclasses.replace(whole, warmup_updates=warmup)
     train = dataclasses.replace(
-        config.train, updates=updates, evaluate_every=updates, checkpoint_every=updates,
-        schedule=dataclasses.replace(schedule, warmup_updates=warmup),
-    )  # fmt: skip
+        config.train, updates=updates, evaluate_every=updates, checkpoint_every=updates, schedule=schedule
+    )
     with tempfile.TemporaryDirectory() as folder:
         try:
             result = run_experiment(
@@ -57,13 +64,13 @@ def run_trial(preset: str, rung: str, learning_rate: float, updates: int) -> flo
 
 
 def run_trial_apart(
-    cores: "Queue[int | None]", preset: str, rung: str, learning_rate: float, updates: int
+    cores: "Queue[int | None]", preset: str, rung: str, learning_rate: float, updates: int, held: bool
 ) -> float:
     """`run_trial` in a process of its own, on one core where several run at once."""
     core = cores.get()
     try:
         command = [sys.executable, __file__, "--preset", preset, "--updates", str(updates),
-                   "--trial", rung, str(learning_rate)]  # fmt: skip
+                   "--trial", rung, str(learning_rate), *["--held"] * held]  # fmt: skip
         pin = None if core is None else lambda: os.sched_setaffinity(0, {core})
         done = subprocess.run(command, capture_output=True, text=True, preexec_fn=pin)
         if done.returncode:
@@ -77,9 +84,10 @@ def search(arguments: argparse.Namespace) -> None:
     """Run the trials that are missing and write the table after each."""
     table: dict[str, Any] = json.loads(TABLE.read_text())
     entry = table.setdefault(arguments.preset, {})
-    if entry.get("updates") != arguments.updates:
+    schedule = "held" if arguments.held else "scaled"
+    if (entry.get("updates"), entry.get("schedule", "scaled")) != (arguments.updates, schedule):
         entry["trials"] = []
-    entry.update(grid=arguments.grid, updates=arguments.updates)
+    entry.update(grid=arguments.grid, updates=arguments.updates, schedule=schedule)
     entry["trials"] = [trial for trial in entry["trials"] if trial["learning_rate"] in arguments.grid]
     known = {(trial["rung"], trial["learning_rate"]) for trial in entry["trials"]}
     missing = [(rung, rate) for rung in RUNGS for rate in arguments.grid if (rung, rate) not in known]
@@ -94,7 +102,9 @@ def search(arguments: argparse.Namespace) -> None:
     ):
         task = progress.add_task("trials", total=len(missing))
         futures = {
-            pool.submit(run_trial_apart, cores, arguments.preset, rung, rate, arguments.updates): (rung, rate)
+            pool.submit(
+                run_trial_apart, cores, arguments.preset, rung, rate, arguments.updates, arguments.held
+            ): (rung, rate)
             for rung, rate in missing
         }
         for future in as_completed(futures):
@@ -131,10 +141,14 @@ def main() -> None:
     parser.add_argument(
         "--jobs", type=int, default=1, help="trials at a time, each on a core of its own (default 1)"
     )
+    parser.add_argument(
+        "--held", action="store_true", help="warm up as the run itself does, then hold the rate"
+    )
     parser.add_argument("--trial", nargs=2, metavar=("RUNG", "RATE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.trial:
-        per = run_trial(arguments.preset, arguments.trial[0], float(arguments.trial[1]), arguments.updates)
+        rung, rate = arguments.trial
+        per = run_trial(arguments.preset, rung, float(rate), arguments.updates, held=arguments.held)
         print(json.dumps({"per": per if per != float("inf") else 1e9}))
         return
     search(arguments)

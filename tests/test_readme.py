@@ -1,4 +1,4 @@
-"""The README says what the code does and what the committed results say."""
+"""The README and the guides say what the code does and what the committed results say."""
 
 import re
 import sys
@@ -8,10 +8,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "attention.md").read_text()
+PAGES = {"README.md": README, "docs/attention.md": GUIDE}
 sys.path.insert(0, str(ROOT))
 
 
-@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README + GUIDE, flags=re.DOTALL))
 def test_every_python_example_runs(block: str) -> None:
     namespace: dict[str, object] = {}
     exec(block, namespace)
@@ -20,16 +22,18 @@ def test_every_python_example_runs(block: str) -> None:
 
 
 def test_every_table_of_results_is_that_of_the_committed_files() -> None:
-    from benchmarks.readme_tables import TABLES, filled_in
+    from benchmarks.document_tables import TABLES, filled_in
 
-    assert set(re.findall(r"<!-- table (\S+) -->", README)) == set(TABLES)
-    assert filled_in(README) == README
+    assert set(re.findall(r"<!-- table (\S+) -->", README + GUIDE)) == set(TABLES)
+    for text in PAGES.values():
+        assert filled_in(text) == text
 
 
-def test_every_link_to_a_file_leads_to_one() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_to_a_file_leads_to_one(page: str) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGES[page])
     assert links
-    assert not [link for link in links if not (ROOT / link).exists()]
+    assert not [link for link in links if not ((ROOT / page).parent / link).exists()]
 
 
 def test_every_command_of_the_command_line_is_one() -> None:

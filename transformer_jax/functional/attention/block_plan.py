@@ -1,16 +1,20 @@
-"""Which blocks of queries look at which keys: plain arithmetic on static sizes, nothing traced.
+"""Which blocks of queries look at which keys: plain arithmetic.
 
 Queries go in blocks of rows. What a causal or window part of the mask hides from every row of a block is left
 out of its keys, as far as it follows from default positions alone: a causal pass computes about half of all
-pairs, a window of ``w`` about ``length * (w + block)``. The blocks of a group share one program; the groups of
-a causal pass stand for a staircase under the diagonal with at most ``MAX_GROUPS`` steps.
+pairs, a window of ``w`` about ``length * (w + block)``. The blocks of a group share one program. A causal pass of
+a few blocks is a staircase of groups under the diagonal, each with all its keys at once; one of many blocks is a
+single group, so that there is little to compile, whose blocks visit as many blocks of keys as they need.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
 
 from transformer_jax.functional.masks import AttentionMask
 
-MAX_GROUPS = 16
+MAX_STEPS = 8
+"""Groups of a staircase, at most."""
 
 
 class QueryGroup(NamedTuple):
@@ -21,8 +25,10 @@ class QueryGroup(NamedTuple):
       block: Queries of a block.
       num_blocks: Number of blocks.
       keys_start: First key; for moving keys of the first block, before it is held inside the keys.
-      num_keys: Keys of each block.
+      num_keys: Keys of each block, at most.
       moves: Whether the keys move on with the blocks, or are the same for all.
+      back: Keys before its first query that a block may see, if it visits no more than it needs.
+      ahead: Keys after its last query, likewise; both are ``None`` where all ``num_keys`` are visited.
     """
 
     start: int
@@ -31,6 +37,8 @@ class QueryGroup(NamedTuple):
     keys_start: int
     num_keys: int
     moves: bool
+    back: int | None = None
+    ahead: int | None = None
 
 
 class KeyRun(NamedTuple):
@@ -55,7 +63,7 @@ def plan_queries(mask: AttentionMask, q_len: int, kv_len: int, block: int) -> li
 
     Example:
       >>> [tuple(group) for group in plan_queries(AttentionMask.causal(), 5, 5, 2)]
-      [(0, 2, 1, 0, 2, False), (2, 2, 1, 0, 4, False), (4, 1, 1, 0, 5, False)]
+      [(0, 2, 1, 0, 2, False, None, None), (2, 2, 1, 0, 4, False, None, None), (4, 1, 1, 0, 5, False, None, None)]
     """
     back, ahead = _reach(mask, q_len, kv_len)
     count, rest = divmod(q_len, block)
@@ -64,11 +72,12 @@ def plan_queries(mask: AttentionMask, q_len: int, kv_len: int, block: int) -> li
     if count and 2 * width <= kv_len:
         groups.append(QueryGroup(0, block, count, -back, width, True))
     elif count:
-        steps = 1 if back >= kv_len and ahead >= kv_len else MAX_GROUPS
-        per_step = -(-count // steps)
-        for first in range(0, count, per_step):
-            blocks = min(per_step, count - first)
-            groups.append(_fixed(first * block, block, blocks, kv_len, back, ahead))
+        if back >= kv_len and ahead >= kv_len:
+            groups.append(_fixed(0, block, count, kv_len, back, ahead))
+        elif count <= MAX_STEPS:
+            groups += [_fixed(index * block, block, 1, kv_len, back, ahead) for index in range(count)]
+        else:
+            groups.append(QueryGroup(0, block, count, 0, kv_len, False, back, ahead))
     if rest:
         groups.append(_fixed(count * block, rest, 1, kv_len, back, ahead))
     return groups
@@ -86,14 +95,20 @@ def plan_keys(num_keys: int, block: int) -> list[KeyRun]:
     return [*runs, KeyRun(count * block, rest, 1)] if rest else runs
 
 
-def planned_pairs(groups: list[QueryGroup]) -> int:
-    """How many pairs of a query and a key the groups compute.
+def needed_blocks(group: QueryGroup, run: KeyRun, index: Any) -> tuple[Any, Any]:
+    """The first block of a run of keys that block ``index`` of a group visits, and the one to stop before.
 
     Example:
-      >>> planned_pairs(plan_queries(AttentionMask(), 6, 5, 4))
-      30
+      >>> group = QueryGroup(0, 4, 3, 0, 12, False, back=12, ahead=0)
+      >>> [tuple(map(int, needed_blocks(group, KeyRun(0, 2, 6), index))) for index in range(3)]
+      [(0, 2), (0, 4), (0, 6)]
     """
-    return sum(group.num_blocks * group.block * group.num_keys for group in groups)
+    if group.back is None or group.ahead is None:
+        return 0, run.num_blocks
+    start = group.start + index * group.block - group.keys_start - run.offset
+    first = (start - group.back) // run.block
+    stop = -(-(start + group.block + group.ahead) // run.block)
+    return jnp.clip(first, 0, run.num_blocks), jnp.clip(stop, 0, run.num_blocks)
 
 
 def _reach(mask: AttentionMask, q_len: int, kv_len: int) -> tuple[int, int]:

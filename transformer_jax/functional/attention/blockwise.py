@@ -23,14 +23,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from transformer_jax.functional.attention.block_plan import QueryGroup, plan_keys, plan_queries
+from transformer_jax.functional.attention.block_plan import QueryGroup, needed_blocks, plan_keys, plan_queries
 from transformer_jax.functional.attention.contract import AttentionCall
 from transformer_jax.functional.attention.guard import guard_in_linear_memory, mark_poisoned
 from transformer_jax.functional.attention.weight_dropout import kept, row_keys
 from transformer_jax.functional.biases import PositionBias
 from transformer_jax.functional.masks import AttentionMask, pick
 from transformer_jax.functional.score_products import products, wide
-from transformer_jax.functional.scores import Dot, General, Linear, Location
+from transformer_jax.functional.scores import Dot, General, Linear, Location, ScaledDot
 from transformer_jax.typing import Array
 
 BLOCK_ELEMENTS = 2**22
@@ -191,7 +191,7 @@ class _Place:
     """One block of queries: where it stands, and its slices of everything that has rows."""
 
     def __init__(self, blocks: Blocks, fixed: Fixed, group: QueryGroup, index: Any) -> None:
-        self.size, self.num_keys = group.block, group.num_keys
+        self.size, self.group, self.index = group.block, group, index
         self.start = group.start + index * group.block
         first: Any = group.keys_start
         if group.moves:
@@ -210,13 +210,14 @@ class _Place:
 
     def visits(self, key_block: int, visit: Callable[[Any, Any, int], Any], carry: Any) -> Any:
         """Fold ``visit(carry, first key, number of keys)`` over the block's keys."""
-        for run in plan_keys(self.num_keys, key_block):
+        for run in plan_keys(self.group.num_keys, key_block):
             first = self.first_key + run.offset
-            if run.num_blocks == 1:
+            begin, stop = needed_blocks(self.group, run, self.index)
+            if isinstance(stop, int) and stop == 1:
                 carry = visit(carry, first, run.block)
             else:
                 step = functools.partial(_step, visit, first, run.block)
-                carry = lax.fori_loop(0, run.num_blocks, step, carry)
+                carry = lax.fori_loop(begin, stop, step, carry)
         return carry
 
 
@@ -278,6 +279,8 @@ def _backward(sizes: Sizes, saved: tuple, cotangents: tuple[Array, Array]) -> tu
     q_len, kv_len = query.shape[1], blocks.key.shape[1]
 
     totals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, wide(leaf.dtype)), blocks._replace(query=None))
+    # Gradients of keys and values are summed with the keys last: a product's large operand is then never turned.
+    totals = totals._replace(key=_keys_last(totals.key), value=_keys_last(totals.value))
     d_queries = []
     for group in plan_queries(fixed.mask, q_len, kv_len, sizes.query_block):
 
@@ -293,7 +296,7 @@ def _backward(sizes: Sizes, saved: tuple, cotangents: tuple[Array, Array]) -> tu
             d_query = jnp.moveaxis(d_query, 0, 1).reshape(query.shape[0], -1, *query.shape[2:])
         d_queries.append(d_query)
     d_query = jnp.concatenate(d_queries, axis=1) if d_queries else jnp.zeros_like(query)
-    gradient = totals._replace(query=d_query)
+    gradient = totals._replace(query=d_query, key=_keys_first(totals.key), value=_keys_first(totals.value))
     return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), gradient, blocks), None
 
 
@@ -310,15 +313,7 @@ def _backward_rows(
     def visit(carry: tuple[Blocks, Array], first: Any, size: int) -> tuple[Blocks, Array]:
         totals, d_query = carry
         key, value = pick(blocks.key, 1, first, size), pick(blocks.value, 1, first, size)
-        dense = _bias_block(blocks.dense_bias, place, first, size)
-        scores, pull_back = jax.vjp(
-            _scores(blocks, fixed.mask, place, first, size),
-            blocks.score,
-            blocks.bias,
-            dense,
-            place.query,
-            key,
-        )
+        scores, pull_back = _differentiable_scores(blocks, fixed.mask, place, first, key)
         scores = _hidden(scores, blocks, fixed.mask, place, first, size)
         weights = jnp.exp(scores - logsumexp[..., None])
         applied, d_applied = weights, products(d_output, value)  # do . v of all pairs
@@ -335,12 +330,12 @@ def _backward_rows(
             (d_reweight,) = pull_back_factors(weights * d_applied)
         if keep is not None:
             applied = jnp.where(keep, applied * keep_scale, 0.0)
-        d_value = _value_gradient(applied, d_output, value.shape[2])
+        d_value = _weighted_rows(applied, d_output, value.shape[2])
         d_score, d_bias, d_dense, d_rows, d_key = pull_back(weights * (d_weights - delta[..., None]))
         totals = Blocks(
             None,
-            _add_at(totals.key, d_key, (0, first, 0, 0)),
-            _add_at(totals.value, d_value, (0, first, 0, 0)),
+            _add_at(totals.key, d_key, (0, 0, 0, first)),
+            _add_at(totals.value, d_value, (0, 0, 0, first)),
             jax.tree.map(jnp.add, totals.score, d_score),
             jax.tree.map(jnp.add, totals.bias, d_bias),
             totals.dense_bias
@@ -371,6 +366,41 @@ def _scores(
         return values if dense is None else values + dense.astype(values.dtype)
 
     return scores
+
+
+def _differentiable_scores(
+    blocks: Blocks, mask: AttentionMask, place: _Place, first: Any, key: Array
+) -> tuple[Array, Callable[[Array], tuple[Any, Any, Any, Array, Array]]]:
+    """Scores of one block, and what takes their gradient to those of rule, biases, rows and keys (keys last)."""
+    dense = _bias_block(blocks.dense_bias, place, first, key.shape[1])
+    scores = _scores(blocks, mask, place, first, key.shape[1])
+    if not isinstance(blocks.score, Dot | General):
+        values, pull = jax.vjp(scores, blocks.score, blocks.bias, dense, place.query, key)
+
+        def pull_back(gradient: Array) -> tuple[Any, Any, Any, Array, Array]:
+            *others, d_key = pull(gradient)
+            return (*others, _keys_last(d_key))
+
+        return values, pull_back
+
+    def biased(bias: Any, dense: Array | None) -> Array:
+        return scores(blocks.score, bias, dense, place.query, key)
+
+    values, pull_biases = jax.vjp(biased, blocks.bias, dense)
+    factor = 1.0
+    if isinstance(blocks.score, ScaledDot) and key.dtype.itemsize < 4:  # wider queries are scaled already
+        factor = blocks.score.scale_for(key.shape[-1])
+
+    def pull_back_products(gradient: Array) -> tuple[Any, Any, Any, Array, Array]:
+        d_bias, d_dense = pull_biases(gradient)
+        scaled = (gradient * factor).astype(key.dtype)
+        d_rows = jnp.swapaxes(_weighted_values(scaled, key), 1, 2)
+        d_score = jax.tree.map(
+            jnp.zeros_like, blocks.score
+        )  # the keys are prepared: its parameters are in them
+        return d_score, d_bias, d_dense, d_rows, _weighted_rows(scaled, place.query, key.shape[2])
+
+    return values, pull_back_products
 
 
 def _factors(
@@ -407,13 +437,23 @@ def _weighted_values(weights: Array, value: Array) -> Array:
     return output.reshape(batch, num_heads, q_len, -1)
 
 
-def _value_gradient(weights: Array, d_output: Array, value_heads: int) -> Array:
-    """``sum p do`` over the rows of a block and the heads of a group, ``[batch, kv, value_heads, dim]``."""
+def _weighted_rows(weights: Array, rows: Array, key_heads: int) -> Array:
+    """``sum_i w_ij r_i`` over the rows of a block and the heads of a group, ``[batch, key_heads, dim, kv]``."""
     batch, num_heads, q_len, kv_len = weights.shape
-    group = num_heads // value_heads
-    weights = weights.astype(d_output.dtype).reshape(batch, value_heads, group, q_len, kv_len)
-    grouped = d_output.reshape(batch, q_len, value_heads, group, -1)
-    return jnp.einsum("bngqk,bqngd->bknd", weights, grouped, preferred_element_type=wide(d_output.dtype))
+    group = num_heads // key_heads
+    weights = weights.astype(rows.dtype).reshape(batch, key_heads, group, q_len, kv_len)
+    grouped = rows.reshape(batch, q_len, key_heads, group, -1)
+    return jnp.einsum("bqngd,bngqk->bndk", grouped, weights, preferred_element_type=wide(rows.dtype))
+
+
+def _keys_last(array: Array) -> Array:
+    """``[batch, kv_len, heads, width]`` to ``[batch, heads, width, kv_len]``."""
+    return jnp.moveaxis(array, 1, 3)
+
+
+def _keys_first(array: Array) -> Array:
+    """``[batch, heads, width, kv_len]`` to ``[batch, kv_len, heads, width]``."""
+    return jnp.moveaxis(array, 3, 1)
 
 
 def _bias_start(dense: Array, place: _Place, first: Any) -> tuple[Any, ...]:

@@ -6,6 +6,8 @@ Tokamax chooses among its own kernels. Source: https://github.com/openxla/tokama
 import importlib
 import importlib.util
 
+import jax
+
 from transformer_jax.functional.attention import jax_nn
 from transformer_jax.functional.attention.contract import AttentionCall
 from transformer_jax.functional.attention.guard import guard
@@ -28,12 +30,13 @@ def attend(call: AttentionCall) -> Array:
     """The output ``[batch, q_len, heads, value_dim]``."""
     tokamax = importlib.import_module("tokamax")
     safe = guard(call)
-    output = tokamax.dot_product_attention(
-        safe.query,
-        safe.key,
-        safe.value,
-        bias=call.dense_bias(),
-        scale=jax_nn.scale_of(call),
-        **jax_nn.mask_arguments(call, safe.mask),
-    )
+    with jax.numpy_rank_promotion("allow"):  # its code relies on it
+        output = tokamax.dot_product_attention(
+            safe.query,
+            safe.key,
+            safe.value,
+            bias=call.dense_bias(),
+            scale=jax_nn.scale_of(call),
+            **jax_nn.mask_arguments(call, safe.mask),
+        )
     return jax_nn.mend(output, safe)

@@ -1,7 +1,7 @@
-"""Write the README's tables from ``benchmarks/results/*.json``, so that every number there has its file.
+"""Write the documents' tables from ``benchmarks/results/*.json`` and the code, so that each number has its source.
 
-    python benchmarks/readme_tables.py            rewrites README.md
-    python benchmarks/readme_tables.py --check    says whether it is up to date (exit status 1 if not)
+    python benchmarks/document_tables.py            rewrites README.md and docs/attention.md
+    python benchmarks/document_tables.py --check    says whether they are up to date (exit status 1 if not)
 
 A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``.
 """
@@ -17,6 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+PAGES = [ROOT / "README.md", ROOT / "docs" / "attention.md"]
 
 
 def _document(name: str) -> dict[str, Any]:
@@ -99,9 +100,17 @@ def train_step_table(*names: str) -> str:
     return _table(titles, rows)
 
 
+def support() -> str:
+    """Which implementation of attention serves which case, as the code lists it."""
+    from transformer_jax.testing.support_matrix import support_table
+
+    return support_table().rstrip("\n")
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "compare-quick": lambda: compare_table("compare-quick-cpu.json"),
     "race": lambda: race_table("race-cpu.json"),
+    "support": support,
     "train-step": lambda: train_step_table("train_step-cpu.json", "train_step-cpu-kept.json"),
 }
 
@@ -126,15 +135,19 @@ def main() -> None:
     )
     parser.add_argument("--check", action="store_true", help="change nothing, only say")
     arguments = parser.parse_args()
-    readme = ROOT / "README.md"
-    before = readme.read_text()
-    after = filled_in(before)
-    if arguments.check:
-        if before != after:
-            raise SystemExit("README.md is not what the results say: run python benchmarks/readme_tables.py")
-        return
-    readme.write_text(after)
-    print("README.md: " + ("tables written" if after != before else "nothing changed"), file=sys.stderr)
+    for page in PAGES:
+        before = page.read_text()
+        after = filled_in(before)
+        if arguments.check:
+            if before != after:
+                raise SystemExit(
+                    f"{page.name} is not what the results say: run python benchmarks/document_tables.py"
+                )
+            continue
+        page.write_text(after)
+        print(
+            f"{page.name}: " + ("tables written" if after != before else "nothing changed"), file=sys.stderr
+        )
 
 
 if __name__ == "__main__":
