@@ -2,6 +2,7 @@
 
 import functools
 import re
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -10,22 +11,54 @@ import pytest
 
 from transformer_jax import functional as F
 from transformer_jax.errors import ConfigError, ShapeError
-from transformer_jax.functional.attention import IMPLEMENTATIONS, REFUSALS
+from transformer_jax.functional.attention import IMPLEMENTATIONS, REFUSALS, mosaic_tpu
 from transformer_jax.functional.attention.contract import make_call
 from transformer_jax.testing import attention_suite as suite
 from transformer_jax.testing.support_matrix import case_refusals
 
 CASES = suite.case_names()
-HERE = [name for name, one in IMPLEMENTATIONS.items() if not one.device_refusals()]
+INTERPRETED = {"mosaic_tpu"}  # their kernels run here too, slowly
+HERE = [name for name, one in IMPLEMENTATIONS.items() if name in INTERPRETED or not one.device_refusals()]
 ELSEWHERE = [name for name in IMPLEMENTATIONS if name not in HERE]
+
+# Interpreted kernels are slow to trace; these cases go through every line of them, the others are left out of
+# `-m "not slow"`.
+MOSAIC_TPU_CORE = {
+    "multi_query",
+    "window_causal_lengths",
+    "positions_window",
+    "segments",
+    "valid",
+    "alibi_positions",
+}
+
+
+def _implementations_and_cases() -> list:
+    return [
+        pytest.param(
+            implementation,
+            case,
+            marks=[pytest.mark.slow]
+            if implementation == "mosaic_tpu" and case not in {*MOSAIC_TPU_CORE, *REFUSALS[implementation]}
+            else [],
+        )
+        for implementation in HERE
+        for case in CASES
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _interpreted() -> Iterator[None]:
+    """Kernels for a TPU run here too."""
+    with mosaic_tpu.interpreted("plain"):
+        yield
 
 
 def _ones(*shape: int, dtype=jnp.float32):
     return jnp.ones(shape, dtype)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("implementation", HERE)
+@pytest.mark.parametrize(("implementation", "case"), _implementations_and_cases())
 def test_agrees_with_the_oracle_or_refuses_as_listed(implementation, case):
     attend = functools.partial(F.attention, implementation=implementation)
     reason = REFUSALS[implementation].get(case)

@@ -231,4 +231,16 @@ REFUSALS: dict[str, dict[str, str]] = {
         "relative_buckets_causal": "bias",
     },
     "tokamax": _BEYOND_DOT_PRODUCTS,
+    "mosaic_tpu": {
+        **_BEYOND_DOT_PRODUCTS,
+        "dense": "dense mask",
+        "dense_heads": "dense mask",
+        "all_parts": "dense mask",
+        "empty_rows_dense": "dense mask",
+        "empty_rows_grouped": "dense bias",
+        "bias": "dense bias",
+        "bias_broadcast": "dense bias",
+        "relative_buckets": "RelativeBuckets",
+        "relative_buckets_causal": "RelativeBuckets",
+    },
 }
