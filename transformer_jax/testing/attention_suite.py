@@ -4,6 +4,7 @@ The oracle is a double loop over queries and keys in float64, written from the p
 gradients are central differences. ``check_case`` holds one implementation to one case.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
@@ -216,6 +217,49 @@ def check_case(attend: Attend, name: str) -> None:
     _check_bfloat16(case, attend)
 
 
+def check_case_in_16_bits(attend: Attend, name: str, dtype: Any = jnp.bfloat16) -> dict[str, float]:
+    """Hold an implementation that has only 16-bit kernels to a case: as :func:`check_case`, at bfloat16's tolerance.
+
+    Values are held against the oracle and gradients against the reference, both given the rounded arrays.
+
+    Args:
+      attend: Called as ``attend(query, key, value, score=, mask=, bias=)``.
+      name: One of :func:`case_names`.
+      dtype: ``bfloat16`` or ``float16``.
+
+    Returns:
+      The greatest error of the value and of each gradient, as a share of its greatest entry.
+
+    Raises:
+      AssertionError: If some check fails; the message says which.
+    """
+    made = make_case(name)
+    arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), made.arrays)
+    case = dataclasses.replace(made, arrays=arrays)
+    value_and_gradient = jax.jit(functools.partial(_value_and_gradient, attend))
+    output, gradients = value_and_gradient(arrays, case.mask, case.cotangent)
+    wanted = oracle_attention(case, float64(arrays))[0]
+    reference = functools.partial(F.attention, implementation="reference")
+    wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), arrays)
+    reference_gradient = jax.jit(functools.partial(_value_and_gradient, reference))
+    _, wanted_gradients = reference_gradient(wide, case.mask, case.cotangent)
+    pairs = list(_zip_leaves(gradients, wanted_gradients))
+    greatest = max(float(np.abs(float64(want)).max()) for _, _, want in pairs)
+    errors = {}
+    for path, got, want in [("value", output, wanted), *pairs]:
+        assert got.dtype == dtype, f"{name}: {path} is {got.dtype}"
+        # Where all of a gradient cancels, as with one key, nothing of its own says what is small.
+        scale = max(float(np.abs(float64(want)).max()), 1e-2 * greatest)
+        errors[path] = float(np.abs(float64(got) - float64(want)).max()) / scale
+        assert errors[path] <= BFLOAT16_TOLERANCE, (
+            f"{name}: error in {path} is {errors[path]:.2g} of its scale"
+        )
+    check_empty_rows(case, output, gradients)
+    _check_garbage(case, value_and_gradient)
+    _check_vmap(case, attend, wanted, BFLOAT16_TOLERANCE)
+    return errors
+
+
 def check_empty_rows(case: AttentionCase, output: Any, gradients: dict[str, Any]) -> None:
     """A query that sees no key must give exactly zero, and get exactly zero gradient."""
     rows = np.any(_visible(case), axis=-1).swapaxes(1, 2)  # [batch, q_len, heads]
@@ -267,11 +311,13 @@ def _check_garbage(case: AttentionCase, value_and_gradient: Callable) -> None:
             assert_near(got, want, GRADIENT_TOLERANCE, f"{message} the gradient in {path}")
 
 
-def _check_vmap(case: AttentionCase, attend: Attend, wanted: np.ndarray) -> None:
+def _check_vmap(
+    case: AttentionCase, attend: Attend, wanted: np.ndarray, tolerance: float = FORWARD_TOLERANCE
+) -> None:
     stack = functools.partial(jax.tree.map, lambda leaf: jnp.stack([leaf, leaf]))
     mapped = jax.jit(jax.vmap(functools.partial(call, attend)))(stack(case.arrays), stack(case.mask))
     for output in mapped:
-        assert_near(output, wanted, FORWARD_TOLERANCE, f"{case.name}: vmap")
+        assert_near(output, wanted, tolerance, f"{case.name}: vmap")
 
 
 def _check_bfloat16(case: AttentionCase, attend: Attend) -> None:

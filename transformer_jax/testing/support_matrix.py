@@ -8,7 +8,7 @@ from transformer_jax.functional.attention.contract import make_call
 from transformer_jax.testing.attention_suite import case_names, make_case
 
 # Kernels for accelerators take 16-bit numbers and wide heads only: they are asked about a case in that form.
-ON_ACCELERATORS = ("cudnn",)
+ON_ACCELERATORS = ("cudnn", "mosaic_gpu")
 _WIDER = 16
 
 

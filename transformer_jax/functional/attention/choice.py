@@ -7,7 +7,15 @@ from typing import NamedTuple
 import jax
 
 from transformer_jax.errors import ConfigError, nearest_hint
-from transformer_jax.functional.attention import blockwise, cudnn, jax_nn, mosaic_tpu, reference, tokamax
+from transformer_jax.functional.attention import (
+    blockwise,
+    cudnn,
+    jax_nn,
+    mosaic_gpu,
+    mosaic_tpu,
+    reference,
+    tokamax,
+)
 from transformer_jax.functional.attention.contract import AttentionCall
 from transformer_jax.typing import Array
 
@@ -37,6 +45,9 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
     "blockwise": Implementation(blockwise.attend, blockwise.refusals),
     "xla": Implementation(jax_nn.attend, jax_nn.refusals),
     "cudnn": Implementation(cudnn.attend, cudnn.refusals, cudnn.device_refusals, is_experimental=True),
+    "mosaic_gpu": Implementation(
+        mosaic_gpu.attend, mosaic_gpu.refusals, mosaic_gpu.device_refusals, is_experimental=True
+    ),
     "mosaic_tpu": Implementation(
         mosaic_tpu.attend, mosaic_tpu.refusals, mosaic_tpu.device_refusals, is_experimental=True
     ),
