@@ -163,7 +163,7 @@ def refused(dtype=jnp.bfloat16, q_len=3, width=8, value_dim=8, key=None, **argum
         jnp.ones((2, 5, 1 if isinstance(key, F.PreparedKey) else 2, value_dim), dtype),
         **arguments,
     )
-    return mosaic_gpu.case_refusals(call)
+    return mosaic_gpu.refusals(call)
 
 
 def test_refusals_name_the_reason():

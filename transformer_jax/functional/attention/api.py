@@ -51,8 +51,9 @@ def attention(
         ``None`` = 1.
       dropout: Drop attention weights; ``None`` = evaluation.
       implementation: ``"reference"``, ``"blockwise"`` (memory linear in the length, reverse-mode derivatives
-        only), ``"xla"``, ``"cudnn"`` or ``"tokamax"``; ``None`` takes what the library's measurements say for
-        the size (:func:`explain_attention` tells). A named one never falls back.
+        only), ``"xla"``, ``"cudnn"``, ``"tokamax"``, or the experimental ``"mosaic_gpu"`` and
+        ``"mosaic_tpu"``; ``None`` takes what the library's measurements say for the size
+        (:func:`explain_attention` tells). A named one never falls back.
 
     Returns:
       ``[batch, q_len, heads, value_dim]`` in the dtype of the inputs.
