@@ -25,9 +25,8 @@ def verdicts(results):
     return {result.check: result.verdict for result in results}
 
 
-@pytest.mark.parametrize("implementation", ["reference", "blockwise"])
-def test_ours_pass_every_check(implementation):
-    results = attention_conformance(by_implementation(implementation))
+def test_ours_pass_every_check():
+    results = attention_conformance(by_implementation("blockwise"))
     assert [result for result in results if result.verdict != "yes"] == []
 
 

@@ -84,7 +84,13 @@ def test_masks_over_several_blocks(draw, small_blocks, monkeypatch, mask, loopin
 
 
 @pytest.mark.parametrize("bias", BIASES)
-@pytest.mark.parametrize("rule", [lambda draw: F.ScaledDot(), additive], ids=["scaled dot", "additive"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param(lambda draw: F.ScaledDot(), id="scaled dot"),
+        pytest.param(additive, id="additive", marks=pytest.mark.slow),
+    ],
+)
 def test_biases_and_rules_get_their_gradients(draw, small_blocks, bias, rule):
     check_against_reference(draw, score=rule(draw), bias=BIASES[bias](draw), mask=MASKS["causal"])
 

@@ -196,7 +196,7 @@ def test_compiles_for_a_tpu(request: pytest.FixtureRequest):
 
 def test_refuses_without_a_tpu_and_says_why():
     ones = jnp.ones((1, 2, 1, 4))
-    with pytest.raises(NotImplementedError, match="needs a TPU, this process's default backend is 'cpu'"):
+    with pytest.raises(NotImplementedError, match="needs a TPU, the default backend is 'cpu'"):
         F.attention(ones, ones, ones, implementation="mosaic_tpu")
 
 
