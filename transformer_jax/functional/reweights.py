@@ -46,8 +46,8 @@ class GaussianReweight:
 
     Example:
       >>> factor = GaussianReweight(jnp.array([[[1.0]]]), 1.0).block(jnp.arange(3)[None])
-      >>> factor[0, 0, 0].round(3).tolist()
-      [0.607..., 1.0, 0.607...]
+      >>> [round(float(one), 3) for one in factor[0, 0, 0]]
+      [0.607, 1.0, 0.607]
 
     Source: Luong et al. 2015, https://arxiv.org/abs/1508.04025, equation 10.
     """
