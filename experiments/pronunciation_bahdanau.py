@@ -41,7 +41,7 @@ def config() -> ExperimentConfig:
         train=TrainConfig(
             updates=4000,
             optimizer=Adam(),
-            schedule=Cosine(peak_learning_rate=0.004, warmup_updates=200),
+            schedule=Cosine(peak_learning_rate=0.003, warmup_updates=200),
             label_smoothing=0.1,
             evaluate_every=500,
             checkpoint_every=500,
