@@ -33,6 +33,14 @@ def additive(draw) -> F.Additive:
     return F.Additive(draw(8, 5), draw(8, 5), draw(4, 5), draw(5))
 
 
+LANES = ("a head at a time", "a sequence at a time", "everything at once")
+
+
+def take_lanes(monkeypatch: pytest.MonkeyPatch, lanes: str) -> None:
+    monkeypatch.setattr(blockwise, "_goes_by_lanes", lambda: lanes != "everything at once")
+    monkeypatch.setattr(blockwise, "SHORT_KEYS", 0 if lanes == "a head at a time" else KV_LEN)
+
+
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks so small that queries and keys take several."""
@@ -76,10 +84,10 @@ def draw(random_generator):
     return lambda *shape: jnp.asarray(random_generator.normal(size=shape), jnp.float32)
 
 
-@pytest.mark.parametrize("looping", [True, False], ids=["a head at a time", "all heads"])
+@pytest.mark.parametrize("lanes", LANES)
 @pytest.mark.parametrize("mask", MASKS)
-def test_masks_over_several_blocks(draw, small_blocks, monkeypatch, mask, looping):
-    monkeypatch.setattr(blockwise, "_loops_over_heads", lambda: looping)
+def test_masks_over_several_blocks(draw, small_blocks, monkeypatch, mask, lanes):
+    take_lanes(monkeypatch, lanes)
     check_against_reference(draw, score=F.ScaledDot(), bias=None, mask=MASKS[mask])
 
 
@@ -95,17 +103,17 @@ def test_biases_and_rules_get_their_gradients(draw, small_blocks, bias, rule):
     check_against_reference(draw, score=rule(draw), bias=BIASES[bias](draw), mask=MASKS["causal"])
 
 
-@pytest.mark.parametrize("looping", [True, False], ids=["a head at a time", "all heads"])
-def test_dropout_is_that_of_the_reference(draw, small_blocks, monkeypatch, looping):
-    monkeypatch.setattr(blockwise, "_loops_over_heads", lambda: looping)
+@pytest.mark.parametrize("lanes", LANES)
+def test_dropout_is_that_of_the_reference(draw, small_blocks, monkeypatch, lanes):
+    take_lanes(monkeypatch, lanes)
     drop = F.AttentionDropout(0.3, jax.random.key(3))
     check_against_reference(draw, score=F.ScaledDot(), bias=None, mask=MASKS["window"], dropout=drop)
 
 
-@pytest.mark.parametrize("looping", [True, False], ids=["a head at a time", "all heads"])
+@pytest.mark.parametrize("lanes", LANES)
 @pytest.mark.parametrize("heads", [1, 4])
-def test_reweight_and_its_centres_gradient(draw, small_blocks, monkeypatch, heads, looping):
-    monkeypatch.setattr(blockwise, "_loops_over_heads", lambda: looping)
+def test_reweight_and_its_centres_gradient(draw, small_blocks, monkeypatch, heads, lanes):
+    take_lanes(monkeypatch, lanes)
     centers = KV_LEN * jax.nn.sigmoid(draw(2, heads, Q_LEN))
     drop = F.AttentionDropout(0.3, jax.random.key(3)) if heads == 1 else None
     check_against_reference(
@@ -129,10 +137,10 @@ def test_garbage_that_some_rows_see_marks_those_alone(draw, small_blocks):
     np.testing.assert_array_equal(output[0, :100], clean[0, :100])
 
 
-@pytest.mark.parametrize("looping", [True, False], ids=["a head at a time", "all heads"])
+@pytest.mark.parametrize("lanes", LANES)
 @pytest.mark.parametrize("rule", ["scaled dot", "additive"])
-def test_memory_is_a_twentieth_of_the_references(monkeypatch, rule, looping):
-    monkeypatch.setattr(blockwise, "_loops_over_heads", lambda: looping)
+def test_memory_is_a_twentieth_of_the_references(monkeypatch, rule, lanes):
+    take_lanes(monkeypatch, lanes)
     length, heads, hidden = (16384, 8, 64) if rule == "scaled dot" else (2048, 1, 64)
     shape = jax.ShapeDtypeStruct((1, length, heads, hidden), jnp.float32)
     score = F.ScaledDot() if rule == "scaled dot" else additive_shapes(hidden)

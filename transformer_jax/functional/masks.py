@@ -160,6 +160,10 @@ class AttentionMask:
         """Whether nothing is hidden."""
         return not self.is_pairwise and not self.has_key_part
 
+    def without_order(self) -> "AttentionMask":
+        """The mask without its causal and window parts; positions stay."""
+        return replace(self, is_causal=False, window_left=None, window_right=None)
+
     def may_have_empty_rows(self, q_len: int, kv_len: int) -> bool:
         """Whether, as far as is known without looking at arrays, some query may see no key."""
         if self.allows_all:

@@ -24,17 +24,30 @@ import jax.numpy as jnp
 from jax import lax
 
 from transformer_jax.functional.attention.block_plan import QueryGroup, needed_blocks, plan_keys, plan_queries
+from transformer_jax.functional.attention.block_products import (
+    keys_first,
+    keys_last,
+    pair_gradients,
+    weighted_rows,
+    weighted_values,
+)
 from transformer_jax.functional.attention.contract import AttentionCall
 from transformer_jax.functional.attention.guard import guard_in_linear_memory, mark_poisoned
 from transformer_jax.functional.attention.weight_dropout import kept, row_keys
 from transformer_jax.functional.biases import PositionBias
 from transformer_jax.functional.masks import AttentionMask, pick
 from transformer_jax.functional.score_products import products, wide
-from transformer_jax.functional.scores import Dot, General, Linear, Location, ScaledDot
+from transformer_jax.functional.scores import Dot, General, Linear, Location
 from transformer_jax.typing import Array
 
 BLOCK_ELEMENTS = 2**22
 """Numbers of one block's largest array, at most: scores, or the hidden units of an additive rule."""
+
+SHORT_KEYS = 512
+"""Up to so many keys the heads of a sequence go together on a CPU: see ``benchmarks/attention.py``."""
+
+
+Visit = Callable[[Any, AttentionMask, Any, int], Any]
 
 
 class Sizes(NamedTuple):
@@ -95,26 +108,45 @@ def attend_with_logsumexp(call: AttentionCall) -> tuple[Array, Array, Array | No
         keys, rate = row_keys(call.dropout.rng_key, batch, num_heads, q_len), call.dropout.rate
     fixed = Fixed(call.mask, keys)
     value_heads = call.value.shape[2]
-    if _loops_over_heads() and batch * value_heads > 1:
+    if _goes_by_lanes() and batch * value_heads > 1:
         sizes = _sizes(blocks, call.mask, num_heads // value_heads, rate)
-        output, logsumexp = _over_heads(sizes, blocks, fixed)
+        output, logsumexp = _over_lanes(sizes, blocks, fixed)
     else:
         sizes = _sizes(blocks, call.mask, batch * num_heads, rate)
         output, logsumexp = _attend(sizes, blocks, fixed)
     return output, logsumexp, safe.poisoned
 
 
-def _loops_over_heads() -> bool:
-    """On a CPU one head at a time, as plain matrix products; elsewhere all heads at once."""
+def _goes_by_lanes() -> bool:
+    """On a CPU one lane at a time, as plain matrix products; elsewhere everything at once."""
     return jax.default_backend() == "cpu"
 
 
+def _is_product(blocks: Blocks) -> bool:
+    """Whether the rule holds one number a pair, and not a row of hidden units."""
+    return isinstance(blocks.score, Dot | General | Linear | Location)
+
+
+def _is_short(blocks: Blocks) -> bool:
+    return _is_product(blocks) and blocks.key.shape[1] <= SHORT_KEYS
+
+
 def _sizes(blocks: Blocks, mask: AttentionMask, num_rows: int, rate: float) -> Sizes:
-    """Block sizes: rows enough for fast products, and blocks that fit the cache."""
+    """Block sizes: rows enough for fast products, and blocks that fit the cache.
+
+    Args:
+      blocks: The arrays of the call.
+      mask: Its mask.
+      num_rows: Query heads that go together.
+      rate: Of dropout.
+    """
     q_len, kv_len = blocks.query.shape[1], blocks.key.shape[1]
-    is_product = isinstance(blocks.score, Dot | General | Linear | Location)
+    is_product = _is_product(blocks)
     width = num_rows * (1 if is_product else blocks.query.shape[-1])
-    limit = 512 if is_product else 64
+    if not is_product:
+        limit = 64
+    else:
+        limit = 128 if _is_short(blocks) else 512
     if mask.is_causal or mask.has_window:
         limit = min(limit, max(64, q_len // 4))
     query_block = max(1, min(limit, q_len))
@@ -122,8 +154,11 @@ def _sizes(blocks: Blocks, mask: AttentionMask, num_rows: int, rate: float) -> S
     return Sizes(query_block, max(1, min(key_block, kv_len)), rate)
 
 
-def _over_heads(sizes: Sizes, blocks: Blocks, fixed: Fixed) -> tuple[Array, Array]:
-    """One key/value head of one sequence at a time, with the query heads that share it."""
+def _over_lanes(sizes: Sizes, blocks: Blocks, fixed: Fixed) -> tuple[Array, Array]:
+    """One key/value head of one sequence at a time, with the query heads that share it: a lane.
+
+    Lanes of short sequences go together, as many as a sequence has: alone their products are too small.
+    """
     batch, q_len, num_heads, _ = blocks.query.shape
     value_heads = blocks.value.shape[2]
     group = num_heads // value_heads
@@ -153,7 +188,8 @@ def _over_heads(sizes: Sizes, blocks: Blocks, fixed: Fixed) -> tuple[Array, Arra
         return _attend(sizes, own, Fixed(fixed.mask.of_heads(row, head, group), keys))
 
     arrays = (lanes(blocks.query), lanes(blocks.key), lanes(blocks.value))
-    output, logsumexp = lax.map(one_lane, (jnp.arange(batch * value_heads), *arrays))
+    together = value_heads if _is_short(blocks) else None
+    output, logsumexp = lax.map(one_lane, (jnp.arange(batch * value_heads), *arrays), batch_size=together)
     output = output.reshape(batch, value_heads, q_len, group, -1)
     output = jnp.moveaxis(output, 1, 2).reshape(batch, q_len, num_heads, -1)
     return output, logsumexp.reshape(batch, num_heads, q_len)
@@ -192,6 +228,7 @@ class _Place:
 
     def __init__(self, blocks: Blocks, fixed: Fixed, group: QueryGroup, index: Any) -> None:
         self.size, self.group, self.index = group.block, group, index
+        self.mask, self.clear_mask = fixed.mask, fixed.mask.without_order()
         self.start = group.start + index * group.block
         first: Any = group.keys_start
         if group.moves:
@@ -208,34 +245,34 @@ class _Place:
         """The block's rows of an array."""
         return pick(array, axis, self.start, self.size)
 
-    def visits(self, key_block: int, visit: Callable[[Any, Any, int], Any], carry: Any) -> Any:
-        """Fold ``visit(carry, first key, number of keys)`` over the block's keys."""
-        for run in plan_keys(self.group.num_keys, key_block):
+    def visits(self, key_block: int, visit: Visit, carry: Any) -> Any:
+        """Fold ``visit(carry, mask, first key, number of keys)`` over the block's keys."""
+        for run in plan_keys(self.group, key_block):
             first = self.first_key + run.offset
-            begin, stop = needed_blocks(self.group, run, self.index)
-            if isinstance(stop, int) and stop == 1:
-                carry = visit(carry, first, run.block)
-            else:
-                step = functools.partial(_step, visit, first, run.block)
-                carry = lax.fori_loop(begin, stop, step, carry)
+            begin, middle, stop = needed_blocks(self.group, run, self.index)
+            for mask, low, high in ((self.clear_mask, begin, middle), (self.mask, middle, stop)):
+                if isinstance(low, int) and isinstance(high, int) and high - low <= 1:
+                    carry = visit(carry, mask, first + low * run.block, run.block) if high > low else carry
+                else:
+                    carry = lax.fori_loop(low, high, _step(visit, mask, first, run.block), carry)
         return carry
 
 
-def _step(visit: Callable[[Any, Any, int], Any], first: Any, size: int, index: Any, carry: Any) -> Any:
-    return visit(carry, first + index * size, size)
+def _step(visit: Visit, mask: AttentionMask, first: Any, size: int) -> Callable[[Any, Any], Any]:
+    return lambda index, carry: visit(carry, mask, first + index * size, size)
 
 
 def _forward_rows(sizes: Sizes, blocks: Blocks, fixed: Fixed, place: _Place) -> tuple[Array, Array]:
     batch, num_rows, num_heads = place.query.shape[:3]
     dtype = wide(blocks.query.dtype)
 
-    def visit(carry: tuple, first: Any, size: int) -> tuple:
+    def visit(carry: tuple, mask: AttentionMask, first: Any, size: int) -> tuple:
         maximum, total, accumulator = carry
         key, value = pick(blocks.key, 1, first, size), pick(blocks.value, 1, first, size)
         scores = _scores(blocks, fixed.mask, place, first, size)(
             blocks.score, blocks.bias, _bias_block(blocks.dense_bias, place, first, size), place.query, key
         )
-        scores = _hidden(scores, blocks, fixed.mask, place, first, size)
+        scores = _hidden(scores, blocks, mask, place, first, size)
         new_maximum = jnp.maximum(maximum, scores.max(axis=-1))
         shift = jnp.where(jnp.isneginf(new_maximum), 0.0, new_maximum)
         weights = jnp.exp(scores - shift[..., None])
@@ -245,7 +282,7 @@ def _forward_rows(sizes: Sizes, blocks: Blocks, fixed: Fixed, place: _Place) -> 
             weights = weights * _factors(blocks, fixed.mask, first, size, weights)(place.reweight)
         if place.dropout_keys is not None:
             weights = jnp.where(kept(place.dropout_keys, first, size, sizes.dropout_rate), weights, 0.0)
-        added = _weighted_values(weights, value)
+        added = weighted_values(weights, value)
         return new_maximum, total, shrink[..., None] * accumulator + added
 
     rows = (batch, num_heads, num_rows)
@@ -280,7 +317,7 @@ def _backward(sizes: Sizes, saved: tuple, cotangents: tuple[Array, Array]) -> tu
 
     totals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, wide(leaf.dtype)), blocks._replace(query=None))
     # Gradients of keys and values are summed with the keys last: a product's large operand is then never turned.
-    totals = totals._replace(key=_keys_last(totals.key), value=_keys_last(totals.value))
+    totals = totals._replace(key=keys_last(totals.key), value=keys_last(totals.value))
     d_queries = []
     for group in plan_queries(fixed.mask, q_len, kv_len, sizes.query_block):
 
@@ -296,7 +333,7 @@ def _backward(sizes: Sizes, saved: tuple, cotangents: tuple[Array, Array]) -> tu
             d_query = jnp.moveaxis(d_query, 0, 1).reshape(query.shape[0], -1, *query.shape[2:])
         d_queries.append(d_query)
     d_query = jnp.concatenate(d_queries, axis=1) if d_queries else jnp.zeros_like(query)
-    gradient = totals._replace(query=d_query, key=_keys_first(totals.key), value=_keys_first(totals.value))
+    gradient = totals._replace(query=d_query, key=keys_first(totals.key), value=keys_first(totals.value))
     return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), gradient, blocks), None
 
 
@@ -310,11 +347,13 @@ def _backward_rows(
     d_output, delta, logsumexp = own
     keep_scale = 1.0 / (1.0 - sizes.dropout_rate)
 
-    def visit(carry: tuple[Blocks, Array], first: Any, size: int) -> tuple[Blocks, Array]:
+    def visit(
+        carry: tuple[Blocks, Array], mask: AttentionMask, first: Any, size: int
+    ) -> tuple[Blocks, Array]:
         totals, d_query = carry
         key, value = pick(blocks.key, 1, first, size), pick(blocks.value, 1, first, size)
         scores, pull_back = _differentiable_scores(blocks, fixed.mask, place, first, key)
-        scores = _hidden(scores, blocks, fixed.mask, place, first, size)
+        scores = _hidden(scores, blocks, mask, place, first, size)
         weights = jnp.exp(scores - logsumexp[..., None])
         applied, d_applied = weights, products(d_output, value)  # do . v of all pairs
         keep = None
@@ -330,7 +369,7 @@ def _backward_rows(
             (d_reweight,) = pull_back_factors(weights * d_applied)
         if keep is not None:
             applied = jnp.where(keep, applied * keep_scale, 0.0)
-        d_value = _weighted_rows(applied, d_output, value.shape[2])
+        d_value = weighted_rows(applied, d_output, value.shape[2])
         d_score, d_bias, d_dense, d_rows, d_key = pull_back(weights * (d_weights - delta[..., None]))
         totals = Blocks(
             None,
@@ -374,12 +413,13 @@ def _differentiable_scores(
     """Scores of one block, and what takes their gradient to those of rule, biases, rows and keys (keys last)."""
     dense = _bias_block(blocks.dense_bias, place, first, key.shape[1])
     scores = _scores(blocks, mask, place, first, key.shape[1])
-    if not isinstance(blocks.score, Dot | General):
+    pull_pairs = pair_gradients(blocks.score, place.query, key, one_query_at_a_time=_goes_by_lanes())
+    if pull_pairs is None:
         values, pull = jax.vjp(scores, blocks.score, blocks.bias, dense, place.query, key)
 
         def pull_back(gradient: Array) -> tuple[Any, Any, Any, Array, Array]:
             *others, d_key = pull(gradient)
-            return (*others, _keys_last(d_key))
+            return (*others, keys_last(d_key))
 
         return values, pull_back
 
@@ -387,20 +427,13 @@ def _differentiable_scores(
         return scores(blocks.score, bias, dense, place.query, key)
 
     values, pull_biases = jax.vjp(biased, blocks.bias, dense)
-    factor = 1.0
-    if isinstance(blocks.score, ScaledDot) and key.dtype.itemsize < 4:  # wider queries are scaled already
-        factor = blocks.score.scale_for(key.shape[-1])
 
-    def pull_back_products(gradient: Array) -> tuple[Any, Any, Any, Array, Array]:
+    def pull_back_pairs(gradient: Array) -> tuple[Any, Any, Any, Array, Array]:
         d_bias, d_dense = pull_biases(gradient)
-        scaled = (gradient * factor).astype(key.dtype)
-        d_rows = jnp.swapaxes(_weighted_values(scaled, key), 1, 2)
-        d_score = jax.tree.map(
-            jnp.zeros_like, blocks.score
-        )  # the keys are prepared: its parameters are in them
-        return d_score, d_bias, d_dense, d_rows, _weighted_rows(scaled, place.query, key.shape[2])
+        d_score, d_rows, d_key = pull_pairs(gradient)
+        return d_score, d_bias, d_dense, d_rows, d_key
 
-    return values, pull_back_products
+    return values, pull_back_pairs
 
 
 def _factors(
@@ -426,34 +459,6 @@ def _hidden(
         key_slice=(first, size),
     )
     return scores if allowed is None else jnp.where(allowed, scores, -jnp.inf)
-
-
-def _weighted_values(weights: Array, value: Array) -> Array:
-    """``[batch, heads, q, kv]`` times ``[batch, kv, value_heads, dim]``: ``[batch, heads, q, dim]``."""
-    batch, num_heads, q_len, kv_len = weights.shape
-    value_heads = value.shape[2]
-    grouped = weights.astype(value.dtype).reshape(batch, value_heads, num_heads // value_heads, q_len, kv_len)
-    output = jnp.einsum("bngqk,bknd->bngqd", grouped, value, preferred_element_type=wide(value.dtype))
-    return output.reshape(batch, num_heads, q_len, -1)
-
-
-def _weighted_rows(weights: Array, rows: Array, key_heads: int) -> Array:
-    """``sum_i w_ij r_i`` over the rows of a block and the heads of a group, ``[batch, key_heads, dim, kv]``."""
-    batch, num_heads, q_len, kv_len = weights.shape
-    group = num_heads // key_heads
-    weights = weights.astype(rows.dtype).reshape(batch, key_heads, group, q_len, kv_len)
-    grouped = rows.reshape(batch, q_len, key_heads, group, -1)
-    return jnp.einsum("bqngd,bngqk->bndk", grouped, weights, preferred_element_type=wide(rows.dtype))
-
-
-def _keys_last(array: Array) -> Array:
-    """``[batch, kv_len, heads, width]`` to ``[batch, heads, width, kv_len]``."""
-    return jnp.moveaxis(array, 1, 3)
-
-
-def _keys_first(array: Array) -> Array:
-    """``[batch, heads, width, kv_len]`` to ``[batch, kv_len, heads, width]``."""
-    return jnp.moveaxis(array, 3, 1)
 
 
 def _bias_start(dense: Array, place: _Place, first: Any) -> tuple[Any, ...]:
