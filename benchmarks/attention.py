@@ -2,7 +2,8 @@
 
     python benchmarks/attention.py                                   all of it (a quarter of an hour on two cores)
     python benchmarks/attention.py --lengths 512 --seconds 5         a look
-    python benchmarks/attention.py --json benchmarks/results/attention-cpu.json --figures docs/images
+    python benchmarks/attention.py --parts memory --json benchmarks/results/attention-memory-cpu.json \
+        --figures docs/images                                        what is compiled, not timed
 
 Contestants of a case take turns in one process. Forward, and forward with gradients in query, key and value.
 On a CPU float32, 8 heads of 64; on a GPU bfloat16, heads of 64 and 128. Memory is what the compiled program says
@@ -17,6 +18,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.peers.torch_attention import TorchAttention, TorchAttentionElsewhere
 from benchmarks.timing import (
     Record,
     compile_ahead,
@@ -43,9 +46,10 @@ from transformer_jax.allocator import keep_freed_memory
 from transformer_jax.functional.attention import IMPLEMENTATIONS
 
 HEADS = 8
-CPU_LENGTHS, GPU_LENGTHS = (128, 512, 2048, 4096), (1024, 2048, 4096, 8192, 16384)
+CPU_LENGTHS, GPU_LENGTHS = (128, 256, 512, 1024, 2048, 4096), (1024, 2048, 4096, 8192, 16384)
 MEMORY_LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
 MODES = ("forward", "forward and backward")
+PARTS = ("time", "memory")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,47 +147,19 @@ class OurSide:
         return np.asarray(jax.tree.leaves(self())[0], np.float32)
 
 
-class TorchSide:
-    """PyTorch's ``scaled_dot_product_attention`` on the same numbers, heads before length as it likes them."""
-
-    compile_s: float | None = None
-    peak_bytes: int | None = None
-
-    def __init__(self, case: Case) -> None:
-        import torch
-
-        self.torch, self.case = torch, case
-        torch.set_num_threads(os.cpu_count() or 1)
-        device = "cuda" if jax.default_backend() == "gpu" else "cpu"
-        dtype = getattr(torch, case.dtype)
-        self.arrays = [
-            torch.from_numpy(np.array(array, np.float32)).to(device, dtype).transpose(1, 2).contiguous()
-            for array in our_arrays(case)
-        ]
-        self.mask = None
-        if case.mask.startswith("window"):
-            mask = case.attention_mask()
-            assert mask is not None
-            self.mask = torch.from_numpy(np.array(mask.materialize(case.length, case.length))).to(device)
-        if case.mode != "forward":
-            for array in self.arrays[:3]:
-                array.requires_grad_()
-
-    def __call__(self) -> Any:
-        output = self.torch.nn.functional.scaled_dot_product_attention(
-            *self.arrays[:3], attn_mask=self.mask, is_causal=self.case.mask == "causal"
-        )
-        if self.case.mode != "forward":
-            self.torch.autograd.grad(output, self.arrays[:3], self.arrays[3])
-        if output.is_cuda:
-            self.torch.cuda.synchronize()
-        return output
-
-    def output(self) -> np.ndarray:
-        return self().detach().transpose(1, 2).float().cpu().numpy()
+def torch_side(case: Case, python: Path | None) -> TorchAttention | TorchAttentionElsewhere:
+    """PyTorch on the same numbers, in this process or in one of another Python."""
+    arrays = [np.asarray(array, np.float32) for array in our_arrays(case)]
+    mask = case.attention_mask() if case.mask.startswith("window") else None
+    told: dict[str, Any] = {
+        "is_causal": case.mask == "causal",
+        "mask": None if mask is None else np.array(mask.materialize(case.length, case.length))[0, 0],
+        "dtype": case.dtype,
+    }
+    return TorchAttentionElsewhere(python, arrays, **told) if python else TorchAttention(arrays, **told)
 
 
-def contestants(case: Case, *, with_torch: bool) -> dict[str, Any]:
+def contestants(case: Case, *, with_torch: bool, torch_python: Path | None) -> dict[str, Any]:
     """Everything that can do the case here and is not out of all proportion."""
     names = [name for name in IMPLEMENTATIONS if name != "tokamax"]
     found: dict[str, Any] = {}
@@ -197,13 +173,15 @@ def contestants(case: Case, *, with_torch: bool) -> dict[str, Any]:
             continue
         found[name] = OurSide(case, name)
     if with_torch and case.rule == "scaled dot":
-        found["torch"] = TorchSide(case)
+        found["torch"] = torch_side(case, torch_python)
     return found
 
 
-def run_case(case: Case, *, calls: int, seconds: float, with_torch: bool) -> list[Record]:
+def run_case(
+    case: Case, *, calls: int, seconds: float, with_torch: bool, torch_python: Path | None
+) -> list[Record]:
     """Compare outputs, then time all sides in turns."""
-    sides = contestants(case, with_torch=with_torch)
+    sides = contestants(case, with_torch=with_torch, torch_python=torch_python)
     reference = sides.get("reference", sides["blockwise"]).output()
     errors = {name: float(np.abs(side.output() - reference).max()) for name, side in sides.items()}
     tolerance = 1e-3 if case.dtype == "float32" else 5e-2
@@ -213,12 +191,20 @@ def run_case(case: Case, *, calls: int, seconds: float, with_torch: bool) -> lis
             f"error: {case.name}: these differ from the reference by more than {tolerance}: {wrong}"
         )
     times = interleave(sides, calls=calls, max_seconds=seconds)
+    peer = sides.get("torch")
+    if isinstance(peer, TorchAttentionElsewhere):
+        peer.close()
     records = []
     for name, milliseconds in times.items():
         lower, middle, upper = quartiles(milliseconds)
         extra: dict[str, Any] = {**dataclasses.asdict(case), "calls": len(milliseconds)}
         ratio, low, high = paired_ratio(milliseconds, times["blockwise"])
         extra["time_over_blockwise"] = {"median": ratio, "low": low, "high": high}
+        if name == "torch":
+            extra["version"], extra["process"] = (
+                sides[name].version,
+                "another" if torch_python else "the same",
+            )
         records.append(
             Record(
                 case=case.name,
@@ -317,11 +303,12 @@ def figures(document: dict[str, Any], folder: Path) -> None:
         if extra["length"] not in floor["length"]:
             floor["length"].append(extra["length"])
             floor["median"].append(one["flops"] / document["matmul_peak"] * 1e3)
-    throughput_over_length(
-        panels, y_label="milliseconds", x_label="length (tokens)",
-        title=f"Attention, {HEADS} heads of 64, {timed[0]['extra']['dtype']}",
-        path=folder / f"attention-time-{place}.png",
-    )  # fmt: skip
+    if timed:
+        throughput_over_length(
+            panels, y_label="milliseconds", x_label="length (tokens)",
+            title=f"Attention, {HEADS} heads of 64, {timed[0]['extra']['dtype']}",
+            path=folder / f"attention-time-{place}.png",
+        )  # fmt: skip
     memory: dict[str, dict[str, dict[str, list[float]]]] = {}
     for one in document["records"]:
         if not one["case"].startswith("memory: "):
@@ -344,7 +331,7 @@ def speed_cases(lengths: list[int], *, on_gpu: bool) -> list[Case]:
     dtype = "bfloat16" if on_gpu else "float32"
     for head_dim in (64, 128) if on_gpu else (64,):
         for length in lengths:
-            batch = 32 if length <= 128 else 1
+            batch = 32 if length <= 128 else 8 if length <= 256 else 1
             for mask in ("full", "causal"):
                 cases += [
                     Case(length=length, mask=mask, mode=mode, batch=batch, head_dim=head_dim, dtype=dtype)
@@ -366,7 +353,12 @@ def main() -> None:
         "--seconds", type=float, default=15.0, help="seconds a case at most, beyond five rounds"
     )
     parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
-    parser.add_argument("--no-memory", action="store_true", help="leave the memory part out")
+    parser.add_argument(
+        "--torch-python", type=Path, help="take PyTorch from this Python, in a process of its own"
+    )
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: both)"
+    )
     parser.add_argument("--json", type=Path, help="write the records here")
     parser.add_argument(
         "--figures", type=Path, help="write attention-time and attention-memory pictures here"
@@ -380,20 +372,29 @@ def main() -> None:
     on_gpu = jax.default_backend() == "gpu"
     lengths = arguments.lengths or list(GPU_LENGTHS if on_gpu else CPU_LENGTHS)
     dtype, size = ("bfloat16", 8192) if on_gpu else ("float32", 1024)
-    peak = matmul_peak(size, dtype=dtype)
-    print(f"matmul peak {peak / 1e9:,.0f} GFLOP/s ({dtype}, {size} x {size})", flush=True)
+    header: dict[str, Any] = {}
+    if "time" in arguments.parts:
+        peak = header["matmul_peak"] = matmul_peak(size, dtype=dtype)
+        print(f"matmul peak {peak / 1e9:,.0f} GFLOP/s ({dtype}, {size} x {size})", flush=True)
+    with_torch = "time" in arguments.parts and not arguments.no_torch
+    if with_torch and not arguments.torch_python and find_spec("torch") is None:
+        print("PyTorch is not installed here: it is left out; --torch-python PYTHON takes it from another")
+        with_torch = False
     records: list[Record] = []
-    for case in speed_cases(lengths, on_gpu=on_gpu):
+    for case in speed_cases(lengths, on_gpu=on_gpu) if "time" in arguments.parts else ():
         records += run_case(
-            case, calls=arguments.calls, seconds=arguments.seconds, with_torch=not arguments.no_torch
+            case,
+            calls=arguments.calls,
+            seconds=arguments.seconds,
+            with_torch=with_torch,
+            torch_python=arguments.torch_python,
         )
-    resident = {}
-    if not arguments.no_memory:
+    if "memory" in arguments.parts:
         records += run_memory(list(MEMORY_LENGTHS), dtype)
         if not on_gpu:
             resident = {name: resident_bytes(4096, name) for name in ("reference", "blockwise")}
+            header["resident_bytes_at_4096"] = resident
             print(f"resident memory at 4096: { ({n: round(b / 1e6) for n, b in resident.items()}) } MB")
-    header = {"matmul_peak": peak, "resident_bytes_at_4096": resident}
     if arguments.json:
         write_json(arguments.json, records, **header)
     if arguments.figures:
