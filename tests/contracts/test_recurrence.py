@@ -11,13 +11,17 @@ import pytest
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional.recurrent import IMPLEMENTATIONS, GRUCell, LSTMCell, RNNCell, recurrence
 from transformer_jax.pytree import pytree_dataclass
-from transformer_jax.testing.recurrence_suite import CELL_KINDS, CHECKS, assert_close
+from transformer_jax.testing.recurrence_oracle import random_parameters
+from transformer_jax.testing.recurrence_suite import CELL_KINDS, CHECKS, assert_close, make_cell
 
 # The support matrix of the recurrence: which implementation runs which cell. A refusal is no way to pass.
+LINEAR = ("min_gru", "min_lstm", "diagonal")
 SUPPORT = {
-    "scan": {"rnn_tanh": True, "rnn_relu": True, "lstm": True, "gru": True, "custom": False},
-    "reference": {"rnn_tanh": True, "rnn_relu": True, "lstm": True, "gru": True, "custom": True},
+    "scan": {**dict.fromkeys(CELL_KINDS, True), "custom": False},
+    "associative": {**{kind: kind in LINEAR for kind in CELL_KINDS}, "custom": False},
+    "reference": {**dict.fromkeys(CELL_KINDS, True), "custom": True},
 }
+SERVED = [(name, kind) for name, row in SUPPORT.items() for kind in CELL_KINDS if row[kind]]
 
 
 @pytree_dataclass
@@ -53,8 +57,7 @@ def with_implementation(name):
 
 
 @pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("kind", CELL_KINDS)
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize(("implementation", "kind"), SERVED)
 def test_contract(implementation, kind, check):
     CHECKS[check](with_implementation(implementation), kind)
 
@@ -63,6 +66,13 @@ def test_support_matrix_is_complete():
     assert set(SUPPORT) == set(IMPLEMENTATIONS)
     for row in SUPPORT.values():
         assert set(row) == {*CELL_KINDS, "custom"}
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
+def test_associative_refuses_what_is_not_linear(kind):
+    parameters = random_parameters(kind, np.random.default_rng(0), features=2, hidden_dim=3)
+    with pytest.raises(NotImplementedError, match="not linear"):
+        recurrence(make_cell(kind, parameters), jnp.ones((1, 3, 2)), implementation="associative")
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 Parameters = Mapping[str, np.ndarray]
-CELL_KINDS = ("rnn_tanh", "rnn_relu", "lstm", "gru")
-_NUM_GATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 4, "gru": 3}
-CARRY_SIZE = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 2, "gru": 1}
+LINEAR_KINDS = ("min_gru", "min_lstm", "diagonal")
+CELL_KINDS = ("rnn_tanh", "rnn_relu", "lstm", "gru", *LINEAR_KINDS)
+_NUM_GATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 4, "gru": 3, "min_gru": 2, "min_lstm": 3, "diagonal": 1}
+CARRY_SIZE = {kind: 2 if kind == "lstm" else 1 for kind in CELL_KINDS}
 
 
 def random_parameters(
@@ -15,7 +16,11 @@ def random_parameters(
 ) -> dict[str, np.ndarray]:
     """Parameters of one cell under the names of its fields, float64, of a size that keeps gates open."""
     gates = _NUM_GATES[kind] * hidden_dim
-    shapes = {"input_weight": (features, gates), "recurrent_weight": (hidden_dim, gates), "bias": (gates,)}
+    shapes: dict[str, tuple[int, ...]] = {"input_weight": (features, gates), "bias": (gates,)}
+    if kind not in LINEAR_KINDS:
+        shapes["recurrent_weight"] = (hidden_dim, gates)
+    if kind == "diagonal":
+        shapes["decay"] = (hidden_dim,)
     if kind == "gru":
         shapes["recurrent_bias"] = (hidden_dim,)
     return {name: 0.6 * generator.normal(size=shape) for name, shape in shapes.items()}
@@ -30,11 +35,11 @@ def step(
     kind: str, parameters: Parameters, carry: tuple[np.ndarray, ...], x: np.ndarray
 ) -> tuple[np.ndarray, ...]:
     """One row's carry after the input ``x``; its first part is the output."""
-    weight, recurrent_weight, bias = (
-        parameters[name] for name in ("input_weight", "recurrent_weight", "bias")
-    )
-    state = carry[0]
+    weight, bias, state = parameters["input_weight"], parameters["bias"], carry[0]
     size = state.shape[0]
+    if kind in LINEAR_KINDS:
+        return (_linear_step(kind, parameters, state, x @ weight + bias),)
+    recurrent_weight = parameters["recurrent_weight"]
     if kind in ("rnn_tanh", "rnn_relu"):
         total = x @ weight + state @ recurrent_weight + bias
         return (np.tanh(total) if kind == "rnn_tanh" else np.maximum(total, 0.0),)
@@ -53,6 +58,20 @@ def step(
     return ((1.0 - z) * n + z * state,)
 
 
+def _linear_step(kind: str, parameters: Parameters, state: np.ndarray, gates: np.ndarray) -> np.ndarray:
+    """The cells whose gates see the input alone."""
+    if kind == "diagonal":
+        decay = sigmoid(parameters["decay"])
+        return decay * state + np.sqrt(1.0 - decay**2) * gates
+    *opened, inner = np.split(gates, 2 if kind == "min_gru" else 3)
+    candidate = np.where(inner >= 0, inner + 0.5, sigmoid(inner))
+    if kind == "min_gru":
+        z = sigmoid(opened[0])
+        return (1.0 - z) * state + z * candidate
+    f, i = sigmoid(opened[0]), sigmoid(opened[1])
+    return (f * state + i * candidate) / (f + i)
+
+
 def run(
     kind: str,
     parameters: Parameters,
@@ -64,7 +83,7 @@ def run(
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Outputs ``[batch, time, hidden]`` and each row's last carry, by two loops."""
     batch, num_steps, _ = inputs.shape
-    hidden_dim = parameters["recurrent_weight"].shape[0]
+    hidden_dim = parameters["bias"].shape[0] // _NUM_GATES[kind]
     outputs = np.zeros((batch, num_steps, hidden_dim))
     final = tuple(np.zeros((batch, hidden_dim)) for _ in range(CARRY_SIZE[kind]))
     for row in range(batch):

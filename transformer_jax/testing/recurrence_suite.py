@@ -20,7 +20,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from transformer_jax.errors import ShapeError
-from transformer_jax.functional.recurrent import Cell, GRUCell, LSTMCell, RNNCell, step_once
+from transformer_jax.functional.recurrent import (
+    Cell,
+    DiagonalCell,
+    GRUCell,
+    LSTMCell,
+    MinGRUCell,
+    MinLSTMCell,
+    RNNCell,
+    step_once,
+)
 from transformer_jax.testing import recurrence_oracle as oracle
 from transformer_jax.testing.recurrence_oracle import CELL_KINDS
 
@@ -47,10 +56,15 @@ def assert_close(actual: Any, expected: Any, tolerance: float = 1e-5, what: str 
 def make_cell(kind: str, parameters: oracle.Parameters) -> Cell:
     """The library's cell with the oracle's parameters, in float32."""
     arrays = {name: jnp.asarray(value, jnp.float32) for name, value in parameters.items()}
-    if kind == "lstm":
-        return LSTMCell(**arrays)
-    if kind == "gru":
-        return GRUCell(**arrays)
+    named: dict[str, type] = {
+        "lstm": LSTMCell,
+        "gru": GRUCell,
+        "min_gru": MinGRUCell,
+        "min_lstm": MinLSTMCell,
+        "diagonal": DiagonalCell,
+    }
+    if kind in named:
+        return named[kind](**arrays)
     return RNNCell(**arrays, activation="relu" if kind == "rnn_relu" else "tanh")
 
 

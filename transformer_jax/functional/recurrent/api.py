@@ -1,6 +1,7 @@
 """One recurrence for every cell, with lengths, direction and initial carry."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,10 +10,22 @@ import numpy as np
 
 from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
 from transformer_jax.functional.recurrent.cells import Carry, Cell
+from transformer_jax.functional.recurrent.linear import LinearCell, run_linear
 from transformer_jax.functional.recurrent.scan import fused_scan, plain_scan
 from transformer_jax.typing import Array, Float, Int
 
-IMPLEMENTATIONS: dict[str, Callable] = {"scan": fused_scan, "reference": plain_scan}
+
+def _scan(cell: Cell, *arguments: Any, **options: Any) -> tuple[Array, Carry]:
+    if isinstance(cell, LinearCell):
+        return run_linear(cell, *arguments, **options, method="sequential")
+    return fused_scan(cell, *arguments, **options)
+
+
+IMPLEMENTATIONS: dict[str, Callable] = {
+    "scan": _scan,
+    "associative": partial(run_linear, method="associative"),
+    "reference": plain_scan,
+}
 """By name, in the order in which ``implementation=None`` tries them."""
 
 
@@ -38,8 +51,10 @@ def recurrence(
         carry and give zeros; a row of length 0 returns its initial carry.
       initial_carry: The carry before the first step; zeros when ``None``.
       reverse: Run each row from its own last step to its first. Outputs stay in the order of the inputs.
-      unroll: Steps per iteration of the compiled loop; 1 was best in most cases measured on CPUs.
+      unroll: Steps per iteration of the compiled loop; 1 was best in most cases measured on CPUs. Without a
+        loop it has no meaning.
       implementation: ``"scan"`` (gates folded, own backward pass; no forward-mode derivatives),
+        ``"associative"`` (all steps at once in a tree; cells linear in their carry alone; likewise),
         ``"reference"`` (plain ``lax.scan``, any cell), or ``None`` for the first that can.
 
     Returns:

@@ -1,0 +1,218 @@
+r"""Attention whose weights factor, so that it is a recurrence: a state of one size whatever the length.
+
+.. math::
+   o_t = \frac{\phi(q_t)^\top S_t}{\phi(q_t)^\top z_t}, \quad
+   S_t = S_{t-1} + \phi(k_t) v_t^\top, \quad z_t = z_{t-1} + \phi(k_t), \quad \phi(x) = \mathrm{elu}(x) + 1
+
+Three forms of one function: *parallel*, all pairs under a causal mask, quadratic; *recurrent*, one step after the
+other; *chunked*, pairs inside a chunk and the state between chunks, linear and made of matrix products.
+
+Source: Katharopoulos et al. 2020, https://arxiv.org/abs/2006.16236, section 3.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
+from transformer_jax.pytree import pytree_dataclass
+from transformer_jax.typing import Array, Bool, Float
+
+Form = Literal["parallel", "chunked", "recurrent"]
+FORMS: tuple[Form, ...] = ("parallel", "chunked", "recurrent")
+
+
+@pytree_dataclass
+class LinearAttentionState:
+    """What the past leaves behind, float32.
+
+    Attributes:
+      values: :math:`S`, the sum of outer products of features and values.
+      features: :math:`z`, the sum of the keys' features.
+    """
+
+    values: Float[Array, "batch heads head_dim value_dim"]
+    features: Float[Array, "batch heads head_dim"]
+
+    @classmethod
+    def zeros(cls, batch: int, num_heads: int, head_dim: int, value_dim: int) -> "LinearAttentionState":
+        """Before the first step."""
+        return cls(
+            jnp.zeros((batch, num_heads, head_dim, value_dim)), jnp.zeros((batch, num_heads, head_dim))
+        )
+
+
+def elu_features(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    r"""The feature map, positive everywhere, in float32.
+
+    .. math:: \phi(x) = \mathrm{elu}(x) + 1
+
+    Example:
+      >>> elu_features(jnp.array([0.0, 2.0])).tolist()
+      [1.0, 3.0]
+
+    Source: Katharopoulos et al. 2020, https://arxiv.org/abs/2006.16236, equation 7.
+    """
+    return jax.nn.elu(x.astype(jnp.float32)) + 1.0
+
+
+def linear_attention(
+    query: Float[Array, "batch length heads head_dim"],
+    key: Float[Array, "batch length heads head_dim"],
+    value: Float[Array, "batch length heads value_dim"],
+    *,
+    valid: Bool[Array, "batch length"] | None = None,
+    state: LinearAttentionState | None = None,
+    form: Form = "chunked",
+    chunk: int = 64,
+) -> tuple[Float[Array, "batch length heads value_dim"], LinearAttentionState]:
+    r"""Causal linear attention over a sequence, and the state after it.
+
+    .. math:: o_t = \frac{\sum_{s \le t} (\phi(q_t) \cdot \phi(k_s)) v_s}{\sum_{s \le t} \phi(q_t) \cdot \phi(k_s)}
+
+    Args:
+      query: Queries.
+      key: Keys.
+      value: Values.
+      valid: False = the step leaves no trace, whatever it holds, and its output is zero.
+      state: What came before; ``None`` = nothing.
+      form: ``"chunked"``, ``"parallel"`` or ``"recurrent"``: equal up to rounding.
+      chunk: Steps of a chunk of the chunked form, in tokens.
+
+    Returns:
+      The outputs in the dtype of the values, and the state after the last step. A step with nothing to look at, as
+      its own key is not valid, gives zeros.
+
+    Raises:
+      ConfigError: If the form is unknown or the chunk is not positive.
+      ShapeError: If the shapes do not fit.
+
+    Example:
+      >>> ones = jnp.ones((1, 3, 1, 2))
+      >>> values = jnp.arange(3.0).reshape(1, 3, 1, 1)
+      >>> linear_attention(ones, ones, values)[0][0, :, 0, 0].tolist()
+      [0.0, 0.5, 1.0]
+
+    Source: Katharopoulos et al. 2020, https://arxiv.org/abs/2006.16236, equations 9 to 12; the chunked form: Hua et
+    al. 2022, https://arxiv.org/abs/2202.10447, section 3.2.
+    """
+    if form not in FORMS:
+        raise ConfigError(f"form must be one of {FORMS}; got '{form}'{nearest_hint(form, FORMS)}")
+    if chunk < 1:
+        raise ConfigError(f"chunk must be at least 1; got {chunk}")
+    batch, length, num_heads, head_dim = query.shape
+    if key.shape != query.shape or value.shape[:3] != query.shape[:3]:
+        raise ShapeError(
+            "query and key must have one shape and value the same but for its width; "
+            f"got {query.shape}, {key.shape} and {value.shape}"
+        )
+    dtype, value_dim = value.dtype, value.shape[-1]
+    if state is None:
+        state = LinearAttentionState.zeros(batch, num_heads, head_dim, value_dim)
+    if valid is not None:  # before the feature map, whose zero is not zero
+        keep = valid[:, :, None, None]
+        query, key, value = (jnp.where(keep, array, 0) for array in (query, key, value))
+    queries, keys = elu_features(query), elu_features(key)
+    if valid is not None:
+        keys = jnp.where(keep, keys, 0.0)
+    arrays = (queries, keys, value.astype(jnp.float32))
+    if form == "recurrent":
+        sums, totals, state = _recurrent(*arrays, state)
+    else:
+        sums, totals, state = _chunked(*arrays, state, max(1, length if form == "parallel" else chunk))
+    output = sums / jnp.where(totals == 0, 1.0, totals)[..., None]
+    if valid is not None:
+        output = jnp.where(keep, output, 0.0)
+    return output.astype(dtype), state
+
+
+def linear_attention_step(
+    state: LinearAttentionState,
+    query: Float[Array, "batch heads head_dim"],
+    key: Float[Array, "batch heads head_dim"],
+    value: Float[Array, "batch heads value_dim"],
+) -> tuple[LinearAttentionState, Float[Array, "batch heads value_dim"]]:
+    """One step in time, at a cost that does not grow.
+
+    Args:
+      state: What came before.
+      query: The step's query.
+      key: The step's key.
+      value: The step's value.
+
+    Returns:
+      The new state, and the output in the dtype of the value.
+
+    Example:
+      >>> state = LinearAttentionState.zeros(1, 1, 2, 1)
+      >>> ones = jnp.ones((1, 1, 2))
+      >>> linear_attention_step(state, ones, ones, jnp.full((1, 1, 1), 5.0))[1].tolist()
+      [[[5.0]]]
+
+    Source: Katharopoulos et al. 2020, https://arxiv.org/abs/2006.16236, equations 16 to 20.
+    """
+    features = elu_features(key)
+    values = state.values + features[..., None] * value.astype(jnp.float32)[..., None, :]
+    state = LinearAttentionState(values, state.features + features)
+    queries = elu_features(query)
+    sums = jnp.einsum("bhd,bhdv->bhv", queries, state.values)
+    totals = jnp.einsum("bhd,bhd->bh", queries, state.features)
+    return state, (sums / totals[..., None]).astype(value.dtype)
+
+
+def _recurrent(
+    query: Array, key: Array, value: Array, state: LinearAttentionState
+) -> tuple[Array, Array, LinearAttentionState]:
+    """Weighted sums and their totals, one step after the other."""
+
+    def step(
+        state: LinearAttentionState, at_time: tuple[Array, ...]
+    ) -> tuple[LinearAttentionState, tuple[Array, Array]]:
+        query, key, value = at_time
+        state = LinearAttentionState(
+            state.values + key[..., None] * value[..., None, :], state.features + key
+        )
+        sums = jnp.einsum("bhd,bhdv->bhv", query, state.values)
+        return state, (sums, jnp.einsum("bhd,bhd->bh", query, state.features))
+
+    time_major = tuple(jnp.moveaxis(array, 1, 0) for array in (query, key, value))
+    state, (sums, totals) = lax.scan(step, state, time_major)
+    return jnp.moveaxis(sums, 0, 1), jnp.moveaxis(totals, 0, 1), state
+
+
+def _chunked(
+    query: Array, key: Array, value: Array, state: LinearAttentionState, chunk: int
+) -> tuple[Array, Array, LinearAttentionState]:
+    """The same by chunks: pairs inside, the state in between; zeros fill the last chunk and leave no trace."""
+    batch, length = query.shape[:2]
+    num_chunks = -(-length // chunk)
+    fill = num_chunks * chunk - length
+
+    def chunks(
+        array: Array,
+    ) -> Array:  # [batch, length, heads, width] -> [chunks, batch, heads, chunk, width]
+        padded = jnp.pad(array, ((0, 0), (0, fill), (0, 0), (0, 0)))
+        split = padded.reshape(batch, num_chunks, chunk, *array.shape[2:])
+        return jnp.transpose(split, (1, 0, 3, 2, 4))
+
+    seen = jnp.tril(jnp.ones((chunk, chunk), bool))[None, None]
+
+    def step(
+        state: LinearAttentionState, at_chunk: tuple[Array, ...]
+    ) -> tuple[LinearAttentionState, tuple[Array, Array]]:
+        query, key, value = at_chunk
+        weights = jnp.where(seen, jnp.einsum("bhqd,bhkd->bhqk", query, key), 0.0)
+        sums = weights @ value + query @ state.values
+        totals = weights.sum(axis=-1) + jnp.einsum("bhqd,bhd->bhq", query, state.features)
+        state = LinearAttentionState(
+            state.values + jnp.einsum("bhkd,bhkv->bhdv", key, value), state.features + key.sum(axis=2)
+        )
+        return state, (sums, totals)
+
+    state, (sums, totals) = lax.scan(step, state, tuple(map(chunks, (query, key, value))))
+    heads, value_dim = value.shape[2:]
+    sums = jnp.transpose(sums, (1, 0, 3, 2, 4)).reshape(batch, num_chunks * chunk, heads, value_dim)
+    totals = jnp.transpose(totals, (1, 0, 3, 2)).reshape(batch, num_chunks * chunk, heads)
+    return sums[:, :length], totals[:, :length], state
