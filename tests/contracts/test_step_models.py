@@ -72,6 +72,11 @@ MODELS = {
     "transformer_no_positions": _transformer(positions=nn.NoPositions()),
     "rnn": _recurrent(cell="rnn"),
     "lstm": _recurrent(cell="lstm"),
+    "min_gru": _recurrent(cell="min_gru"),
+    "min_lstm_bahdanau": _recurrent(
+        cell="min_lstm", bidirectional=True, attention=models.Bahdanau(attention_dim=5)
+    ),
+    "diagonal": _recurrent(cell="diagonal", num_encoder_layers=2, num_decoder_layers=2),
     "gru": RECURRENT,
     "gru_context_each_step": _recurrent(attention=models.LastState(feed_each_step=True)),
     "gru_bahdanau": _recurrent(bidirectional=True, attention=models.Bahdanau(attention_dim=5)),

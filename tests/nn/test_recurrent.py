@@ -17,7 +17,7 @@ from transformer_jax.nn.recurrent import (
 )
 
 LENGTHS = (4, 2, 0)
-KINDS = ("rnn", "lstm", "gru")
+KINDS = ("rnn", "lstm", "gru", "min_gru", "min_lstm", "diagonal")
 
 
 def _inputs(seed=0, features=3):

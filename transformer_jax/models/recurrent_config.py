@@ -1,11 +1,12 @@
 """Configuration of the recurrent encoder-decoders: every variant is a value."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional.dropout import check_rate
 from transformer_jax.nn.local_attention import Monotonic, Predictive
+from transformer_jax.nn.recurrent import CellKind
 from transformer_jax.nn.score_attention import (
     ConcatScore,
     DotScore,
@@ -14,7 +15,6 @@ from transformer_jax.nn.score_attention import (
     ScoreConfig,
 )
 
-CellKind = Literal["rnn", "lstm", "gru"]
 LuongScore = Literal["dot", "general", "concat", "location"]
 
 
@@ -114,7 +114,7 @@ class RecurrentSeq2SeqConfig:
         for name in ("embedding_dim", "hidden_dim", "num_encoder_layers", "num_decoder_layers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1; got {getattr(self, name)}")
-        known = ("rnn", "lstm", "gru")
+        known = get_args(CellKind)
         if self.cell not in known:
             raise ConfigError(
                 f"cell must be one of {known}; got '{self.cell}'{nearest_hint(self.cell, known)}"

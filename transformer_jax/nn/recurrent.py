@@ -8,24 +8,42 @@ from flax import nnx
 
 from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
 from transformer_jax.functional.dropout import check_rate, dropout, split_key
-from transformer_jax.functional.recurrent import Carry, Cell, GRUCell, LSTMCell, RNNCell, recurrence
+from transformer_jax.functional.recurrent import (
+    Carry,
+    Cell,
+    DiagonalCell,
+    GRUCell,
+    LSTMCell,
+    MinGRUCell,
+    MinLSTMCell,
+    RNNCell,
+    recurrence,
+)
 from transformer_jax.nn.initializers import fused_xavier_uniform
 from transformer_jax.nn.linear import Linear
 from transformer_jax.typing import Array, Float, Int
 
-CellKind = Literal["rnn", "lstm", "gru"]
-NUM_GATES: dict[str, int] = {"rnn": 1, "lstm": 4, "gru": 3}
+CellKind = Literal["rnn", "lstm", "gru", "min_gru", "min_lstm", "diagonal"]
+NUM_GATES: dict[str, int] = {"rnn": 1, "lstm": 4, "gru": 3, "min_gru": 2, "min_lstm": 3, "diagonal": 1}
 """Blocks of ``hidden_dim`` columns in a cell's weights."""
+
+LINEAR_KINDS = ("min_gru", "min_lstm", "diagonal")
+"""Cells whose gates see the input alone: no recurrent weight, and parallel in time."""
+
+_OPEN_FORGET_GATE = {"lstm": 1, "min_lstm": 0}
+_SLOWEST_DECAY, _FASTEST_DECAY = 0.999, 0.9
 
 
 class RecurrentCell(nnx.Module):
     """The parameters of one cell.
 
     Input weights are Glorot-uniform and recurrent weights orthogonal, gate by gate; biases are zero but for
-    the LSTM's forget gate, which starts at 1 (Jozefowicz et al. 2015, section 3).
+    an LSTM's forget gate, which starts at 1 (Jozefowicz et al. 2015, section 3). The decays of the diagonal
+    cell start at even steps from 0.9 to 0.999.
 
     Args:
-      kind: ``"rnn"``, ``"lstm"`` or ``"gru"``.
+      kind: ``"rnn"``, ``"lstm"``, ``"gru"``, or one that is linear in its carry, ``"min_gru"``, ``"min_lstm"``,
+        ``"diagonal"``.
       input_dim: Width of the inputs.
       hidden_dim: Width of the carry.
       rngs: Source of the initial parameters.
@@ -46,16 +64,27 @@ class RecurrentCell(nnx.Module):
         self.hidden_dim = hidden_dim
         gate_dims = (hidden_dim,) * NUM_GATES[kind]
         self.input_weight = nnx.Param(fused_xavier_uniform(rngs.params(), input_dim, gate_dims))
-        orthogonal = jax.nn.initializers.orthogonal()
-        blocks = [orthogonal(rngs.params(), (hidden_dim, hidden_dim)) for _ in range(NUM_GATES[kind])]
-        self.recurrent_weight = nnx.Param(jnp.concatenate(blocks, axis=1))
+        if kind not in LINEAR_KINDS:
+            orthogonal = jax.nn.initializers.orthogonal()
+            blocks = [orthogonal(rngs.params(), (hidden_dim, hidden_dim)) for _ in range(NUM_GATES[kind])]
+            self.recurrent_weight = nnx.Param(jnp.concatenate(blocks, axis=1))
         bias = jnp.zeros((NUM_GATES[kind], hidden_dim))
-        self.bias = nnx.Param((bias.at[1].set(1.0) if kind == "lstm" else bias).reshape(-1))
+        if kind in _OPEN_FORGET_GATE:
+            bias = bias.at[_OPEN_FORGET_GATE[kind]].set(1.0)
+        self.bias = nnx.Param(bias.reshape(-1))
         if kind == "gru":
             self.recurrent_bias = nnx.Param(jnp.zeros(hidden_dim))
+        if kind == "diagonal":
+            decays = jnp.linspace(_FASTEST_DECAY, _SLOWEST_DECAY, hidden_dim)
+            self.decay = nnx.Param(jnp.log(decays / (1.0 - decays)))
 
     def cell(self) -> Cell:
         """The cell as a pytree for ``functional.recurrent``."""
+        if self.kind == "diagonal":
+            return DiagonalCell(self.input_weight[...], self.bias[...], self.decay[...])
+        if self.kind in LINEAR_KINDS:
+            kind = MinGRUCell if self.kind == "min_gru" else MinLSTMCell
+            return kind(self.input_weight[...], self.bias[...])
         weights = self.input_weight[...], self.recurrent_weight[...], self.bias[...]
         if self.kind == "gru":
             return GRUCell(*weights, self.recurrent_bias[...])
@@ -68,7 +97,7 @@ class RecurrentLayer(nnx.Module):
     .. math:: y_t = [\overrightarrow{h}_t; \overleftarrow{h}_t]
 
     Args:
-      kind: The cell: ``"rnn"``, ``"lstm"`` or ``"gru"``.
+      kind: The cell, see `RecurrentCell`.
       input_dim: Width of the inputs.
       hidden_dim: Width of each direction's carry.
       bidirectional: Run a second cell from each row's last step to its first, and concatenate the outputs.
@@ -128,7 +157,7 @@ class RecurrentStack(nnx.Module):
     """Recurrent layers on top of each other.
 
     Args:
-      kind: The cell of every layer: ``"rnn"``, ``"lstm"`` or ``"gru"``.
+      kind: The cell of every layer, see `RecurrentCell`.
       input_dim: Width of the inputs.
       hidden_dim: Width of each direction's carry.
       num_layers: Number of layers.
