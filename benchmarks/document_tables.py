@@ -55,6 +55,21 @@ def compare_table(name: str) -> str:
     return _table([*titles, "compile s"], rows)
 
 
+def standard_table(name: str) -> str:
+    """Sizes and error rates alone: the rungs shared their cores, so that their times say little."""
+    rows = [
+        [
+            row["name"],
+            f"{row['parameters']:,}",
+            f"{row['updates']:,}",
+            f"{row['per'][0]:.1f}",
+            f"{row['wer'][0]:.1f}",
+        ]
+        for row in _document(name)["models"]
+    ]
+    return _table(["model", "parameters", "updates", "PER %", "WER %"], rows)
+
+
 def race_table(name: str) -> str:
     """Thousand tokens a second of the training step, a row for each length."""
     records = [one for one in _document(name)["records"] if one["extra"]["mode"] == "training_step"]
@@ -100,6 +115,45 @@ def train_step_table(*names: str) -> str:
     return _table(titles, rows)
 
 
+def attention_time_table(name: str) -> str:
+    """Milliseconds of each implementation and PyTorch's time over blockwise's, a row for each case."""
+    sides = ("reference", "xla", "blockwise", "torch")
+    cases: dict[str, dict[str, Any]] = {}
+    for record in _document(name)["records"]:
+        cases.setdefault(record["case"], {})[record["implementation"]] = record
+    rows = []
+    for case, found in cases.items():
+        ratio = found["torch"]["extra"]["time_over_blockwise"] if "torch" in found else None
+        rows.append(
+            [
+                case,
+                *(f"{found[side]['median_ms']:,.1f}" if side in found else "" for side in sides),
+                f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]" if ratio else "",
+            ]
+        )
+    titles = ["case: batch x length x heads x width", *(f"{side}, ms" for side in sides)]
+    return _table([*titles, "PyTorch's time / blockwise's"], rows)
+
+
+def attention_memory_table(name: str) -> str:
+    """Temporary memory of forward and backward in megabytes, and the reference's over blockwise's."""
+    records = [one for one in _document(name)["records"] if one["case"].startswith("memory: ")]
+    cases: dict[str, dict[str, float]] = {}
+    for record in records:
+        case = record["case"].removeprefix("memory: ").removesuffix(", forward and backward")
+        cases.setdefault(case, {})[record["implementation"]] = record["peak_bytes"] / 1e6
+    rows = [
+        [
+            case,
+            f"{sides['reference']:,.0f}",
+            f"{sides['blockwise']:,.1f}",
+            f"{sides['reference'] / sides['blockwise']:,.0f}",
+        ]
+        for case, sides in cases.items()
+    ]
+    return _table(["case", "reference, MB", "blockwise, MB", "reference / blockwise"], rows)
+
+
 def support() -> str:
     """Which implementation of attention serves which case, as the code lists it."""
     from transformer_jax.testing.support_matrix import support_table
@@ -108,7 +162,10 @@ def support() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "attention-memory": lambda: attention_memory_table("attention-memory-cpu.json"),
+    "attention-time": lambda: attention_time_table("attention-cpu.json"),
     "compare-quick": lambda: compare_table("compare-quick-cpu.json"),
+    "compare-standard": lambda: standard_table("compare-standard-cpu.json"),
     "race": lambda: race_table("race-cpu.json"),
     "support": support,
     "train-step": lambda: train_step_table("train_step-cpu.json", "train_step-cpu-kept.json"),

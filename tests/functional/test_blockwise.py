@@ -110,8 +110,7 @@ def test_dropout_is_that_of_the_reference(draw, small_blocks, monkeypatch, lanes
     check_against_reference(draw, score=F.ScaledDot(), bias=None, mask=MASKS["window"], dropout=drop)
 
 
-@pytest.mark.parametrize("lanes", LANES)
-@pytest.mark.parametrize("heads", [1, 4])
+@pytest.mark.parametrize(("heads", "lanes"), [(1, LANES[0]), (4, LANES[1]), (4, LANES[2])])
 def test_reweight_and_its_centres_gradient(draw, small_blocks, monkeypatch, heads, lanes):
     take_lanes(monkeypatch, lanes)
     centers = KV_LEN * jax.nn.sigmoid(draw(2, heads, Q_LEN))
@@ -137,7 +136,7 @@ def test_garbage_that_some_rows_see_marks_those_alone(draw, small_blocks):
     np.testing.assert_array_equal(output[0, :100], clean[0, :100])
 
 
-@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("lanes", [LANES[0], LANES[2]])
 @pytest.mark.parametrize("rule", ["scaled dot", "additive"])
 def test_memory_is_a_twentieth_of_the_references(monkeypatch, rule, lanes):
     take_lanes(monkeypatch, lanes)
