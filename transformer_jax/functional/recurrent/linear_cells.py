@@ -26,8 +26,9 @@ def positive(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 class _LinearStep:
-    """What all of these cells share: the step from the coefficients."""
+    """What all of these cells share: the gates from the inputs, the step from the coefficients."""
 
+    input_weight: Any
     bias: Any
     num_gates: int
 
@@ -35,6 +36,10 @@ class _LinearStep:
     def hidden_dim(self) -> int:
         """Width of the carry."""
         return self.bias.shape[0] // self.num_gates
+
+    def project(self, inputs: Float[Array, "*positions features"]) -> Float[Array, "*positions gates"]:
+        """``inputs @ W + b`` in float32."""
+        return affine(inputs, self.input_weight, self.bias)
 
     def coefficients(self, projected: Array) -> tuple[Array, Array]:
         """Decay and addend; each cell has its own."""
@@ -52,16 +57,16 @@ class _LinearStep:
         """Zeros."""
         return jnp.zeros((batch, self.hidden_dim), jnp.float32)
 
-    def _check(self, input_weight: Array) -> None:
-        wanted = (*input_weight.shape[:1], self.bias.shape[0])
+    def _check(self) -> None:
+        wanted = (*self.input_weight.shape[:1], self.bias.shape[0])
         if self.bias.shape[0] % self.num_gates:
             raise ShapeError(
                 f"bias of {type(self).__name__} must hold {self.num_gates} gates of one width; "
                 f"got {self.bias.shape[0]}"
             )
-        if input_weight.shape != wanted:
+        if self.input_weight.shape != wanted:
             raise ShapeError(
-                f"input_weight of {type(self).__name__} must have shape {wanted}; got {input_weight.shape}"
+                f"input_weight of {type(self).__name__} must have shape {wanted}; got {self.input_weight.shape}"
             )
 
 
@@ -92,11 +97,7 @@ class MinGRUCell(_LinearStep):
     num_gates = 2
 
     def __post_init__(self) -> None:
-        self._check(self.input_weight)
-
-    def project(self, inputs: Float[Array, "*positions features"]) -> Float[Array, "*positions gates"]:
-        """``inputs @ W + b`` in float32."""
-        return affine(inputs, self.input_weight, self.bias)
+        self._check()
 
     def coefficients(
         self, projected: Float[Array, "*positions gates"]
@@ -138,11 +139,7 @@ class MinLSTMCell(_LinearStep):
     num_gates = 3
 
     def __post_init__(self) -> None:
-        self._check(self.input_weight)
-
-    def project(self, inputs: Float[Array, "*positions features"]) -> Float[Array, "*positions gates"]:
-        """``inputs @ W + b`` in float32."""
-        return affine(inputs, self.input_weight, self.bias)
+        self._check()
 
     def coefficients(
         self, projected: Float[Array, "*positions gates"]
@@ -191,15 +188,11 @@ class DiagonalCell(_LinearStep):
     num_gates = 1
 
     def __post_init__(self) -> None:
-        self._check(self.input_weight)
+        self._check()
         if self.decay.shape != self.bias.shape:
             raise ShapeError(
                 f"decay of DiagonalCell must have shape {self.bias.shape}; got {self.decay.shape}"
             )
-
-    def project(self, inputs: Float[Array, "*positions features"]) -> Float[Array, "*positions hidden"]:
-        """``inputs @ W + b`` in float32."""
-        return affine(inputs, self.input_weight, self.bias)
 
     def coefficients(
         self, projected: Float[Array, "*positions hidden"]
