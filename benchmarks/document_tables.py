@@ -164,6 +164,7 @@ def support() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "attention-memory": lambda: attention_memory_table("attention-memory-cpu.json"),
     "attention-time": lambda: attention_time_table("attention-cpu.json"),
+    "attention-time-newest-jax": lambda: attention_time_table("attention-cpu-newest-jax.json"),
     "compare-quick": lambda: compare_table("compare-quick-cpu.json"),
     "compare-standard": lambda: standard_table("compare-standard-cpu.json"),
     "race": lambda: race_table("race-cpu.json"),
