@@ -20,6 +20,8 @@ SUPPORT = {
     "scan": {**dict.fromkeys(CELL_KINDS, True), "custom": False},
     "associative": {**{kind: kind in LINEAR for kind in CELL_KINDS}, "custom": False},
     "reference": {**dict.fromkeys(CELL_KINDS, True), "custom": True},
+    "parallel": {**{kind: kind not in LINEAR for kind in CELL_KINDS}, "custom": False},
+    "cudnn": {**dict.fromkeys(CELL_KINDS, False), "custom": False},  # the LSTM, on a GPU alone
 }
 SERVED = [(name, kind) for name, row in SUPPORT.items() for kind in CELL_KINDS if row[kind]]
 

@@ -126,25 +126,29 @@ class RecurrentLayer(nnx.Module):
         inputs: Float[Array, "batch time features"],
         *,
         lengths: Int[Array, "batch"] | None = None,
+        segments: Int[Array, "batch time"] | None = None,
         initial_carry: Carry | None = None,
+        implementation: str | None = None,
     ) -> tuple[Float[Array, "batch time hidden"], Carry]:
         """Outputs, and the carry after each row's last step.
 
         Args:
           inputs: Sequences, padded at the end.
           lengths: Steps of each row; all when ``None``.
+          segments: A number for each step: where it changes, the carry starts again from zeros.
           initial_carry: As returned: one carry, or ``(forward, backward)`` when bidirectional.
+          implementation: See :func:`~transformer_jax.functional.recurrent.recurrence`.
 
         Returns:
           Outputs (zeros past the length) and the final carry.
         """
+        options: dict[str, Any] = {"lengths": lengths, "segments": segments, "implementation": implementation}
         if not self.bidirectional:
-            return recurrence(self.forward_cell.cell(), inputs, lengths=lengths, initial_carry=initial_carry)
+            return recurrence(self.forward_cell.cell(), inputs, initial_carry=initial_carry, **options)
         forward, backward = (None, None) if initial_carry is None else initial_carry
-        ahead, forward = recurrence(self.forward_cell.cell(), inputs, lengths=lengths, initial_carry=forward)
-        back, backward = recurrence(
-            self.backward_cell.cell(), inputs, lengths=lengths, initial_carry=backward, reverse=True
-        )
+        ahead, forward = recurrence(self.forward_cell.cell(), inputs, initial_carry=forward, **options)
+        options["reverse"] = True
+        back, backward = recurrence(self.backward_cell.cell(), inputs, initial_carry=backward, **options)
         return jnp.concatenate([ahead, back], axis=-1), (forward, backward)
 
     def initial_carry(self, batch: int) -> Carry:
@@ -210,16 +214,20 @@ class RecurrentStack(nnx.Module):
         inputs: Float[Array, "batch time features"],
         *,
         lengths: Int[Array, "batch"] | None = None,
+        segments: Int[Array, "batch time"] | None = None,
         initial_carry: tuple[Any, ...] | None = None,
         rng_key: jax.Array | None = None,
+        implementation: str | None = None,
     ) -> tuple[Float[Array, "batch time hidden"], tuple[Any, ...]]:
         """Outputs of the last layer, and the final carry of every layer.
 
         Args:
           inputs: Sequences, padded at the end.
           lengths: Steps of each row; all when ``None``.
+          segments: A number for each step: where it changes, the carries start again from zeros.
           initial_carry: One carry a layer, as returned; zeros when ``None``.
           rng_key: For dropout; ``None`` = no dropout.
+          implementation: See :func:`~transformer_jax.functional.recurrent.recurrence`.
 
         Returns:
           Outputs (zeros past the length) and a tuple of final carries, first layer first.
@@ -229,7 +237,13 @@ class RecurrentStack(nnx.Module):
         starts = [None] * len(self.layers) if initial_carry is None else initial_carry
         for index, (layer, start) in enumerate(zip(self.layers, starts, strict=True)):
             dropped = inputs if index == 0 else dropout(inputs, self.dropout_rate, keys[index])
-            outputs, carry = layer(dropped, lengths=lengths, initial_carry=start)
+            outputs, carry = layer(
+                dropped,
+                lengths=lengths,
+                segments=segments,
+                initial_carry=start,
+                implementation=implementation,
+            )
             inputs = outputs + inputs if self.residual and index > 0 else outputs
             carries.append(carry)
         return inputs, tuple(carries)

@@ -38,6 +38,7 @@ __all__ = ["CELL_KINDS", "CHECKS", "Run", "assert_close", "make_cell"]
 Run = Callable[..., tuple[jax.Array, Any]]
 BATCH, TIME, FEATURES, HIDDEN = 4, 5, 3, 4
 LENGTHS = np.array([5, 0, 3, 1], np.int32)
+SEGMENTS = np.array([[1, 1, 2, 2, 2], [1, 1, 1, 1, 1], [4, 7, 7, 0, 0], [3, 3, 3, 2, 2]], np.int32)
 
 
 def assert_close(actual: Any, expected: Any, tolerance: float = 1e-5, what: str = "") -> None:
@@ -146,6 +147,44 @@ def check_gradients(run: Run, kind: str) -> None:
             assert_close(getattr(to_cell, name), expected[name], 1e-4, what + name)
         assert_close(to_inputs, expected["inputs"], 1e-4, what + "inputs")
         assert_close(to_carry, [expected[f"carry{k}"] for k in range(len(case.carry))], 1e-4, what + "carry")
+
+
+def check_segments(run: Run, kind: str) -> None:
+    """A change of segment starts from zeros: values and gradients are those of the segments run alone."""
+    case = _Case(kind)
+    inputs, carry = jnp.asarray(case.inputs, jnp.float32), case.as_carry(case.carry)
+    for lengths, reverse in itertools.product((np.full(BATCH, TIME), LENGTHS), (False, True)):
+
+        def packed(
+            cell: Cell, inputs: jax.Array, carry: Any, lengths: Any = lengths, reverse: bool = reverse
+        ) -> Any:
+            options = {"segments": jnp.asarray(SEGMENTS), "initial_carry": carry, "reverse": reverse}
+            return run(cell, inputs, lengths=jnp.asarray(lengths, jnp.int32), **options)
+
+        def alone(
+            cell: Cell, inputs: jax.Array, carry: Any, lengths: Any = lengths, reverse: bool = reverse
+        ) -> Any:
+            rows = []
+            for row in range(BATCH):
+                state = jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], carry)
+                outputs = jnp.zeros((1, TIME, HIDDEN))
+                changes = 1 + np.flatnonzero(np.diff(SEGMENTS[row, : lengths[row]]))
+                pieces = np.split(np.arange(lengths[row]), changes)
+                for index, piece in enumerate(reversed(pieces) if reverse else pieces):
+                    options = {"initial_carry": None if index else state, "reverse": reverse}
+                    part, state = run(cell, inputs[row : row + 1, piece], **options)
+                    outputs = outputs.at[:, piece].set(part)
+                rows.append((outputs, state))
+            return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *rows)
+
+        what = f"{kind} segments, lengths {lengths}, reverse {reverse}"
+        arguments = case.cell(), inputs, carry
+        assert_close(packed(*arguments), alone(*arguments), 1e-5, what)
+        (have, want) = (
+            jax.grad(lambda *free, function=function: case.loss(*function(*free)), (0, 1, 2))(*arguments)
+            for function in (packed, alone)
+        )
+        assert_close(have, want, 1e-4, what + ", gradients")
 
 
 def check_unroll(run: Run, kind: str) -> None:
@@ -277,6 +316,7 @@ def check_errors(run: Run, kind: str) -> None:
         ({"lengths": jnp.array([5, 6, 0, 1])}, ["lengths", "0..5", "row 1", "6"]),
         ({"lengths": jnp.array([5, 5, 0, -1])}, ["lengths", "0..5", "row 3", "-1"]),
         ({"lengths": jnp.array([5, 5, 0])}, ["lengths", "(4,)", "(3,)"]),
+        ({"segments": jnp.zeros((BATCH, 2), jnp.int32)}, ["segments", "(4, 5)", "(4, 2)"]),
         ({"initial_carry": short}, ["initial_carry", "(4, 4)", "(3, 4)"]),
         ({"initial_carry": other}, ["initial_carry", type(cell).__name__]),
     ]:
@@ -298,6 +338,7 @@ def _refusal(run: Run, cell: Cell, inputs: jax.Array, options: dict[str, Any]) -
 CHECKS: dict[str, Callable[[Run, str], None]] = {
     "values": check_values,
     "gradients": check_gradients,
+    "segments": check_segments,
     "unroll": check_unroll,
     "jit": check_jit,
     "vmap": check_vmap,

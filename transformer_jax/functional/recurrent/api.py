@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
+from transformer_jax.functional.recurrent import cudnn
 from transformer_jax.functional.recurrent.cells import Carry, Cell
 from transformer_jax.functional.recurrent.linear import LinearCell, run_linear
+from transformer_jax.functional.recurrent.parallel import TOLERANCE, Jacobian, ParallelReport, run_parallel
 from transformer_jax.functional.recurrent.scan import fused_scan, plain_scan
 from transformer_jax.typing import Array, Float, Int
 
@@ -21,12 +23,19 @@ def _scan(cell: Cell, *arguments: Any, **options: Any) -> tuple[Array, Carry]:
     return fused_scan(cell, *arguments, **options)
 
 
+def _parallel(*arguments: Any, **options: Any) -> tuple[Array, Carry]:
+    outputs, carry, _ = run_parallel(*arguments, **options)
+    return outputs, carry
+
+
 IMPLEMENTATIONS: dict[str, Callable] = {
     "scan": _scan,
     "associative": partial(run_linear, method="associative"),
     "reference": plain_scan,
+    "parallel": _parallel,
+    "cudnn": cudnn.run_cudnn,
 }
-"""By name, in the order in which ``implementation=None`` tries them."""
+"""By name, in the order in which ``implementation=None`` tries them; the last two are taken by name alone."""
 
 
 def recurrence(
@@ -34,6 +43,7 @@ def recurrence(
     inputs: Float[Array, "batch time features"],
     *,
     lengths: Int[Array, "batch"] | None = None,
+    segments: Int[Array, "batch time"] | None = None,
     initial_carry: Carry | None = None,
     reverse: bool = False,
     unroll: int = 1,
@@ -49,19 +59,23 @@ def recurrence(
         gradients.
       lengths: Steps of each row, 0 to ``time``; all ``time`` when ``None``. Steps past the length freeze the
         carry and give zeros; a row of length 0 returns its initial carry.
+      segments: A number for each step, as for :meth:`AttentionMask.segments`: where it changes from one step to
+        the next, the carry starts again from zeros, so that sequences packed into one row do not see each other.
       initial_carry: The carry before the first step; zeros when ``None``.
       reverse: Run each row from its own last step to its first. Outputs stay in the order of the inputs.
       unroll: Steps per iteration of the compiled loop; 1 was best in most cases measured on CPUs. Without a
         loop it has no meaning.
       implementation: ``"scan"`` (gates folded, own backward pass; no forward-mode derivatives),
         ``"associative"`` (all steps at once in a tree; cells linear in their carry alone; likewise),
-        ``"reference"`` (plain ``lax.scan``, any cell), or ``None`` for the first that can.
+        ``"reference"`` (plain ``lax.scan``, any cell), ``"parallel"`` (all steps at once by Newton's method, see
+        :func:`parallel_recurrence`), ``"cudnn"`` (LSTM in float32 on an NVIDIA GPU), or ``None`` for the first
+        of these that can.
 
     Returns:
       The outputs, in the dtype of the inputs, and the carry after each row's last step, in float32.
 
     Raises:
-      ShapeError: If the shapes of lengths or carry do not fit, or a length known at trace time is outside
+      ShapeError: If the shapes of lengths, segments or carry do not fit, or a length known at trace time is outside
         0 to ``time``.
       ConfigError: If the implementation is unknown or ``unroll`` is not positive.
       NotImplementedError: If the named implementation cannot do the case.
@@ -73,19 +87,72 @@ def recurrence(
       >>> outputs[..., 0].tolist(), carry[..., 0].tolist()
       ([[1.0, 2.0, 3.0], [1.0, 2.0, 0.0]], [3.0, 2.0])
     """
-    batch, num_steps, _ = inputs.shape
     if unroll < 1:
         raise ConfigError(f"unroll must be at least 1; got {unroll}")
-    _check_lengths(lengths, batch, num_steps)
-    carry = _float32_carry(cell, initial_carry, batch)
-    time_major = inputs.swapaxes(0, 1)  # [time, batch, features]
-    valid = None
-    if lengths is not None:
-        valid = jnp.arange(num_steps, dtype=lengths.dtype)[:, None] < lengths[None, :]  # [time, batch]
-        time_major = jnp.where(valid[..., None], time_major, jnp.zeros((), inputs.dtype))
     run = _implementation(implementation)
-    outputs, carry = run(cell, time_major, carry, valid, reverse=reverse, unroll=unroll)
+    outputs, carry = run(
+        cell,
+        *_time_major(cell, inputs, lengths, segments, initial_carry, reverse),
+        reverse=reverse,
+        unroll=unroll,
+    )
     return outputs.astype(inputs.dtype).swapaxes(0, 1), carry
+
+
+def parallel_recurrence(
+    cell: Cell,
+    inputs: Float[Array, "batch time features"],
+    *,
+    lengths: Int[Array, "batch"] | None = None,
+    segments: Int[Array, "batch time"] | None = None,
+    initial_carry: Carry | None = None,
+    reverse: bool = False,
+    jacobian: Jacobian = "diagonal",
+    tolerance: float = TOLERANCE,
+    max_iterations: int | None = None,
+) -> tuple[Float[Array, "batch time hidden"], Carry, ParallelReport]:
+    r"""Run an RNN, LSTM or GRU over all time steps at once by Newton's method; :func:`recurrence` with a report.
+
+    Rows whose residual does not fall below the tolerance are done again by a scan, so that the result is that of
+    ``recurrence`` in every row; so are their gradients. On a CPU a scan is faster in every case measured: see
+    ``docs/recurrence.md``.
+
+    Args:
+      cell: An ``RNNCell``, ``LSTMCell`` or ``GRUCell``.
+      inputs: Sequences, padded at the end.
+      lengths: As in :func:`recurrence`, like the next three.
+      segments: Where they change the carry starts again from zeros.
+      initial_carry: The carry before the first step.
+      reverse: From each row's last step to its first.
+      jacobian: ``"diagonal"`` (of each unit by itself: many cheap steps) or ``"full"`` (few steps, each of ``time``
+        products of matrices ``[n, n]``, and memory ``time * batch * n * n``, with ``n`` the width of the carry).
+      tolerance: Of the residual, relative where the state is larger than 1.
+      max_iterations: Newton steps, at most; ``time + 1``, but not more than 128, when ``None``.
+
+    Returns:
+      The outputs, the carry after each row's last step, and the report: steps made, residuals, and which rows
+      converged.
+
+    Raises:
+      ShapeError: As :func:`recurrence`.
+      ConfigError: If the Jacobian is unknown, the tolerance negative or ``max_iterations`` not positive.
+      NotImplementedError: If the cell is of another type.
+
+    Example:
+      >>> from transformer_jax.functional.recurrent import RNNCell
+      >>> cell = RNNCell(jnp.ones((1, 1)), 0.5 * jnp.ones((1, 1)), jnp.zeros(1))
+      >>> outputs, _, report = parallel_recurrence(cell, jnp.ones((1, 8, 1)), jacobian="full")
+      >>> same, _ = recurrence(cell, jnp.ones((1, 8, 1)))
+      >>> bool(jnp.allclose(outputs, same, atol=1e-6)), report.converged.tolist()
+      (True, [True])
+
+    Source: see the module ``transformer_jax.functional.recurrent.parallel``.
+    """
+    outputs, carry, report = run_parallel(
+        cell, *_time_major(cell, inputs, lengths, segments, initial_carry, reverse),
+        reverse=reverse, unroll=1, jacobian=jacobian, tolerance=tolerance, max_iterations=max_iterations,
+    )  # fmt: skip
+    return outputs.astype(inputs.dtype).swapaxes(0, 1), carry, report
 
 
 def step_once(
@@ -123,12 +190,47 @@ def _implementation(name: str | None) -> Callable:
 
 def _first_that_can(*arguments: object, **options: object) -> tuple[Array, Carry]:
     reasons = []
-    for name, run in IMPLEMENTATIONS.items():
+    for name in ("scan", "associative", "reference"):
+        run = IMPLEMENTATIONS[name]
         try:
             return run(*arguments, **options)
         except NotImplementedError as refusal:  # raised before anything is computed
             reasons.append(f"{name}: {refusal}")
     raise NotImplementedError("no implementation of the recurrence can do this case: " + "; ".join(reasons))
+
+
+def _time_major(
+    cell: Cell,
+    inputs: Array,
+    lengths: Array | None,
+    segments: Array | None,
+    carry: Carry | None,
+    reverse: bool,
+) -> tuple[Array, Carry, Array | None, Array | None]:
+    """Checked arguments as implementations want them: inputs, carry, which steps exist, which start again."""
+    batch, num_steps, _ = inputs.shape
+    _check_lengths(lengths, batch, num_steps)
+    if segments is not None and segments.shape != (batch, num_steps):
+        raise ShapeError(
+            f"segments must have shape {(batch, num_steps)}, one number for each step; got {segments.shape}"
+        )
+    carry = _float32_carry(cell, carry, batch)
+    inputs = inputs.swapaxes(0, 1)  # [time, batch, features]
+    valid = None
+    if lengths is not None:
+        valid = jnp.arange(num_steps, dtype=lengths.dtype)[:, None] < lengths[None, :]  # [time, batch]
+        inputs = jnp.where(valid[..., None], inputs, jnp.zeros((), inputs.dtype))
+    resets = None if segments is None else _resets(segments.swapaxes(0, 1), valid, reverse)
+    return inputs, carry, valid, resets
+
+
+def _resets(segments: Array, valid: Array | None, reverse: bool) -> Array:
+    """Before which steps the carry starts again; never before the first one that exists. Time first."""
+    changes = segments[1:] != segments[:-1]
+    if valid is not None:
+        changes = changes & valid[1:]  # the earlier of the two steps exists if the later one does
+    edge = jnp.zeros_like(segments[:1], bool)
+    return jnp.concatenate([changes, edge] if reverse else [edge, changes])
 
 
 def _check_lengths(lengths: Array | None, batch: int, num_steps: int) -> None:

@@ -178,12 +178,13 @@ def run_linear(
     inputs: Float[Array, "time batch features"],
     carry: Carry,
     valid: Bool[Array, "time batch"] | None,
+    resets: Bool[Array, "time batch"] | None,
     *,
     reverse: bool,
     unroll: int,
     method: Method,
 ) -> tuple[Float[Array, "time batch hidden"], Carry]:
-    """A linear cell over sequences: a step that does not exist decays by 1 and adds nothing.
+    """A linear cell over sequences: a step that does not exist decays by 1 and adds nothing, a reset decays by 0.
 
     Raises:
       NotImplementedError: If the cell is not linear in its carry.
@@ -191,6 +192,8 @@ def run_linear(
     if not isinstance(cell, LinearCell):
         raise NotImplementedError(f"{type(cell).__name__} is not linear in its carry")
     decay, addend = cell.coefficients(cell.project(inputs))
+    if resets is not None:
+        decay = jnp.where(resets[..., None], 0.0, decay)
     if valid is not None:
         exists: Any = valid[..., None]
         decay, addend = jnp.where(exists, decay, 1.0), jnp.where(exists, addend, 0.0)

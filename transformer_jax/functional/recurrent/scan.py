@@ -3,7 +3,8 @@ pass.
 
 Everything here is time-major. ``valid`` says which steps of which rows exist; a step that does not freezes
 the carry and gives zeros. As the steps that exist are a prefix of each row, running the scan backwards over
-the same mask starts each row at its own last step.
+the same mask starts each row at its own last step. ``resets`` says before which steps, in the order in which they
+run, the carry goes back to zero; it is ``None`` where no row has segments.
 """
 
 from functools import partial
@@ -25,11 +26,19 @@ def select(valid: Bool[Array, "batch"] | None, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda x, y: jnp.where(valid[:, None], x, y), new, old)
 
 
+def cleared(resets: Bool[Array, "batch"] | None, carry: Any) -> Any:
+    """The carry with zeros in the rows that reset."""
+    if resets is None:
+        return carry
+    return jax.tree.map(lambda leaf: jnp.where(resets[:, None], 0.0, leaf), carry)
+
+
 def plain_scan(
     cell: Cell,
     inputs: Float[Array, "time batch features"],
     carry: Carry,
     valid: Bool[Array, "time batch"] | None,
+    resets: Bool[Array, "time batch"] | None,
     *,
     reverse: bool,
     unroll: int,
@@ -37,12 +46,12 @@ def plain_scan(
     """Project, then step, differentiated by JAX: the reference, and the form for any cell."""
     projected = cell.project(inputs)
 
-    def body(carry: Carry, at_time: tuple[Array, Array | None]) -> tuple[Carry, Array]:
-        projected_t, valid_t = at_time
-        new_carry, output = cell.step(carry, projected_t)
+    def body(carry: Carry, at_time: tuple[Array, Array | None, Array | None]) -> tuple[Carry, Array]:
+        projected_t, valid_t, resets_t = at_time
+        new_carry, output = cell.step(cleared(resets_t, carry), projected_t)
         return select(valid_t, new_carry, carry), select(valid_t, output, jnp.zeros_like(output))
 
-    carry, outputs = lax.scan(body, carry, (projected, valid), reverse=reverse, unroll=unroll)
+    carry, outputs = lax.scan(body, carry, (projected, valid, resets), reverse=reverse, unroll=unroll)
     return outputs, carry
 
 
@@ -51,6 +60,7 @@ def fused_scan(
     inputs: Float[Array, "time batch features"],
     carry: Carry,
     valid: Bool[Array, "time batch"] | None,
+    resets: Bool[Array, "time batch"] | None,
     *,
     reverse: bool,
     unroll: int,
@@ -70,12 +80,21 @@ def fused_scan(
     projected = affine(inputs, folded.input_weight, folded.bias)
     carries = carry if isinstance(carry, tuple) else (carry,)
     outputs, carries = _fused(
-        form, reverse, unroll, folded.recurrent_weight, folded.recurrent_bias, projected, carries, valid
+        form,
+        reverse,
+        unroll,
+        folded.recurrent_weight,
+        folded.recurrent_bias,
+        projected,
+        carries,
+        valid,
+        resets,
     )
     return outputs, carries if isinstance(carry, tuple) else carries[0]
 
 
-def _recurrent(state: Array, weight: Array, bias: Array | None) -> Array:
+def recurrent_share(state: Array, weight: Array, bias: Array | None) -> Array:
+    """The state's share of the gates, in float32."""
     product = jnp.matmul(state.astype(weight.dtype), weight, preferred_element_type=jnp.float32)
     return product if bias is None else product + bias[None, :]
 
@@ -83,37 +102,43 @@ def _recurrent(state: Array, weight: Array, bias: Array | None) -> Array:
 def _forward(
     form: FusedCell, reverse: bool, unroll: int, keep: bool,
     weight: Array, bias: Array | None, projected: Array, carries: tuple[Array, ...], valid: Array | None,
+    resets: Array | None,
 ) -> Any:  # fmt: skip
-    def body(carries: tuple[Array, ...], at_time: tuple[Array, Array | None]) -> Any:
-        projected_t, valid_t = at_time
-        new, saved = form.forward(carries, projected_t, _recurrent(carries[0], weight, bias))
+    def body(carries: tuple[Array, ...], at_time: tuple[Array, Array | None, Array | None]) -> Any:
+        projected_t, valid_t, resets_t = at_time
+        previous = cleared(resets_t, carries)
+        new, saved = form.forward(previous, projected_t, recurrent_share(previous[0], weight, bias))
         new = select(valid_t, new, carries)
         output = select(valid_t, new[0], jnp.zeros_like(new[0]))
         return new, (output, new[1:], saved) if keep else output
 
-    return lax.scan(body, carries, (projected, valid), reverse=reverse, unroll=unroll)
+    return lax.scan(body, carries, (projected, valid, resets), reverse=reverse, unroll=unroll)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _fused(
     form: FusedCell, reverse: bool, unroll: int,
     weight: Array, bias: Array | None, projected: Array, carries: tuple[Array, ...], valid: Array | None,
+    resets: Array | None,
 ) -> tuple[Array, tuple[Array, ...]]:  # fmt: skip
-    carries, outputs = _forward(form, reverse, unroll, False, weight, bias, projected, carries, valid)
+    carries, outputs = _forward(form, reverse, unroll, False, weight, bias, projected, carries, valid, resets)
     return outputs, carries
 
 
 def _fused_forward(
     form: FusedCell, reverse: bool, unroll: int,
     weight: Array, bias: Array | None, projected: Array, carries: tuple[Array, ...], valid: Array | None,
+    resets: Array | None,
 ) -> Any:  # fmt: skip
     final, (outputs, memories, saved) = _forward(
-        form, reverse, unroll, True, weight, bias, projected, carries, valid
+        form, reverse, unroll, True, weight, bias, projected, carries, valid, resets
     )
-    return (outputs, final), (weight, bias, carries, outputs, memories, saved, valid)
+    return (outputs, final), (weight, bias, carries, outputs, memories, saved, valid, resets)
 
 
-def _previous(sequence: Array, initial: Array, valid: Array | None, reverse: bool) -> Array:
+def _previous(
+    sequence: Array, initial: Array, valid: Array | None, resets: Array | None, reverse: bool
+) -> Array:
     """The carry that each step started from; zeros at the steps that do not exist."""
     if not reverse:
         previous = jnp.concatenate([initial[None], sequence], axis=0)[:-1]
@@ -122,25 +147,27 @@ def _previous(sequence: Array, initial: Array, valid: Array | None, reverse: boo
         if valid is not None:  # a row's first step in this direction is its last in time
             is_first = valid & ~jnp.concatenate([valid, jnp.zeros_like(valid[:1])], axis=0)[1:]
             previous = jnp.where(is_first[..., None], initial[None], previous)
+    if resets is not None:
+        previous = jnp.where(resets[..., None], 0.0, previous)
     return previous if valid is None else jnp.where(valid[..., None], previous, 0.0)
 
 
 def _fused_backward(form: FusedCell, reverse: bool, unroll: int, residuals: Any, cotangents: Any) -> Any:
-    weight, bias, carries, outputs, memories, saved, valid = residuals
+    weight, bias, carries, outputs, memories, saved, valid, resets = residuals
     output_cotangents, final_cotangents = cotangents
     previous = tuple(
-        _previous(sequence, initial, valid, reverse)
+        _previous(sequence, initial, valid, resets, reverse)
         for sequence, initial in zip((outputs, *memories), carries, strict=True)
     )
 
     def body(cotangents: tuple[Array, ...], at_time: Any) -> Any:
-        output_cotangent, valid_t, previous_t, saved_t = at_time
+        output_cotangent, valid_t, resets_t, previous_t, saved_t = at_time
         arriving = (cotangents[0] + output_cotangent, *cotangents[1:])
         # Zero cotangents where the step does not exist: then what is emitted is zero without another pass.
         arriving = select(valid_t, arriving, jax.tree.map(jnp.zeros_like, arriving))
         through_gates, to_projected, to_recurrent = form.backward(arriving, previous_t, saved_t)
         to_state = jnp.matmul(to_recurrent.astype(weight.dtype), weight.T, preferred_element_type=jnp.float32)
-        leaving = (through_gates[0] + to_state, *through_gates[1:])
+        leaving = cleared(resets_t, (through_gates[0] + to_state, *through_gates[1:]))
         # Most cells give both halves the same cotangent, and then it is stored once.
         emitted = (to_projected,) if to_recurrent is to_projected else (to_projected, to_recurrent)
         return select(valid_t, leaving, cotangents), emitted
@@ -148,7 +175,7 @@ def _fused_backward(form: FusedCell, reverse: bool, unroll: int, residuals: Any,
     initial_cotangents, emitted = lax.scan(
         body,
         final_cotangents,
-        (output_cotangents, valid, previous, saved),
+        (output_cotangents, valid, resets, previous, saved),
         reverse=not reverse,
         unroll=unroll,
     )
@@ -160,7 +187,7 @@ def _fused_backward(form: FusedCell, reverse: bool, unroll: int, residuals: Any,
         weight.dtype
     )
     bias_cotangent = None if bias is None else to_recurrent.sum(axis=(0, 1))
-    return weight_cotangent, bias_cotangent, to_projected, initial_cotangents, None
+    return weight_cotangent, bias_cotangent, to_projected, initial_cotangents, None, None
 
 
 _fused.defvjp(_fused_forward, _fused_backward)
