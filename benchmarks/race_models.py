@@ -47,7 +47,7 @@ class TransformerContestant(nnx.Module):
             model_dim=model_dim, num_heads=max(1, model_dim // 32), num_kv_heads=max(1, model_dim // 32),
             feed_forward_dim=4 * model_dim, dropout_rate=0.0, attention_dropout_rate=0.0,
             activation_dropout_rate=0.0, norm_placement="pre", normalization="layer", norm_epsilon=1e-6,
-            activation="relu", attention_bias=False, rotary_base=None,
+            activation="relu", attention_bias=False, rotary_base=None, self_attention="softmax",
         )  # fmt: skip
         self.embedding = Embedding(VOCAB_SIZE, model_dim, padding_id=None, scale="sqrt_dim", rngs=rngs)
         self.stack = EncoderStack(layer, NUM_LAYERS, positions=Sinusoidal(), final_norm=True, rngs=rngs)

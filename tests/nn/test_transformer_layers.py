@@ -34,6 +34,7 @@ CONFIG = TransformerLayerConfig(
     activation="relu",
     attention_bias=True,
     rotary_base=None,
+    self_attention="softmax",
 )
 X = jax.random.normal(jax.random.key(0), (2, 4, 8))
 MEMORY = jax.random.normal(jax.random.key(1), (2, 3, 8))

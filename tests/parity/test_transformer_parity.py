@@ -70,6 +70,7 @@ def layer_config(placement, activation):
         activation=activation,
         attention_bias=True,
         rotary_base=None,
+        self_attention="softmax",
     )
 
 

@@ -91,17 +91,17 @@ def render_html(
         f"<header><h1>From the vanilla RNN to the Transformer</h1><p>{html.escape(_subtitle(document))}</p>"
         f"<p>{summary}</p></header>",
         _table(rows),
-        *(_figure(figure) for figure in figures),
+        *(figure_section(figure) for figure in figures),
         _alignments(alignments),
         _samples(samples),
-        _environment(document),
+        environment_section(document),
     ]
     body = "\n".join(section for section in sections if section)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>transformer-jax compare: {html.escape(str(document.get('preset', '')))}</title>\n"
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<style>{PAGE_STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
 
@@ -152,7 +152,7 @@ def _on_one_line(title: str) -> str:
     return html.escape(title.replace("\n", " "))
 
 
-def _figure(figure: Figure) -> str:
+def figure_section(figure: Figure) -> str:
     encoded = base64.b64encode(figure.image).decode()
     return (
         f"<section><h2>{html.escape(figure.title)}</h2><figure>"
@@ -233,7 +233,7 @@ def _samples(samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     )
 
 
-def _environment(document: Mapping[str, Any]) -> str:
+def environment_section(document: Mapping[str, Any]) -> str:
     entries = "".join(
         f"<dt>{html.escape(str(key))}</dt><dd>{html.escape(str(value))}</dd>"
         for key, value in document["environment"].items()
@@ -241,7 +241,7 @@ def _environment(document: Mapping[str, Any]) -> str:
     return f"<section><h2>Environment</h2><dl>{entries}</dl></section>"
 
 
-_STYLE = """
+PAGE_STYLE = """
 :root { color-scheme: light; --ink: #1f2933; --soft: #616e7c; --line: #e1e5ea; --paper: #ffffff; }
 * { box-sizing: border-box; }
 body { margin: 0; background: #f4f6f8; color: var(--ink);

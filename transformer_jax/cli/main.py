@@ -27,9 +27,13 @@ COMMANDS = {
     "compare": "Train six models, from a vanilla RNN to a Transformer, on real words and compare them.",
     "train": "Train one model as a config file says, into a run folder.",
     "evaluate": "Score a trained model on a source file and a reference file.",
+    "race": "Race recurrent networks against Transformers: speed, generation, quality over seconds.",
     "translate": "Translate lines: stdin to stdout, or file to file.",
     "plot": "Draw the learning curves and attention maps of a run.",
 }
+
+SUBCOMMANDS: dict[tuple[str, ...], str] = {("race", "compare"): "race_compare"}
+"""Commands of two words, and the modules that hold them."""
 
 DESCRIPTION = """From the vanilla RNN to the Transformer: train, search and compare on real data.
 
@@ -87,8 +91,11 @@ def _dispatch(words: list[str]) -> int:
         return 0
     if not words or words[0] in ("-h", "--help") or words[0] not in COMMANDS:
         return _no_command(words)
-    module = importlib.import_module(f"transformer_jax.cli.{words[0]}")
-    command = parse(module.Command, words[1:], prog=f"{PROGRAM} {words[0]}", description=module.DESCRIPTION)
+    used = 2 if tuple(words[:2]) in SUBCOMMANDS else 1
+    name = SUBCOMMANDS.get(tuple(words[:2]), words[0])
+    module = importlib.import_module(f"transformer_jax.cli.{name}")
+    prog = " ".join([PROGRAM, *words[:used]])
+    command = parse(module.Command, words[used:], prog=prog, description=module.DESCRIPTION)
     return int(command.run() or 0)
 
 

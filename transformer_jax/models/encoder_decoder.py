@@ -10,14 +10,14 @@ from flax import nnx
 from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional import AttentionMask, split_key
 from transformer_jax.functional.dropout import check_rate
-from transformer_jax.nn.cache import AttentionMemory, KeyValueCache
+from transformer_jax.nn.cache import AttentionMemory, SelfAttentionCache
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import Activation
 from transformer_jax.nn.multi_head import check_heads
 from transformer_jax.nn.norms import Normalization
 from transformer_jax.nn.positions import Positions, RelativePositions, Rotary, Sinusoidal
-from transformer_jax.nn.stacks import DecoderStack, EncoderStack
-from transformer_jax.nn.transformer_layers import NormPlacement, TransformerLayerConfig
+from transformer_jax.nn.stacks import DecoderStack, EncoderStack, check_stack
+from transformer_jax.nn.transformer_layers import NormPlacement, SelfAttention, TransformerLayerConfig
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Float, Int
 
@@ -35,7 +35,8 @@ class EncoderDecoderConfig:
 
     Raises:
       ConfigError: If a size is below one, a rate is no probability, ``norm_epsilon`` or ``padding_id`` is out
-        of range, a name is unknown, or relative positions do not suit both stacks.
+        of range, a name is unknown, relative positions do not suit both stacks, or linear self-attention of the
+        decoder meets grouped heads, dropout of attention weights, or positions inside attention.
       ShapeError: If the numbers of heads do not divide.
 
     Attributes:
@@ -55,6 +56,8 @@ class EncoderDecoderConfig:
       activation: Of the feed-forward networks.
       attention_bias: Whether attention's projections have a bias (the paper's have none).
       positions: How the order of tokens is learned.
+      decoder_self_attention: ``"softmax"``, the paper's; ``"linear"``: a step of decoding costs the same however
+        long the target is, and the state has one size.
       share_embeddings: ``"none"``; ``"target"``: target embedding and output projection are one table;
         ``"all"``: the source embedding too (one vocabulary).
       padding_id: The token of padding, whose embedding is zero.
@@ -76,6 +79,7 @@ class EncoderDecoderConfig:
     activation: Activation = "relu"
     attention_bias: bool = False
     positions: Positions = dataclasses.field(default_factory=Sinusoidal)
+    decoder_self_attention: SelfAttention = "softmax"
     share_embeddings: ShareEmbeddings = "none"
     padding_id: int = 0
 
@@ -98,18 +102,21 @@ class EncoderDecoderConfig:
             ("norm_placement", get_args(NormPlacement)),
             ("normalization", get_args(Normalization)),
             ("activation", get_args(Activation)),
+            ("decoder_self_attention", get_args(SelfAttention)),
             ("share_embeddings", get_args(ShareEmbeddings)),
         ):
             value = getattr(self, name)
             if value not in known:
                 raise ConfigError(f"{name} must be one of {known}, got {value!r}{nearest_hint(value, known)}")
+        check_stack(self.layer_config(self.decoder_self_attention), self.positions)
 
-    def layer_config(self) -> TransformerLayerConfig:
-        """What the layers of both stacks share."""
+    def layer_config(self, self_attention: SelfAttention) -> TransformerLayerConfig:
+        """What the layers of both stacks share, with the self-attention of one of them."""
         names = [field.name for field in dataclasses.fields(TransformerLayerConfig)]
-        shared = {name: getattr(self, name) for name in names if name != "rotary_base"}
+        own = ("rotary_base", "self_attention")
+        shared = {name: getattr(self, name) for name in names if name not in own}
         rotary_base = self.positions.base if isinstance(self.positions, Rotary) else None
-        return TransformerLayerConfig(**shared, rotary_base=rotary_base)
+        return TransformerLayerConfig(**shared, rotary_base=rotary_base, self_attention=self_attention)
 
 
 @pytree_dataclass
@@ -119,12 +126,12 @@ class EncoderDecoderState:
     Attributes:
       memories: Each decoder layer's keys and values of the source, projected once.
       source_lengths: Source tokens of each row.
-      caches: Each decoder layer's keys and values of the target so far.
+      caches: What each decoder layer keeps of the target so far: keys and values, or a state of one size.
     """
 
     memories: tuple[AttentionMemory, ...]
     source_lengths: Int[Array, " batch"]
-    caches: tuple[KeyValueCache, ...]
+    caches: tuple[SelfAttentionCache, ...]
 
     def memory_mask(self) -> AttentionMask:
         """Which memory slots hold source tokens."""
@@ -164,7 +171,6 @@ class EncoderDecoder(nnx.Module):
                 f"{source_vocab_size} and target_vocab_size {target_vocab_size}"
             )
         self.config = config
-        layer_config = config.layer_config()
         is_pre = config.norm_placement == "pre"
 
         def embedding(vocab_size: int) -> Embedding:
@@ -180,14 +186,14 @@ class EncoderDecoder(nnx.Module):
             else None
         )
         self.encoder = EncoderStack(
-            layer_config,
+            config.layer_config("softmax"),
             config.num_encoder_layers,
             positions=config.positions,
             final_norm=is_pre,
             rngs=rngs,
         )
         self.decoder = DecoderStack(
-            layer_config,
+            config.layer_config(config.decoder_self_attention),
             config.num_decoder_layers,
             positions=config.positions,
             final_norm=is_pre,

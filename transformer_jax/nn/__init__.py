@@ -1,10 +1,11 @@
 """Flax NNX modules: own parameters, draw dropout keys, call ``functional``."""
 
-from transformer_jax.nn.cache import AttentionMemory, KeyValueCache
+from transformer_jax.nn.cache import AttentionMemory, KeyValueCache, LinearAttentionCache
 from transformer_jax.nn.combining import CombineQueryContext, MaxoutReadout
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import FeedForward
 from transformer_jax.nn.linear import Linear
+from transformer_jax.nn.linear_attention import LinearSelfAttention
 from transformer_jax.nn.local_attention import LocalAttention, Monotonic, Predictive
 from transformer_jax.nn.multi_head import MultiHeadAttention
 from transformer_jax.nn.norms import BatchNorm, LayerNorm, RMSNorm, make_norm
@@ -60,7 +61,9 @@ __all__ = [
     "LayerNorm",
     "Learned",
     "Linear",
+    "LinearAttentionCache",
     "LinearScore",
+    "LinearSelfAttention",
     "LocalAttention",
     "LocationScore",
     "MaxPooling",

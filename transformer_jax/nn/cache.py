@@ -1,7 +1,8 @@
-"""What attention remembers while decoding: projected memories and growing key/value caches.
+"""What attention remembers while decoding: projected memories, growing key/value caches, states of one size.
 
-Both are stored ``[batch, kv_heads, length, head_dim]``: one token's product with a cache in this layout needs
-no transposition of the cache (measured on the CPU inside ``lax.while_loop``: 4 to 10 times as fast a step).
+Keys and values are stored ``[batch, kv_heads, length, head_dim]``: one token's product with a cache in this
+layout needs no transposition of the cache (measured on the CPU inside ``lax.while_loop``: 4 to 10 times as fast
+a step).
 The views ``keys`` and ``values`` have the library's ``[batch, length, kv_heads, head_dim]``; XLA cancels
 their transposition against that of the product.
 """
@@ -12,11 +13,11 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from transformer_jax.errors import ShapeError
-from transformer_jax.functional import AttentionMask, PreparedKey
+from transformer_jax.functional import AttentionMask, LinearAttentionState, PreparedKey
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Float, Int
 
-__all__ = ["AttentionMemory", "KeyValueCache"]
+__all__ = ["AttentionMemory", "KeyValueCache", "LinearAttentionCache", "SelfAttentionCache"]
 
 _Stored = Float[Array, "batch kv_heads kv_len head_dim"]
 _View = Float[Array, "batch kv_len kv_heads head_dim"]
@@ -142,3 +143,39 @@ class KeyValueCache:
         """What queries at these positions may see: the tokens held up to their own position."""
         slots = jnp.arange(self.capacity, dtype=jnp.int32)[None, :]
         return AttentionMask.causal() & AttentionMask.positions(query_positions, slots)
+
+
+@pytree_dataclass
+class LinearAttentionCache:
+    """What linear attention keeps of the tokens so far, and how many they were, for the next ones' positions.
+
+    Attributes:
+      state: The sums over the tokens so far; their size does not grow.
+      length: Tokens seen, ``[batch]``, int32.
+
+    Example:
+      >>> cache = LinearAttentionCache.of(LinearAttentionState.zeros(2, 1, 4, 4))
+      >>> cache.advance(cache.state, 3).next_positions(2).tolist()
+      [[3, 4], [3, 4]]
+    """
+
+    state: LinearAttentionState
+    length: Int[Array, " batch"]
+
+    @classmethod
+    def of(cls, empty_state: LinearAttentionState) -> "LinearAttentionCache":
+        """Before the first token."""
+        return cls(empty_state, jnp.zeros(empty_state.features.shape[0], jnp.int32))
+
+    def advance(
+        self, state: LinearAttentionState, num_new: int, *, num_valid: Int[Array, " batch"] | None = None
+    ) -> "LinearAttentionCache":
+        """After ``num_new`` more tokens a row, or the ``num_valid`` of them that count, left this state behind."""
+        return LinearAttentionCache(state, self.length + (num_new if num_valid is None else num_valid))
+
+    def next_positions(self, num_new: int) -> Int[Array, "batch q_len"]:
+        """Positions of the next ``num_new`` tokens of each row."""
+        return self.length[:, None] + jnp.arange(num_new, dtype=jnp.int32)[None, :]
+
+
+SelfAttentionCache = KeyValueCache | LinearAttentionCache

@@ -5,14 +5,27 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from transformer_jax.errors import ConfigError
 from transformer_jax.functional import AttentionMask, PositionBias, dropout, split_key
-from transformer_jax.nn.cache import AttentionMemory, KeyValueCache
+from transformer_jax.nn.cache import AttentionMemory, KeyValueCache, LinearAttentionCache, SelfAttentionCache
+from transformer_jax.nn.linear_attention import LinearSelfAttention
 from transformer_jax.nn.norms import make_norm
-from transformer_jax.nn.positions import PositionalEncoding, Positions
-from transformer_jax.nn.transformer_layers import DecoderLayer, EncoderLayer, TransformerLayerConfig
+from transformer_jax.nn.positions import (
+    AlibiPositions,
+    PositionalEncoding,
+    Positions,
+    RelativePositions,
+    Rotary,
+)
+from transformer_jax.nn.transformer_layers import (
+    DecoderLayer,
+    EncoderLayer,
+    TransformerLayerConfig,
+    check_self_attention,
+)
 from transformer_jax.typing import Array, Float, Int
 
-__all__ = ["DecoderStack", "EncoderStack"]
+__all__ = ["DecoderStack", "EncoderStack", "check_stack"]
 
 
 class EncoderStack(nnx.Module):
@@ -24,6 +37,9 @@ class EncoderStack(nnx.Module):
       positions: How the order is learned; ``config.rotary_base`` belongs to rotary positions.
       final_norm: Whether the output is normalised once more.
       rngs: Source of the initial parameters.
+
+    Raises:
+      ConfigError: As :func:`check_stack`.
     """
 
     def __init__(
@@ -35,6 +51,7 @@ class EncoderStack(nnx.Module):
         final_norm: bool,
         rngs: nnx.Rngs,
     ) -> None:
+        check_stack(config, positions)
         self.dropout_rate = config.dropout_rate
         self.positions = PositionalEncoding(
             positions, config.model_dim, config.num_heads, bidirectional=True, rngs=rngs
@@ -81,6 +98,9 @@ class DecoderStack(nnx.Module):
       positions: How the order is learned; ``config.rotary_base`` belongs to rotary positions.
       final_norm: Whether the output is normalised once more.
       rngs: Source of the initial parameters.
+
+    Raises:
+      ConfigError: As :func:`check_stack`.
     """
 
     def __init__(
@@ -92,6 +112,7 @@ class DecoderStack(nnx.Module):
         final_norm: bool,
         rngs: nnx.Rngs,
     ) -> None:
+        check_stack(config, positions)
         self.config = config
         self.dropout_rate = config.dropout_rate
         self.positions = PositionalEncoding(
@@ -104,8 +125,8 @@ class DecoderStack(nnx.Module):
         """The encoder's output as every layer's keys and values."""
         return tuple(layer.project_memory(memory) for layer in self.layers)
 
-    def empty_caches(self, batch: int, capacity: int, dtype: DTypeLike) -> tuple[KeyValueCache, ...]:
-        """A cache for each layer, with room for ``capacity`` tokens a row.
+    def empty_caches(self, batch: int, capacity: int, dtype: DTypeLike) -> tuple[SelfAttentionCache, ...]:
+        """A cache for each layer, with room for ``capacity`` tokens a row; linear attention needs none.
 
         Raises:
           ShapeError: If ``capacity`` is more than the learned positions.
@@ -113,8 +134,10 @@ class DecoderStack(nnx.Module):
         self.positions.check_len(capacity)
         head_dim = self.config.model_dim // self.config.num_heads
         return tuple(
-            KeyValueCache.empty(batch, capacity, self.config.num_kv_heads, head_dim, dtype)
-            for _ in self.layers
+            LinearAttentionCache.of(layer.self_attention.empty_state(batch))
+            if isinstance(layer.self_attention, LinearSelfAttention)
+            else KeyValueCache.empty(batch, capacity, self.config.num_kv_heads, head_dim, dtype)
+            for layer in self.layers
         )
 
     def __call__(
@@ -158,11 +181,11 @@ class DecoderStack(nnx.Module):
         self,
         x: Float[Array, "batch q_len model"],
         memories: tuple[AttentionMemory, ...],
-        caches: tuple[KeyValueCache, ...],
+        caches: tuple[SelfAttentionCache, ...],
         *,
         memory_mask: AttentionMask | None,
         num_valid: Int[Array, " batch"] | None = None,
-    ) -> tuple[Float[Array, "batch q_len model"], tuple[KeyValueCache, ...]]:
+    ) -> tuple[Float[Array, "batch q_len model"], tuple[SelfAttentionCache, ...]]:
         """Decode the next tokens: one while searching, several in a prefill.
 
         Args:
@@ -175,8 +198,11 @@ class DecoderStack(nnx.Module):
         Returns:
           ``[batch, q_len, model]`` and the longer caches.
         """
-        positions = caches[0].next_positions(x.shape[1])
-        bias = self.positions.bias(positions, _arange(caches[0].capacity))
+        first = caches[0]
+        positions = first.next_positions(x.shape[1])
+        bias = None
+        if isinstance(first, KeyValueCache):
+            bias = self.positions.bias(positions, _arange(first.capacity))
         x = self.positions.add(x, positions)
         new_caches = []
         for layer, memory, cache in zip(self.layers, memories, caches, strict=True):
@@ -205,6 +231,17 @@ class DecoderStack(nnx.Module):
         self.positions.check_len(x.shape[1])
         positions = _arange(x.shape[1])
         return self.positions.add(x, positions), positions, self.positions.bias(positions, positions)
+
+
+def check_stack(config: TransformerLayerConfig, positions: Positions) -> None:
+    """Raise ``ConfigError`` unless the layers' self-attention suits the other choices and the positions."""
+    inside_attention = (AlibiPositions, RelativePositions, Rotary)
+    if config.self_attention == "linear" and isinstance(positions, inside_attention):
+        raise ConfigError(
+            "positions must be 'sinusoidal', 'learned' or 'none' with linear self-attention, "
+            f"got '{positions.kind}'"
+        )
+    check_self_attention(config)
 
 
 def _arange(length: int) -> Int[Array, "1 length"]:

@@ -1,22 +1,32 @@
 """Encoder and decoder layers, post-norm as in the paper or pre-norm."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 from flax import nnx
 
-from transformer_jax.errors import ConfigError
+from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional import AttentionMask, PositionBias, dropout, split_key
-from transformer_jax.nn.cache import AttentionMemory, KeyValueCache
+from transformer_jax.nn.cache import AttentionMemory, KeyValueCache, LinearAttentionCache, SelfAttentionCache
 from transformer_jax.nn.feed_forward import Activation, FeedForward
+from transformer_jax.nn.linear_attention import LinearSelfAttention, padding_of_causal_mask
 from transformer_jax.nn.multi_head import MultiHeadAttention
 from transformer_jax.nn.norms import Normalization, make_norm
 from transformer_jax.typing import Array, Float, Int
 
-__all__ = ["DecoderLayer", "EncoderLayer", "NormPlacement", "Residual", "TransformerLayerConfig"]
+__all__ = [
+    "DecoderLayer",
+    "EncoderLayer",
+    "NormPlacement",
+    "Residual",
+    "SelfAttention",
+    "TransformerLayerConfig",
+    "check_self_attention",
+]
 
 NormPlacement = Literal["post", "pre"]
+SelfAttention = Literal["softmax", "linear"]
 _Bias = PositionBias | Float[Array, "one_or_batch heads q_len kv_len"]
 _Inputs = Float[Array, "batch q_len model"]
 _Memory = Float[Array, "batch memory_len model"]
@@ -40,6 +50,8 @@ class TransformerLayerConfig:
       activation: Of the feed-forward network.
       attention_bias: Whether attention's projections have a bias.
       rotary_base: Rotary positions in self-attention; ``None`` = none.
+      self_attention: ``"softmax"``; ``"linear"``: :class:`~transformer_jax.nn.LinearSelfAttention`, under a causal
+        mask only, without grouped heads, dropout of weights, rotary positions and position biases.
     """
 
     model_dim: int
@@ -55,6 +67,7 @@ class TransformerLayerConfig:
     activation: Activation
     attention_bias: bool
     rotary_base: float | None
+    self_attention: SelfAttention
 
 
 class Residual(nnx.Module):
@@ -97,6 +110,9 @@ class EncoderLayer(nnx.Module):
       config: Sizes and choices.
       rngs: Source of the initial parameters.
 
+    Raises:
+      ConfigError: As :func:`check_self_attention`.
+
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.1.
     """
 
@@ -126,10 +142,13 @@ class EncoderLayer(nnx.Module):
 
         Returns:
           ``[batch, q_len, model]``.
+
+        Raises:
+          ConfigError: In linear self-attention, if there is a bias, or the mask is not a causal one with padding.
         """
         keys = split_key(rng_key, 4)
-        update = self.self_attention(
-            self.self_attention_residual.enter(x), mask=mask, bias=bias, positions=positions, rng_key=keys[0]
+        update = _attend(
+            self.self_attention, self.self_attention_residual.enter(x), mask, bias, positions, keys[0]
         )
         x = self.self_attention_residual.leave(x, update, keys[1])
         update = self.feed_forward(self.feed_forward_residual.enter(x), rng_key=keys[2])
@@ -142,6 +161,9 @@ class DecoderLayer(nnx.Module):
     Args:
       config: Sizes and choices.
       rngs: Source of the initial parameters.
+
+    Raises:
+      ConfigError: As :func:`check_self_attention`.
 
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.1.
     """
@@ -190,10 +212,13 @@ class DecoderLayer(nnx.Module):
 
         Returns:
           ``[batch, q_len, model]``.
+
+        Raises:
+          ConfigError: In linear self-attention, if there is a bias, or the mask is not a causal one with padding.
         """
         keys = split_key(rng_key, 6)
-        update = self.self_attention(
-            self.self_attention_residual.enter(x), mask=mask, bias=bias, positions=positions, rng_key=keys[0]
+        update = _attend(
+            self.self_attention, self.self_attention_residual.enter(x), mask, bias, positions, keys[0]
         )
         x = self.self_attention_residual.leave(x, update, keys[1])
         return self._after_self_attention(x, memory, memory_mask, keys[2:])
@@ -202,16 +227,15 @@ class DecoderLayer(nnx.Module):
         self,
         x: _Inputs,
         memory: AttentionMemory,
-        cache: KeyValueCache,
+        cache: SelfAttentionCache,
         *,
         memory_mask: AttentionMask | None,
         bias: _Bias | None = None,
         num_valid: Int[Array, " batch"] | None = None,
-    ) -> tuple[_Inputs, KeyValueCache]:
+    ) -> tuple[_Inputs, SelfAttentionCache]:
         """Apply the layer to the next tokens only, the others being in the cache; arguments as in a call."""
-        update, cache = self.self_attention.attend_cached(
-            self.self_attention_residual.enter(x), cache, bias=bias, num_valid=num_valid
-        )
+        entered = self.self_attention_residual.enter(x)
+        update, cache = _attend_cached(self.self_attention, entered, cache, bias, num_valid)
         x = self.self_attention_residual.leave(x, update, None)
         return self._after_self_attention(x, memory, memory_mask, [None] * 4), cache
 
@@ -225,7 +249,8 @@ class DecoderLayer(nnx.Module):
         bias: _Bias | None = None,
     ) -> tuple[_Inputs, Float[Array, "batch heads q_len memory_len"]]:
         """As a call without dropout, and the cross-attention's weights too."""
-        update = self.self_attention(self.self_attention_residual.enter(x), mask=mask, bias=bias)
+        entered = self.self_attention_residual.enter(x)
+        update = _attend(self.self_attention, entered, mask, bias, None, None)
         x = self.self_attention_residual.leave(x, update, None)
         _, weights = self.cross_attention.attend_memory_with_weights(
             self.cross_attention_residual.enter(x), memory, mask=memory_mask
@@ -247,7 +272,37 @@ class DecoderLayer(nnx.Module):
         return self.feed_forward_residual.leave(x, update, keys[3])
 
 
-def _self_attention(config: TransformerLayerConfig, rngs: nnx.Rngs) -> MultiHeadAttention:
+def check_self_attention(config: TransformerLayerConfig) -> None:
+    """Raise ``ConfigError`` unless the self-attention is known and can do what else the config asks of it.
+
+    Linear self-attention has no weights to drop, no grouped heads, and no scores that rotary turns would make
+    depend on the distance alone.
+    """
+    known = get_args(SelfAttention)
+    name = config.self_attention
+    if name not in known:
+        raise ConfigError(f"self_attention must be one of {known}, got {name!r}{nearest_hint(name, known)}")
+    if name == "softmax":
+        return
+    for option, wanted in (
+        ("attention_dropout_rate", 0.0),
+        ("num_kv_heads", config.num_heads),
+        ("rotary_base", None),
+    ):
+        if getattr(config, option) != wanted:
+            raise ConfigError(
+                f"{option} must be {wanted} with linear self-attention, got {getattr(config, option)}"
+            )
+
+
+def _self_attention(
+    config: TransformerLayerConfig, rngs: nnx.Rngs
+) -> MultiHeadAttention | LinearSelfAttention:
+    check_self_attention(config)
+    if config.self_attention == "linear":
+        return LinearSelfAttention(
+            config.model_dim, config.num_heads, use_bias=config.attention_bias, rngs=rngs
+        )
     return MultiHeadAttention(
         config.model_dim,
         config.num_heads,
@@ -257,6 +312,41 @@ def _self_attention(config: TransformerLayerConfig, rngs: nnx.Rngs) -> MultiHead
         rotary_base=config.rotary_base,
         rngs=rngs,
     )
+
+
+def _attend(
+    attention: MultiHeadAttention | LinearSelfAttention,
+    x: Array,
+    mask: AttentionMask | None,
+    bias: _Bias | None,
+    positions: Array | None,
+    rng_key: jax.Array | None,
+) -> Array:
+    if isinstance(attention, LinearSelfAttention):
+        _refuse_bias(bias)
+        return attention(x, valid=padding_of_causal_mask(mask, x.shape[0], x.shape[1]))
+    return attention(x, mask=mask, bias=bias, positions=positions, rng_key=rng_key)
+
+
+def _attend_cached(
+    attention: MultiHeadAttention | LinearSelfAttention,
+    x: Array,
+    cache: SelfAttentionCache,
+    bias: _Bias | None,
+    num_valid: Array | None,
+) -> tuple[Array, SelfAttentionCache]:
+    if isinstance(attention, LinearSelfAttention) and isinstance(cache, LinearAttentionCache):
+        _refuse_bias(bias)
+        update, state = attention.extend(x, cache.state, num_valid=num_valid)
+        return update, cache.advance(state, x.shape[1], num_valid=num_valid)
+    if isinstance(attention, MultiHeadAttention) and isinstance(cache, KeyValueCache):
+        return attention.attend_cached(x, cache, bias=bias, num_valid=num_valid)
+    raise ConfigError(f"cache must suit {type(attention).__name__}, got {type(cache).__name__}")
+
+
+def _refuse_bias(bias: _Bias | None) -> None:
+    if bias is not None:
+        raise ConfigError(f"bias must be None with linear self-attention, got {type(bias).__name__}")
 
 
 def _feed_forward(config: TransformerLayerConfig, rngs: nnx.Rngs) -> FeedForward:

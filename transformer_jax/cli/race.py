@@ -1,0 +1,81 @@
+"""``transformer-jax race``: what scans over time against what sees all of it at once."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+DESCRIPTION = """Race recurrent networks against Transformers: speed over length, generation, quality over seconds.
+
+Contestants are next-token models of one number of parameters that differ in nothing but what
+carries time. By name, and where there are several ways to compute one, name:way --
+  rnn lstm gru                  a scan over time (also :plain, :parallel; lstm:cudnn on NVIDIA GPUs)
+  min_gru min_lstm diagonal     linear in the state: a scan, or :associative, all steps in a tree
+  linear_attention              a Transformer whose attention is a recurrence
+  transformer                   blockwise attention (also :reference)
+  torch_lstm torch_gru torch_transformer    PyTorch's, with our weights, where it is installed
+First each is checked (no prediction sees the future, one loss from the same weights), then all take
+turns. Prints tables; writes race.json, report.html (open it in a browser) and figures.
+
+Examples:
+  transformer-jax race                                          within ten minutes on two cores
+  transformer-jax race --parts speed --lengths 64 1024 --contestants gru transformer
+  transformer-jax race --preset full --run-dir runs/gpu         for a GPU
+  transformer-jax race compare old/race.json new/race.json      two runs on one machine, case by case
+
+Ctrl-C keeps what was measured and says what is missing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    preset: Literal["quick", "full"] = "quick"
+    """How many contestants, how long and how large."""
+
+    parts: tuple[Literal["speed", "generation", "quality"], ...] = ()
+    """Only these parts; without it all three."""
+
+    contestants: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    """Who races, in place of the preset's."""
+
+    lengths: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ...")] = ()
+    """Sequence lengths in tokens, in place of the preset's; also the contexts of generation."""
+
+    tokens: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Tokens of a batch, whatever its length."""
+
+    width: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Width of the Transformer, a multiple of 32."""
+
+    equal: Literal["parameters", "width"] = "parameters"
+    """What the contestants have in common."""
+
+    calls: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Timed calls of each contestant and case."""
+
+    seconds: Annotated[float | None, tyro.conf.arg(metavar="S")] = None
+    """Seconds of training of each learner and task, for quality."""
+
+    run_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/race")
+    """Folder for the results; made if it is not there."""
+
+    overwrite: bool = False
+    """Write over the results in the folder."""
+
+    def run(self) -> int:
+        # Loaded here, not above: they bring jax, and --help does without.
+        from transformer_jax.cli.racing import race
+
+        changes = {
+            "contestants": self.contestants, "lengths": self.lengths, "contexts": self.lengths,
+            "tokens_a_batch": self.tokens, "width": self.width, "calls": self.calls,
+            "train_seconds": self.seconds,
+        }  # fmt: skip
+        return race(
+            self.preset,
+            parts=self.parts,
+            changes={name: value for name, value in changes.items() if value not in (None, ())},
+            equal=self.equal,
+            run_dir=self.run_dir,
+            overwrite=self.overwrite,
+        )

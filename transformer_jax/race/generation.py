@@ -1,0 +1,112 @@
+"""Time to the first token and time for each token after it, over the length of the context.
+
+A recurrent model's token costs the same wherever it stands; a Transformer's reads all that came before.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+
+from transformer_jax.race.contestants import last_logits
+from transformer_jax.race.speed import Contestant, is_out_of_memory, random_tokens
+from transformer_jax.race.timing import Record, interleave, quartiles
+
+NEW_TOKENS = 16
+
+
+def race_over_contexts(
+    contestants: Sequence[Contestant],
+    contexts: Sequence[int],
+    batches: Sequence[int],
+    *,
+    calls: int,
+    max_seconds: float,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Iterator[list[Record]]:
+    """The records of one batch and context after the other.
+
+    Of each kind the first contestant takes part (one token at a time all its implementations are one), and none of
+    PyTorch's.
+
+    Args:
+      contestants: Who races.
+      contexts: Tokens that stand before the first new one.
+      batches: Sequences at once.
+      calls: Timed calls of each.
+      max_seconds: Seconds of a case at most, beyond five rounds.
+      progress: Told what is being measured.
+    """
+    first_of_kind = {one.spec.kind: one for one in reversed(contestants) if one.peer is None}
+    ours = list(reversed(first_of_kind.values()))
+    for batch in batches:
+        for context in contexts:
+            tokens = random_tokens(batch, context - 1, contestants[0].vocab_size)
+            first_calls: dict[str, Any] = {}
+            next_calls: dict[str, Any] = {}
+            failed: dict[str, str] = {}
+            for one in ours:
+                progress(f"generating, batch {batch}, context {context:,}: compiling {one.name}")
+                try:
+                    first_calls[one.name], next_calls[one.name] = _calls(one, tokens)
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    failed[one.name] = f"out of memory: {str(error).splitlines()[0][:120]}"
+            progress(
+                f"generating, batch {batch}, context {context:,}: {len(first_calls)} contestants in turns"
+            )
+            records = []
+            for mode, timed, share in (
+                ("first_token", first_calls, 1),
+                ("next_token", next_calls, NEW_TOKENS),
+            ):
+                times = interleave(timed, calls=calls, warmup=1, max_seconds=max_seconds)
+                for one in ours:
+                    milliseconds = [value / share for value in times.get(one.name, [])]
+                    lower, middle, upper = quartiles(milliseconds) if milliseconds else (None, None, None)
+                    records.append(
+                        Record(
+                            case=f"{mode}-{batch}-{context}", implementation=one.name, compile_s=None,
+                            median_ms=middle, q25_ms=lower, q75_ms=upper, peak_bytes=None,
+                            tokens_per_s=batch / middle * 1e3 if middle and mode == "next_token" else None,
+                            flops=None, max_abs_err=None, note=failed.get(one.name, ""),
+                            extra={"mode": mode, "length": context, "batch": batch, "width": one.width,
+                                   "parameters": one.parameters, "calls": len(milliseconds),
+                                   "milliseconds": np.round(milliseconds, 5).tolist()},
+                        )
+                    )  # fmt: skip
+            yield records
+
+
+def _calls(one: Contestant, tokens: jax.Array) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Callables for the prefill with the first token, and for the tokens after it."""
+    batch, context = tokens.shape
+    capacity = context + NEW_TOKENS
+
+    def first(params: Any, tokens: jax.Array) -> Any:
+        model: Any = nnx.merge(one.graph, params)
+        hidden, state = model.extend(tokens, model.start(batch, capacity))
+        return last_logits(model, hidden).argmax(axis=-1).astype(jnp.int32), state
+
+    def onward(params: Any, token: jax.Array, state: Any) -> jax.Array:
+        def step(carry: Any, _: None) -> tuple[Any, jax.Array]:
+            token, state = carry
+            model: Any = nnx.merge(one.graph, params)
+            hidden, state = model.extend(token[:, None], state)
+            token = last_logits(model, hidden).argmax(axis=-1).astype(jnp.int32)
+            return (token, state), token
+
+        return lax.scan(step, (token, state), None, length=NEW_TOKENS)[1]
+
+    prefill, decode = jax.jit(first), jax.jit(onward)
+    started = jax.block_until_ready(prefill(one.params, tokens))
+    jax.block_until_ready(decode(one.params, *started))
+    return (
+        lambda: jax.block_until_ready(prefill(one.params, tokens)),
+        lambda: jax.block_until_ready(decode(one.params, *started)),
+    )
