@@ -17,7 +17,7 @@ help:
 	@echo "make types     mypy"
 	@echo "make contracts which package may import which"
 	@echo "make check     lint, types and contracts"
-	@echo "make race      throughput of recurrent and parallel models over sequence length"
+	@echo "make race      race recurrent networks against Transformers; tables, report.html, figures in runs/race"
 	@echo "make clean     remove the environment and caches (runs/ stays)"
 
 # One stamp file an extra: reinstall only when pyproject.toml changes.
@@ -34,7 +34,7 @@ compare: $(VENV)/.stamp-cli
 	$(BIN)/transformer-jax compare --preset $(PRESET) --run-dir $(RUN_DIR) $(ARGS)
 
 race: $(VENV)/.stamp-cli
-	$(BIN)/python benchmarks/race.py $(ARGS)
+	$(BIN)/transformer-jax race $(ARGS)
 
 test: $(VENV)/.stamp-test
 	$(BIN)/python -m pytest $(ARGS)

@@ -17,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = [ROOT / "README.md", ROOT / "docs" / "attention.md"]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "attention.md", ROOT / "docs" / "recurrence.md"]
 
 
 def _document(name: str) -> dict[str, Any]:
@@ -70,14 +70,74 @@ def standard_table(name: str) -> str:
     return _table(["model", "parameters", "updates", "PER %", "WER %"], rows)
 
 
-def race_table(name: str) -> str:
-    """Thousand tokens a second of the training step, a row for each length."""
-    records = [one for one in _document(name)["records"] if one["extra"]["mode"] == "training_step"]
-    names = list(dict.fromkeys(one["implementation"] for one in records))
-    speed = {(one["extra"]["length"], one["implementation"]): one["tokens_per_s"] / 1e3 for one in records}
+def race_table(name: str, mode: str = "training_step") -> str:
+    """Thousand tokens a second, a row for each contestant and a column for each length."""
+    records = [one for one in _document(name)["records"] if one["extra"]["mode"] == mode]
+    speed = {(one["implementation"], one["extra"]["length"]): one["tokens_per_s"] for one in records}
     lengths = list(dict.fromkeys(one["extra"]["length"] for one in records))
-    rows = [[f"{length:,}", *(f"{speed[length, one]:.1f}" for one in names)] for length in lengths]
-    return _table(["length", *names], rows)
+    rows = [
+        [
+            one,
+            *(f"{speed[one, length] / 1e3:.1f}" if speed[one, length] else "no memory" for length in lengths),
+        ]
+        for one in dict.fromkeys(one["implementation"] for one in records)
+    ]
+    return _table(["contestant", *(f"{length:,} tokens" for length in lengths)], rows)
+
+
+def generation_table(name: str) -> str:
+    """Milliseconds for each further token, a row for each contestant and a column for each batch and context."""
+    records = [one for one in _document(name)["records"] if one["extra"]["mode"] == "next_token"]
+    places = list(dict.fromkeys((one["extra"]["batch"], one["extra"]["length"]) for one in records))
+    times = {
+        (one["implementation"], one["extra"]["batch"], one["extra"]["length"]): one["median_ms"]
+        for one in records
+    }
+    rows = [
+        [one, *(f"{times[(one, *place)]:.3f}" for place in places)]
+        for one in dict.fromkeys(one["implementation"] for one in records)
+    ]
+    return _table(["contestant", *(f"batch {batch}, context {length:,}" for batch, length in places)], rows)
+
+
+def race_quality_table(name: str) -> str:
+    """Held-out loss after the same seconds of training, and the updates made in them."""
+    curves = _document(name)["curves"]
+    titles, rows = ["contestant"], {one: [one] for one in next(iter(curves.values()))}
+    for task, lines in curves.items():
+        titles += [f"{task}: loss", "updates"]
+        for one, curve in lines.items():
+            rows[one] += [f"{curve['loss'][-1]:.3f}", f"{curve['updates'][-1]:,.0f}"]
+    return _table(titles, list(rows.values()))
+
+
+def crossover_lines(name: str) -> str:
+    """Of the training step every crossing of a pair, a line each."""
+    found = [
+        one["text"] for one in _document(name)["crossovers"]["training_step"] if one["length"] is not None
+    ]
+    return "\n".join(f"- {text}" for text in found) or "- no pair crosses"
+
+
+def recurrence_table(name: str, part: str) -> str:
+    """Milliseconds of each contestant of a part, with the time over scan's behind those of the others."""
+    records = [one for one in _document(name)["records"] if one["extra"]["part"] == part]
+    names = list(dict.fromkeys(one["implementation"] for one in records))
+    cases: dict[str, dict[str, Any]] = {}
+    for one in records:
+        cases.setdefault(one["case"], {})[one["implementation"]] = one
+    rows = []
+    for case, found in cases.items():
+        cells = []
+        for side in names:
+            one = found.get(side)
+            ratio = one["extra"].get("time_over_scan") if one else None
+            text = (
+                "" if one is None else one["note"] if one["median_ms"] is None else f"{one['median_ms']:,.2f}"
+            )
+            cells.append(f"{text} ({ratio['median']:.2f})" if ratio and side != "scan" else text)
+        rows.append([case, *cells])
+    return _table(["case", *(f"{side}, ms" for side in names)], rows)
 
 
 def train_step_table(*names: str) -> str:
@@ -168,6 +228,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "compare-quick": lambda: compare_table("compare-quick-cpu.json"),
     "compare-standard": lambda: standard_table("compare-standard-cpu.json"),
     "race": lambda: race_table("race-cpu.json"),
+    "race-crossovers": lambda: crossover_lines("race-cpu.json"),
+    "race-generation": lambda: generation_table("race-cpu.json"),
+    "race-quality": lambda: race_quality_table("race-cpu.json"),
+    "recurrence-linear": lambda: recurrence_table("recurrence-cpu.json", "linear"),
+    "recurrence-peers": lambda: recurrence_table("recurrence-cpu.json", "peers"),
     "support": support,
     "train-step": lambda: train_step_table("train_step-cpu.json", "train_step-cpu-kept.json"),
 }

@@ -18,6 +18,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -36,7 +37,6 @@ from benchmarks.peers.torch_recurrence import TorchRecurrence, TorchRecurrenceEl
 from benchmarks.timing import (
     Record,
     compile_ahead,
-    environment,
     interleave,
     matmul_peak,
     paired_ratio,
@@ -54,11 +54,11 @@ PEER_SIZES = ((32, 32, 256), (64, 64, 512), (16, 512, 256), (1, 128, 256))  # ba
 LINEAR_TOKENS, LINEAR_TIMES, LINEAR_HIDDEN = 16384, (64, 512, 4096), 256
 NEWTON_TIMES, NEWTON_WIDTHS, FULL_JACOBIAN_WIDTH = (64, 512, 2048), (32, 256), 32
 
-OUTPUT_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-4
+CPU_TOLERANCES, GPU_TOLERANCES = (1e-5, 1e-4), (5e-3, 2e-2)
 """Of outputs, relative where they are larger than 1; of gradients, relative to the largest of an array."""
 
-WIDER = {"torch": (1e-4, 1e-4), "parallel diagonal": (1e-4, 1e-3), "parallel full": (1e-4, 1e-3)}
-GPU_TOLERANCES = (5e-3, 2e-2)
+TOLERANCES = {"torch": (1e-4, 1e-4), "parallel diagonal": (1e-4, 1e-3), "parallel full": (1e-4, 1e-3)}
+"""Of those that have their own on a CPU."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,6 +79,10 @@ class Case:
     @property
     def name(self) -> str:
         return f"{self.part}: {self.cell}, {self.size}, {self.mode}"
+
+    def extra(self) -> dict[str, Any]:
+        """What every record of the case has."""
+        return {**dataclasses.asdict(self), "features": self.hidden, "dtype": "float32"}
 
     @property
     def has_gradients(self) -> bool:
@@ -138,7 +142,7 @@ class JaxSide:
             outputs, pull_back, report = jax.vjp(from_leaves, leaves, inputs, has_aux=True)
             return outputs, pull_back(cotangent), report
 
-        self.named, self.structure = named, structure
+        self.named, self.structure, self.report = named, structure, None
         self.arrays = jax.device_put((leaves, inputs, cotangent))
         self.run, self.compile_s, self.peak_bytes = compile_ahead(run, *self.arrays)
 
@@ -147,7 +151,7 @@ class JaxSide:
 
     def results(self) -> dict[str, np.ndarray]:
         """``output``, and the gradients by name."""
-        outputs, gradients, _ = self()
+        outputs, gradients, self.report = self()
         found = {"output": outputs}
         if gradients is not None:
             found |= {"inputs": gradients[1], **self.named(self.structure.unflatten(gradients[0]))}
@@ -155,10 +159,9 @@ class JaxSide:
 
     def extra(self) -> dict[str, Any]:
         """What the report says, where there is one."""
-        report = self()[2]
-        if report is None:
+        if self.report is None:
             return {}
-        return {"iterations": int(report.iterations), "converged_rows": int(report.converged.sum())}
+        return {"iterations": int(self.report.iterations), "converged_rows": int(self.report.converged.sum())}
 
     def close(self) -> None:
         """Nothing to end."""
@@ -202,12 +205,10 @@ class FlaxSide(JaxSide):
             }  # fmt: skip
             return {name: variable[...] for name, variable in found.items()}
 
-        super().__init__(
-            case,
-            lambda parameters, inputs: (nnx.merge(graph, parameters, rest)(inputs, rngs=nnx.Rngs(0)), None),
-            parameters,
-            named,
-        )
+        def apply(parameters: Any, inputs: Any) -> tuple[Any, Any]:
+            return nnx.merge(graph, parameters, rest)(inputs, rngs=nnx.Rngs(0)), None
+
+        super().__init__(case, apply, parameters, named)
         self.has_one_bias = case.cell == "gru"
 
     def extra(self) -> dict[str, Any]:
@@ -233,21 +234,18 @@ Side = JaxSide | TorchRecurrence | TorchRecurrenceElsewhere
 def contestants(case: Case, *, with_torch: bool, torch_python: Path | None) -> dict[str, Callable[[], Side]]:
     """How to make everything that can do the case here; the plain loop, which the others are held to, first."""
     if case.part == "linear":
-        names = ["scan", "associative"]
+        names = ["reference", "scan", "associative"]
     elif case.part == "newton":
-        names = ["scan", "parallel diagonal"]
+        names = ["reference", "scan", "parallel diagonal"]
         names += ["parallel full"] if case.hidden <= FULL_JACOBIAN_WIDTH else []
     else:
-        names = ["scan"]
+        names = ["reference", "scan"]
         names += ["cudnn"] if case.cell == "lstm" and jax.default_backend() == "gpu" else []
-    makers: dict[str, Callable[[], Side]] = {
-        name: lambda name=name: our_side(case, name)
-        for name in ("reference", *names)  # type: ignore[misc]
-    }
+    makers: dict[str, Callable[[], Side]] = {name: partial(our_side, case, name) for name in names}
     if case.part == "peers":
-        makers["flax"] = lambda: FlaxSide(case)
+        makers["flax"] = partial(FlaxSide, case)
         if with_torch:
-            makers["torch"] = lambda: torch_side(case, torch_python)
+            makers["torch"] = partial(torch_side, case, torch_python)
     return makers
 
 
@@ -259,35 +257,31 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def check(case: Case, name: str, got: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The largest errors of outputs and gradients.
+    """The largest errors of output and gradients.
 
     Raises:
       SystemExit: If one is larger than the tolerance.
     """
+    missing = set(wanted) - set(got) - {"recurrent_bias"}  # which Flax's GRU does not have
+    assert not missing, f"{name} gives no {missing}"
     differences = {key: float(np.abs(array - wanted[key]).max()) for key, array in got.items()}
-    output = differences["output"] / max(1.0, float(np.abs(wanted["output"]).max()))
-    gradients = {
-        key: difference / max(float(np.abs(wanted[key]).max()), 1e-30)
-        for key, difference in differences.items()
-        if key != "output"
+    sizes = {key: float(np.abs(wanted[key]).max()) for key in got}
+    errors = {key: differences[key] / max(sizes[key], 1.0 if key == "output" else 1e-30) for key in got}
+    output, gradient = (
+        GPU_TOLERANCES if jax.default_backend() == "gpu" else TOLERANCES.get(name, CPU_TOLERANCES)
+    )
+    wrong = {
+        key: f"{error:.1e}"
+        for key, error in errors.items()
+        if not error <= (output if key == "output" else gradient)
     }
-    tolerances = WIDER.get(name, (OUTPUT_TOLERANCE, GRADIENT_TOLERANCE))
-    if jax.default_backend() == "gpu":
-        tolerances = GPU_TOLERANCES
-    wrong = [] if output <= tolerances[0] else [f"the output by {output:.1e}"]
-    wrong += [
-        f"the gradient of {key} by {error:.1e}"
-        for key, error in gradients.items()
-        if not error <= tolerances[1]
-    ]
     if wrong:
         raise SystemExit(
-            f"error: {case.name}: {name} differs from the plain loop by more than {tolerances}: {', '.join(wrong)}"
+            f"error: {case.name}: {name} differs from the plain loop by more than {output} in the output or "
+            f"{gradient} in a gradient: {wrong}"
         )
-    return {
-        "max_abs_err": differences["output"],
-        "max_rel_gradient_err": max(gradients.values(), default=None),
-    }
+    gradients = [error for key, error in errors.items() if key != "output"]
+    return {"max_abs_err": differences["output"], "max_rel_gradient_err": max(gradients, default=None)}
 
 
 def run_case(
@@ -317,8 +311,8 @@ def run_case(
             notes.pop("reference", None)
         times = interleave(sides, calls=calls, max_seconds=seconds)
         records = [
-            record_of(case, name, sides[name], times[name], times.get("scan"), errors[name], peak)
-            for name in sides
+            record_of(case, name, side, times[name], times.get("scan"), errors[name], peak)
+            for name, side in sides.items()
         ]
     finally:
         for side in sides.values():
@@ -327,14 +321,11 @@ def run_case(
         records.append(
             Record(
                 case=case.name, implementation=name, compile_s=None, median_ms=None, q25_ms=None, q75_ms=None,
-                peak_bytes=None, tokens_per_s=None, flops=case.flops, max_abs_err=None, note=note,
-                extra={**dataclasses.asdict(case), "features": case.hidden},
+                peak_bytes=None, tokens_per_s=None, flops=case.flops, max_abs_err=None, note=note, extra=case.extra(),
             )
         )  # fmt: skip
-    line = ", ".join(
-        f"{record.implementation} {record.note or f'{record.median_ms:.2f} ms'}" for record in records
-    )
-    print(f"{case.name}: {line}", file=sys.stderr, flush=True)
+    told = [f"{record.implementation} {record.note or f'{record.median_ms:.2f} ms'}" for record in records]
+    print(f"{case.name}: {', '.join(told)}", file=sys.stderr, flush=True)
     return records
 
 
@@ -344,25 +335,21 @@ def record_of(
 ) -> Record:  # fmt: skip
     """What was measured of one side."""
     lower, middle, upper = quartiles(times)
-    extra = {**dataclasses.asdict(case), "features": case.hidden, "dtype": "float32", "calls": len(times)}
+    extra = {
+        **case.extra(),
+        "calls": len(times),
+        "share_of_matmul_peak": case.flops / middle * 1e3 / peak,
+        "max_rel_gradient_err": errors["max_rel_gradient_err"],
+        **side.extra(),
+    }
     if scan_times is not None:
         ratio, low, high = paired_ratio(times, scan_times)
         extra["time_over_scan"] = {"median": ratio, "low": low, "high": high}
-    extra["share_of_matmul_peak"] = case.flops / middle * 1e3 / peak
-    extra["max_rel_gradient_err"] = errors["max_rel_gradient_err"]
     return Record(
-        case=case.name,
-        implementation=name,
-        compile_s=side.compile_s,
-        median_ms=middle,
-        q25_ms=lower,
-        q75_ms=upper,
-        peak_bytes=side.peak_bytes,
-        tokens_per_s=case.batch * case.time / middle * 1e3,
-        flops=case.flops,
-        max_abs_err=errors["max_abs_err"],
-        extra={**extra, **side.extra()},
-    )
+        case=case.name, implementation=name, compile_s=side.compile_s, median_ms=middle, q25_ms=lower, q75_ms=upper,
+        peak_bytes=side.peak_bytes, tokens_per_s=case.batch * case.time / middle * 1e3, flops=case.flops,
+        max_abs_err=errors["max_abs_err"], extra=extra,
+    )  # fmt: skip
 
 
 def all_cases(parts: list[str], longest: int | None) -> list[Case]:
@@ -407,72 +394,62 @@ def cell_text(record: Record) -> str:
     return f"{record.median_ms:.2f}{told}"
 
 
-def figures(document: dict[str, Any], folder: Path) -> None:
-    """One picture a part: each contestant's time over that of ``scan``, its interval as a line."""
+def figures(records: list[Record], folder: Path) -> None:
+    """A picture a part: each contestant's time over that of ``scan``, its interval as a line."""
+    place = "gpu" if jax.default_backend() == "gpu" else "cpu"
+    for part in PARTS:
+        points: dict[tuple[str, str], dict[str, dict[str, dict[str, float]]]] = {}
+        for record in records:
+            extra = record.extra
+            if extra["part"] == part and record.implementation != "scan" and "time_over_scan" in extra:
+                size = f"{extra['batch']} x {extra['time']} x {extra['hidden']}"
+                panel = points.setdefault((extra["cell"], extra["mode"]), {})
+                panel.setdefault(record.implementation, {})[size] = extra["time_over_scan"]
+        if points:
+            draw(points, f"{part}: batch x time x hidden; right of 1, scan is faster",
+                 folder / f"recurrence-{part}-{place}.png")  # fmt: skip
+
+
+def draw(
+    panels: dict[tuple[str, str], dict[str, dict[str, dict[str, float]]]], title: str, path: Path
+) -> None:
+    """Ratios by cell and mode, contestant and size: a row of panels a cell, a line a size."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     from transformer_jax.plot.style import FAINT_INK, dress_axes, finish, line_style, new_figure, title_figure
 
-    place = "gpu" if document["environment"]["platform"] == "gpu" else "cpu"
-    for part in PARTS:
-        own = [one for one in document["records"] if one["extra"]["part"] == part]
-        own = [
-            one for one in own if one["implementation"] != "scan" and "time_over_scan" in one["extra"]
-        ]  # one that ran out of memory has no point
-        if not own:
-            continue
-        names, kinds, modes, sizes = (
-            list(dict.fromkeys(values))
-            for values in zip(*((one["implementation"], *panel_of(one["extra"])) for one in own))
-        )
-        height = 1.3 + len(kinds) * (0.9 + 0.32 * len(sizes))
-        figure, grid = new_figure(len(kinds), len(modes), width=2.0 + 4.2 * len(modes), height=height)
-        for (row, column), axes in np.ndenumerate(grid):
-            dress_axes(axes, x_label="time over scan's" if row == len(kinds) - 1 else "", y_label="")
-            axes.set_title(f"{kinds[row]}, {modes[column]}", loc="left", fontsize=10.5)
-            axes.set_xscale("log")
-            axes.axvline(1.0, color=FAINT_INK, linewidth=1.2, zorder=1)
-            for index, name in enumerate(names):
-                points = {
-                    panel_of(one["extra"])[2]: one["extra"]["time_over_scan"]
-                    for one in own
-                    if one["implementation"] == name
-                    and panel_of(one["extra"])[:2] == (kinds[row], modes[column])
-                }
-                shift = 0.5 * (
-                    (index + 0.5) / len(names) - 0.5
-                )  # so that contestants do not cover each other
-                heights = np.array([sizes.index(size) + shift for size in points])
-                style = {**line_style(index), "linestyle": "none"}
-                axes.plot(
-                    [ratio["median"] for ratio in points.values()], heights, label=name, zorder=3, **style
-                )
-                axes.hlines(
-                    heights, [ratio["low"] for ratio in points.values()],
-                    [ratio["high"] for ratio in points.values()], color=style["color"], linewidth=1.8, zorder=2,
-                )  # fmt: skip
-            axes.set_yticks(range(len(sizes)), sizes if column == 0 else [""] * len(sizes))
-            axes.set_ylim(len(sizes) - 0.5, -0.5)
-        lows = [one["extra"]["time_over_scan"]["low"] for one in own]
-        highs = [one["extra"]["time_over_scan"]["high"] for one in own]
-        for axes in grid.flat:
-            axes.set_xlim(min(0.5, *lows) / 1.15, max(2.0, *highs) * 1.15)
-            axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=12))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.minorticks_off()
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside lower right", ncols=len(labels), frameon=False, fontsize=9.5
-        )
-        title_figure(figure, f"{part}: batch x time x hidden; right of 1, scan is faster")
-        path = folder / f"recurrence-{part}-{place}.png"
-        finish(figure, path)
-        print(f"wrote {path}", file=sys.stderr)
-
-
-def panel_of(extra: dict[str, Any]) -> tuple[str, str, str]:
-    """Where a record stands in a figure: row and column of its panel, and its line there."""
-    return extra["cell"], extra["mode"], f"{extra['batch']} x {extra['time']} x {extra['hidden']}"
+    kinds, modes = (list(dict.fromkeys(values)) for values in zip(*panels))
+    names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
+    sizes = list(dict.fromkeys(size for panel in panels.values() for own in panel.values() for size in own))
+    ratios = [ratio for panel in panels.values() for own in panel.values() for ratio in own.values()]
+    lowest, highest = (min(0.5, *(r["low"] for r in ratios)), max(2.0, *(r["high"] for r in ratios)))
+    height = 1.3 + len(kinds) * (0.9 + 0.32 * len(sizes))
+    figure, grid = new_figure(len(kinds), len(modes), width=2.0 + 4.2 * len(modes), height=height)
+    for (row, column), axes in np.ndenumerate(grid):
+        dress_axes(axes, x_label="time over scan's" if row == len(kinds) - 1 else "", y_label="")
+        axes.set_title(f"{kinds[row]}, {modes[column]}", loc="left", fontsize=10.5)
+        axes.axvline(1.0, color=FAINT_INK, linewidth=1.2, zorder=1)
+        for index, name in enumerate(names):
+            own = panels.get((kinds[row], modes[column]), {}).get(name, {})
+            shift = 0.5 * ((index + 0.5) / len(names) - 0.5)  # so that they do not cover each other
+            heights = [sizes.index(size) + shift for size in own]
+            low, median, high = ([ratio[key] for ratio in own.values()] for key in ("low", "median", "high"))
+            style = {**line_style(index), "linestyle": "none"}
+            axes.hlines(heights, low, high, color=style["color"], linewidth=1.8, zorder=2)
+            axes.plot(median, heights, label=name, zorder=3, **style)
+        axes.set_yticks(range(len(sizes)), sizes if column == 0 else [""] * len(sizes))
+        axes.set_ylim(len(sizes) - 0.5, -0.5)
+        axes.set_xscale("log")
+        axes.set_xlim(lowest / 1.15, highest * 1.15)
+        subs = (1.0,) if highest / lowest > 300 else (1.0, 2.0, 5.0)
+        axes.xaxis.set_major_locator(LogLocator(base=10, subs=subs))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.minorticks_off()
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower right", ncols=len(labels), frameon=False, fontsize=9.5)
+    title_figure(figure, title)
+    finish(figure, path)
+    print(f"wrote {path}", file=sys.stderr)
 
 
 class Parser(argparse.ArgumentParser):
@@ -555,8 +532,7 @@ def main(words: list[str] | None = None) -> None:
         if arguments.json:
             write_json(arguments.json, records, **header)
         if arguments.figures:
-            own = [dataclasses.asdict(record) for record in records]
-            figures({"environment": environment(), **header, "records": own}, arguments.figures)
+            figures(records, arguments.figures)
     if interrupted:
         raise SystemExit(130)
 

@@ -9,11 +9,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 GUIDE = (ROOT / "docs" / "attention.md").read_text()
-PAGES = {"README.md": README, "docs/attention.md": GUIDE}
+RECURRENCE = (ROOT / "docs" / "recurrence.md").read_text()
+PAGES = {"README.md": README, "docs/attention.md": GUIDE, "docs/recurrence.md": RECURRENCE}
+ALL = "\n".join(PAGES.values())
 sys.path.insert(0, str(ROOT))
 
 
-@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README + GUIDE, flags=re.DOTALL))
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", ALL, flags=re.DOTALL))
 def test_every_python_example_runs(block: str) -> None:
     namespace: dict[str, object] = {}
     exec(block, namespace)
@@ -24,7 +26,7 @@ def test_every_python_example_runs(block: str) -> None:
 def test_every_table_of_results_is_that_of_the_committed_files() -> None:
     from benchmarks.document_tables import TABLES, filled_in
 
-    assert set(re.findall(r"<!-- table (\S+) -->", README + GUIDE)) == set(TABLES)
+    assert set(re.findall(r"<!-- table (\S+) -->", ALL)) == set(TABLES)
     for text in PAGES.values():
         assert filled_in(text) == text
 

@@ -118,7 +118,8 @@ def write_figures(document: Mapping[str, Any], folder: Path) -> list[Figure]:
             sentence="Each dot is a training step at one length: how many operations it makes for each byte that "
             "it must move (across), and how many a second it reached (up). The slanted line is what the memory "
             "allows, the flat one what the multipliers do; both were measured here. A dot far below both lines "
-            "waits for something else: the steps of a loop, one after the other.",
+            "waits for something else: the steps of a loop, one after the other. One above the slanted line "
+            "has its numbers in a cache.",
             alternative="Roofline: operations a second over operations a byte, a dot for each contestant and length.",
             image=(folder / "roofline.png").read_bytes(),
             media_type="image/png",

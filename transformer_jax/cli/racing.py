@@ -57,8 +57,18 @@ def race(
     console = Console(stderr=True)
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("racing", total=running.steps)
+
+        def advance() -> None:
+            progress.advance(task)
+            if not console.is_terminal:  # no bar there: a line for each step
+                one = progress.tasks[0]
+                print(
+                    f"{one.completed:.0f} of {one.total:.0f}, {one.elapsed or 0:.0f} s: {one.description}",
+                    file=sys.stderr,
+                )
+
         try:
-            running.run(lambda text: progress.update(task, description=text), lambda: progress.advance(task))
+            running.run(lambda text: progress.update(task, description=text), advance)
         except KeyboardInterrupt:
             stopped = True
     document = running.document()

@@ -159,7 +159,7 @@ def linear_attention_step(
     queries = elu_features(query)
     sums = jnp.einsum("bhd,bhdv->bhv", queries, state.values)
     totals = jnp.einsum("bhd,bhd->bh", queries, state.features)
-    return state, (sums / totals[..., None]).astype(value.dtype)
+    return state, (sums / jnp.where(totals == 0, 1.0, totals)[..., None]).astype(value.dtype)
 
 
 def _recurrent(

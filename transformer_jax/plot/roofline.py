@@ -8,6 +8,7 @@ import numpy as np
 
 from transformer_jax.errors import DataError
 from transformer_jax.plot.style import (
+    COLOURS,
     FAINT_INK,
     check_not_empty,
     dress_axes,
@@ -62,6 +63,8 @@ def roofline(
     )  # fmt: skip
     for index, (name, pairs) in enumerate(points.items()):
         style = line_style(index)
+        if index >= len(COLOURS):  # a further round of colours: hollow
+            style.update(markerfacecolor="none", markeredgecolor=style["color"], markeredgewidth=1.4)
         axes.plot(
             [pair[0] for pair in pairs], [pair[1] for pair in pairs], label=name,
             **{**style, "linestyle": "none", "markersize": 6},
