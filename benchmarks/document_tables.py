@@ -112,10 +112,8 @@ def race_quality_table(name: str) -> str:
 
 
 def crossover_lines(name: str) -> str:
-    """Of the training step every crossing of a pair, a line each."""
-    found = [
-        one["text"] for one in _document(name)["crossovers"]["training_step"] if one["length"] is not None
-    ]
+    """Of the training step every crossing of a pair that has an interval, a line each."""
+    found = [one["text"] for one in _document(name)["crossovers"]["training_step"] if one["low"] is not None]
     return "\n".join(f"- {text}" for text in found) or "- no pair crosses"
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal
 
 from transformer_jax.errors import ConfigError
@@ -163,7 +164,7 @@ class Race:
     def _learn(self, name: str, progress: Callable[[str], None]) -> None:
         task = load_task(name)
         if isinstance(task, str):
-            self.notes.append(f"{name}: left out, {task}")
+            self.notes.append(f"{name}: left out, {task}".replace(str(Path.home()), "~"))
             return
         race_for_seconds(
             self.settings.learners, task, width=self.settings.width,
