@@ -31,7 +31,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.peers.torch_attention import TorchAttention, TorchAttentionElsewhere
-from benchmarks.timing import (
+from transformer_jax import functional as F
+from transformer_jax.allocator import keep_freed_memory
+from transformer_jax.functional.attention import IMPLEMENTATIONS
+from transformer_jax.race.timing import (
     Record,
     compile_ahead,
     environment,
@@ -41,9 +44,6 @@ from benchmarks.timing import (
     quartiles,
     write_json,
 )
-from transformer_jax import functional as F
-from transformer_jax.allocator import keep_freed_memory
-from transformer_jax.functional.attention import IMPLEMENTATIONS
 
 HEADS = 8
 CPU_LENGTHS, GPU_LENGTHS = (128, 256, 512, 1024, 2048, 4096), (1024, 2048, 4096, 8192, 16384)

@@ -35,18 +35,19 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.peers.torch_recurrence import TorchRecurrence, TorchRecurrenceElsewhere
-from benchmarks.timing import (
+from transformer_jax.allocator import keep_freed_memory
+from transformer_jax.functional.recurrent import Cell, parallel_recurrence, recurrence
+from transformer_jax.nn.recurrent import LINEAR_KINDS, NUM_GATES, RecurrentCell
+from transformer_jax.race.timing import (
     Record,
     compile_ahead,
     interleave,
     matmul_peak,
+    out_of_memory,
     paired_ratio,
     quartiles,
     write_json,
 )
-from transformer_jax.allocator import keep_freed_memory
-from transformer_jax.functional.recurrent import Cell, parallel_recurrence, recurrence
-from transformer_jax.nn.recurrent import LINEAR_KINDS, NUM_GATES, RecurrentCell
 
 PARTS = ("peers", "linear", "newton")
 MODES = ("forward", "forward and backward")
@@ -142,7 +143,9 @@ class JaxSide:
         inputs, cotangent = our_arrays(case)
 
         def run(leaves: Any, inputs: Any, cotangent: Any) -> Any:
-            from_leaves = lambda leaves, inputs: apply(structure.unflatten(leaves), inputs)  # noqa: E731
+            def from_leaves(leaves: Any, inputs: Any) -> tuple[Any, Any]:
+                return apply(structure.unflatten(leaves), inputs)
+
             if cotangent is None:
                 outputs, report = from_leaves(leaves, inputs)
                 return outputs, None, report
@@ -256,13 +259,6 @@ def contestants(case: Case, *, with_torch: bool, torch_python: Path | None) -> d
     return makers
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether XLA, PyTorch or Python says that memory ran out."""
-    text = str(error).lower()
-    said = ("resource_exhausted", "out of memory", "can't allocate memory")
-    return isinstance(error, MemoryError) or any(words in text for words in said)
-
-
 def check(case: Case, name: str, got: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> dict[str, Any]:
     """The largest errors of output and gradients.
 
@@ -305,9 +301,10 @@ def run_case(
                 sides[name] = make()
                 results = sides[name].results()
             except Exception as error:
-                if not is_out_of_memory(error):
+                note = out_of_memory(error)
+                if note is None:
                     raise
-                notes[name] = f"out of memory: {(str(error) or 'no more is told').splitlines()[0][:120]}"
+                notes[name] = note
                 if name in sides:
                     sides.pop(name).close()
                 continue
@@ -403,6 +400,8 @@ def cell_text(record: Record) -> str:
 
 def figures(records: list[Record], folder: Path) -> None:
     """A picture a part: each contestant's time over that of ``scan``, its interval as a line."""
+    from transformer_jax.plot.ratios import ratio_panels
+
     place = "gpu" if jax.default_backend() == "gpu" else "cpu"
     for part in PARTS:
         points: dict[tuple[str, str], dict[str, dict[str, dict[str, float]]]] = {}
@@ -413,50 +412,10 @@ def figures(records: list[Record], folder: Path) -> None:
                 panel = points.setdefault((extra["cell"], extra["mode"]), {})
                 panel.setdefault(record.implementation, {})[size] = extra["time_over_scan"]
         if points:
-            draw(points, f"{part}: batch x time x hidden; right of 1, scan is faster",
-                 folder / f"recurrence-{part}-{place}.png")  # fmt: skip
-
-
-def draw(
-    panels: dict[tuple[str, str], dict[str, dict[str, dict[str, float]]]], title: str, path: Path
-) -> None:
-    """Ratios by cell and mode, contestant and size: a row of panels a cell, a line a size."""
-    from matplotlib.ticker import FuncFormatter, LogLocator
-
-    from transformer_jax.plot.style import FAINT_INK, dress_axes, finish, line_style, new_figure, title_figure
-
-    kinds, modes = (list(dict.fromkeys(values)) for values in zip(*panels))
-    names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
-    sizes = list(dict.fromkeys(size for panel in panels.values() for own in panel.values() for size in own))
-    ratios = [ratio for panel in panels.values() for own in panel.values() for ratio in own.values()]
-    lowest, highest = (min(0.5, *(r["low"] for r in ratios)), max(2.0, *(r["high"] for r in ratios)))
-    height = 1.3 + len(kinds) * (0.9 + 0.32 * len(sizes))
-    figure, grid = new_figure(len(kinds), len(modes), width=2.0 + 4.2 * len(modes), height=height)
-    for (row, column), axes in np.ndenumerate(grid):
-        dress_axes(axes, x_label="time over scan's" if row == len(kinds) - 1 else "", y_label="")
-        axes.set_title(f"{kinds[row]}, {modes[column]}", loc="left", fontsize=10.5)
-        axes.axvline(1.0, color=FAINT_INK, linewidth=1.2, zorder=1)
-        for index, name in enumerate(names):
-            own = panels.get((kinds[row], modes[column]), {}).get(name, {})
-            shift = 0.5 * ((index + 0.5) / len(names) - 0.5)  # so that they do not cover each other
-            heights = [sizes.index(size) + shift for size in own]
-            low, median, high = ([ratio[key] for ratio in own.values()] for key in ("low", "median", "high"))
-            style = {**line_style(index), "linestyle": "none"}
-            axes.hlines(heights, low, high, color=style["color"], linewidth=1.8, zorder=2)
-            axes.plot(median, heights, label=name, zorder=3, **style)
-        axes.set_yticks(range(len(sizes)), sizes if column == 0 else [""] * len(sizes))
-        axes.set_ylim(len(sizes) - 0.5, -0.5)
-        axes.set_xscale("log")
-        axes.set_xlim(lowest / 1.15, highest * 1.15)
-        subs = (1.0,) if highest / lowest > 300 else (1.0, 2.0, 5.0)
-        axes.xaxis.set_major_locator(LogLocator(base=10, subs=subs))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.minorticks_off()
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower right", ncols=len(labels), frameon=False, fontsize=9.5)
-    title_figure(figure, title)
-    finish(figure, path)
-    print(f"wrote {path}", file=sys.stderr)
+            path = folder / f"recurrence-{part}-{place}.png"
+            title = f"{part}: batch x time x hidden; right of 1, scan is faster"
+            ratio_panels(points, x_label="time over scan's", title=title, path=path)
+            print(f"wrote {path}", file=sys.stderr)
 
 
 class Parser(argparse.ArgumentParser):

@@ -24,13 +24,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.timing import Record, interleave, matmul_peak, paired_ratio, quartiles, write_json
 from transformer_jax.allocator import keep_freed_memory
 from transformer_jax.data.batches import Seq2SeqBatch
 from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from transformer_jax.models.presets import transformer_base
 from transformer_jax.nn.parameters import parameter_count
+from transformer_jax.race.timing import Record, interleave, matmul_peak, paired_ratio, quartiles, write_json
 from transformer_jax.train.config import Adam, Constant, TrainConfig
 from transformer_jax.train.objectives import sequence_to_sequence_loss
 from transformer_jax.train.optimizers import build_optimizer

@@ -77,7 +77,10 @@ def fused(layer, x):
 
 def test_equals_a_loop_over_pairs(layer):
     query, key, value = (np.array(array, np.float64) for array in fused(layer, X))
-    phi = lambda x: np.where(x > 0, x + 1, np.exp(x))  # noqa: E731
+
+    def phi(x):
+        return np.where(x > 0, x + 1, np.exp(x))
+
     context = np.zeros_like(value)
     for row, time, head in np.ndindex(BATCH, LENGTH, HEADS):
         weights = [phi(query[row, time, head]) @ phi(key[row, s, head]) for s in range(time + 1)]

@@ -19,9 +19,10 @@ from rich.progress import (
 from rich.table import Table
 
 from transformer_jax.cli.race_html import render_race, write_figures
+from transformer_jax.cli.run_folder import write_text
 from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.race.compare import compare, read_race, unlike
-from transformer_jax.race.contestants import PEERS
+from transformer_jax.race.contestants import PEERS, parse
 from transformer_jax.race.run import PARTS, PRESETS, Race, Settings
 from transformer_jax.race.torch_contestants import is_installed
 
@@ -96,36 +97,30 @@ def settings_for(preset: str, changes: Mapping[str, Any], equal: Any) -> Setting
     import jax
 
     chosen = dict(changes)
-    torch = is_installed()
+    torch, has_gpu = is_installed(), jax.default_backend() == "gpu"
     if "contestants" not in chosen:
-        names = [
-            name
-            for name in PRESETS[preset].contestants
-            if jax.default_backend() == "gpu" or "cudnn" not in name
-        ]
+        names = [name for name in PRESETS[preset].contestants if has_gpu or not _needs_gpu(name)]
         chosen["contestants"] = (*names, *(PEERS if torch else ()))
     settings = dataclasses.replace(PRESETS[preset], **chosen, equal=equal)
     wanted = [name for name in settings.contestants if name in PEERS]
     if wanted and not torch:
         raise ConfigError(f"contestant '{wanted[0]}' needs PyTorch, which is not installed: leave it out")
-    if "cudnn" in " ".join(settings.contestants) and jax.default_backend() != "gpu":
+    if not has_gpu and any(map(_needs_gpu, settings.contestants)):
         raise ConfigError(
             f"contestant 'lstm:cudnn' needs an NVIDIA GPU; the default device is a {jax.default_backend()}"
         )
     return settings
 
 
+def _needs_gpu(name: str) -> bool:
+    return parse(name).implementation == "cudnn"
+
+
 def write_results(document: Mapping[str, Any], run_dir: Path) -> None:
     """``race.json``, the figures and ``report.html``, each whole or not at all."""
-    _write(run_dir / RESULTS, json.dumps(document, indent=1) + "\n")
+    write_text(run_dir / RESULTS, json.dumps(document, indent=1) + "\n")
     figures = write_figures(document, run_dir)
-    _write(run_dir / REPORT, render_race(document, figures))
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)
+    write_text(run_dir / REPORT, render_race(document, figures))
 
 
 def tables(document: Mapping[str, Any]) -> list[Table]:

@@ -122,7 +122,7 @@ def linear_attention(
         sums, totals, state = _recurrent(*arrays, state)
     else:
         sums, totals, state = _chunked(*arrays, state, max(1, length if form == "parallel" else chunk))
-    output = sums / jnp.where(totals == 0, 1.0, totals)[..., None]
+    output = _weighted_mean(sums, totals)
     if valid is not None:
         output = jnp.where(keep, output, 0.0)
     return output.astype(dtype), state
@@ -159,7 +159,12 @@ def linear_attention_step(
     queries = elu_features(query)
     sums = jnp.einsum("bhd,bhdv->bhv", queries, state.values)
     totals = jnp.einsum("bhd,bhd->bh", queries, state.features)
-    return state, (sums / jnp.where(totals == 0, 1.0, totals)[..., None]).astype(value.dtype)
+    return state, _weighted_mean(sums, totals).astype(value.dtype)
+
+
+def _weighted_mean(sums: Array, totals: Array) -> Array:
+    """Sums over their total weights; zero where there is no weight."""
+    return sums / jnp.where(totals == 0, 1.0, totals)[..., None]
 
 
 def _recurrent(

@@ -7,8 +7,7 @@ from jax.typing import DTypeLike
 
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional import AttentionMask, PositionBias, dropout, split_key
-from transformer_jax.nn.cache import AttentionMemory, KeyValueCache, LinearAttentionCache, SelfAttentionCache
-from transformer_jax.nn.linear_attention import LinearSelfAttention
+from transformer_jax.nn.cache import AttentionMemory, KeyValueCache, SelfAttentionCache
 from transformer_jax.nn.norms import make_norm
 from transformer_jax.nn.positions import (
     AlibiPositions,
@@ -22,6 +21,7 @@ from transformer_jax.nn.transformer_layers import (
     EncoderLayer,
     TransformerLayerConfig,
     check_self_attention,
+    empty_cache,
 )
 from transformer_jax.typing import Array, Float, Int
 
@@ -113,7 +113,6 @@ class DecoderStack(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         check_stack(config, positions)
-        self.config = config
         self.dropout_rate = config.dropout_rate
         self.positions = PositionalEncoding(
             positions, config.model_dim, config.num_heads, bidirectional=False, rngs=rngs
@@ -132,13 +131,7 @@ class DecoderStack(nnx.Module):
           ShapeError: If ``capacity`` is more than the learned positions.
         """
         self.positions.check_len(capacity)
-        head_dim = self.config.model_dim // self.config.num_heads
-        return tuple(
-            LinearAttentionCache.of(layer.self_attention.empty_state(batch))
-            if isinstance(layer.self_attention, LinearSelfAttention)
-            else KeyValueCache.empty(batch, capacity, self.config.num_kv_heads, head_dim, dtype)
-            for layer in self.layers
-        )
+        return tuple(empty_cache(layer.self_attention, batch, capacity, dtype) for layer in self.layers)
 
     def __call__(
         self,

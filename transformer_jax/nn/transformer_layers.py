@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 import jax
 from flax import nnx
+from jax.typing import DTypeLike
 
 from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional import AttentionMask, PositionBias, dropout, split_key
@@ -23,6 +24,7 @@ __all__ = [
     "SelfAttention",
     "TransformerLayerConfig",
     "check_self_attention",
+    "empty_cache",
 ]
 
 NormPlacement = Literal["post", "pre"]
@@ -153,6 +155,31 @@ class EncoderLayer(nnx.Module):
         x = self.self_attention_residual.leave(x, update, keys[1])
         update = self.feed_forward(self.feed_forward_residual.enter(x), rng_key=keys[2])
         return self.feed_forward_residual.leave(x, update, keys[3])
+
+    def extend(
+        self,
+        x: _Inputs,
+        cache: SelfAttentionCache,
+        *,
+        bias: _Bias | None = None,
+        num_valid: Int[Array, " batch"] | None = None,
+    ) -> tuple[_Inputs, SelfAttentionCache]:
+        """Apply the layer under a causal mask to the next tokens only, the others being in the cache.
+
+        Args:
+          x: The next tokens, ``[batch, q_len, model]``.
+          cache: The tokens before, from :func:`empty_cache`.
+          bias: Added to the scores.
+          num_valid: How many of the tokens count for each row; ``None`` = all.
+
+        Returns:
+          ``[batch, q_len, model]`` and the longer cache.
+        """
+        entered = self.self_attention_residual.enter(x)
+        update, cache = _attend_cached(self.self_attention, entered, cache, bias, num_valid)
+        x = self.self_attention_residual.leave(x, update, None)
+        update = self.feed_forward(self.feed_forward_residual.enter(x))
+        return self.feed_forward_residual.leave(x, update, None), cache
 
 
 class DecoderLayer(nnx.Module):
@@ -312,6 +339,15 @@ def _self_attention(
         rotary_base=config.rotary_base,
         rngs=rngs,
     )
+
+
+def empty_cache(
+    attention: MultiHeadAttention | LinearSelfAttention, batch: int, capacity: int, dtype: DTypeLike
+) -> SelfAttentionCache:
+    """What a layer's self-attention keeps before the first token: with room for ``capacity``, or of one size."""
+    if isinstance(attention, LinearSelfAttention):
+        return LinearAttentionCache.of(attention.empty_state(batch))
+    return KeyValueCache.empty(batch, capacity, attention.num_kv_heads, attention.head_dim, dtype)
 
 
 def _attend(

@@ -6,6 +6,7 @@ Transformer with linear self-attention. All can go on from a state, one token or
 """
 
 import dataclasses
+import functools
 from typing import Any, Protocol, get_args
 
 import jax.numpy as jnp
@@ -16,14 +17,12 @@ from transformer_jax.functional.losses import projected_cross_entropy
 from transformer_jax.functional.masks import AttentionMask
 from transformer_jax.functional.positions import sinusoidal_at
 from transformer_jax.functional.recurrent import recurrence
-from transformer_jax.nn.cache import KeyValueCache
 from transformer_jax.nn.embeddings import Embedding
-from transformer_jax.nn.linear_attention import LinearSelfAttention
 from transformer_jax.nn.multi_head import MultiHeadAttention
 from transformer_jax.nn.norms import make_norm
 from transformer_jax.nn.parameters import parameter_count
-from transformer_jax.nn.recurrent import NUM_GATES, CellKind, RecurrentCell
-from transformer_jax.nn.transformer_layers import EncoderLayer, TransformerLayerConfig
+from transformer_jax.nn.recurrent import LINEAR_KINDS, NUM_GATES, CellKind, RecurrentCell
+from transformer_jax.nn.transformer_layers import EncoderLayer, TransformerLayerConfig, empty_cache
 from transformer_jax.typing import Array
 
 NUM_LAYERS = 2
@@ -63,7 +62,7 @@ class Spec:
 
 def implementations_of(kind: str) -> dict[str, str]:
     """The implementations of a kind that can be asked for, each with a few words."""
-    if kind in ("min_gru", "min_lstm", "diagonal"):
+    if kind in LINEAR_KINDS:
         return _LINEAR
     if kind in ("rnn", "gru", "lstm"):
         return {
@@ -174,7 +173,7 @@ class AttentionModel(nnx.Module):
             norm_epsilon=1e-6, activation="relu", attention_bias=False, rotary_base=None,
             self_attention="linear" if is_linear else "softmax",
         )  # fmt: skip
-        self.width, self.heads = width, heads
+        self.width = width
         self.embedding = Embedding(vocab_size, width, padding_id=None, scale="sqrt_dim", rngs=rngs)
         self.layers = nnx.List([EncoderLayer(config, rngs=rngs) for _ in range(NUM_LAYERS)])
         self.final_norm = make_norm("layer", width, epsilon=1e-6)
@@ -191,31 +190,15 @@ class AttentionModel(nnx.Module):
 
     def start(self, batch: int, capacity: int) -> Any:
         """See :class:`NextToken`."""
-        caches = [
-            layer.self_attention.empty_state(batch)
-            if isinstance(layer.self_attention, LinearSelfAttention)
-            else KeyValueCache.empty(batch, capacity, self.heads, self.width // self.heads)
-            for layer in self.layers
-        ]
-        return jnp.zeros((), jnp.int32), caches
+        return [empty_cache(layer.self_attention, batch, capacity, jnp.float32) for layer in self.layers]
 
     def extend(self, tokens: Array, state: Any) -> tuple[Array, Any]:
         """See :class:`NextToken`."""
-        length, caches = state
-        x = self._embedded(tokens, (length + jnp.arange(tokens.shape[1]))[None])
-        after = []
-        for layer, cache in zip(self.layers, caches, strict=True):
-            entered = layer.self_attention_residual.enter(x)
-            attend = layer.self_attention
-            if isinstance(attend, LinearSelfAttention):
-                update, cache = attend.extend(entered, cache)
-            else:
-                update, cache = attend.attend_cached(entered, cache)
-            x = layer.self_attention_residual.leave(x, update, None)
-            update = layer.feed_forward(layer.feed_forward_residual.enter(x))
-            x = layer.feed_forward_residual.leave(x, update, None)
+        x, after = self._embedded(tokens, state[0].next_positions(tokens.shape[1])), []
+        for layer, cache in zip(self.layers, state, strict=True):
+            x, cache = layer.extend(x, cache)
             after.append(cache)
-        return self.final_norm(x), (length + tokens.shape[1], after)
+        return self.final_norm(x), after
 
     def _embedded(self, tokens: Array, positions: Array) -> Array:
         x = self.embedding(tokens)
@@ -245,6 +228,7 @@ def build(spec: Spec, *, width: int, vocab_size: int, equal_parameters: bool, se
     return RecurrentModel(kind, own, vocab_size, implementation=spec.implementation, rngs=nnx.Rngs(seed))
 
 
+@functools.cache
 def transformer_parameters(width: int, vocab_size: int) -> int:
     """Parameters of the Transformer of this width."""
     model = nnx.eval_shape(
@@ -255,12 +239,13 @@ def transformer_parameters(width: int, vocab_size: int) -> int:
 
 def recurrent_parameters(kind: CellKind, width: int, vocab_size: int) -> int:
     """Parameters of the recurrent contestant with this cell and width, exactly."""
-    blocks = 1 if kind in ("min_gru", "min_lstm", "diagonal") else 2
+    blocks = 1 if kind in LINEAR_KINDS else 2
     layer = NUM_GATES[kind] * (blocks * width * width + width)
     layer += width if kind in ("gru", "diagonal") else 0  # the bias inside the reset gate; the decays
     return vocab_size * width + NUM_LAYERS * layer
 
 
+@functools.cache
 def recurrent_width(kind: CellKind, transformer_width: int, vocab_size: int) -> int:
     """The width with the parameters of the Transformer of that width, as round as `TOLERANCE` allows.
 

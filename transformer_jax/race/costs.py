@@ -4,11 +4,10 @@ Counted are the matrix products alone, nearly all of it; ``tests/race/test_costs
 on builds without loops.
 """
 
-from transformer_jax.nn.recurrent import NUM_GATES
+from transformer_jax.nn.recurrent import LINEAR_KINDS, NUM_GATES
 from transformer_jax.race.contestants import HEAD_DIM, NUM_LAYERS, PEERS
 
 CHUNK = 64  # of linear attention, its default
-LINEAR_CELLS = ("min_gru", "min_lstm", "diagonal")
 
 
 def cell_of(kind: str) -> str:
@@ -35,7 +34,7 @@ def forward_flops(kind: str, width: int, vocab_size: int, length: int, *, skips_
         inside = 4.0 * min(CHUNK, length) * width  # scores and weighted values of a chunk
         across = 4.0 * HEAD_DIM * width  # the state's answer, and what is added to the state
         return logits + NUM_LAYERS * (2.0 * 12 * width**2 + inside + across)
-    blocks = 1 if kind in LINEAR_CELLS else 2
+    blocks = 1 if kind in LINEAR_KINDS else 2
     return logits + NUM_LAYERS * 2.0 * NUM_GATES[kind] * blocks * width**2
 
 

@@ -13,8 +13,8 @@ from flax import nnx
 from jax import lax
 
 from transformer_jax.race.contestants import last_logits
-from transformer_jax.race.speed import Contestant, is_out_of_memory, random_tokens
-from transformer_jax.race.timing import Record, interleave, quartiles
+from transformer_jax.race.speed import Contestant, random_tokens
+from transformer_jax.race.timing import Record, interleave, out_of_memory, quartiles
 
 NEW_TOKENS = 16
 
@@ -54,9 +54,10 @@ def race_over_contexts(
                 try:
                     first_calls[one.name], next_calls[one.name] = _calls(one, tokens)
                 except Exception as error:
-                    if not is_out_of_memory(error):
+                    note = out_of_memory(error)
+                    if note is None:
                         raise
-                    failed[one.name] = f"out of memory: {str(error).splitlines()[0][:120]}"
+                    failed[one.name] = note
             progress(
                 f"generating, batch {batch}, context {context:,}: {len(first_calls)} contestants in turns"
             )

@@ -18,7 +18,14 @@ from transformer_jax.errors import TransformerJaxError
 from transformer_jax.nn.parameters import named_parameters, parameter_count
 from transformer_jax.race import costs
 from transformer_jax.race.contestants import Spec, build, mean_loss, parse
-from transformer_jax.race.timing import Record, available_bytes, compile_ahead, interleave, quartiles
+from transformer_jax.race.timing import (
+    Record,
+    available_bytes,
+    compile_ahead,
+    interleave,
+    out_of_memory,
+    quartiles,
+)
 
 MODES = ("forward", "training_step")
 SAME_LOSS = 1e-3
@@ -160,12 +167,6 @@ def make_contestants(
     return contestants
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out."""
-    text = str(error)
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()
-
-
 def race_over_lengths(
     contestants: Sequence[Contestant],
     lengths: Sequence[int],
@@ -198,9 +199,10 @@ def race_over_lengths(
                     call, seconds, peak = one.prepare(mode, tokens)
                     call()
                 except Exception as error:
-                    if not is_out_of_memory(error):
+                    note = out_of_memory(error)
+                    if note is None:
                         raise
-                    failed[one.name] = f"out of memory: {str(error).splitlines()[0][:120]}"
+                    failed[one.name] = note
                 else:
                     ready[one.name] = (call, seconds, peak)
             progress(f"length {length:,}, {mode.replace('_', ' ')}: {len(ready)} contestants in turns")
@@ -223,17 +225,13 @@ def _record(
         "mode": mode, "length": length, "batch": batch, "width": one.width, "parameters": one.parameters,
         "bytes": moved * share,
     }  # fmt: skip
-    if one.name in failed:
-        return Record(
-            case=f"{mode}-{length}", implementation=one.name, compile_s=None, median_ms=None, q25_ms=None,
-            q75_ms=None, peak_bytes=None, tokens_per_s=None, flops=flops * share, max_abs_err=None,
-            note=failed[one.name], extra=extra,
-        )  # fmt: skip
-    lower, middle, upper = quartiles(times[one.name])
-    _, seconds, peak = ready[one.name]
+    seconds = peak = lower = middle = upper = None
+    if one.name in times:
+        _, seconds, peak = ready[one.name]
+        lower, middle, upper = quartiles(times[one.name])
+        extra |= {"calls": len(times[one.name]), "milliseconds": np.round(times[one.name], 4).tolist()}
     return Record(
         case=f"{mode}-{length}", implementation=one.name, compile_s=seconds, median_ms=middle, q25_ms=lower,
-        q75_ms=upper, peak_bytes=peak, tokens_per_s=batch * length / middle * 1e3, flops=flops * share,
-        max_abs_err=None,
-        extra={**extra, "calls": len(times[one.name]), "milliseconds": np.round(times[one.name], 4).tolist()},
+        q75_ms=upper, peak_bytes=peak, tokens_per_s=batch * length / middle * 1e3 if middle else None,
+        flops=flops * share, max_abs_err=None, note=failed.get(one.name, ""), extra=extra,
     )  # fmt: skip

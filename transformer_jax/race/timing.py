@@ -178,6 +178,14 @@ def available_bytes() -> int | None:
     return None
 
 
+def out_of_memory(error: BaseException) -> str | None:
+    """What XLA, PyTorch or Python says of memory that ran out, in one line; ``None`` for any other error."""
+    said = ("resource_exhausted", "out of memory", "can't allocate memory")
+    if not isinstance(error, MemoryError) and not any(words in str(error).lower() for words in said):
+        return None
+    return f"out of memory: {(str(error) or 'no more is told').splitlines()[0][:120]}"
+
+
 def _seconds(call: Contestant) -> float:
     begin = time.perf_counter()
     call()

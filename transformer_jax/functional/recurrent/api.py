@@ -35,7 +35,10 @@ IMPLEMENTATIONS: dict[str, Callable] = {
     "parallel": _parallel,
     "cudnn": cudnn.run_cudnn,
 }
-"""By name, in the order in which ``implementation=None`` tries them; the last two are taken by name alone."""
+"""By name."""
+
+BY_DEFAULT = ("scan", "associative", "reference")
+"""What ``implementation=None`` tries, in this order; the others are taken by name alone."""
 
 
 def recurrence(
@@ -190,7 +193,7 @@ def _implementation(name: str | None) -> Callable:
 
 def _first_that_can(*arguments: object, **options: object) -> tuple[Array, Carry]:
     reasons = []
-    for name in ("scan", "associative", "reference"):
+    for name in BY_DEFAULT:
         run = IMPLEMENTATIONS[name]
         try:
             return run(*arguments, **options)

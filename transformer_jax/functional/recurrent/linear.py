@@ -16,6 +16,7 @@ from jax import lax
 
 from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional.recurrent.cells import Carry, Cell
+from transformer_jax.functional.recurrent.scan import moved
 from transformer_jax.typing import Array, Bool, Float
 
 Method = Literal["sequential", "associative"]
@@ -157,20 +158,13 @@ def _linear_backward(
     if decay.shape[0] == 0:
         return decay, cotangent, jnp.zeros_like(initial)
     # The decay that leads from each step to the one after it; none leads out of the last.
-    onward, previous = _moved(decay, jnp.zeros_like(initial), not reverse), _moved(states, initial, reverse)
+    onward, previous = moved(decay, jnp.zeros_like(initial), not reverse), moved(states, initial, reverse)
     arriving = _linear(method, not reverse, unroll, onward, cotangent, jnp.zeros_like(initial))
     first = -1 if reverse else 0
     return arriving * previous, arriving, decay[first] * arriving[first]
 
 
 _linear.defvjp(_linear_forward, _linear_backward)
-
-
-def _moved(sequence: Array, edge: Array, earlier: bool) -> Array:
-    """The sequence one step earlier, or one later, ``edge`` where nothing moves in."""
-    if earlier:
-        return jnp.concatenate([sequence[1:], edge[None]])
-    return jnp.concatenate([edge[None], sequence[:-1]])
 
 
 def run_linear(

@@ -20,6 +20,7 @@ Source: Lim et al. 2024 (DEER), https://arxiv.org/abs/2309.12252; Gonzalez et al
 https://arxiv.org/abs/2407.19115; Danieli et al. 2025 (ParaRNN), https://arxiv.org/abs/2510.21450.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -30,7 +31,7 @@ from jax import lax
 from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional.recurrent.cells import Carry, Cell, affine
 from transformer_jax.functional.recurrent.fused import FusedCell, fused_form
-from transformer_jax.functional.recurrent.scan import cleared, recurrent_share, select
+from transformer_jax.functional.recurrent.scan import cleared, moved, recurrent_share, select
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Bool, Float, Int
 
@@ -134,11 +135,8 @@ def run_parallel(
 def _shifted(settings: _Settings, problem: _Problem, states: Leaves) -> Leaves:
     """The carry that each step starts from."""
 
-    def one(sequence: Array, initial: Array) -> Array:
-        parts = [sequence[1:], initial[None]] if settings.reverse else [initial[None], sequence[:-1]]
-        return jnp.concatenate(parts)
-
-    previous = tuple(one(*pair) for pair in zip(states, problem.carries, strict=True))
+    pairs = zip(states, problem.carries, strict=True)
+    previous = tuple(moved(sequence, initial, settings.reverse) for sequence, initial in pairs)
     if problem.resets is None:
         return previous
     return tuple(jnp.where(problem.resets[..., None], 0.0, leaf) for leaf in previous)
@@ -240,6 +238,43 @@ def _gap(new: Leaves, old: Leaves) -> tuple[Leaves, Array]:
     return gap, jnp.where(jnp.isnan(largest), jnp.inf, largest)
 
 
+def _iterated(
+    settings: _Settings,
+    start: Leaves,
+    evaluate: Callable[[Leaves], tuple[Leaves, Any]],
+    before: Callable[[Leaves], Leaves],
+    reverse: bool,
+) -> tuple[Leaves, ParallelReport]:
+    """Newton steps towards the fixed point of a map in which each step sees the one before it.
+
+    Args:
+      settings: Tolerance and number of steps.
+      start: The first guess.
+      evaluate: The map at a guess, and its Jacobian of each step by the one before.
+      before: What stands before each step, zero before the first.
+      reverse: Whether the steps run from the last to the first.
+    """
+
+    def unfinished(loop: tuple[Leaves, Array, Array]) -> Array:
+        _, iterations, residual = loop
+        return (iterations < settings.max_iterations) & (residual > settings.tolerance).any()
+
+    def newton(loop: tuple[Leaves, Array, Array]) -> tuple[Leaves, Array, Array]:
+        leaves, iterations, _ = loop
+        new, jacobian = evaluate(leaves)
+        gap, residual = _gap(new, leaves)
+        # The new value is the map's plus what the corrections before it make of it, so that a step does not depend
+        # on its own old value, and is right as soon as all before it are.
+        correction = _solve_linear(jacobian, _apply(jacobian, before(gap)), reverse)
+        corrected = tuple(jnp.where(jnp.isfinite(c), n + c, n) for n, c in zip(new, correction, strict=True))
+        return corrected, iterations + 1, residual
+
+    unknown = jnp.full(start[0].shape[1], jnp.inf, jnp.float32)
+    loop = (start, jnp.zeros((), jnp.int32), unknown)
+    leaves, iterations, residual = lax.while_loop(unfinished, newton, loop)
+    return leaves, ParallelReport(iterations, residual, residual <= settings.tolerance)
+
+
 def _mixed(converged: Array, leaves: Leaves, by_scan: Any) -> Leaves:
     """The rows that converged, and the others by a scan, which runs only if there is one."""
 
@@ -258,31 +293,20 @@ def _solve(settings: _Settings, problem: _Problem) -> tuple[Leaves, ParallelRepo
 def _forward(
     settings: _Settings, problem: _Problem
 ) -> tuple[tuple[Leaves, ParallelReport], tuple[_Problem, Leaves]]:
-    num_steps, batch, _ = problem.projected.shape
+    num_steps = problem.projected.shape[0]
     no_carries = problem._replace(carries=tuple(map(jnp.zeros_like, problem.carries)))
     still = tuple(jnp.broadcast_to(leaf[None], (num_steps, *leaf.shape)) for leaf in problem.carries)
 
-    def unfinished(loop: tuple[Leaves, Array, Array]) -> Array:
-        _, iterations, residual = loop
-        return (iterations < settings.max_iterations) & (residual > settings.tolerance).any()
-
-    def newton(loop: tuple[Leaves, Array, Array]) -> tuple[Leaves, Array, Array]:
-        states, iterations, _ = loop
-        new, jacobian = _linearised(settings, problem, states)
-        gap, residual = _gap(new, states)
-        # The new state is f plus what the corrections of the states before it make of it, so that a step does not
-        # depend on its own old state, and is right as soon as all before it are.
-        before = _apply(jacobian, _shifted(settings, no_carries, gap))
-        correction = _solve_linear(jacobian, before, settings.reverse)
-        corrected = tuple(jnp.where(jnp.isfinite(c), n + c, n) for n, c in zip(new, correction, strict=True))
-        return corrected, iterations + 1, residual
-
     start = _all_steps(settings, problem, still)
-    loop = (start, jnp.zeros((), jnp.int32), jnp.full((batch,), jnp.inf, jnp.float32))
-    states, iterations, residual = lax.while_loop(unfinished, newton, loop)
-    converged = residual <= settings.tolerance
-    states = _mixed(converged, states, lambda: _states_by_scan(settings, problem))
-    return (states, ParallelReport(iterations, residual, converged)), (problem, states)
+    states, report = _iterated(
+        settings,
+        start,
+        partial(_linearised, settings, problem),
+        partial(_shifted, settings, no_carries),
+        settings.reverse,
+    )
+    states = _mixed(report.converged, states, lambda: _states_by_scan(settings, problem))
+    return (states, report), (problem, states)
 
 
 def _one_step(settings: _Settings, problem: _Problem, at_time: tuple, carries: Leaves) -> Leaves:
@@ -323,30 +347,26 @@ def _backward(settings: _Settings, saved: tuple[_Problem, Leaves], cotangents: t
     wanted, _ = cotangents
     _, jacobian = _linearised(settings, problem, states)
     _, pull_states = jax.vjp(partial(_all_steps, settings, problem), states)
-    # The Jacobian that leads from each step to the one after it.
-    onward = jax.tree.map(partial(_later, reverse=settings.reverse), _transposed(jacobian))
+
+    def later(array: Array) -> Array:
+        """What stands one step later in the order of the run, zero at its end."""
+        return moved(array, jnp.zeros_like(array[0]), not settings.reverse)
+
+    onward = jax.tree.map(later, _transposed(jacobian))  # from each step to the one after it
     # In units of the largest cotangent of each row: the tolerance is relative.
     size = jnp.stack([jnp.abs(leaf).max(axis=(0, 2)) for leaf in wanted]).max(axis=0)
     unit = jnp.where(size > 0.0, size, 1.0)[None, :, None]
     wanted = tuple(leaf / unit for leaf in wanted)
 
-    def unfinished(loop: tuple[Leaves, Array, Array]) -> Array:
-        _, iterations, residual = loop
-        return (iterations < settings.max_iterations) & (residual > settings.tolerance).any()
+    def evaluated(adjoints: Leaves) -> tuple[Leaves, Any]:
+        pulled = pull_states(adjoints)[0]
+        return tuple(w + p for w, p in zip(wanted, pulled, strict=True)), onward
 
-    def correct(loop: tuple[Leaves, Array, Array]) -> tuple[Leaves, Array, Array]:
-        adjoints, iterations, _ = loop
-        new = tuple(w + p for w, p in zip(wanted, pull_states(adjoints)[0], strict=True))
-        gap, residual = _gap(new, adjoints)
-        before = _apply(onward, tuple(_later(leaf, reverse=settings.reverse) for leaf in gap))
-        correction = _solve_linear(onward, before, not settings.reverse)
-        corrected = tuple(jnp.where(jnp.isfinite(c), n + c, n) for n, c in zip(new, correction, strict=True))
-        return corrected, iterations + 1, residual
-
-    loop = (wanted, jnp.zeros((), jnp.int32), jnp.full(size.shape, jnp.inf, jnp.float32))
-    adjoints, _, residual = lax.while_loop(unfinished, correct, loop)
-    converged = residual <= settings.tolerance
-    adjoints = _mixed(converged, adjoints, lambda: _adjoints_by_scan(settings, problem, states, wanted))
+    adjoints, report = _iterated(
+        settings, wanted, evaluated, partial(jax.tree.map, later), not settings.reverse
+    )
+    by_scan = partial(_adjoints_by_scan, settings, problem, states, wanted)
+    adjoints = _mixed(report.converged, adjoints, by_scan)
     adjoints = tuple(leaf * unit for leaf in adjoints)
 
     def steps(differentiable: tuple) -> Leaves:
@@ -363,12 +383,6 @@ def _transposed(jacobian: Any) -> Any:
     if isinstance(jacobian, list):
         return [list(column) for column in zip(*jacobian, strict=True)]
     return jnp.swapaxes(jacobian, -1, -2)
-
-
-def _later(array: Array, *, reverse: bool) -> Array:
-    """What stands one step later in the order of the run, zero at its end."""
-    edge = jnp.zeros_like(array[:1])
-    return jnp.concatenate([edge, array[:-1]] if reverse else [array[1:], edge])
 
 
 _solve.defvjp(_forward, _backward)

@@ -26,6 +26,13 @@ def select(valid: Bool[Array, "batch"] | None, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda x, y: jnp.where(valid[:, None], x, y), new, old)
 
 
+def moved(sequence: Array, edge: Array, earlier: bool) -> Array:
+    """The sequence one step earlier, or one later, ``edge`` where nothing moves in."""
+    if earlier:
+        return jnp.concatenate([sequence, edge[None]])[1:]
+    return jnp.concatenate([edge[None], sequence])[:-1]
+
+
 def cleared(resets: Bool[Array, "batch"] | None, carry: Any) -> Any:
     """The carry with zeros in the rows that reset."""
     if resets is None:
@@ -140,13 +147,10 @@ def _previous(
     sequence: Array, initial: Array, valid: Array | None, resets: Array | None, reverse: bool
 ) -> Array:
     """The carry that each step started from; zeros at the steps that do not exist."""
-    if not reverse:
-        previous = jnp.concatenate([initial[None], sequence], axis=0)[:-1]
-    else:
-        previous = jnp.concatenate([sequence, initial[None]], axis=0)[1:]
-        if valid is not None:  # a row's first step in this direction is its last in time
-            is_first = valid & ~jnp.concatenate([valid, jnp.zeros_like(valid[:1])], axis=0)[1:]
-            previous = jnp.where(is_first[..., None], initial[None], previous)
+    previous = moved(sequence, initial, reverse)
+    if reverse and valid is not None:  # a row's first step in this direction is its last in time
+        is_first = valid & ~moved(valid, jnp.zeros_like(valid[0]), True)
+        previous = jnp.where(is_first[..., None], initial[None], previous)
     if resets is not None:
         previous = jnp.where(resets[..., None], 0.0, previous)
     return previous if valid is None else jnp.where(valid[..., None], previous, 0.0)
