@@ -6,7 +6,14 @@ const svgNode = (tag, attributes, text) => {
   return node;
 };
 const short = (value) => value >= 1e6 ? value / 1e6 + "M" : value >= 1e4 ? value / 1e3 + "k" : String(+value.toPrecision(3));
-const W = 960, H = 400, L = 70, R = 16, T = 12, B = 48;
+const rounded = (low, high) => {  // about five round numbers from low to high
+  const rough = (high - low) / 5, size = 10 ** Math.floor(Math.log10(rough));
+  const step = size * [1, 2, 5, 10].find((m) => m * size >= rough);
+  const found = [];
+  for (let v = Math.ceil(low / step) * step; v <= high + step * 1e-6; v += step) found.push(+v.toPrecision(6));
+  return found;
+};
+const W = 960, H = 400, L = 70, R = 28, T = 12, B = 48;
 document.querySelectorAll(".chart").forEach((box) => {
   const chart = charts[Number(box.dataset.chart)];
   const hidden = new Set();
@@ -17,7 +24,9 @@ document.querySelectorAll(".chart").forEach((box) => {
   Object.keys(chart.lines).forEach((name) => {
     const button = document.createElement("button");
     const dot = document.createElement("span"); dot.className = "dot";
-    dot.style.background = colours[names.indexOf(name) % colours.length];
+    const place = names.indexOf(name), colour = colours[place % colours.length];
+    dot.style.border = `3px solid ${colour}`;
+    if (place < colours.length) dot.style.background = colour;  // hollow where the line is dashed
     button.append(dot, name); button.setAttribute("aria-pressed", "true");
     button.onclick = () => {
       hidden.has(name) ? hidden.delete(name) : hidden.add(name);
@@ -38,19 +47,19 @@ document.querySelectorAll(".chart").forEach((box) => {
     const px = (v) => L + (f(v) - x0) / (x1 - x0) * (W - L - R), py = (v) => H - B - (f(v) - y0) / (y1 - y0) * (H - T - B);
     const ticks = [];
     if (chart.log) {
-      for (let e = Math.floor(y0); e <= Math.ceil(y1); e++) for (const m of y1 - y0 < 1.6 ? [1, 2, 5] : [1]) {
+      for (let e = Math.floor(y0); e <= Math.ceil(y1); e++) for (const m of y1 - y0 < 2.2 ? [1, 2, 5] : [1]) {
         const value = m * 10 ** e; if (f(value) >= y0 && f(value) <= y1) ticks.push(value);
       }
-    } else for (let i = 0; i <= 5; i++) ticks.push(y0 + pad + (y1 - y0 - 2 * pad) * i / 5);
+    } else ticks.push(...rounded(y0, y1));
     ticks.forEach((value) => {
       svg.append(svgNode("line", { x1: L, x2: W - R, y1: py(value), y2: py(value), stroke: "#e4e4e4" }));
       svg.append(svgNode("text", { x: L - 8, y: py(value) + 4, "text-anchor": "end" }, short(value)));
     });
-    const places = chart.log ? [...new Set(xs)].sort((a, b) => a - b) : [0, 1, 2, 3, 4].map((i) => x0 + (x1 - x0) * i / 4);
+    const places = chart.log ? [...new Set(xs)].sort((a, b) => a - b) : rounded(x0, x1);
     places.forEach((value) => svg.append(
-      svgNode("text", { x: px(value), y: H - B + 20, "text-anchor": "middle" }, short(value))));
+      svgNode("text", { x: px(value), y: H - B + 20, "text-anchor": "middle" },
+        chart.log ? value.toLocaleString("en") : short(value))));
     svg.append(svgNode("text", { x: (L + W - R) / 2, y: H - 6, "text-anchor": "middle" }, chart.x));
-    svg.append(svgNode("text", { x: L, y: T - 1 + 0, "text-anchor": "start", dy: "0" }, ""));
     shown.forEach(([name, line]) => {
       const place = names.indexOf(name), colour = colours[place % colours.length];
       const dash = ["", "7 4", "2 3"][Math.floor(place / colours.length) % 3];
@@ -63,7 +72,7 @@ document.querySelectorAll(".chart").forEach((box) => {
       svg.append(svgNode("polyline", { points, fill: "none", stroke: colour, "stroke-width": 2, "stroke-dasharray": dash }));
       line.length.forEach((x, i) => {
         const dot = svgNode("circle", { cx: px(x), cy: py(line.median[i]), r: 4, fill: colour, tabindex: 0 });
-        const say = () => { tip.textContent = `${name}: ${short(line.median[i])} ${chart.y} at ${short(x)} ${chart.x}`; };
+        const say = () => { tip.textContent = `${name}: ${short(line.median[i])} ${chart.y} at ${x.toLocaleString("en")} ${chart.x}`; };
         dot.addEventListener("mouseenter", say); dot.addEventListener("focus", say);
         svg.append(dot);
       });
