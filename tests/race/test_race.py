@@ -25,6 +25,9 @@ TINY = dataclasses.replace(
 )  # fmt: skip
 
 
+BARE = '{"benchmark": "race", "format": 1}'
+
+
 @pytest.fixture(scope="module")
 def document():
     running = Race(TINY, ("speed", "generation"), "quick")
@@ -144,7 +147,12 @@ def test_two_races_compare_and_unlike_machines_are_named(document, tmp_path):
     assert all(change.ratio == pytest.approx(3.0) for change in changes)
     slower["environment"]["processor"] = "another"
     assert unlike(document, slower) == [f"processor: {document['environment']['processor']} and another"]
-    for name, text in (("no.json", "{"), ("other.json", '{"benchmark": "attention"}'), ("list.json", "[]")):
+    for name, text in (
+        ("no.json", "{"),
+        ("other.json", '{"benchmark": "attention"}'),
+        ("list.json", "[]"),
+        ("bare.json", BARE),
+    ):
         (tmp_path / name).write_text(text)
         with pytest.raises(DataError, match=name):
             read_race(tmp_path / name)

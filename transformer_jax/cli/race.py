@@ -15,6 +15,7 @@ carries time. By name, and where there are several ways to compute one, name:way
   linear_attention              a Transformer whose attention is a recurrence
   transformer                   blockwise attention (also :reference)
   torch_lstm torch_gru torch_transformer    PyTorch's, with our weights, where it is installed
+
 First each is checked (no prediction sees the future, one loss from the same weights), then all take
 turns. Prints tables; writes race.json, report.html (open it in a browser) and figures.
 

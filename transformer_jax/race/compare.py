@@ -45,6 +45,8 @@ def read_race(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: not JSON ({str(error)[:80]})") from None
     if not isinstance(document, dict) or document.get("benchmark") != "race" or "format" not in document:
         raise DataError(f"{path}: not the results of a race (transformer-jax race writes race.json)")
+    if not isinstance(document.get("environment"), dict) or not isinstance(document.get("records"), list):
+        raise DataError(f"{path}: the results of a race lack their environment or their records")
     return document
 
 
@@ -74,7 +76,7 @@ def compare(old: dict[str, Any], new: dict[str, Any], *, draws: int = 2000, seed
                 }
             )
         except (KeyError, TypeError) as error:
-            raise DataError(f"a record of a race lacks {error}") from None
+            raise DataError(f"a record of a race is not whole: {error}") from None
     changes = []
     for key in (key for key in sides[0] if key in sides[1]):
         before, after = (np.asarray(side[key], float) for side in sides)
