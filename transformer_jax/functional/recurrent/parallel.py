@@ -31,6 +31,7 @@ from jax import lax
 from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional.recurrent.cells import Carry, Cell, affine
 from transformer_jax.functional.recurrent.fused import FusedCell, fused_form
+from transformer_jax.functional.recurrent.prefix import prefixes
 from transformer_jax.functional.recurrent.scan import cleared, moved, recurrent_share, select
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Bool, Float, Int
@@ -227,7 +228,11 @@ def _joined(left: Any, right: Any) -> Any:
 
 def _solve_linear(jacobian: Any, addend: Leaves, reverse: bool) -> Leaves:
     """``x_t = J_t x_{t-1} + b_t`` from zero, by an associative scan."""
-    return lax.associative_scan(_joined, (jacobian, addend), reverse=reverse)[1]
+    if isinstance(jacobian, list):
+        same: Any = [[float(row == column) for column in range(len(addend))] for row in range(len(addend))]
+    else:
+        same = jnp.eye(jacobian.shape[-1])
+    return prefixes(_joined, (jacobian, addend), (same, (0.0,) * len(addend)), reverse=reverse)[1]
 
 
 def _gap(new: Leaves, old: Leaves) -> tuple[Leaves, Array]:
@@ -290,6 +295,9 @@ def _solve(settings: _Settings, problem: _Problem) -> tuple[Leaves, ParallelRepo
     return _forward(settings, problem)[0]
 
 
+@partial(
+    jax.jit, static_argnums=0
+)  # called outside of a compiled program it is one, not hundreds of small ones
 def _forward(
     settings: _Settings, problem: _Problem
 ) -> tuple[tuple[Leaves, ParallelReport], tuple[_Problem, Leaves]]:
@@ -342,6 +350,7 @@ def _adjoints_by_scan(settings: _Settings, problem: _Problem, states: Leaves, co
     return lax.scan(body, zeros, sequences, reverse=not settings.reverse)[1]
 
 
+@partial(jax.jit, static_argnums=0)
 def _backward(settings: _Settings, saved: tuple[_Problem, Leaves], cotangents: tuple[Leaves, Any]) -> tuple:
     problem, states = saved
     wanted, _ = cotangents

@@ -8,14 +8,14 @@ run, the carry goes back to zero; it is ``None`` where no row has segments.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from transformer_jax.functional.recurrent.cells import Carry, Cell, affine
-from transformer_jax.functional.recurrent.fused import FusedCell, fused_form
+from transformer_jax.functional.recurrent.fused import FoldedWeights, FusedCell, FusedGRU, fused_form
 from transformer_jax.typing import Array, Bool, Float
 
 
@@ -84,19 +84,9 @@ def fused_scan(
     if form is None:
         raise NotImplementedError(f"no fused form of {type(cell).__name__}")
     folded = form.fold(cell)
-    projected = affine(inputs, folded.input_weight, folded.bias)
     carries = carry if isinstance(carry, tuple) else (carry,)
-    outputs, carries = _fused(
-        form,
-        reverse,
-        unroll,
-        folded.recurrent_weight,
-        folded.recurrent_bias,
-        projected,
-        carries,
-        valid,
-        resets,
-    )
+    run = _Run(form, reverse, unroll, projects_inside=_projects_inside(form, inputs))
+    outputs, carries = _fused(run, folded, inputs, carries, valid, resets)
     return outputs, carries if isinstance(carry, tuple) else carries[0]
 
 
@@ -106,41 +96,53 @@ def recurrent_share(state: Array, weight: Array, bias: Array | None) -> Array:
     return product if bias is None else product + bias[None, :]
 
 
+class _Run(NamedTuple):
+    form: FusedCell
+    reverse: bool
+    unroll: int
+    projects_inside: bool
+
+
+def _projects_inside(form: FusedCell, inputs: Array) -> bool:
+    """Whether each step multiplies its own input: on a CPU the GRU's steps of several rows gain by it."""
+    return isinstance(form, FusedGRU) and inputs.shape[1] > 1 and jax.default_backend() == "cpu"
+
+
 def _forward(
-    form: FusedCell, reverse: bool, unroll: int, keep: bool,
-    weight: Array, bias: Array | None, projected: Array, carries: tuple[Array, ...], valid: Array | None,
-    resets: Array | None,
+    run: _Run, keep: bool,
+    folded: FoldedWeights, inputs: Array, carries: tuple[Array, ...], valid: Array | None, resets: Array | None,
 ) -> Any:  # fmt: skip
+    weight, bias = folded.recurrent_weight, folded.recurrent_bias
+    sequence = inputs if run.projects_inside else affine(inputs, folded.input_weight, folded.bias)
+
     def body(carries: tuple[Array, ...], at_time: tuple[Array, Array | None, Array | None]) -> Any:
         projected_t, valid_t, resets_t = at_time
+        if run.projects_inside:
+            projected_t = affine(projected_t, folded.input_weight, folded.bias)
         previous = cleared(resets_t, carries)
-        new, saved = form.forward(previous, projected_t, recurrent_share(previous[0], weight, bias))
+        new, saved = run.form.forward(previous, projected_t, recurrent_share(previous[0], weight, bias))
         new = select(valid_t, new, carries)
         output = select(valid_t, new[0], jnp.zeros_like(new[0]))
         return new, (output, new[1:], saved) if keep else output
 
-    return lax.scan(body, carries, (projected, valid, resets), reverse=reverse, unroll=unroll)
+    return lax.scan(body, carries, (sequence, valid, resets), reverse=run.reverse, unroll=run.unroll)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _fused(
-    form: FusedCell, reverse: bool, unroll: int,
-    weight: Array, bias: Array | None, projected: Array, carries: tuple[Array, ...], valid: Array | None,
-    resets: Array | None,
+    run: _Run,
+    folded: FoldedWeights, inputs: Array, carries: tuple[Array, ...], valid: Array | None, resets: Array | None,
 ) -> tuple[Array, tuple[Array, ...]]:  # fmt: skip
-    carries, outputs = _forward(form, reverse, unroll, False, weight, bias, projected, carries, valid, resets)
+    carries, outputs = _forward(run, False, folded, inputs, carries, valid, resets)
     return outputs, carries
 
 
 def _fused_forward(
-    form: FusedCell, reverse: bool, unroll: int,
-    weight: Array, bias: Array | None, projected: Array, carries: tuple[Array, ...], valid: Array | None,
-    resets: Array | None,
+    run: _Run,
+    folded: FoldedWeights, inputs: Array, carries: tuple[Array, ...], valid: Array | None, resets: Array | None,
 ) -> Any:  # fmt: skip
-    final, (outputs, memories, saved) = _forward(
-        form, reverse, unroll, True, weight, bias, projected, carries, valid, resets
-    )
-    return (outputs, final), (weight, bias, carries, outputs, memories, saved, valid, resets)
+    final, (outputs, memories, saved) = _forward(run, True, folded, inputs, carries, valid, resets)
+    return (outputs, final), (folded, inputs, carries, outputs, memories, saved, valid, resets)
 
 
 def _previous(
@@ -156,11 +158,12 @@ def _previous(
     return previous if valid is None else jnp.where(valid[..., None], previous, 0.0)
 
 
-def _fused_backward(form: FusedCell, reverse: bool, unroll: int, residuals: Any, cotangents: Any) -> Any:
-    weight, bias, carries, outputs, memories, saved, valid, resets = residuals
+def _fused_backward(run: _Run, residuals: Any, cotangents: Any) -> Any:
+    folded, inputs, carries, outputs, memories, saved, valid, resets = residuals
+    weight, bias = folded.recurrent_weight, folded.recurrent_bias
     output_cotangents, final_cotangents = cotangents
     previous = tuple(
-        _previous(sequence, initial, valid, resets, reverse)
+        _previous(sequence, initial, valid, resets, run.reverse)
         for sequence, initial in zip((outputs, *memories), carries, strict=True)
     )
 
@@ -169,7 +172,7 @@ def _fused_backward(form: FusedCell, reverse: bool, unroll: int, residuals: Any,
         arriving = (cotangents[0] + output_cotangent, *cotangents[1:])
         # Zero cotangents where the step does not exist: then what is emitted is zero without another pass.
         arriving = select(valid_t, arriving, jax.tree.map(jnp.zeros_like, arriving))
-        through_gates, to_projected, to_recurrent = form.backward(arriving, previous_t, saved_t)
+        through_gates, to_projected, to_recurrent = run.form.backward(arriving, previous_t, saved_t)
         to_state = jnp.matmul(to_recurrent.astype(weight.dtype), weight.T, preferred_element_type=jnp.float32)
         leaving = cleared(resets_t, (through_gates[0] + to_state, *through_gates[1:]))
         # Most cells give both halves the same cotangent, and then it is stored once.
@@ -180,8 +183,8 @@ def _fused_backward(form: FusedCell, reverse: bool, unroll: int, residuals: Any,
         body,
         final_cotangents,
         (output_cotangents, valid, resets, previous, saved),
-        reverse=not reverse,
-        unroll=unroll,
+        reverse=not run.reverse,
+        unroll=run.unroll,
     )
     to_projected, to_recurrent = emitted[0], emitted[-1]
     # One matmul for all steps, two-dimensional for the reason given in ``affine``.
@@ -191,7 +194,10 @@ def _fused_backward(form: FusedCell, reverse: bool, unroll: int, residuals: Any,
         weight.dtype
     )
     bias_cotangent = None if bias is None else to_recurrent.sum(axis=(0, 1))
-    return weight_cotangent, bias_cotangent, to_projected, initial_cotangents, None, None
+    _, pull = jax.vjp(affine, inputs, folded.input_weight, folded.bias)
+    to_inputs, to_input_weight, to_bias = pull(to_projected)
+    to_folded = FoldedWeights(to_input_weight, to_bias, weight_cotangent, bias_cotangent)
+    return to_folded, to_inputs, initial_cotangents, None, None
 
 
 _fused.defvjp(_fused_forward, _fused_backward)
