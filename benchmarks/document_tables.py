@@ -229,6 +229,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "race-crossovers": lambda: crossover_lines("race-cpu.json"),
     "race-generation": lambda: generation_table("race-cpu.json"),
     "race-quality": lambda: race_quality_table("race-cpu.json"),
+    "recurrence-newton": lambda: recurrence_table("recurrence-newton-cpu.json", "newton"),
     "recurrence-linear": lambda: recurrence_table("recurrence-cpu.json", "linear"),
     "recurrence-peers": lambda: recurrence_table("recurrence-cpu.json", "peers"),
     "support": support,

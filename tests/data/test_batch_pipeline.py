@@ -12,10 +12,11 @@ import pytest
 
 from transformer_jax.data.batches import BOS_ID, EOS_ID, BatchShape
 from transformer_jax.data.buckets import BucketPlan
+from transformer_jax.data.config import DataConfig
 from transformer_jax.data.examples import EvaluationItem, Pair, encode_examples, make_batch
 from transformer_jax.data.pipeline import BatchPipeline
 from transformer_jax.data.tokenizers import train_character_tokenizer, train_word_tokenizer
-from transformer_jax.errors import DataError, ShapeError
+from transformer_jax.errors import ConfigError, DataError, ShapeError
 
 WORDS = ["a", "bb", "ccc", "dddd", "eeeee", "abc", "cab", "", "ab", "de", "edcba", "bad"]
 PAIRS = [Pair(word, " ".join(word.upper()), line) for line, word in enumerate(WORDS, 1)]
@@ -227,3 +228,27 @@ def test_ctrl_c_ends_at_once():
     assert process.returncode == -signal.SIGINT
     assert err.rstrip().endswith("KeyboardInterrupt")
     assert err.count("Traceback") == 1
+
+
+def test_a_token_budget_gives_short_lines_more_rows():
+    examples, _ = encode()
+    budget = 4 * sum(PLAN.shapes[-1])
+    pipeline = BatchPipeline(examples, PLAN, batch_size=1, seed=3, batch_tokens=budget)
+    rows = [shape.batch_size for shape in pipeline.shapes()]
+    assert rows == sorted(rows, reverse=True)
+    assert rows[0] > rows[-1]
+    assert all(
+        shape.batch_size * (shape.source_len + shape.target_len) <= budget for shape in pipeline.shapes()
+    )
+    epoch = [pipeline.batch_at(step) for step in range(pipeline.batches_per_epoch)]
+    ids = np.concatenate([batch.example_ids for batch in epoch])
+    assert sorted(ids[ids >= 0]) == list(range(len(examples)))
+    assert {batch.shape() for batch in epoch} <= set(pipeline.shapes())
+    padded = sum(batch.source_tokens.size + batch.target_inputs.size for batch in epoch)
+    real = sum(batch.num_source_tokens() + batch.num_target_tokens() for batch in epoch)
+    assert pipeline.padding_share() == pytest.approx(1 - real / padded)
+
+
+def test_a_token_budget_below_one_pair_is_refused():
+    with pytest.raises(ConfigError, match="batch_tokens"):
+        DataConfig(batch_tokens=79)

@@ -26,7 +26,7 @@ from transformer_jax.cli.experiment import (
 )
 from transformer_jax.cli.experiment_config import ExperimentConfig
 from transformer_jax.cli.run_folder import CONFIG_NAME, interruptible, read_text, write_json
-from transformer_jax.cli.scoring import percentages, score_outputs, token_errors
+from transformer_jax.cli.scoring import bleu_tokenizer, percentages, score_outputs, token_errors
 from transformer_jax.cli.searching import BatchSearcher, Hypothesis
 from transformer_jax.config_json import apply_overrides, from_document, load_document, to_json
 from transformer_jax.data.prepare import PreparedData, prepare
@@ -183,7 +183,14 @@ def score_rung(result: ExperimentResult) -> dict[str, Any]:
     found = searcher(state, sources)  # compiles what is new; not timed
     outputs = [hypotheses[0] for hypotheses in found]
     texts = [data.target_tokenizer.decode(output.tokens) for output in outputs]
-    scores = percentages(score_outputs(config.task, texts, [item.references for item in data.test_items]))
+    scores = percentages(
+        score_outputs(
+            config.task,
+            texts,
+            [item.references for item in data.test_items],
+            tokenize=bleu_tokenizer(config.data),
+        )
+    )
     compile_seconds = result.compile_seconds + searcher.compile_seconds - compiled_before
     training = result.training
     row = {

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_jax.cli.loaded_run import TooLong, choose_search, load_run
-from transformer_jax.cli.scoring import percentages, score_outputs
+from transformer_jax.cli.scoring import bleu_tokenizer, percentages, score_outputs
 from transformer_jax.data.readers import read_parallel
 
 
@@ -26,8 +26,13 @@ def evaluate_files(
     run = load_run(run_dir)
     sources = run.encode([pair.source for pair in pairs], too_long=too_long, where=str(source))
     found = run.searcher(choose_search(run.config.search, beam=beam))(run.state, sources)
-    outputs = [run.text(hypotheses[0]) for hypotheses in found]
-    report = score_outputs(run.config.task, outputs, [(pair.target,) for pair in pairs])
+    outputs = [run.scored_text(hypotheses[0]) for hypotheses in found]
+    report = score_outputs(
+        run.config.task,
+        outputs,
+        [(run.reference(pair.target),) for pair in pairs],
+        tokenize=bleu_tokenizer(run.config.data),
+    )
     run.report_lines()
     counts = {"lines": len(pairs), "unknown": sum(run.unknown.values()), "too_long": run.num_too_long}
     return {

@@ -26,7 +26,7 @@ from transformer_jax.cli.run_folder import (
     write_json,
     write_text,
 )
-from transformer_jax.cli.scoring import METRICS, percentages, score_outputs
+from transformer_jax.cli.scoring import METRICS, bleu_tokenizer, percentages, score_outputs
 from transformer_jax.cli.searching import BatchSearcher
 from transformer_jax.config_json import load_document, to_json
 from transformer_jax.data.config import with_absolute_paths
@@ -205,7 +205,9 @@ class DevelopmentScores:
         found = self.searcher(state, sources)
         outputs = [self.data.target_tokenizer.decode(hypotheses[0].tokens) for hypotheses in found]
         references = [item.references for item in self.data.development_items]
-        scores = percentages(score_outputs(self.config.task, outputs, references))
+        scores = percentages(
+            score_outputs(self.config.task, outputs, references, tokenize=bleu_tokenizer(self.config.data))
+        )
         if self.after is not None:
             self.after()
         return scores

@@ -15,6 +15,7 @@ from transformer_jax.cli.experiment_config import saved_config
 from transformer_jax.cli.run_folder import SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME, require_run
 from transformer_jax.cli.searching import BatchSearcher, Hypothesis
 from transformer_jax.data.config import PRONUNCIATION_DATASETS, NamedDataset
+from transformer_jax.data.moses import moses_detokenized, moses_tokenized
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig, SampleConfig, SearchConfig
 from transformer_jax.errors import ConfigError, DataError
@@ -71,7 +72,10 @@ class LoadedRun:
           DataError: If a line is too long and ``too_long`` is ``"fail"``; says which.
         """
         capacity = self.config.data.max_source_len
-        if self.lowers_case:
+        moses = self.config.data.moses
+        if moses is not None:
+            lines = [moses_tokenized(x, moses.source_language, lowercase=moses.lowercase) for x in lines]
+        elif self.lowers_case:
             lines = [line.lower() for line in lines]
         encoded = self.source_tokenizer.encode_batch(lines)
         for index, ids in enumerate(encoded):
@@ -99,7 +103,19 @@ class LoadedRun:
 
     def text(self, hypothesis: Hypothesis) -> str:
         """The line that a hypothesis says."""
+        moses, line = self.config.data.moses, self.scored_text(hypothesis)
+        return line if moses is None else moses_detokenized(line, moses.target_language)
+
+    def scored_text(self, hypothesis: Hypothesis) -> str:
+        """The line in the form that scores are taken of: Moses-style tokens where the data are."""
         return self.target_tokenizer.decode(hypothesis.tokens)
+
+    def reference(self, line: str) -> str:
+        """A reference in the form that scores are taken of."""
+        moses = self.config.data.moses
+        if moses is None:
+            return line
+        return moses_tokenized(line, moses.target_language, lowercase=moses.lowercase)
 
     def report_lines(self) -> None:
         """Say on standard error what was done to lines: unknown pieces and lengths."""
@@ -107,7 +123,7 @@ class LoadedRun:
             total = sum(self.unknown.values())
             shown = ", ".join(f"{piece!r} {count}" for piece, count in self.unknown.most_common(8))
             more = f", and {len(self.unknown) - 8} more kinds" if len(self.unknown) > 8 else ""
-            unit = "character" if self.source_tokenizer.unit == "characters" else "word"
+            unit = self.source_tokenizer.unit.removesuffix("s")
             kinds = f"{total:,} {unit}{'s' if total != 1 else ''}"
             print(f"note: {kinds} never seen in training became <unk>: {shown}{more}", file=sys.stderr)
         if self.num_too_long > 1:

@@ -45,7 +45,7 @@ Start here:
 Every command has examples of its own: transformer-jax COMMAND --help"""
 
 _CLI_MODULES = (
-    "tyro", "pydantic", "rich", "tokenizers", "grain", "pooch", "orbax", "sacrebleu", "rapidfuzz",
+    "tyro", "pydantic", "rich", "tokenizers", "grain", "pooch", "orbax", "sacrebleu", "sacremoses", "rapidfuzz",
     "matplotlib", "tensorboardX",
 )  # fmt: skip
 

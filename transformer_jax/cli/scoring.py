@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from transformer_jax.data.config import DataConfig
 from transformer_jax.evaluate.error_rates import edit_distance
 from transformer_jax.evaluate.report import ScoreReport, Task, score_outputs
 
-__all__ = ["METRICS", "percentages", "score_outputs", "token_errors"]
+__all__ = ["METRICS", "bleu_tokenizer", "percentages", "score_outputs", "token_errors"]
 
 # The scores of each task, and whether low ("min") or high ("max") ones are good.
 METRICS: dict[Task, dict[str, str]] = {
@@ -24,6 +25,11 @@ def percentages(report: ScoreReport) -> dict[str, float]:
     found = {score.name.lower().rstrip("0123456789+"): score.score for score in report.text_scores}
     rates = {name: 100.0 * errors.rate() for name, errors in report.error_rates.items() if errors.total}
     return found | rates
+
+
+def bleu_tokenizer(data: DataConfig) -> str:
+    """How sacrebleu cuts texts: not at all where they are tokens already."""
+    return "none" if data.moses is not None else "13a"
 
 
 def token_errors(output: str, reference: str) -> int:

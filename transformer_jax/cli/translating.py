@@ -1,6 +1,7 @@
 """The work of ``transformer-jax translate``: groups of lines through the search, in order."""
 
 import contextlib
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from transformer_jax.cli.attending import AttentionFile, AttentionReader
 from transformer_jax.cli.lines import arriving_lines
 from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, TooLong, choose_search, load_run
 from transformer_jax.cli.searching import Hypothesis
-from transformer_jax.data.readers import read_lines
+from transformer_jax.data.readers import stream_lines
 from transformer_jax.errors import DataError
 
 # Lines that are searched together: sorted by length into batches, written before the next group is read.
@@ -40,7 +41,11 @@ def translate_lines(
     if input_path is not None and output_path is not None and input_path.absolute() == output_path.absolute():
         raise DataError(f"--output {output_path}: is the input file; name another")
     where = "standard input" if input_path is None else str(input_path)
-    lines = None if input_path is None else read_lines(input_path)
+    total = None
+    if (
+        input_path is not None and input_path.is_file()
+    ):  # read twice: a bad line is found before any work is done
+        total = sum(1 for _ in stream_lines(input_path))
     run = load_run(run_dir)
     search = choose_search(run.config.search, beam=beam, num_best=num_best)
     searcher = run.searcher(search)
@@ -60,8 +65,8 @@ def translate_lines(
         attention = None
         if reader is not None and attention_path is not None:
             attention = _AttentionWriter(run, reader, stack.enter_context(AttentionFile(attention_path)))
-        progress = stack.enter_context(_progress(None if lines is None else len(lines)))
-        for group in _groups(lines, where):
+        progress = stack.enter_context(_progress(total))
+        for group in _groups(input_path, where):
             sources = run.encode(group, too_long=too_long, where=where, first_line=number + 1)
             found = searcher(state, sources)
             for index, hypotheses in enumerate(found):
@@ -75,12 +80,13 @@ def translate_lines(
     return number
 
 
-def _groups(lines: list[str] | None, where: str) -> Iterator[list[str]]:
-    if lines is None:
+def _groups(input_path: Path | None, where: str) -> Iterator[list[str]]:
+    if input_path is None:
         yield from arriving_lines(sys.stdin.buffer, where=where, max_lines=GROUP_LINES)
         return
-    for first in range(0, len(lines), GROUP_LINES):
-        yield lines[first : first + GROUP_LINES]
+    lines = stream_lines(input_path)
+    while group := list(itertools.islice(lines, GROUP_LINES)):
+        yield group
 
 
 def _written(run: LoadedRun, hypotheses: Sequence[Hypothesis], number: int, num_best: int | None) -> str:

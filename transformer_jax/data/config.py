@@ -173,7 +173,43 @@ class Words:
         _check_at_least(1, min_count=self.min_count)
 
 
-TokenizerConfig = Characters | Words
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subwords:
+    """Pieces of words, at most ``vocab_size`` of them, special ids included."""
+
+    kind: Literal["subwords"] = "subwords"
+    algorithm: Literal["bpe", "unigram"] = "bpe"
+    vocab_size: int = 8000
+
+    def __post_init__(self) -> None:
+        _check_at_least(6, vocab_size=self.vocab_size)
+
+
+TokenizerConfig = Characters | Words | Subwords
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MosesText:
+    """Lines are normalised and cut into Moses-style tokens before anything else sees them, references too.
+
+    Scores are then of tokenised text, as in many papers; ``translate`` writes plain text again.
+
+    Attributes:
+      source_language: Two letters.
+      target_language: Two letters.
+      lowercase: Whether upper case goes first.
+    """
+
+    source_language: str
+    target_language: str
+    lowercase: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("source_language", "target_language"):
+            value = getattr(self, name)
+            _check(
+                len(value) == 2 and value.isalpha(), f"{name} must be two letters as in 'de', got {value!r}"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -214,7 +250,10 @@ class DataConfig:
       source_tokenizer: How sources are cut into tokens.
       target_tokenizer: How targets are cut into tokens.
       share_vocabulary: Train one tokenizer on both sides, for models that share their embeddings.
-      batch_size: Rows of a batch.
+      moses: Cut lines into Moses-style tokens first; None leaves them as they are.
+      batch_size: Rows of a batch; of a training batch only where ``batch_tokens`` is None.
+      batch_tokens: Source and target tokens of a training batch, padding included, at most: the shorter the lines,
+        the more rows.
       buckets: Lengths of a batch.
       max_source_len: Most source tokens of an example.
       max_target_len: Most target tokens of an example, the end token included.
@@ -230,7 +269,9 @@ class DataConfig:
     source_tokenizer: TokenizerConfig = dataclasses.field(default_factory=Characters)
     target_tokenizer: TokenizerConfig = dataclasses.field(default_factory=Words)
     share_vocabulary: bool = False
+    moses: MosesText | None = None
     batch_size: int = 256
+    batch_tokens: int | None = None
     buckets: BucketConfig = dataclasses.field(default_factory=ChosenBuckets)
     max_source_len: int = 40
     max_target_len: int = 40
@@ -244,6 +285,11 @@ class DataConfig:
         _check_at_least(1, batch_size=self.batch_size, max_source_len=self.max_source_len)
         _check_at_least(2, max_target_len=self.max_target_len)
         _check_at_least(0, seed=self.seed)
+        _check(
+            self.batch_tokens is None or self.batch_tokens >= self.max_source_len + self.max_target_len,
+            f"batch_tokens must hold one pair of {self.max_source_len} source and {self.max_target_len} target tokens, "
+            f"got {self.batch_tokens}",
+        )
         _check_at_least(1, max_train_pairs=self.max_train_pairs)
         _check_at_least(
             1, max_development_items=self.max_development_items, max_test_items=self.max_test_items

@@ -31,7 +31,15 @@ class PlannedBatch(NamedTuple):
 class BatchPipeline:
     """Endless training batches of static shapes, each example once an epoch, ordered by the seed."""
 
-    def __init__(self, examples: EncodedExamples, plan: BucketPlan, *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        examples: EncodedExamples,
+        plan: BucketPlan,
+        *,
+        batch_size: int,
+        seed: int,
+        batch_tokens: int | None = None,
+    ) -> None:
         """Plan the buckets.
 
         Args:
@@ -39,6 +47,7 @@ class BatchPipeline:
           plan: The shapes; every example must fit in one.
           batch_size: Rows of every batch; the last batch of a bucket is filled up with dummy rows.
           seed: Seed of the order.
+          batch_tokens: Instead of ``batch_size``, tokens of a batch: source and target, padding included.
 
         Raises:
           DataError: If there is no example, or one fits in no shape.
@@ -47,16 +56,20 @@ class BatchPipeline:
             raise DataError("no training example is left to make batches of")
         self.examples = examples
         self.plan = plan
-        self.batch_size = batch_size
+        self._rows = [
+            batch_size if batch_tokens is None else rows_of(batch_tokens, sum(shape)) for shape in plan.shapes
+        ]
         self.seed = seed
         buckets = plan.assign(examples.source_lengths(), examples.target_lengths())
         self._members = [np.flatnonzero(buckets == bucket) for bucket in range(len(plan.shapes))]
-        self.batches_per_epoch = sum(-(-len(members) // batch_size) for members in self._members)
+        self.batches_per_epoch = sum(
+            -(-len(members) // rows) for members, rows in zip(self._members, self._rows)
+        )
         self._cached_plan = functools.lru_cache(maxsize=2)(self.epoch_plan)
 
     def shapes(self) -> list[BatchShape]:
         """Every static shape that a batch of this plan can have, from small to large."""
-        return [BatchShape(self.batch_size, *shape) for shape in self.plan.shapes]
+        return [BatchShape(rows, *shape) for rows, shape in zip(self._rows, self.plan.shapes)]
 
     def epoch_plan(self, epoch: int) -> list[PlannedBatch]:
         """The batches of an epoch: shuffled inside each bucket, then the batches shuffled."""
@@ -65,8 +78,8 @@ class BatchPipeline:
         for shape, members in zip(self.shapes(), self._members):
             shuffled = generator.permutation(members)
             planned += [
-                PlannedBatch(shape, shuffled[start : start + self.batch_size])
-                for start in range(0, len(shuffled), self.batch_size)
+                PlannedBatch(shape, shuffled[start : start + shape.batch_size])
+                for start in range(0, len(shuffled), shape.batch_size)
             ]
         return [planned[place] for place in generator.permutation(len(planned))]
 
@@ -83,11 +96,22 @@ class BatchPipeline:
     def padding_share(self) -> float:
         """Share of an epoch's tokens, source and target, that are padding, dummy rows included."""
         padded = sum(
-            -(-len(members) // self.batch_size) * self.batch_size * sum(shape)
-            for shape, members in zip(self.plan.shapes, self._members)
+            -(-len(members) // rows) * rows * sum(shape)
+            for rows, shape, members in zip(self._rows, self.plan.shapes, self._members)
         )
         real = int(self.examples.source_lengths().sum() + self.examples.target_lengths().sum())
         return 1.0 - real / padded
+
+
+def rows_of(batch_tokens: int, row_tokens: int) -> int:
+    """Rows of a batch of at most so many tokens; a multiple of 8 where there are as many.
+
+    Example:
+      >>> rows_of(1000, 30), rows_of(100, 30)
+      (32, 3)
+    """
+    rows = max(1, batch_tokens // row_tokens)
+    return rows - rows % 8 if rows >= 8 else rows
 
 
 class BatchIterator(Iterator[Seq2SeqBatch]):

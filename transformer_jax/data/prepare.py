@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from transformer_jax.data.batches import BatchShape
 from transformer_jax.data.buckets import BucketPlan, choose_shapes
-from transformer_jax.data.config import DataConfig, GivenBuckets, TokenizerConfig, TooLong
+from transformer_jax.data.config import DataConfig, GivenBuckets, MosesText, TokenizerConfig, TooLong
 from transformer_jax.data.examples import (
     EncodedExamples,
     EncodingReport,
@@ -15,9 +16,15 @@ from transformer_jax.data.examples import (
     Pair,
     encode_examples,
 )
+from transformer_jax.data.moses import tokenized_pairs
 from transformer_jax.data.pipeline import BatchPipeline
 from transformer_jax.data.sources import Splits, load_splits
-from transformer_jax.data.tokenizers import Tokenizer, train_character_tokenizer, train_word_tokenizer
+from transformer_jax.data.tokenizers import (
+    Tokenizer,
+    train_character_tokenizer,
+    train_subword_tokenizer,
+    train_word_tokenizer,
+)
 from transformer_jax.errors import DataError
 
 
@@ -125,7 +132,7 @@ def prepare(
       DataError: If a file is missing or bad, a line is too long and ``config.too_long`` is ``"fail"``, or no
         training pair is left.
     """
-    splits = _limited(load_splits(config.dataset), config)
+    splits = _tokenized(_limited(load_splits(config.dataset), config), config.moses)
     if not splits.train:
         raise DataError("the data set has no training pair with both sides filled")
     if source_tokenizer is None or target_tokenizer is None:
@@ -138,7 +145,9 @@ def prepare(
     development, development_report = _encode(splits.development, tokenizers, config, kept, "development set")
     test, test_report = _encode(splits.test, tokenizers, config, kept, "test set")
     plan = BucketPlan(_shapes(config, [train, development, test]))
-    pipeline = BatchPipeline(train, plan, batch_size=config.batch_size, seed=config.seed)
+    pipeline = BatchPipeline(
+        train, plan, batch_size=config.batch_size, seed=config.seed, batch_tokens=config.batch_tokens
+    )
     report = DataReport(
         num_train_sources=len({pair.source for pair in splits.train}),
         source_vocab_size=source_tokenizer.vocab_size,
@@ -179,6 +188,21 @@ def _limited(splits: Splits, config: DataConfig) -> Splits:
     )
 
 
+def _tokenized(splits: Splits, moses: MosesText | None) -> Splits:
+    if moses is None:
+        return splits
+
+    def tokens(pairs: Sequence[Any]) -> list[Any]:
+        return tokenized_pairs(pairs, moses.source_language, moses.target_language, lowercase=moses.lowercase)
+
+    return dataclasses.replace(
+        splits,
+        train=tokens(splits.train),
+        development=tokens(splits.development),
+        test=tokens(splits.test),
+    )
+
+
 def _train_tokenizers(config: DataConfig, train: Sequence[Pair]) -> tuple[Tokenizer, Tokenizer]:
     sources, targets = [pair.source for pair in train], [pair.target for pair in train]
     if config.share_vocabulary:
@@ -193,6 +217,8 @@ def _train_tokenizers(config: DataConfig, train: Sequence[Pair]) -> tuple[Tokeni
 def _train_tokenizer(config: TokenizerConfig, lines: Sequence[str]) -> Tokenizer:
     if config.kind == "characters":
         return train_character_tokenizer(lines, max_size=config.max_size)
+    if config.kind == "subwords":
+        return train_subword_tokenizer(lines, algorithm=config.algorithm, vocab_size=config.vocab_size)
     return train_word_tokenizer(lines, max_size=config.max_size, min_count=config.min_count)
 
 

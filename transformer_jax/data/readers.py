@@ -7,6 +7,7 @@ has the same number of lines here as for ``wc -l``, whatever separators of Unico
 import gzip
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from transformer_jax.data.examples import Pair
@@ -23,6 +24,44 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
       DataError: If the file is missing, unreadable, empty, binary (holds NUL bytes), damaged or not UTF-8.
     """
     return split_lines(_read_bytes(path), str(path))
+
+
+def stream_lines(path: str | os.PathLike[str]) -> Iterator[str]:
+    """The lines of `read_lines`, one at a time: a file of any size in the memory of its longest line.
+
+    Raises:
+      DataError: As `read_lines` does, when the line is reached.
+    """
+    number = 0
+    try:
+        with open(path, "rb") as file, gzip.GzipFile(fileobj=file) as unpacked:
+            is_compressed = file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
+            for line in unpacked if is_compressed else file:
+                text = line if number else line.removeprefix(BYTE_ORDER_MARK)
+                if text:  # not a mark and nothing else
+                    number += 1
+                    yield _text_of_line(text, number, str(path))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise DataError(f"{path}: the compressed file is damaged or cut off; fetch it again") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the file: {error.strerror}") from None
+    if number == 0:
+        raise DataError(f"{path}: the file is empty; wanted UTF-8 text, one example a line")
+
+
+def _text_of_line(raw: bytes, number: int, where: str) -> str:
+    nul = raw.find(b"\0")
+    if nul >= 0:
+        raise DataError(f"{where}: binary file (NUL at line {number}, byte {nul + 1}); wanted UTF-8 text")
+    try:
+        return raw.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where}: not UTF-8 at line {number}, byte {error.start + 1} (0x{raw[error.start]:02x}); convert the "
+            "file, for example with iconv -f latin1 -t utf-8"
+        ) from None
 
 
 def split_lines(content: bytes, where: str, *, allow_empty: bool = False) -> list[str]:

@@ -1,4 +1,4 @@
-"""Character and word tokenizers on Hugging Face ``tokenizers``, saved as its JSON.
+"""Character, word and subword tokenizers on Hugging Face ``tokenizers``, saved as its JSON.
 
 Ids 0 to 3 are padding, unknown, start and end. They are never registered as special tokens of the
 underlying library, which would look for their spelling inside texts; their names hold a space, so that no
@@ -9,9 +9,9 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +20,17 @@ import tokenizers as hf
 from transformer_jax.data.batches import BOS_ID, EOS_ID, NUM_SPECIAL_IDS, PAD_ID, UNK_ID
 from transformer_jax.errors import DataError
 
-Unit = Literal["characters", "words"]
+Unit = Literal["characters", "words", "subwords"]
+Algorithm = Literal["bpe", "unigram"]
 
 SPECIAL_NAMES = ("special: pad", "special: unk", "special: bos", "special: eos")
 UNKNOWN_TEXT = "<unk>"
 """What `Tokenizer.decode` writes for an unknown piece."""
 
 MAX_FILE_BYTES = 64_000_000
+
+SPACE_MARK = "\u2581"
+"""Begins a subword that begins a word. In a text it is read as ``_``, so that what is decoded has no doubt."""
 
 # The characters with Unicode's White_Space property, where the underlying library splits words;
 # `str.split` also splits at the four control characters U+001C to U+001F.
@@ -35,7 +39,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Tokenizer:
-    """Maps text to ids and back, by single characters or by words between white space.
+    """Maps text to ids and back, by single characters or by words between white space; see also `SubwordTokenizer`.
 
     Example:
       >>> tokenizer = train_character_tokenizer(["cab"])
@@ -149,6 +153,8 @@ class Tokenizer:
                 raise
             raise DataError(f"{path}: the tokenizer file is damaged: not JSON") from None
         try:
+            if document["model"]["type"] in ("BPE", "Unigram"):
+                return SubwordTokenizer(document["model"])
             unit: Unit = {"Split": "characters", "WhitespaceSplit": "words"}[
                 document["pre_tokenizer"]["type"]
             ]  # type: ignore[assignment]
@@ -161,11 +167,121 @@ class Tokenizer:
             if tuple(symbols[:NUM_SPECIAL_IDS]) != SPECIAL_NAMES:
                 raise ValueError
             return cls(unit, symbols[NUM_SPECIAL_IDS:])
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             raise DataError(
                 f"{path}: not a tokenizer that this library saved, or damaged; take a copy that is whole, or "
                 "train again"
             ) from None
+
+
+class SubwordTokenizer(Tokenizer):
+    """Pieces of words, by byte pair encoding or by a unigram model; white space counts as single spaces.
+
+    Example:
+      >>> tokenizer = train_subword_tokenizer(["low lower lowest"] * 9, algorithm="bpe", vocab_size=16)
+      >>> tokenizer.pieces(tokenizer.encode("lower low"))
+      ['▁low', 'er', '▁low']
+      >>> tokenizer.decode(tokenizer.encode(" lower   low "))
+      'lower low'
+    """
+
+    def __init__(self, model: Mapping[str, Any]) -> None:
+        """Build from the ``model`` part of a Hugging Face tokenizer's JSON.
+
+        Raises:
+          DataError: If its ids are not 0, 1, 2, ..., or the first four are not the special ones.
+        """
+        self.unit = "subwords"
+        if model["type"] == "BPE":
+            vocabulary: dict[str, int] = model["vocab"]
+            symbols = sorted(vocabulary, key=vocabulary.__getitem__)
+            is_whole = [vocabulary[symbol] for symbol in symbols] == list(range(len(symbols)))
+        else:
+            symbols = [str(piece) for piece, _ in model["vocab"]]
+            is_whole = len(set(symbols)) == len(symbols)
+        if not is_whole or tuple(symbols[:NUM_SPECIAL_IDS]) != SPECIAL_NAMES:
+            raise DataError("tokenizer: its ids are not 0, 1, 2, ... with the four special ones first")
+        self._symbols = tuple(symbols)
+        self._hf = hf.Tokenizer(_backend(model))
+        _cut_into_words(self._hf)
+
+    def decode(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> str:
+        """Text of the ids; padding, start and end are left out, unknown becomes `UNKNOWN_TEXT`.
+
+        Raises:
+          DataError: If an id is not in the vocabulary.
+        """
+        return "".join(self.pieces(ids)).replace(SPACE_MARK, " ").strip(" ")
+
+
+def _backend(model: Mapping[str, Any]) -> Any:
+    try:
+        if model["type"] == "BPE":
+            merges = [
+                tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"]
+            ]
+            return hf.models.BPE(vocab=model["vocab"], merges=merges, unk_token=SPECIAL_NAMES[UNK_ID])
+        pieces = [(piece, float(score)) for piece, score in model["vocab"]]
+        return hf.models.Unigram(pieces, unk_id=UNK_ID)
+    except Exception as error:  # what the underlying library raises has no type of its own
+        raise DataError(f"tokenizer: its subwords do not fit together: {error}") from None
+
+
+def _cut_into_words(tokenizer: hf.Tokenizer) -> None:
+    """White space becomes single spaces, and each word begins with the mark."""
+    tokenizer.normalizer = hf.normalizers.Sequence(
+        [
+            hf.normalizers.Replace(SPACE_MARK, "_"),
+            hf.normalizers.Replace(hf.Regex(r"\s+"), " "),
+            hf.normalizers.Strip(),
+        ]
+    )
+    tokenizer.pre_tokenizer = hf.pre_tokenizers.Metaspace(replacement=SPACE_MARK, prepend_scheme="always")
+    tokenizer.decoder = hf.decoders.Metaspace(replacement=SPACE_MARK, prepend_scheme="always")
+
+
+def train_subword_tokenizer(
+    lines: Iterable[str], *, algorithm: Algorithm, vocab_size: int
+) -> SubwordTokenizer:
+    """Tokenizer over pieces of words.
+
+    Args:
+      lines: Training text.
+      algorithm: ``"bpe"``, which joins the most frequent pairs, or ``"unigram"``, which drops the pieces that the
+        text's likelihood misses least.
+      vocab_size: Most ids, special ones included; a small text gives fewer.
+
+    Raises:
+      DataError: If the text has no character, or more different ones than ``vocab_size`` has room for.
+
+    Source: Sennrich et al. 2016, https://aclanthology.org/P16-1162; Kudo 2018, https://aclanthology.org/P18-1007.
+    """
+    safe = [_encodable(line) for line in lines]
+    characters = set("".join(safe)) - set(" ")
+    if not characters or len(characters) + NUM_SPECIAL_IDS + 1 > vocab_size:
+        raise DataError(
+            f"tokenizer: vocab_size {vocab_size} must be at least {len(characters) + NUM_SPECIAL_IDS + 1} for text of "
+            f"{len(characters)} different characters"
+        )
+    names = list(SPECIAL_NAMES)
+    if algorithm == "bpe":
+        backend: Any = hf.models.BPE(unk_token=SPECIAL_NAMES[UNK_ID])
+        trainer: Any = hf.trainers.BpeTrainer(
+            vocab_size=vocab_size, special_tokens=names, show_progress=False
+        )
+    else:
+        backend = hf.models.Unigram()
+        trainer = hf.trainers.UnigramTrainer(
+            vocab_size=vocab_size, special_tokens=names, unk_token=SPECIAL_NAMES[UNK_ID], show_progress=False
+        )
+    trained = hf.Tokenizer(backend)
+    _cut_into_words(trained)
+    trained.train_from_iterator(safe, trainer=trainer)
+    model = json.loads(trained.to_str())["model"]
+    if algorithm == "unigram":  # pieces of one score come in an order that changes from run to run
+        special, pieces = model["vocab"][:NUM_SPECIAL_IDS], model["vocab"][NUM_SPECIAL_IDS:]
+        model["vocab"] = [*special, *sorted(pieces, key=lambda one: (-one[1], one[0]))]
+    return SubwordTokenizer(model)
 
 
 def _encodable(text: str) -> str:

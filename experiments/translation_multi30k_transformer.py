@@ -1,0 +1,56 @@
+"""A small Transformer from English to German, on the captions of Multi30k.
+
+Command: transformer-jax train experiments/translation_multi30k_transformer.py --run-dir runs/multi30k
+Time, hardware and score: not measured at full length yet.
+"""
+
+from transformer_jax.cli.experiment import ExperimentConfig
+from transformer_jax.data.config import ChosenBuckets, DataConfig, MosesText, NamedDataset, Subwords
+from transformer_jax.decode.searcher import BeamConfig
+from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
+from transformer_jax.nn.positions import Sinusoidal
+from transformer_jax.train.config import Adam, Cosine, TrainConfig
+
+
+def config() -> ExperimentConfig:
+    """Four layers on each side, width 128, one table for all embeddings: the size of Wu et al. 2021, pre-norm."""
+    return ExperimentConfig(
+        name="translation_multi30k_transformer",
+        task="translation",
+        data=DataConfig(
+            dataset=NamedDataset(name="multi30k", source_language="en", target_language="de"),
+            moses=MosesText(source_language="en", target_language="de"),
+            source_tokenizer=Subwords(vocab_size=8000),
+            target_tokenizer=Subwords(vocab_size=8000),
+            share_vocabulary=True,
+            batch_size=128,
+            batch_tokens=4000,
+            buckets=ChosenBuckets(max_shapes=6),
+            max_source_len=64,
+            max_target_len=64,
+            too_long="skip",
+        ),
+        model=EncoderDecoderConfig(
+            model_dim=128,
+            num_heads=4,
+            num_kv_heads=4,
+            feed_forward_dim=256,
+            num_encoder_layers=4,
+            num_decoder_layers=4,
+            dropout_rate=0.2,
+            norm_placement="pre",
+            positions=Sinusoidal(),
+            share_embeddings="all",
+        ),
+        train=TrainConfig(
+            updates=6500,
+            optimizer=Adam(),
+            schedule=Cosine(peak_learning_rate=0.0025, warmup_updates=600),
+            label_smoothing=0.1,
+            evaluate_every=650,
+            checkpoint_every=250,
+            metric="bleu",
+            metric_mode="max",
+        ),
+        search=BeamConfig(max_len=64, num_beams=5, length_penalty=0.6),
+    )

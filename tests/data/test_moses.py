@@ -1,0 +1,61 @@
+"""Moses-style text, and data that are made of it."""
+
+import pytest
+
+from transformer_jax.data.config import DataConfig, MosesText, TsvFiles, Words
+from transformer_jax.data.examples import EvaluationItem, Pair
+from transformer_jax.data.moses import moses_detokenized, moses_tokenized, tokenized_pairs
+from transformer_jax.data.prepare import prepare
+from transformer_jax.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("language", "plain", "tokens"),
+    [
+        ("en", "Two young, White males.", "two young , white males ."),
+        ("de", "Ein Mann mit Hut „schläft“.", "ein mann mit hut &quot; schläft &quot; ."),
+        ("en", "a man's dog & cat", "a man &apos;s dog &amp; cat"),
+        ("en", "", ""),
+    ],
+)
+def test_tokens(language: str, plain: str, tokens: str) -> None:
+    assert moses_tokenized(plain, language, lowercase=True) == tokens
+
+
+def test_case_is_kept_where_asked() -> None:
+    assert moses_tokenized("Two dogs.", "en", lowercase=False) == "Two dogs ."
+
+
+def test_plain_text_comes_back() -> None:
+    text = "ein mann, der mit einem hund spielt, & zwei kinder."
+    assert moses_detokenized(moses_tokenized(text, "de", lowercase=True), "de") == text
+
+
+def test_pairs_and_all_references() -> None:
+    found = tokenized_pairs(
+        [Pair("A cat.", "Ein Hund.", 3), EvaluationItem("Go.", ("Los.", "Lauf!"), 4)],
+        "en",
+        "de",
+        lowercase=True,
+    )
+    assert found == [Pair("a cat .", "ein hund .", 3), EvaluationItem("go .", ("los .", "lauf !"), 4)]
+    assert [one.line for one in found] == [3, 4]
+
+
+def test_data_are_prepared_from_tokens(tmp_path) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_text("A cat, a dog.\tEine Katze, ein Hund.\n" * 3 + "It's me.\tIch bin's.\n")
+    config = DataConfig(
+        dataset=TsvFiles(train=str(path), development=str(path)),
+        source_tokenizer=Words(),
+        target_tokenizer=Words(),
+        moses=MosesText(source_language="en", target_language="de"),
+    )
+    data = prepare(config)
+    assert "," in data.source_tokenizer.symbols
+    assert data.development_items[0].references == ("eine katze , ein hund .",)
+
+
+def test_a_language_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="two letters"):
+        MosesText(source_language="english", target_language="de")
