@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
+from transformer_jax.cli.experiment import ExperimentConfig, run_experiment
 from transformer_jax.cli.scoring import percentages, score_outputs
+from transformer_jax.data.config import DataConfig, MosesText, Subwords, TsvFiles
+from transformer_jax.decode.searcher import GreedyConfig
+from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
+from transformer_jax.train.config import Adam, Constant, TrainConfig
 
 
 def write(folder: Path, sources: list[str], references: list[str]) -> tuple[Any, ...]:
@@ -135,3 +140,106 @@ def test_plot_of_what_cannot_be_drawn(tiny_run: Path, tmp_path: Path, fails: Cal
     assert f"no such run folder; did you mean '{tiny_run.name}'?" in fails("plot", beside)
     assert "no token to look at" in fails("plot", tiny_run, "--output", tmp_path, "--line", "")
     assert "line 1: 9 tokens" in fails("plot", tiny_run, "--output", tmp_path, "--line", "a" * 9)
+
+
+@pytest.fixture(scope="module")
+def translation_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few updates of a tiny translation run on Moses-style text, with development and test sets of its own."""
+    folder = tmp_path_factory.mktemp("translation")
+    lines = [
+        ("A cat, a dog.", "Eine Katze, ein Hund."),
+        ("Two dogs!", "Zwei Hunde!"),
+        ("It's a man.", "Es ist ein Mann."),
+    ]
+    (folder / "pairs.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in lines * 8))
+    config = ExperimentConfig(
+        name="tiny_translation",
+        task="translation",
+        data=DataConfig(
+            dataset=TsvFiles(train=str(folder / "pairs.tsv"), development=str(folder / "pairs.tsv")),
+            moses=MosesText(source_language="en", target_language="de"),
+            source_tokenizer=Subwords(vocab_size=60),
+            target_tokenizer=Subwords(vocab_size=60),
+            share_vocabulary=True,
+            batch_tokens=200,
+            batch_size=8,
+        ),
+        model=EncoderDecoderConfig(
+            model_dim=16,
+            num_heads=2,
+            num_kv_heads=2,
+            feed_forward_dim=16,
+            num_encoder_layers=1,
+            num_decoder_layers=1,
+            share_embeddings="all",
+        ),
+        train=TrainConfig(
+            updates=6,
+            optimizer=Adam(),
+            schedule=Constant(peak_learning_rate=0.01),
+            evaluate_every=6,
+            checkpoint_every=6,
+            metric="bleu",
+            metric_mode="max",
+        ),
+        search=GreedyConfig(max_len=12),
+    )
+    run_experiment(config, folder / "run", quiet=True)
+    return folder / "run"
+
+
+def test_a_split_of_the_runs_own_data(
+    translation_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    pairs = [line.split("\t") for line in (translation_run.parent / "pairs.tsv").read_text().splitlines()]
+    files = write(tmp_path, [source for source, _ in pairs], [target for _, target in pairs])
+    by_files = json.loads(run_command("evaluate", translation_run, *files, "--json").out)
+    by_split = json.loads(run_command("evaluate", translation_run, "--split", "development", "--json").out)
+    assert by_split == by_files
+    assert {"bleu", "chrf", "ter", "wer", "cer"} <= by_split.keys()
+    assert "tok:none" in by_split["details"]["bleu"]["signature"]
+
+
+def test_two_runs_and_lengths(translation_run: Path, run_command: Callable[..., Any]) -> None:
+    words = (
+        "evaluate",
+        translation_run,
+        "--split",
+        "development",
+        "--against",
+        translation_run,
+        "--by-length",
+    )
+    scores = json.loads(run_command(*words, "--json").out)
+    assert [one["metric"] for one in scores["against"]["metrics"]] == ["BLEU", "chrF2"]
+    assert all(
+        one["score"] == one["other_score"] and one["p_value"] > 0.9 for one in scores["against"]["metrics"]
+    )
+    assert scores["by_length"] == [{"words": "1 to 10", "lines": 24, "bleu": scores["bleu"]}]
+    text = run_command(*words).out
+    assert "no difference that could not be chance" in text
+    assert "1 to 10" in text
+
+
+def test_translations_are_plain_text(
+    translation_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    (tmp_path / "in.txt").write_text("A cat, a dog.\n\n\u4e2d\n")
+    ran = run_command("translate", translation_run, "--input", tmp_path / "in.txt")
+    assert ran.status == 0
+    assert ran.out.count("\n") == 3
+    assert "&apos;" not in ran.out
+
+
+def test_what_evaluate_cannot_do_is_said(
+    translation_run: Path, tiny_run: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    files = write(tmp_path, ["cat"], ["C A T"])
+    assert "needs --source and --reference, or --split" in fails("evaluate", tiny_run)
+    assert "needs --source and --reference, or --split" in fails("evaluate", tiny_run, *files[:2])
+    assert "needs --source and --reference, or --split" in fails(
+        "evaluate", tiny_run, *files, "--split", "test"
+    )
+    assert "have no test set" in fails("evaluate", translation_run, "--split", "test")
+    assert "are for translation" in fails("evaluate", tiny_run, *files, "--by-length")
+    assert "unlike text" in fails("evaluate", translation_run, *files, "--against", tiny_run)

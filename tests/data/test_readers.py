@@ -1,12 +1,14 @@
 """Readers: what a line is, and one clear message for each thing wrong with a file."""
 
 import gzip
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer_jax.data.readers import read_lines, read_parallel, read_tsv, split_lines
+from transformer_jax.data.readers import read_lines, read_parallel, read_tsv, split_lines, stream_lines
 from transformer_jax.errors import DataError
 
 
@@ -101,3 +103,39 @@ def test_tsv_rows_and_the_malformed_one(tmp_path):
     assert "line 1: wanted 3 field(s) separated by tabs, got 2" in refused(
         read_tsv, tmp_path / "a.tsv", num_columns=3
     )
+
+
+@given(content=st.binary(max_size=60), compressed=st.booleans())
+def test_a_stream_of_lines_is_the_list_of_lines(content: bytes, compressed: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "lines"
+        path.write_bytes(gzip.compress(content) if compressed else content)
+        found: list[list[str] | str] = []
+        for read in (read_lines, lambda path: list(stream_lines(path))):
+            try:
+                found.append(read(path))
+            except DataError as error:
+                found.append(str(error).split("(")[0].split(" at line")[0])
+        assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    "content", [b"a\nb", b"a\nb\n", b"a\r\nb\r\n", b"\xef\xbb\xbfa\nb\n", "\u2028\n\x85\n".encode()]
+)
+def test_a_stream_splits_as_the_list_does(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "lines").write_bytes(content)
+    assert list(stream_lines(tmp_path / "lines")) == read_lines(tmp_path / "lines")
+
+
+def test_a_stream_names_what_is_wrong(tmp_path: Path) -> None:
+    whole = gzip.compress(b"a line\n" * 1000)
+    (tmp_path / "cut.gz").write_bytes(whole[:-9])
+    (tmp_path / "latin").write_bytes(b"good\nf\xfcr\n")
+    with pytest.raises(DataError, match="damaged or cut off"):
+        list(stream_lines(tmp_path / "cut.gz"))
+    with pytest.raises(DataError, match=r"line 2, byte 2 \(0xfc\)"):
+        list(stream_lines(tmp_path / "latin"))
+    with pytest.raises(DataError, match="no such file"):
+        list(stream_lines(tmp_path / "none"))
+    with pytest.raises(DataError, match="cannot read"):
+        list(stream_lines(tmp_path))

@@ -6,14 +6,21 @@ from typing import Annotated, Literal
 
 import tyro
 
-DESCRIPTION = """Score a trained model: its outputs for the lines of --source against those of --reference.
+DESCRIPTION = """Score a trained model: its outputs for the lines of --source against those of --reference, or for a
+split of the run's own data.
 
 Pronunciation runs give PER (phonemes) and WER (whole outputs with any error), translation runs
-BLEU, chrF, WER and CER. Line n of one file belongs to line n of the other.
+BLEU, chrF, TER, WER and CER. Line n of one file belongs to line n of the other. A run on Moses-style text
+takes plain files and is scored on tokens, as published scores on such text are.
+
+--against OTHER_RUN scores another run on the same lines and says by the paired bootstrap (1,000 resampled
+corpora) whether BLEU and chrF differ by more than the choice of lines explains.
+--by-length scores translations by the number of words in their sources.
 
 Examples:
   transformer-jax evaluate runs/words --source words.txt --reference phonemes.txt
-  transformer-jax evaluate runs/words --source words.txt --reference phonemes.txt --beam 4 --json"""
+  transformer-jax evaluate runs/words --source words.txt --reference phonemes.txt --beam 4 --json
+  transformer-jax evaluate runs/multi30k --split test --against runs/multi30k-bahdanau --by-length"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +28,20 @@ class Command:
     run_dir: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN_DIR")]]
     """Folder of a trained run."""
 
-    source: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    source: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """What to translate, one example a line."""
 
-    reference: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    reference: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """What should come out, one example a line."""
+
+    split: Literal["development", "test"] | None = None
+    """Instead of two files: a split of the run's own data, with all its references."""
+
+    against: Annotated[Path | None, tyro.conf.arg(metavar="OTHER_RUN")] = None
+    """Another run of the same task, to compare with on the same lines."""
+
+    by_length: bool = False
+    """Scores of translations by the number of words in the source."""
 
     json: bool = False
     """Print one JSON object instead of a table."""
@@ -38,10 +54,17 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.evaluating import evaluate_files, print_scores
+        from transformer_jax.cli.evaluating import evaluate_run, print_scores
 
-        scores = evaluate_files(
-            self.run_dir, self.source, self.reference, beam=self.beam, too_long=self.too_long
+        scores = evaluate_run(
+            self.run_dir,
+            source=self.source,
+            reference=self.reference,
+            split=self.split,
+            beam=self.beam,
+            too_long=self.too_long,
+            against=self.against,
+            by_length=self.by_length,
         )
         print_scores(scores, as_json=self.json)
         return 0

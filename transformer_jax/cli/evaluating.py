@@ -1,47 +1,133 @@
-"""The work of ``transformer-jax evaluate``: outputs of a run against a reference file."""
+"""The work of ``transformer-jax evaluate``: outputs of a run against references, and beside another run's."""
 
+import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from transformer_jax.cli.loaded_run import TooLong, choose_search, load_run
+from transformer_jax.cli.loaded_run import LoadedRun, TooLong, choose_search, load_run
 from transformer_jax.cli.scoring import bleu_tokenizer, percentages, score_outputs
+from transformer_jax.data.examples import EvaluationItem
 from transformer_jax.data.readers import read_parallel
+from transformer_jax.data.sources import load_splits
+from transformer_jax.errors import ConfigError, DataError
+from transformer_jax.evaluate.text import bleu, paired_bootstrap
+
+LENGTH_EDGES = (0, 10, 20, 30)
+"""Most words of a source in each class of ``--by-length`` but the last, which has no end."""
 
 
-def evaluate_files(
-    run_dir: Path, source: Path, reference: Path, *, beam: int | None, too_long: TooLong
+def evaluate_run(
+    run_dir: Path,
+    *,
+    source: Path | None,
+    reference: Path | None,
+    split: Literal["development", "test"] | None,
+    beam: int | None,
+    too_long: TooLong,
+    against: Path | None,
+    by_length: bool,
 ) -> dict[str, Any]:
-    """Scores of a run on two files aligned by line.
+    """Scores of a run; see the command's help.
 
     Returns:
       The scores by name (percent); ``"lines"``, ``"task"``, ``"unknown"`` and ``"too_long"`` say what they
-      were taken on, ``"details"`` has the counts and signatures, ``"text"`` is for people.
+      were taken on, ``"details"`` has the counts and signatures, ``"text"`` is for people; ``"against"`` and
+      ``"by_length"`` where they were asked for.
 
     Raises:
       DataError: If a file is missing, empty, binary, not UTF-8, or the two differ in their numbers of lines.
-      RunError: If ``run_dir`` holds no trained run.
+      RunError: If a folder holds no trained run.
+      ConfigError: If neither two files nor a split are named, or the task does not have what is asked.
     """
-    pairs = read_parallel(source, reference)
+    if (split is None) != (source is not None and reference is not None) or (split and (source or reference)):
+        raise ConfigError("evaluate needs --source and --reference, or --split development or test")
+    # Before anything long: what cannot be answered is refused.
+    items = None if source is None or reference is None else _items_of_files(source, reference)
     run = load_run(run_dir)
-    sources = run.encode([pair.source for pair in pairs], too_long=too_long, where=str(source))
-    found = run.searcher(choose_search(run.config.search, beam=beam))(run.state, sources)
-    outputs = [run.scored_text(hypotheses[0]) for hypotheses in found]
-    report = score_outputs(
-        run.config.task,
-        outputs,
-        [(run.reference(pair.target),) for pair in pairs],
-        tokenize=bleu_tokenizer(run.config.data),
-    )
+    other = None if against is None else load_run(against)
+    if (other is not None or by_length) and run.config.task != "translation":
+        raise ConfigError(
+            f"--against and --by-length are for translation; {run_dir} is for {run.config.task}"
+        )
+    if other is not None and _scored_form(other) != _scored_form(run):
+        raise ConfigError(
+            f"{against} and {run_dir} are scored on unlike text: {_scored_form(other)}, {_scored_form(run)}"
+        )
+    if items is None:
+        assert split is not None
+        items = getattr(load_splits(run.config.data.dataset), split)
+        if not items:
+            raise DataError(f"the data of {run_dir} have no {split} set: name --source and --reference")
+    where = f"{split} set" if source is None else str(source)
+    outputs = _outputs(run, items, beam=beam, too_long=too_long, where=where)
+    references = [tuple(map(run.reference, item.references)) for item in items]
+    tokenize = bleu_tokenizer(run.config.data)
+    report = score_outputs(run.config.task, outputs, references, tokenize=tokenize, with_ter=True)
     run.report_lines()
-    counts = {"lines": len(pairs), "unknown": sum(run.unknown.values()), "too_long": run.num_too_long}
-    return {
+    found: dict[str, Any] = {
         "task": run.config.task,
-        **counts,
+        "lines": len(items),
+        "unknown": sum(run.unknown.values()),
+        "too_long": run.num_too_long,
         **percentages(report),
         "details": report.to_json(),
-        "text": report.lines(),
     }
+    text = report.lines()
+    if by_length:
+        found["by_length"] = _by_length(items, outputs, references, tokenize)
+        text += ["", "words in the source   lines    BLEU"]
+        text += [f"{one['words']:<19} {one['lines']:>7,} {one['bleu']:>7.2f}" for one in found["by_length"]]
+    if other is not None:
+        other_outputs = _outputs(other, items, beam=beam, too_long=too_long, where=where)
+        compared = paired_bootstrap(outputs, other_outputs, references, tokenize=tokenize)
+        found["against"] = {"run": str(against), "metrics": [dataclasses.asdict(one) for one in compared]}
+        text += ["", f"against {against}, paired bootstrap:"]
+        for one in compared:
+            verdict = "a difference" if one.p_value < 0.05 else "no difference that could not be chance"
+            text.append(
+                f"{one.metric:<5} {one.score:.2f} against {one.other_score:.2f}, p {one.p_value:.4f}: {verdict}"
+            )
+    return {**found, "text": text}
+
+
+def _items_of_files(source: Path, reference: Path) -> list[EvaluationItem]:
+    return [
+        EvaluationItem(pair.source, (pair.target,), pair.line) for pair in read_parallel(source, reference)
+    ]
+
+
+def _scored_form(run: LoadedRun) -> str:
+    moses = run.config.data.moses
+    if moses is None:
+        return "plain text"
+    return f"{moses.target_language} tokens{', lower case' if moses.lowercase else ''}"
+
+
+def _outputs(
+    run: LoadedRun, items: Sequence[EvaluationItem], *, beam: int | None, too_long: TooLong, where: str
+) -> list[str]:
+    sources = run.encode([item.source for item in items], too_long=too_long, where=where)
+    found = run.searcher(choose_search(run.config.search, beam=beam))(run.state, sources)
+    return [run.scored_text(hypotheses[0]) for hypotheses in found]
+
+
+def _by_length(
+    items: Sequence[EvaluationItem],
+    outputs: Sequence[str],
+    references: Sequence[Sequence[str]],
+    tokenize: str,
+) -> list[dict[str, Any]]:
+    found = []
+    lengths = [len(item.source.split()) for item in items]
+    for low, high in zip(LENGTH_EDGES, [*LENGTH_EDGES[1:], None]):
+        chosen = [i for i, words in enumerate(lengths) if words > low and (high is None or words <= high)]
+        if chosen:
+            score = bleu([outputs[i] for i in chosen], [references[i] for i in chosen], tokenize=tokenize)
+            words = f"{low + 1} to {high}" if high is not None else f"{low + 1} and more"
+            found.append({"words": words, "lines": len(chosen), "bleu": score.score})
+    return found
 
 
 def print_scores(scores: dict[str, Any], *, as_json: bool) -> None:

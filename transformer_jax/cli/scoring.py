@@ -51,4 +51,4 @@ def spoken(scores: dict[str, float], names: Sequence[str] = ()) -> str:
     )
 
 
-_TITLES = {"per": "PER", "wer": "WER", "cer": "CER", "bleu": "BLEU", "chrf": "chrF"}
+_TITLES = {"per": "PER", "wer": "WER", "cer": "CER", "ter": "TER", "bleu": "BLEU", "chrf": "chrF"}

@@ -2,6 +2,7 @@
 
 import bisect
 import dataclasses
+import itertools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -97,6 +98,32 @@ class BatchSearcher:
                     found[index] = hypotheses
         self.search_seconds += time.perf_counter() - start
         return found
+
+    def changed_by_neighbours(
+        self,
+        params: Any,
+        sources: Sequence[Sequence[int]],
+        found: Sequence[Sequence[Hypothesis]],
+        *,
+        seed: int = 0,
+    ) -> list[int]:
+        """Which sources' hypotheses change, by a bit of a score or a token, in other batches and another order.
+
+        Args:
+          params: As for the search itself.
+          sources: What was searched for.
+          found: What was found.
+          seed: Of the order, and so of who stands beside whom.
+        """
+        order = np.random.default_rng(seed).permutation(len(sources)).tolist()
+        sizes = itertools.cycle((1, self.batch_size, 3, self.batch_size // 2 + 1))
+        changed = []
+        while order:
+            size = next(sizes)
+            chosen, order = order[:size], order[size:]
+            again = self(params, [sources[index] for index in chosen])
+            changed += [index for index, one in zip(chosen, again) if one != list(found[index])]
+        return sorted(changed)
 
     def _batch(self, params: Any, sources: Sequence[Sequence[int]], padded: int) -> list[list[Hypothesis]]:
         tokens = np.full((self.batch_size, padded), PAD_ID, np.int32)

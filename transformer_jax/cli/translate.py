@@ -21,7 +21,10 @@ Examples:
 output, separated by tabs; the score is the log-probability, divided by the length penalty if the
 run has one.
 --attention FILE.npz holds for each line n the arrays n/source and n/target (texts of the tokens)
-and n/NAME for each attention of the model, [heads, target, source]."""
+and n/NAME for each attention of the model, [heads, target, source].
+
+A line's translation, its tokens and its score do not depend on the lines beside it: every batch has one
+shape, chosen by the line alone. --verify-invariance shows it on your lines, at about three times the work."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,9 @@ class Command:
     too_long: Literal["skip", "truncate", "fail"] = "truncate"
     """Lines longer than the model's capacity: an empty line out, cut off, or stop with an error."""
 
+    verify_invariance: bool = False
+    """Translate each line again in other batches and another order; stop if a token or a bit of a score differs."""
+
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
         from transformer_jax.cli.translating import translate_lines
@@ -59,5 +65,6 @@ class Command:
             num_best=self.n_best,
             attention_path=self.attention,
             too_long=self.too_long,
+            verify_invariance=self.verify_invariance,
         )
         return 0

@@ -12,7 +12,7 @@ from transformer_jax.cli.lines import arriving_lines
 from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, TooLong, choose_search, load_run
 from transformer_jax.cli.searching import Hypothesis
 from transformer_jax.data.readers import stream_lines
-from transformer_jax.errors import DataError
+from transformer_jax.errors import DataError, RunError
 
 # Lines that are searched together: sorted by length into batches, written before the next group is read.
 GROUP_LINES = 16 * BATCH_ROWS
@@ -27,6 +27,7 @@ def translate_lines(
     num_best: int | None,
     attention_path: Path | None,
     too_long: TooLong,
+    verify_invariance: bool = False,
 ) -> int:
     """Translate a file or standard input; see the command's help.
 
@@ -37,6 +38,7 @@ def translate_lines(
       DataError: If the input is missing, empty (a file), binary or not UTF-8, or a line is too long.
       RunError: If ``run_dir`` holds no trained run, or its attention is wanted and it has none.
       ConfigError: If the search is impossible.
+      RunError: If ``verify_invariance`` finds a line that its neighbours change.
     """
     if input_path is not None and output_path is not None and input_path.absolute() == output_path.absolute():
         raise DataError(f"--output {output_path}: is the input file; name another")
@@ -72,11 +74,22 @@ def translate_lines(
             for index, hypotheses in enumerate(found):
                 out.write(_written(run, hypotheses, number + index + 1, num_best).encode())
             out.flush()
+            if verify_invariance:
+                changed = searcher.changed_by_neighbours(state, sources, found, seed=number)
+                if changed:
+                    raise RunError(
+                        f"{where}: line {number + changed[0] + 1} ({len(changed)} of {len(group)} lines): another "
+                        "translation or score in another batch; please report the machine and the versions"
+                    )
             if attention is not None:
                 attention(state, number, sources, found)
             number += len(group)
             progress(number)
     run.report_lines()
+    if verify_invariance:
+        print(
+            f"verified: {number:,} lines, the same bits in other batches and another order", file=sys.stderr
+        )
     return number
 
 

@@ -12,7 +12,7 @@ from transformer_jax.evaluate.error_rates import (
     pronunciation_errors,
     word_errors,
 )
-from transformer_jax.evaluate.text import TextScore, bleu, chrf
+from transformer_jax.evaluate.text import TextScore, bleu, chrf, ter
 
 Task = Literal["pronunciation", "translation"]
 _TASKS: tuple[Task, ...] = ("pronunciation", "translation")
@@ -26,7 +26,7 @@ class ScoreReport:
       task: Which task.
       num_examples: Lines or words that were scored.
       error_rates: Name to errors and total; lower is better.
-      text_scores: BLEU and chrF; higher is better.
+      text_scores: BLEU and chrF, of which more is better, and TER, of which less is.
     """
 
     task: str
@@ -71,6 +71,7 @@ def score_outputs(
     references: Sequence[str] | Sequence[Sequence[str]],
     *,
     tokenize: str = "13a",
+    with_ter: bool = False,
 ) -> ScoreReport:
     """Score outputs as the task asks: PER and WER of pronunciations; BLEU, chrF, WER and CER of translations.
 
@@ -80,6 +81,7 @@ def score_outputs(
       references: For each, the line that counts as right, or several. WER and CER of translations take the
         first.
       tokenize: sacrebleu's tokenizer for BLEU.
+      with_ter: Take the edit rate of translations too, which takes longer than all others together.
 
     Returns:
       The report.
@@ -103,7 +105,12 @@ def score_outputs(
         }
         return ScoreReport(task, len(hypotheses), rates)
     if task == "translation":
-        scores = (bleu(hypotheses, references, tokenize=tokenize), chrf(hypotheses, references))
+        scores: tuple[TextScore, ...] = (
+            bleu(hypotheses, references, tokenize=tokenize),
+            chrf(hypotheses, references),
+        )
+        if with_ter:
+            scores = (*scores, ter(hypotheses, references))
         first = [lines[0] for lines in references]
         rates = {"wer": word_errors(hypotheses, first), "cer": character_errors(hypotheses, first)}
         return ScoreReport(task, len(hypotheses), rates, scores)

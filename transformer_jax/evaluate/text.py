@@ -1,4 +1,4 @@
-"""BLEU and chrF of translations, by sacrebleu, with the signatures that make scores comparable."""
+"""BLEU, chrF and TER of translations, by sacrebleu, with the signatures that make scores comparable."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,9 +85,111 @@ def chrf(
     return _corpus_score(CHRF(word_order=word_order), hypotheses, references)
 
 
+def ter(hypotheses: Sequence[str], references: Sequence[str] | Sequence[Sequence[str]]) -> TextScore:
+    """Translation edit rate in percent: insertions, deletions, substitutions and shifts over the reference's words.
+
+    Args:
+      hypotheses: One text each.
+      references: One text each, or several for each.
+
+    Returns:
+      The rate of the corpus; lower is better.
+
+    Raises:
+      DataError: If there is no text, or the counts differ.
+
+    Example:
+      >>> ter(["a b c d"], ["c d a b"]).score
+      25.0
+
+    Source: Snover et al. 2006, https://aclanthology.org/2006.amta-papers.25.
+    """
+    from sacrebleu.metrics import TER
+
+    return _corpus_score(TER(), hypotheses, references)
+
+
+@dataclass(frozen=True)
+class PairedBootstrap:
+    """Two systems on the same lines, by one metric.
+
+    Attributes:
+      metric: Name of the metric.
+      score: Of the first system.
+      other_score: Of the second.
+      p_value: Share of the resampled corpora whose difference is at least as far from the mean difference as the
+        difference found: the chance to see it were there none.
+      signature: sacrebleu's description of the metric and of the resampling.
+    """
+
+    metric: str
+    score: float
+    other_score: float
+    p_value: float
+    signature: str
+
+
+def paired_bootstrap(
+    hypotheses: Sequence[str],
+    other_hypotheses: Sequence[str],
+    references: Sequence[str] | Sequence[Sequence[str]],
+    *,
+    tokenize: str = "13a",
+    num_samples: int = 1000,
+) -> list[PairedBootstrap]:
+    """Whether one system's BLEU and chrF differ from another's by more than the choice of lines explains.
+
+    Args:
+      hypotheses: Texts of the first system.
+      other_hypotheses: Texts of the second, for the same lines.
+      references: One text each, or several for each.
+      tokenize: sacrebleu's tokenizer for BLEU.
+      num_samples: Corpora to draw, with replacement.
+
+    Returns:
+      One entry a metric.
+
+    Raises:
+      DataError: If there is no text, or the counts differ.
+
+    Example:
+      >>> lines = ["the cat sat on the mat", "a dog ran in the park today"] * 5
+      >>> [round(one.p_value, 3) for one in paired_bootstrap(lines, lines, lines, num_samples=50)]
+      [1.0, 1.0]
+
+    Source: Koehn 2004, https://aclanthology.org/W04-3250.
+    """
+    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.significance import PairedTest
+
+    streams = _reference_streams(hypotheses, references)
+    _reference_streams(other_hypotheses, references)
+    metrics: dict[str, Any] = {"BLEU": BLEU(tokenize=tokenize), "chrF2": CHRF()}
+    systems = [("Baseline: other", list(other_hypotheses)), ("this", list(hypotheses))]
+    test = PairedTest(systems, metrics, references=streams, test_type="bs", n_samples=num_samples)
+    signatures, results = test()
+    found = []
+    for name, (other, own) in dict[str, Any](results).items():
+        if name != "System":
+            # sacrebleu counts differences above the one found: of two equal systems it finds none, and says 1 / n.
+            p_value = 1.0 if own.score == other.score else float(own.p_value)
+            signature = signatures[name].format()
+            found.append(PairedBootstrap(name, float(own.score), float(other.score), p_value, signature))
+    return found
+
+
 def _corpus_score(
     metric: Any, hypotheses: Sequence[str], references: Sequence[str] | Sequence[Sequence[str]]
 ) -> TextScore:
+    streams = _reference_streams(hypotheses, references)
+    result = metric.corpus_score(list(hypotheses), streams)
+    return TextScore(result.name, float(result.score), metric.get_signature().format())
+
+
+def _reference_streams(
+    hypotheses: Sequence[str], references: Sequence[str] | Sequence[Sequence[str]]
+) -> Any:
+    """A stream of the first references, one of the second and so on, as sacrebleu wants them; None fills them up."""
     if len(hypotheses) != len(references):
         raise DataError(
             f"hypotheses and references must be as many; got {len(hypotheses)} and {len(references)}"
@@ -97,10 +199,7 @@ def _corpus_score(
     options = [[reference] if isinstance(reference, str) else list(reference) for reference in references]
     if any(not texts for texts in options):
         raise DataError("references of an example must hold at least one text; got none")
-    # sacrebleu wants a stream of the first references, one of the second and so on; None where none is left.
     num_streams = max(len(texts) for texts in options)
-    streams = [
+    return [
         [texts[place] if place < len(texts) else None for texts in options] for place in range(num_streams)
     ]
-    result = metric.corpus_score(list(hypotheses), streams)
-    return TextScore(result.name, float(result.score), metric.get_signature().format())

@@ -1,0 +1,85 @@
+"""A line's tokens and score are the same bits whatever stands beside it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+from flax import nnx
+
+from transformer_jax.cli.searching import BatchSearcher
+from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
+from transformer_jax.models.build import build_model
+from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
+from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
+
+VOCAB = 40
+MODELS = {
+    "transformer": EncoderDecoderConfig(
+        model_dim=32,
+        num_heads=4,
+        num_kv_heads=4,
+        feed_forward_dim=64,
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+    ),
+    "bahdanau": RecurrentSeq2SeqConfig(
+        embedding_dim=24,
+        hidden_dim=32,
+        cell="gru",
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+        bidirectional=True,
+        attention=Bahdanau(attention_dim=32),
+        dropout_rate=0.0,
+        residual=False,
+    ),
+}
+SEARCHES = {
+    "greedy": GreedyConfig(max_len=9),
+    "beam": BeamConfig(max_len=9, num_beams=4, num_best=2, length_penalty=0.6),
+}
+SOURCES = st.lists(st.lists(st.integers(4, VOCAB - 1), max_size=12), min_size=1, max_size=40)
+
+
+@pytest.fixture(
+    scope="module", params=[(model, search) for model in MODELS for search in SEARCHES], ids="-".join
+)
+def searching(request: pytest.FixtureRequest) -> tuple[BatchSearcher, nnx.State]:
+    model_name, search_name = request.param
+    model = build_model(MODELS[model_name], source_vocab_size=VOCAB, target_vocab_size=VOCAB, seed=0)
+    searcher = BatchSearcher(model, SEARCHES[search_name], batch_size=8, lengths=[4, 8, 12])
+    return searcher, nnx.split(model)[1]
+
+
+@hypothesis.settings(max_examples=8)
+@hypothesis.given(sources=SOURCES, seed=st.integers(0, 2**32 - 1))
+def test_no_bit_depends_on_the_neighbours(
+    searching: tuple[BatchSearcher, nnx.State], sources: list[list[int]], seed: int
+) -> None:
+    searcher, state = searching
+    found = searcher(state, sources)
+    assert searcher.changed_by_neighbours(state, sources, found, seed=seed) == []
+    alone = [searcher(state, [source])[0] for source in sources[:3]]
+    assert alone == found[:3]
+
+
+def test_what_differs_is_named(searching: tuple[BatchSearcher, nnx.State]) -> None:
+    searcher, state = searching
+    sources = [[5, 6], [7], [8, 9, 10]]
+    found = searcher(state, sources)
+    found[1] = found[2]
+    assert searcher.changed_by_neighbours(state, sources, found) == [1]
+
+
+def test_the_command_verifies_its_own_lines(
+    tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    path = tmp_path / "in.txt"
+    path.write_text("cat\n\nattack\ntic\n" * 20)
+    plain = run_command("translate", tiny_run, "--input", path)
+    verified = run_command("translate", tiny_run, "--input", path, "--verify-invariance")
+    assert (verified.status, verified.out) == (0, plain.out)
+    assert "verified: 80 lines" in verified.err
