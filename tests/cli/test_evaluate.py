@@ -10,7 +10,7 @@ import pytest
 
 from transformer_jax.cli.experiment import ExperimentConfig, run_experiment
 from transformer_jax.cli.scoring import percentages, score_outputs
-from transformer_jax.data.config import DataConfig, MosesText, Subwords, TsvFiles
+from transformer_jax.data.config import ChosenBuckets, DataConfig, MosesText, Subwords, TsvFiles
 from transformer_jax.decode.searcher import GreedyConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.train.config import Adam, Constant, TrainConfig
@@ -162,6 +162,7 @@ def translation_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             target_tokenizer=Subwords(vocab_size=60),
             share_vocabulary=True,
             batch_tokens=200,
+            buckets=ChosenBuckets(max_shapes=1),
             batch_size=8,
         ),
         model=EncoderDecoderConfig(
@@ -243,3 +244,19 @@ def test_what_evaluate_cannot_do_is_said(
     assert "have no test set" in fails("evaluate", translation_run, "--split", "test")
     assert "are for translation" in fails("evaluate", tiny_run, *files, "--by-length")
     assert "unlike text" in fails("evaluate", translation_run, *files, "--against", tiny_run)
+
+
+def test_a_foreign_tokenizer_is_refused(
+    translation_run: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    shutil.copytree(translation_run, tmp_path / "run")
+    path = tmp_path / "run" / "source_tokenizer.json"
+    document = json.loads(path.read_text())
+    symbols = sorted(document["model"]["vocab"], key=document["model"]["vocab"].get)
+    first, second = symbols[4:6]
+    document["model"]["vocab"] |= {
+        first: 5,
+        second: 4,
+    }  # of the same size: only the meaning of two ids changes
+    path.write_text(json.dumps(document))
+    assert "trained with another tokenizer" in fails("evaluate", tmp_path / "run", "--split", "development")

@@ -143,7 +143,10 @@ def run_experiment(
         else None,
         label=label or config.name,
         quiet=quiet,
-        extra_metadata={"training data's fingerprint": data.train.examples.fingerprint()},
+        extra_metadata={
+            "training data's fingerprint": data.train.examples.fingerprint(),
+            **tokenizer_fingerprints(data.source_tokenizer, data.target_tokenizer),
+        },
     )
     training = trainer.fit(resume=holds_any(run_dir))
     scores = last_scores(training.curve, list(METRICS[config.task]))
@@ -160,6 +163,14 @@ def run_experiment(
     )
     write_json(run_dir / RESULT_NAME, _result_document(result))
     return result
+
+
+def tokenizer_fingerprints(source_tokenizer: Tokenizer, target_tokenizer: Tokenizer) -> dict[str, str]:
+    """What a checkpoint says about the tokenizers that its ids come from."""
+    return {
+        "source tokenizer's fingerprint": source_tokenizer.fingerprint(),
+        "target tokenizer's fingerprint": target_tokenizer.fingerprint(),
+    }
 
 
 def build_from(config: ExperimentConfig, source_tokenizer: Tokenizer, target_tokenizer: Tokenizer) -> Any:

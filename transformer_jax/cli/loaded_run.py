@@ -10,7 +10,7 @@ from typing import Any, Literal
 from flax import nnx
 
 from transformer_jax.cli.attending import padded_lengths
-from transformer_jax.cli.experiment import ExperimentConfig, build_from
+from transformer_jax.cli.experiment import ExperimentConfig, build_from, tokenizer_fingerprints
 from transformer_jax.cli.experiment_config import saved_config
 from transformer_jax.cli.run_folder import SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME, require_run
 from transformer_jax.cli.searching import BatchSearcher, Hypothesis
@@ -18,7 +18,7 @@ from transformer_jax.data.config import PRONUNCIATION_DATASETS, NamedDataset
 from transformer_jax.data.moses import moses_detokenized, moses_tokenized
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig, SampleConfig, SearchConfig
-from transformer_jax.errors import ConfigError, DataError
+from transformer_jax.errors import ConfigError, DataError, RunError
 from transformer_jax.train.checkpoint import load_params
 
 TooLong = Literal["skip", "truncate", "fail"]
@@ -137,7 +137,7 @@ def load_run(run_dir: Path) -> LoadedRun:
     """Read a run folder; only JSON and arrays are read, nothing in it is executed.
 
     Raises:
-      RunError: If the folder holds no run, or no checkpoint.
+      RunError: If the folder holds no run or no checkpoint, or its tokenizers are not those of the training.
       ConfigError: If its config is damaged.
     """
     require_run(run_dir)
@@ -145,7 +145,14 @@ def load_run(run_dir: Path) -> LoadedRun:
     source_tokenizer = Tokenizer.load(run_dir / SOURCE_TOKENIZER_NAME)
     target_tokenizer = Tokenizer.load(run_dir / TARGET_TOKENIZER_NAME)
     model = build_from(config, source_tokenizer, target_tokenizer)
-    load_params(run_dir, "best", model=model)
+    info = load_params(run_dir, "best", model=model)
+    for name, found in tokenizer_fingerprints(source_tokenizer, target_tokenizer).items():
+        wanted = info.extra.get(name, found)
+        if wanted != found:
+            raise RunError(
+                f"{run_dir}: the model was trained with another tokenizer: {name} was {wanted}, the file's is {found}; "
+                "bring the run's own file back"
+            )
     return LoadedRun(config, model, source_tokenizer, target_tokenizer)
 
 

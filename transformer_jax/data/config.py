@@ -185,7 +185,18 @@ class Subwords:
         _check_at_least(6, vocab_size=self.vocab_size)
 
 
-TokenizerConfig = Characters | Words | Subwords
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SavedTokenizer:
+    """A file that ``transformer-jax tokenizer train`` or a run wrote; both sides of one path share it."""
+
+    kind: Literal["saved"] = "saved"
+    path: str
+
+    def __post_init__(self) -> None:
+        _check(bool(self.path), "the path of a saved tokenizer is empty")
+
+
+TokenizerConfig = Characters | Words | Subwords | SavedTokenizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -317,6 +328,11 @@ def with_absolute_paths(config: DataConfig) -> DataConfig:
       '/words.tsv'
     """
     dataset = config.dataset
+    for side in ("source_tokenizer", "target_tokenizer"):
+        one = getattr(config, side)
+        if isinstance(one, SavedTokenizer):
+            moved = dataclasses.replace(one, path=os.path.abspath(os.path.expanduser(one.path)))
+            config = dataclasses.replace(config, **{side: moved})  # type: ignore[arg-type]
     if not isinstance(dataset, ParallelFiles | TsvFiles):
         return config
     absolute: dict[str, Any] = {

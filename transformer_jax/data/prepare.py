@@ -1,6 +1,7 @@
 """From a `DataConfig` to everything that training and evaluation read."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -215,6 +216,8 @@ def _train_tokenizers(config: DataConfig, train: Sequence[Pair]) -> tuple[Tokeni
 
 
 def _train_tokenizer(config: TokenizerConfig, lines: Sequence[str]) -> Tokenizer:
+    if config.kind == "saved":
+        return Tokenizer.load(os.path.expanduser(config.path))
     if config.kind == "characters":
         return train_character_tokenizer(lines, max_size=config.max_size)
     if config.kind == "subwords":

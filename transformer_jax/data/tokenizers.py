@@ -5,6 +5,7 @@ underlying library, which would look for their spelling inside texts; their name
 piece of a text, a character or a word without spaces, can spell one of them.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -79,6 +80,19 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """Number of ids, the four special ones included."""
         return len(self._symbols)
+
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that change when any id would mean something else."""
+        model = json.loads(self._hf.to_str())["model"]
+        rules = (
+            model["merges"]
+            if model["type"] == "BPE"
+            else []
+            if model["type"] == "WordLevel"
+            else model["vocab"]
+        )
+        content = json.dumps([self.unit, self._symbols, rules])
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -180,7 +194,7 @@ class SubwordTokenizer(Tokenizer):
     Example:
       >>> tokenizer = train_subword_tokenizer(["low lower lowest"] * 9, algorithm="bpe", vocab_size=16)
       >>> tokenizer.pieces(tokenizer.encode("lower low"))
-      ['▁low', 'er', '▁low']
+      ['▁lowe', 'r', '▁low']
       >>> tokenizer.decode(tokenizer.encode(" lower   low "))
       'lower low'
     """

@@ -165,7 +165,7 @@ def paired_bootstrap(
     streams = _reference_streams(hypotheses, references)
     _reference_streams(other_hypotheses, references)
     metrics: dict[str, Any] = {"BLEU": BLEU(tokenize=tokenize), "chrF2": CHRF()}
-    systems = [("Baseline: other", list(other_hypotheses)), ("this", list(hypotheses))]
+    systems: Any = [("Baseline: other", list(other_hypotheses)), ("this", list(hypotheses))]
     test = PairedTest(systems, metrics, references=streams, test_type="bs", n_samples=num_samples)
     signatures, results = test()
     found = []
@@ -186,9 +186,7 @@ def _corpus_score(
     return TextScore(result.name, float(result.score), metric.get_signature().format())
 
 
-def _reference_streams(
-    hypotheses: Sequence[str], references: Sequence[str] | Sequence[Sequence[str]]
-) -> Any:
+def _reference_streams(hypotheses: Sequence[str], references: Sequence[str] | Sequence[Sequence[str]]) -> Any:
     """A stream of the first references, one of the second and so on, as sacrebleu wants them; None fills them up."""
     if len(hypotheses) != len(references):
         raise DataError(

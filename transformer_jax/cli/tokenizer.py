@@ -1,0 +1,60 @@
+"""``transformer-jax tokenizer train``: text files to a tokenizer."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+DESCRIPTION = """Train a subword tokenizer on text files, plain or gzipped, one example a line.
+
+A config takes it in place of one that is trained on the run's own data:
+  source_tokenizer=SavedTokenizer(path="joint.json")
+Two runs with one tokenizer have the same ids; name the files of both languages for a joint one.
+
+Examples:
+  transformer-jax tokenizer train train.en train.de --output joint.json --vocab-size 8000
+  transformer-jax tokenizer train train.zh --output zh.json --algorithm unigram --vocab-size 6000"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    action: tyro.conf.Positional[Literal["train"]]
+    """What to do."""
+
+    files: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]")]]
+    """Text to train on."""
+
+    output: Annotated[Path, tyro.conf.arg(metavar="FILE.json")]
+    """Where the tokenizer goes."""
+
+    algorithm: Literal["bpe", "unigram"] = "bpe"
+    """Byte pair encoding, or a unigram model."""
+
+    vocab_size: Annotated[int, tyro.conf.arg(metavar="N")] = 8000
+    """Most ids, the four special ones included."""
+
+    def run(self) -> int:
+        import itertools
+        import sys
+
+        # Loaded here, not above: --help does without.
+        from transformer_jax.data.readers import stream_lines
+        from transformer_jax.data.tokenizers import train_subword_tokenizer
+        from transformer_jax.errors import ConfigError
+
+        if not self.files:
+            raise ConfigError("tokenizer train needs at least one text file")
+        if self.output.absolute() in [file.absolute() for file in self.files]:
+            raise ConfigError(f"--output {self.output}: is one of the text files; name another")
+        lines = list(itertools.chain.from_iterable(map(stream_lines, self.files)))
+        tokenizer = train_subword_tokenizer(lines, algorithm=self.algorithm, vocab_size=self.vocab_size)
+        tokenizer.save(self.output)
+        num_tokens = sum(map(len, tokenizer.encode_batch(lines)))
+        num_words = sum(len(line.split()) for line in lines)
+        print(
+            f"{self.output}: {tokenizer.vocab_size:,} ids from {len(lines):,} lines, "
+            f"{num_tokens / max(num_words, 1):.2f} tokens a word",
+            file=sys.stderr,
+        )
+        return 0
