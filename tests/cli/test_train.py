@@ -268,3 +268,33 @@ def test_a_longer_schedule_is_told(
     ran = run_command("train", "--run-dir", tmp_path, "--resume", "--set", "train.updates=6")
     assert ran.status == 0
     assert "schedule is stretched from 4 to 6 updates" in ran.err
+
+
+def test_two_files_of_ones_own(
+    tiny_experiment: Path, tmp_path: Path, run_command: Callable[..., Any], fails: Callable[..., str]
+) -> None:
+    (tmp_path / "a.src").write_text("cab\nback\n" * 30)
+    (tmp_path / "a.tgt").write_text("C A B\nB A C K\n" * 30)
+    own = ("--source", tmp_path / "a.src", "--target", tmp_path / "a.tgt")
+    development = ("--development-source", tmp_path / "a.src", "--development-target", tmp_path / "a.tgt")
+    words = (
+        "train",
+        tiny_experiment,
+        "--run-dir",
+        tmp_path / "run",
+        *own,
+        *development,
+        "--set",
+        "train.updates=2",
+    )
+    ran = run_command(*words)
+    assert ran.status == 0, ran.err
+    dataset = json.loads((tmp_path / "run" / "config.json").read_text())["data"]["dataset"]
+    assert dataset["train_source"] == str(tmp_path / "a.src")
+    assert dataset["development_target"] == str(tmp_path / "a.tgt")
+    assert "go together" in fails("train", tiny_experiment, "--run-dir", tmp_path / "new", *own[:2])
+    assert "go together" in fails("train", tiny_experiment, "--run-dir", tmp_path / "new", *development)
+    assert "cannot change when a run is resumed" in fails(
+        "train", "--run-dir", tmp_path / "run", "--resume", *own
+    )
+    assert not (tmp_path / "new").exists()

@@ -28,6 +28,7 @@ COMMANDS = {
     "train": "Train one model as a config file says, into a run folder.",
     "evaluate": "Score a trained model on a source file and a reference file.",
     "race": "Race recurrent networks against Transformers: speed, generation, quality over seconds.",
+    "score": "Log-probabilities of given pairs under a trained model.",
     "tokenizer": "Train a subword tokenizer on text files.",
     "translate": "Translate lines: stdin to stdout, or file to file.",
     "plot": "Draw the learning curves and attention maps of a run.",

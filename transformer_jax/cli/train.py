@@ -1,6 +1,7 @@
 """``transformer-jax train``: one run, from a config file into a run folder."""
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,7 +21,9 @@ Examples:
   transformer-jax train experiments/pronunciation_lstm.py --run-dir runs/try --set train.updates=200
   transformer-jax train runs/words/config.json --run-dir runs/wider --set model.hidden_dim=256 train.seed=1
   transformer-jax train --run-dir runs/words --resume
+  transformer-jax train experiments/translation_own_files.py --source a.en --target a.de --run-dir runs/mine
 
+--source and --target put two files of your own, aligned by line, in the place of the config's data set.
 --set changes one value by its path in config.json: numbers, true, false, null, lists and objects as in JSON,
 anything else is a text. --set train.schedule.kind=linear changes the kind of a part."""
 
@@ -37,6 +40,18 @@ class Command:
         tuple[tuple[str, ...], ...], tyro.conf.arg(metavar="KEY=VALUE ..."), tyro.conf.UseAppendAction
     ] = ()
     """Change values of the config, such as train.updates=200."""
+
+    source: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Source lines to train on; with --target, instead of the config's data set."""
+
+    target: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Target lines to train on."""
+
+    development_source: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Source lines of the development set; without it some of the training lines are held out."""
+
+    development_target: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Target lines of the development set."""
 
     resume: bool = False
     """Go on with the run in the folder, from its last checkpoint."""
@@ -57,7 +72,12 @@ class Command:
         overrides = [text for group in self.set for text in group]
         if self.too_long is not None:
             overrides.append(f"data.too_long={self.too_long}")
+        own_files = self._own_files()
+        if own_files is not None:
+            overrides.insert(0, f"data.dataset={json.dumps(own_files)}")
         if self.resume and not self.overwrite:
+            if own_files is not None:
+                raise ConfigError("--source and --target cannot change when a run is resumed: leave them out")
             if self.config is not None:
                 print(
                     f"note: --resume reads {self.run_dir}/config.json; {self.config} is not read",
@@ -87,3 +107,18 @@ class Command:
         )
         print(f"run folder: {self.run_dir}")
         return 0
+
+    def _own_files(self) -> dict[str, str] | None:
+        """The data set that the files' options name, as in a config's JSON."""
+        given = {
+            "train_source": self.source,
+            "train_target": self.target,
+            "development_source": self.development_source,
+            "development_target": self.development_target,
+        }
+        files = {name: str(path) for name, path in given.items() if path is not None}
+        if not files:
+            return None
+        if self.source is None or self.target is None:
+            raise ConfigError("--source and --target go together, with or without a development set")
+        return {"kind": "parallel", **files}

@@ -63,11 +63,11 @@ def translate_lines(
         reader.require_attention(state, name=run.config.name, option="--attention")
     number = 0
     with contextlib.ExitStack() as stack:
-        out = stack.enter_context(_opened_output(output_path))
+        out = stack.enter_context(opened_output(output_path))
         attention = None
         if reader is not None and attention_path is not None:
             attention = _AttentionWriter(run, reader, stack.enter_context(AttentionFile(attention_path)))
-        progress = stack.enter_context(_progress(total))
+        progress = stack.enter_context(progress_bar(total))
         for group in _groups(input_path, where):
             sources = run.encode(group, too_long=too_long, where=where, first_line=number + 1)
             found = searcher(state, sources)
@@ -125,7 +125,8 @@ class _AttentionWriter:
 
 
 @contextlib.contextmanager
-def _opened_output(path: Path | None) -> Iterator[BinaryIO]:
+def opened_output(path: Path | None) -> Iterator[BinaryIO]:
+    """A file to write, or standard output."""
     if path is None:
         sys.stdout.flush()
         yield sys.stdout.buffer
@@ -135,7 +136,7 @@ def _opened_output(path: Path | None) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def _progress(total: int | None) -> Iterator[Any]:
+def progress_bar(total: int | None) -> Iterator[Any]:
     """A bar on standard error while a file is translated and a person watches; nothing otherwise."""
     if total is None or not sys.stderr.isatty():
         yield lambda done: None

@@ -1,0 +1,67 @@
+"""score: the model's own log-probabilities, whatever stands beside a pair."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from transformer_jax.cli.loaded_run import load_run
+from transformer_jax.cli.pair_scores import PairScorer
+
+
+def write(folder: Path, sources: list[str], targets: list[str]) -> tuple[Any, ...]:
+    (folder / "source.txt").write_text("".join(f"{line}\n" for line in sources))
+    (folder / "target.txt").write_text("".join(f"{line}\n" for line in targets))
+    return ("--source", folder / "source.txt", "--target", folder / "target.txt")
+
+
+def test_scores_are_those_that_the_search_found(
+    tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    words = ["cat", "attack", "sit", "tack"]
+    (tmp_path / "in.txt").write_text("".join(f"{word}\n" for word in words))
+    found = run_command("translate", tiny_run, "--input", tmp_path / "in.txt", "--beam", 2, "--n-best", 1).out
+    rows = [line.split("\t") for line in found.splitlines()]
+    ran = run_command("score", tiny_run, *write(tmp_path, words, [row[2] for row in rows]))
+    assert ran.status == 0
+    scored = [line.split("\t") for line in ran.out.splitlines()]
+    penalty = json.loads((tiny_run / "config.json").read_text())["search"].get("length_penalty", 0.0)
+    for (_, score, text), (log_prob, num_tokens) in zip(rows, scored, strict=True):
+        assert int(num_tokens) == len(text.split()) + 1
+        wanted = float(score) * ((5 + int(num_tokens)) / 6) ** penalty
+        assert float(log_prob) == pytest.approx(wanted, abs=2e-3)
+    total, tokens = sum(float(one) for one, _ in scored), sum(int(two) for _, two in scored)
+    assert f"perplexity {np.exp(-total / tokens):.2f}" in ran.err
+
+
+def test_no_bit_depends_on_the_neighbours(tiny_run: Path) -> None:
+    run = load_run(tiny_run)
+    capacity = run.config.data.max_source_len
+    scorer = PairScorer(run.model, source_len=capacity, target_len=run.config.data.max_target_len)
+    generator = np.random.default_rng(0)
+    pairs = [
+        (
+            generator.integers(
+                4, run.source_tokenizer.vocab_size, generator.integers(0, capacity + 1)
+            ).tolist(),
+            generator.integers(4, run.target_tokenizer.vocab_size, generator.integers(0, 5)).tolist(),
+        )
+        for _ in range(50)
+    ]
+    together = scorer(run.state, [a for a, _ in pairs], [b for _, b in pairs])
+    order = generator.permutation(50)
+    shuffled = scorer(run.state, [pairs[i][0] for i in order], [pairs[i][1] for i in order])
+    assert [together[i] for i in order] == shuffled
+    assert [scorer(run.state, [a], [b])[0] for a, b in pairs[:5]] == together[:5]
+    assert all(np.isfinite(together))
+
+
+def test_bad_input_is_one_line(tiny_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    assert "differ in length" in fails("score", tiny_run, *write(tmp_path, ["cat"], ["C A T", "C"]))
+    files = write(tmp_path, ["cat"], ["C " * 200])
+    assert "target.txt: line 1: 200 tokens" in fails("score", tiny_run, *files)
+    assert "is one of the input files" in fails("score", tiny_run, *files, "--output", files[1])
+    assert "no such file" in fails("score", tiny_run, "--source", tmp_path / "none", "--target", files[3])
