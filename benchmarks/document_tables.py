@@ -1,6 +1,6 @@
 """Write the documents' tables from ``benchmarks/results/*.json`` and the code, so that each number has its source.
 
-    python benchmarks/document_tables.py            rewrites README.md and docs/attention.md
+    python benchmarks/document_tables.py            rewrites the pages with tables
     python benchmarks/document_tables.py --check    says whether they are up to date (exit status 1 if not)
 
 A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``.
@@ -17,7 +17,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = [ROOT / "README.md", ROOT / "docs" / "attention.md", ROOT / "docs" / "recurrence.md"]
+EXPERIMENTS = ROOT / "experiments" / "results"
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "docs" / "attention.md",
+    ROOT / "docs" / "recurrence.md",
+    ROOT / "experiments" / "RESULTS.md",
+]
 
 
 def _document(name: str) -> dict[str, Any]:
@@ -212,6 +218,30 @@ def attention_memory_table(name: str) -> str:
     return _table(["case", "reference, MB", "blockwise, MB", "reference / blockwise"], rows)
 
 
+def experiments_table() -> str:
+    """A row for each file that ``transformer-jax evaluate --json`` wrote."""
+    rows = []
+    for path in sorted(EXPERIMENTS.glob("*.json")):
+        document = json.loads(path.read_text())
+        training, machine = document["training"], document["environment"]
+        names = ("per", "wer") if document["task"] == "pronunciation" else ("bleu", "chrf", "ter")
+        rows.append(
+            [
+                path.stem,
+                f"{training['parameters']:,}",
+                f"{training['updates']:,}",
+                f"{training['train_seconds']:,.0f}",
+                "greedy"
+                if document["search"]["kind"] == "greedy"
+                else f"beam {document['search']['num_beams']}",
+                ", ".join(f"{name.upper()} {document[name]:.2f}" for name in names),
+                f"{machine['cores']} cores, {machine['device'].split(' (')[0]}",
+            ]
+        )
+    titles = ["run", "parameters", "updates", "training s", "search", "test scores"]
+    return _table([*titles, "hardware"], rows)
+
+
 def support() -> str:
     """Which implementation of attention serves which case, as the code lists it."""
     from transformer_jax.testing.support_matrix import support_table
@@ -225,6 +255,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "attention-time-newest-jax": lambda: attention_time_table("attention-cpu-newest-jax.json"),
     "compare-quick": lambda: compare_table("compare-quick-cpu.json"),
     "compare-standard": lambda: standard_table("compare-standard-cpu.json"),
+    "experiments": experiments_table,
     "race": lambda: race_table("race-cpu.json"),
     "race-crossovers": lambda: crossover_lines("race-cpu.json"),
     "race-generation": lambda: generation_table("race-cpu.json"),

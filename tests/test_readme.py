@@ -10,7 +10,13 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 GUIDE = (ROOT / "docs" / "attention.md").read_text()
 RECURRENCE = (ROOT / "docs" / "recurrence.md").read_text()
-PAGES = {"README.md": README, "docs/attention.md": GUIDE, "docs/recurrence.md": RECURRENCE}
+PAGES = {
+    "README.md": README,
+    "docs/attention.md": GUIDE,
+    "docs/recurrence.md": RECURRENCE,
+    "docs/translation.md": (ROOT / "docs" / "translation.md").read_text(),
+    "experiments/RESULTS.md": (ROOT / "experiments" / "RESULTS.md").read_text(),
+}
 ALL = "\n".join(PAGES.values())
 sys.path.insert(0, str(ROOT))
 

@@ -197,6 +197,9 @@ def test_a_split_of_the_runs_own_data(
     by_files = json.loads(run_command("evaluate", translation_run, *files, "--json").out)
     by_split = json.loads(run_command("evaluate", translation_run, "--split", "development", "--json").out)
     assert by_split == by_files
+    assert by_split["training"]["updates"] == 6
+    assert by_split["environment"]["cores"] >= 1
+    assert by_split["search"]["max_len"] == 12
     assert {"bleu", "chrf", "ter", "wer", "cer"} <= by_split.keys()
     assert "tok:none" in by_split["details"]["bleu"]["signature"]
 

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from transformer_jax.cli.compare_report import environment
 from transformer_jax.cli.loaded_run import LoadedRun, TooLong, choose_search, load_run
+from transformer_jax.cli.run_folder import RESULT_NAME, read_text
 from transformer_jax.cli.scoring import bleu_tokenizer, percentages, score_outputs
+from transformer_jax.config_json import load_document
 from transformer_jax.data.examples import EvaluationItem
 from transformer_jax.data.readers import read_parallel
 from transformer_jax.data.sources import load_splits
@@ -34,7 +37,7 @@ def evaluate_run(
     Returns:
       The scores by name (percent); ``"lines"``, ``"task"``, ``"unknown"`` and ``"too_long"`` say what they
       were taken on, ``"details"`` has the counts and signatures, ``"text"`` is for people; ``"against"`` and
-      ``"by_length"`` where they were asked for.
+      ``"by_length"`` where they were asked for; ``"training"`` and ``"environment"`` what a figure needs beside it.
 
     Raises:
       DataError: If a file is missing, empty, binary, not UTF-8, or the two differ in their numbers of lines.
@@ -89,7 +92,16 @@ def evaluate_run(
             text.append(
                 f"{one.metric:<5} {one.score:.2f} against {one.other_score:.2f}, p {one.p_value:.4f}: {verdict}"
             )
+    found["search"] = dataclasses.asdict(choose_search(run.config.search, beam=beam))
+    found["training"] = _training(run_dir)
+    found["environment"] = environment()
     return {**found, "text": text}
+
+
+def _training(run_dir: Path) -> dict[str, Any] | None:
+    """What the run says about its training; None where it has not ended."""
+    path = run_dir / RESULT_NAME
+    return load_document(read_text(path), str(path)) if path.is_file() else None
 
 
 def _items_of_files(source: Path, reference: Path) -> list[EvaluationItem]:

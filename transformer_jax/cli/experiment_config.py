@@ -25,6 +25,7 @@ RESUMABLE = (
     "train.evaluate_every",
     "train.checkpoint_every",
     "train.keep_best",
+    "train.keep_last",
     "search.",
 )
 

@@ -24,6 +24,7 @@ from transformer_jax.errors import TransformerJaxError, nearest_hint
 PROGRAM = "transformer-jax"
 
 COMMANDS = {
+    "average": "Mean of the parameters of a run's last checkpoints.",
     "compare": "Train six models, from a vanilla RNN to a Transformer, on real words and compare them.",
     "train": "Train one model as a config file says, into a run folder.",
     "evaluate": "Score a trained model on a source file and a reference file.",

@@ -55,11 +55,12 @@ class CheckpointStore:
     Args:
       run_dir: The run folder.
       keep_best: How many of the best-scoring checkpoints to keep besides the last.
+      keep_last: How many of the last to keep.
     """
 
-    def __init__(self, run_dir: Path | str, *, keep_best: int = 1) -> None:
+    def __init__(self, run_dir: Path | str, *, keep_best: int = 1, keep_last: int = 1) -> None:
         self._folder = Path(run_dir).absolute() / FOLDER
-        self._keep_best = keep_best
+        self._keep_best, self._keep_last = keep_best, keep_last
         self._infos: dict[int, CheckpointInfo] = {}
 
     def updates(self) -> list[int]:
@@ -99,7 +100,7 @@ class CheckpointStore:
         return len(kept) < self._keep_best or any(badness < _badness(self.info(update)) for update in kept)
 
     def save(self, state: TrainState, info: CheckpointInfo) -> None:
-        """Write one checkpoint atomically, then remove those that are neither the last nor among the best.
+        """Write one checkpoint atomically, then remove those that are neither among the last nor the best.
 
         Args:
           state: The state after ``info.update`` updates; only read.
@@ -161,7 +162,7 @@ class CheckpointStore:
                     shutil.rmtree(path, ignore_errors=True)
 
     def _remove_superseded(self) -> None:
-        kept = {self.updates()[-1], *self.best_updates()[: self._keep_best]}
+        kept = {*self.updates()[-self._keep_last :], *self.best_updates()[: self._keep_best]}
         for update in self.updates():
             if update not in kept:
                 # Renamed first: an interrupted removal must not look like a checkpoint.
@@ -205,6 +206,53 @@ def load_params(
     return store.info(update)
 
 
+def average_checkpoints(run_dir: Path | str, output_dir: Path | str, *, num_last: int) -> list[int]:
+    """Write the mean of the parameters of a run's last checkpoints as the only checkpoint of another folder.
+
+    Args:
+      run_dir: The run folder.
+      output_dir: The other folder; its checkpoint has no optimiser state, so that it cannot be trained on.
+      num_last: How many checkpoints.
+
+    Returns:
+      Their updates, rising.
+
+    Raises:
+      RunError: If the run has fewer.
+
+    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 6.1.
+    """
+    import orbax.checkpoint as ocp
+
+    store, output = CheckpointStore(run_dir), CheckpointStore(output_dir)
+    updates = store.updates()[-num_last:]
+    if len(updates) < num_last:
+        raise RunError(
+            f"{run_dir} holds {len(updates)} checkpoint(s), {num_last} are wanted: "
+            f"train with train.keep_last={num_last}"
+        )
+    last: dict[str, np.ndarray] = {}
+    sums: dict[str, np.ndarray] = {}
+    for update in updates:  # one at a time: a model may be large
+        last = _restore_item(store._path(update), "model")
+        _require_same(last, sums or last, store._path(update), same_dtype=False)
+        for name, array in last.items():
+            sums[name] = sums.get(name, 0.0) + np.asarray(array, np.float64)
+    is_float = {name: jnp.issubdtype(array.dtype, jnp.floating) for name, array in last.items()}
+    mean = {
+        name: (sums[name] / num_last).astype(array.dtype) if is_float[name] else np.asarray(array)
+        for name, array in last.items()
+    }
+    info = dataclasses.replace(store.info(updates[-1]), score=None, metrics={})
+    items = ocp.args.Composite(
+        model=ocp.args.StandardSave(mean), metadata=ocp.args.JsonSave(dataclasses.asdict(info))
+    )
+    output._folder.mkdir(parents=True, exist_ok=True)
+    with deferred_interrupts(), _quiet_orbax(), _checkpointer() as checkpointer:
+        checkpointer.save(output._path(info.update), args=items)
+    return updates
+
+
 def _training_arrays(state: TrainState) -> NamedArrays:
     """What a resumed run needs besides the model, by name; the key as plain integers."""
     counters = {"update": state.update, "rng_key": jax.random.key_data(state.rng_key)}
@@ -220,7 +268,9 @@ def _to_numpy(arrays: NamedArrays) -> dict[str, np.ndarray]:
     return jax.tree.map(np.asarray, jax.device_get(arrays))
 
 
-def _require_same(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
+def _require_same(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path, *, same_dtype: bool = True
+) -> None:
     """Raise ``RunError`` naming the first array in which a checkpoint differs from what is wanted."""
     hint = "was the run trained with another configuration or version?"
     for name in sorted(wanted.keys() | found.keys()):
@@ -228,7 +278,8 @@ def _require_same(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Pat
             raise RunError(f"checkpoint {path} has no array {name!r}: {hint}")
         if name not in wanted:
             raise RunError(f"checkpoint {path} holds {name!r}, which the model does not have: {hint}")
-        if found[name].shape != wanted[name].shape or found[name].dtype != wanted[name].dtype:
+        differs = same_dtype and found[name].dtype != wanted[name].dtype
+        if differs or found[name].shape != wanted[name].shape:
             raise RunError(
                 f"checkpoint {path}: {name!r} is {found[name].dtype}{list(found[name].shape)}, "
                 f"the model wants {wanted[name].dtype}{list(wanted[name].shape)}: {hint}"

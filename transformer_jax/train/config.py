@@ -170,7 +170,8 @@ class TrainConfig:
       seed: Of the dropout keys; the key of an update is ``fold_in(dropout_key(seed), update)``.
       log_every: Updates between log rows; only there does the host wait for the device.
       evaluate_every: Updates between evaluations on the development set.
-      checkpoint_every: Updates between checkpoints; the last one is kept.
+      checkpoint_every: Updates between checkpoints.
+      keep_last: How many of the last checkpoints are kept; several to take their mean.
       keep_best: How many of the best-scoring checkpoints are kept besides.
       metric: Which of the evaluation's numbers is the score.
       metric_mode: Whether the best score is the lowest (``"min"``) or the highest (``"max"``).
@@ -188,12 +189,20 @@ class TrainConfig:
     log_every: int = 50
     evaluate_every: int = 500
     checkpoint_every: int = 500
+    keep_last: int = 1
     keep_best: int = 1
     metric: str = "loss"
     metric_mode: Literal["min", "max"] = "min"
 
     def __post_init__(self) -> None:
-        for name in ("updates", "accumulation", "log_every", "evaluate_every", "checkpoint_every"):
+        for name in (
+            "updates",
+            "accumulation",
+            "log_every",
+            "evaluate_every",
+            "checkpoint_every",
+            "keep_last",
+        ):
             _require(getattr(self, name) >= 1, self, name, "at least 1")
         for name in ("keep_best", "scheduled_sampling_updates"):
             _require(getattr(self, name) >= 0, self, name, "at least 0")

@@ -111,7 +111,7 @@ class Trainer:
         self._label, self._quiet = label, quiet
         self._extra_metadata = dict(extra_metadata or {})
         self._structure = split_model(model)[0]
-        self._store = CheckpointStore(run_dir, keep_best=config.keep_best)
+        self._store = CheckpointStore(run_dir, keep_best=config.keep_best, keep_last=config.keep_last)
         self._progress: Progress | None = None
         self._trackers: list[Tracker] = []
         self.steps = CompiledSteps(build_step(self._structure, objective, config), self._report_unplanned)

@@ -1,0 +1,50 @@
+"""average: the mean of checkpoints by plain arithmetic, as a run that translates."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from transformer_jax.cli.main import main
+from transformer_jax.train.checkpoint import CheckpointStore, _restore_item
+
+
+@pytest.fixture(scope="module")
+def long_run(tiny_experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("average") / "run"
+    changes = ("train.updates=6", "train.checkpoint_every=2", "train.keep_last=3", "train.keep_best=0")
+    assert main(["train", str(tiny_experiment), "--run-dir", str(folder), "--set", *changes]) == 0
+    return folder
+
+
+def arrays(folder: Path, update: int) -> dict[str, np.ndarray]:
+    return _restore_item(CheckpointStore(folder)._path(update), "model")
+
+
+def test_the_mean_of_the_last_checkpoints(
+    long_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    assert CheckpointStore(long_run).updates() == [2, 4, 6]
+    ran = run_command("average", long_run, "--output", tmp_path / "mean", "--last", 2)
+    assert ran.status == 0, ran.err
+    assert "updates 4, 6" in ran.out
+    fourth, sixth, mean = arrays(long_run, 4), arrays(long_run, 6), arrays(tmp_path / "mean", 6)
+    assert any((fourth[name] != sixth[name]).any() for name in mean)
+    for name, array in mean.items():
+        assert array.dtype == sixth[name].dtype
+        np.testing.assert_allclose(array, (fourth[name] + sixth[name]) / 2, rtol=1e-6, atol=1e-8)
+    (tmp_path / "in.txt").write_text("cat\n")
+    assert run_command("translate", tmp_path / "mean", "--input", tmp_path / "in.txt").status == 0
+
+
+def test_bad_input_is_one_line(long_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    assert "3 checkpoint(s), 4 are wanted" in fails(
+        "average", long_run, "--output", tmp_path / "a", "--last", 4
+    )
+    assert "--last must be at least 1" in fails("average", long_run, "--output", tmp_path / "a", "--last", 0)
+    assert "already holds a run" in fails("average", long_run, "--output", long_run)
+    assert "no such run folder" in fails("average", tmp_path / "none", "--output", tmp_path / "a")
+    (tmp_path / "file").write_text("x")
+    assert "is a file" in fails("average", long_run, "--output", tmp_path / "file")

@@ -1,0 +1,57 @@
+"""``transformer-jax average``: the mean of a run's last checkpoints, as a run of its own."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+DESCRIPTION = """Average the parameters of a run's last checkpoints: often a little better than the last one alone
+where the learning rate has not fallen to zero. The result is a run folder to translate and evaluate with;
+it cannot be trained on.
+
+Checkpoints are kept for it by train.keep_last:
+  transformer-jax train CONFIG --run-dir runs/mine --set train.keep_last=5 train.checkpoint_every=500
+  transformer-jax average runs/mine --output runs/mine-average --last 5"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    run_dir: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN_DIR")]]
+    """Folder of a trained run."""
+
+    output: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Run folder to make."""
+
+    last: Annotated[int, tyro.conf.arg(metavar="N")] = 5
+    """How many checkpoints."""
+
+    def run(self) -> int:
+        import shutil
+
+        # Loaded here, not above: they bring jax, and --help does without.
+        from transformer_jax.cli.run_folder import (
+            CONFIG_NAME,
+            RESULT_NAME,
+            RUN_ENTRIES,
+            SOURCE_TOKENIZER_NAME,
+            TARGET_TOKENIZER_NAME,
+            require_run,
+        )
+        from transformer_jax.errors import ConfigError, RunError
+        from transformer_jax.train.checkpoint import average_checkpoints
+        from transformer_jax.train.run_folder import holds_any
+
+        if self.last < 1:
+            raise ConfigError(f"--last must be at least 1, got {self.last}")
+        require_run(self.run_dir)
+        if self.output.exists() and not self.output.is_dir():
+            raise RunError(f"{self.output} is a file: name a folder for the run")
+        if holds_any(self.output, RUN_ENTRIES):
+            raise RunError(f"{self.output} already holds a run: name another folder")
+        updates = average_checkpoints(self.run_dir, self.output, num_last=self.last)
+        for name in (SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME, RESULT_NAME, CONFIG_NAME):
+            if (self.run_dir / name).is_file():
+                shutil.copyfile(self.run_dir / name, self.output / name)  # the config last: it makes a run
+        print(f"{self.output}: mean of updates {', '.join(f'{update:,}' for update in updates)}")
+        return 0
