@@ -1,7 +1,7 @@
 """A small Transformer from English to German, on the captions of Multi30k.
 
 Command: transformer-jax train experiments/translation_multi30k_transformer.py --run-dir runs/multi30k
-Time, hardware and score: not measured at full length yet.
+Time, hardware and score: `experiments/RESULTS.md`, the row multi30k-en-de-transformer.
 """
 
 from transformer_jax.cli.experiment import ExperimentConfig

@@ -1,5 +1,6 @@
 """average: the mean of checkpoints by plain arithmetic, as a run that translates."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,14 +38,20 @@ def test_the_mean_of_the_last_checkpoints(
         np.testing.assert_allclose(array, (fourth[name] + sixth[name]) / 2, rtol=1e-6, atol=1e-8)
     (tmp_path / "in.txt").write_text("cat\n")
     assert run_command("translate", tmp_path / "mean", "--input", tmp_path / "in.txt").status == 0
+    result = json.loads((tmp_path / "mean" / "result.json").read_text())
+    assert result["averaged"] == [4, 6]
+    assert "development" not in result
+    resumed = run_command("train", "--run-dir", tmp_path / "mean", "--resume", "--set", "train.updates=8")
+    assert resumed.status == 2
+    assert "is the mean of several checkpoints" in resumed.err
 
 
 def test_bad_input_is_one_line(long_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
-    assert "3 checkpoint(s), 4 are wanted" in fails(
+    assert "keeps 3 of its last checkpoints" in fails(
         "average", long_run, "--output", tmp_path / "a", "--last", 4
     )
     assert "--last must be at least 1" in fails("average", long_run, "--output", tmp_path / "a", "--last", 0)
-    assert "already holds a run" in fails("average", long_run, "--output", long_run)
+    assert "already holds a run" in fails("average", long_run, "--output", long_run, "--last", 2)
     assert "no such run folder" in fails("average", tmp_path / "none", "--output", tmp_path / "a")
     (tmp_path / "file").write_text("x")
-    assert "is a file" in fails("average", long_run, "--output", tmp_path / "file")
+    assert "is a file" in fails("average", long_run, "--output", tmp_path / "file", "--last", 2)

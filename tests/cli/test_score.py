@@ -63,5 +63,5 @@ def test_bad_input_is_one_line(tiny_run: Path, tmp_path: Path, fails: Callable[.
     assert "differ in length" in fails("score", tiny_run, *write(tmp_path, ["cat"], ["C A T", "C"]))
     files = write(tmp_path, ["cat"], ["C " * 200])
     assert "target.txt: line 1: 200 tokens" in fails("score", tiny_run, *files)
-    assert "is one of the input files" in fails("score", tiny_run, *files, "--output", files[1])
+    assert "is an input file" in fails("score", tiny_run, *files, "--output", files[1])
     assert "no such file" in fails("score", tiny_run, "--source", tmp_path / "none", "--target", files[3])

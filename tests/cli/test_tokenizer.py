@@ -51,11 +51,11 @@ def test_paths_are_kept_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_bad_input_is_one_line(texts: tuple[Path, Path], tmp_path: Path, fails: Callable[..., str]) -> None:
     output = tmp_path / "out.json"
     assert "no such file" in fails("tokenizer", "train", tmp_path / "none", "--output", output)
-    assert "is one of the text files" in fails("tokenizer", "train", texts[0], "--output", texts[0])
+    assert "is an input file" in fails("tokenizer", "train", texts[0], "--output", texts[0])
     assert "vocab_size 6 must be at least" in fails(
         "tokenizer", "train", texts[0], "--output", output, "--vocab-size", 6
     )
     (tmp_path / "blank").write_text("\n \n")
-    assert "0 different characters" in fails("tokenizer", "train", tmp_path / "blank", "--output", output)
+    assert "holds no character" in fails("tokenizer", "train", tmp_path / "blank", "--output", output)
     fails("tokenizer", "trian", texts[0], "--output", output)
     assert not output.exists()

@@ -57,5 +57,5 @@ def test_data_are_prepared_from_tokens(tmp_path) -> None:
 
 
 def test_a_language_that_is_none_is_refused() -> None:
-    with pytest.raises(ConfigError, match="two letters"):
+    with pytest.raises(ConfigError, match="two lower-case letters"):
         MosesText(source_language="english", target_language="de")

@@ -30,28 +30,47 @@ class Command:
         import shutil
 
         # Loaded here, not above: they bring jax, and --help does without.
+        from transformer_jax.cli.experiment_config import saved_config
         from transformer_jax.cli.run_folder import (
             CONFIG_NAME,
             RESULT_NAME,
             RUN_ENTRIES,
             SOURCE_TOKENIZER_NAME,
             TARGET_TOKENIZER_NAME,
+            read_text,
             require_run,
+            write_json,
         )
+        from transformer_jax.config_json import load_document
         from transformer_jax.errors import ConfigError, RunError
         from transformer_jax.train.checkpoint import average_checkpoints
-        from transformer_jax.train.run_folder import holds_any
+        from transformer_jax.train.run_folder import holds_any, remove_run
 
         if self.last < 1:
             raise ConfigError(f"--last must be at least 1, got {self.last}")
         require_run(self.run_dir)
+        kept = saved_config(self.run_dir).train.keep_last
+        if self.last > kept:  # what else is there was kept for its score
+            raise ConfigError(
+                f"--last {self.last}: the run keeps {kept} of its last checkpoints (train.keep_last); train "
+                f"again with --set train.keep_last={self.last}"
+            )
         if self.output.exists() and not self.output.is_dir():
             raise RunError(f"{self.output} is a file: name a folder for the run")
         if holds_any(self.output, RUN_ENTRIES):
             raise RunError(f"{self.output} already holds a run: name another folder")
-        updates = average_checkpoints(self.run_dir, self.output, num_last=self.last)
-        for name in (SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME, RESULT_NAME, CONFIG_NAME):
-            if (self.run_dir / name).is_file():
-                shutil.copyfile(self.run_dir / name, self.output / name)  # the config last: it makes a run
+        try:
+            updates = average_checkpoints(self.run_dir, self.output, num_last=self.last)
+            for name in (SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME):
+                shutil.copyfile(self.run_dir / name, self.output / name)
+            if (self.run_dir / RESULT_NAME).is_file():
+                result = load_document(read_text(self.run_dir / RESULT_NAME), RESULT_NAME)
+                scores = ("development", "best_update", "best_score")  # of the run, not of the mean
+                result = {key: value for key, value in result.items() if key not in scores}
+                write_json(self.output / RESULT_NAME, result | {"averaged": updates})
+            shutil.copyfile(self.run_dir / CONFIG_NAME, self.output / CONFIG_NAME)  # last: it makes a run
+        except BaseException:
+            remove_run(self.output, RUN_ENTRIES)
+            raise
         print(f"{self.output}: mean of updates {', '.join(f'{update:,}' for update in updates)}")
         return 0

@@ -1,4 +1,4 @@
-"""``transformer-jax evaluate``: scores of a trained model on two files."""
+"""``transformer-jax evaluate``: scores of a trained model."""
 
 import dataclasses
 from pathlib import Path
@@ -35,7 +35,7 @@ class Command:
     """What should come out, one example a line."""
 
     split: Literal["development", "test"] | None = None
-    """Instead of two files: a split of the run's own data, with all its references."""
+    """Instead of two files: a split of the run's own data as its config limits it, with all references."""
 
     against: Annotated[Path | None, tyro.conf.arg(metavar="OTHER_RUN")] = None
     """Another run of the same task, to compare with on the same lines."""

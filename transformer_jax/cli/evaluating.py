@@ -12,6 +12,7 @@ from transformer_jax.cli.run_folder import RESULT_NAME, read_text
 from transformer_jax.cli.scoring import bleu_tokenizer, percentages, score_outputs
 from transformer_jax.config_json import load_document
 from transformer_jax.data.examples import EvaluationItem
+from transformer_jax.data.prepare import limited_splits
 from transformer_jax.data.readers import read_parallel
 from transformer_jax.data.sources import load_splits
 from transformer_jax.errors import ConfigError, DataError
@@ -54,21 +55,34 @@ def evaluate_run(
         raise ConfigError(
             f"--against and --by-length are for translation; {run_dir} is for {run.config.task}"
         )
+    if other is not None and other.config.task != run.config.task:
+        raise ConfigError(f"{against} is for {other.config.task}, {run_dir} for {run.config.task}")
     if other is not None and _scored_form(other) != _scored_form(run):
         raise ConfigError(
             f"{against} and {run_dir} are scored on unlike text: {_scored_form(other)}, {_scored_form(run)}"
         )
     if items is None:
         assert split is not None
-        items = getattr(load_splits(run.config.data.dataset), split)
+        items = getattr(limited_splits(load_splits(run.config.data.dataset), run.config.data), split)
         if not items:
             raise DataError(f"the data of {run_dir} have no {split} set: name --source and --reference")
     where = f"{split} set" if source is None else str(source)
-    outputs = _outputs(run, items, beam=beam, too_long=too_long, where=where)
+    training = _training(run_dir)
+    lines = [item.source for item in items]
+    systems = [
+        (one, choose_search(one.config.search, beam=beam), one.encode(lines, too_long=too_long, where=where))
+        for one in (run, other)
+        if one is not None
+    ]
+    outputs, *others = [
+        [one.scored_text(found[0]) for found in one.searcher(search)(one.state, sources)]
+        for one, search, sources in systems
+    ]
     references = [tuple(map(run.reference, item.references)) for item in items]
     tokenize = bleu_tokenizer(run.config.data)
     report = score_outputs(run.config.task, outputs, references, tokenize=tokenize, with_ter=True)
-    run.report_lines()
+    for one, _, _ in systems:
+        one.report_lines()
     found: dict[str, Any] = {
         "task": run.config.task,
         "lines": len(items),
@@ -83,17 +97,16 @@ def evaluate_run(
         text += ["", "words in the source   lines    BLEU"]
         text += [f"{one['words']:<19} {one['lines']:>7,} {one['bleu']:>7.2f}" for one in found["by_length"]]
     if other is not None:
-        other_outputs = _outputs(other, items, beam=beam, too_long=too_long, where=where)
-        compared = paired_bootstrap(outputs, other_outputs, references, tokenize=tokenize)
+        compared = paired_bootstrap(outputs, others[0], references, tokenize=tokenize)
         found["against"] = {"run": str(against), "metrics": [dataclasses.asdict(one) for one in compared]}
         text += ["", f"against {against}, paired bootstrap:"]
-        for one in compared:
-            verdict = "a difference" if one.p_value < 0.05 else "no difference that could not be chance"
+        for pair in compared:
+            verdict = "a difference" if pair.p_value < 0.05 else "no difference that could not be chance"
             text.append(
-                f"{one.metric:<5} {one.score:.2f} against {one.other_score:.2f}, p {one.p_value:.4f}: {verdict}"
+                f"{pair.metric:<5} {pair.score:.2f} against {pair.other_score:.2f}, p {pair.p_value:.4f}: {verdict}"
             )
-    found["search"] = dataclasses.asdict(choose_search(run.config.search, beam=beam))
-    found["training"] = _training(run_dir)
+    found["search"] = dataclasses.asdict(systems[0][1])
+    found["training"] = training
     found["environment"] = environment()
     return {**found, "text": text}
 
@@ -115,14 +128,6 @@ def _scored_form(run: LoadedRun) -> str:
     if moses is None:
         return "plain text"
     return f"{moses.target_language} tokens{', lower case' if moses.lowercase else ''}"
-
-
-def _outputs(
-    run: LoadedRun, items: Sequence[EvaluationItem], *, beam: int | None, too_long: TooLong, where: str
-) -> list[str]:
-    sources = run.encode([item.source for item in items], too_long=too_long, where=where)
-    found = run.searcher(choose_search(run.config.search, beam=beam))(run.state, sources)
-    return [run.scored_text(hypotheses[0]) for hypotheses in found]
 
 
 def _by_length(

@@ -168,7 +168,7 @@ def choose_search(
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be at least 1, got {value}")
     if isinstance(configured, SampleConfig) and beam is None and num_best is None:
-        raise ConfigError("the run's search draws at random, which translate does not: name --beam N")
+        raise ConfigError("the run's search draws at random, which this command does not: name --beam N")
     own_beams, penalty = 1, 0.0
     if isinstance(configured, BeamConfig):
         own_beams, penalty = configured.num_beams, configured.length_penalty

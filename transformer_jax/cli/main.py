@@ -27,7 +27,7 @@ COMMANDS = {
     "average": "Mean of the parameters of a run's last checkpoints.",
     "compare": "Train six models, from a vanilla RNN to a Transformer, on real words and compare them.",
     "train": "Train one model as a config file says, into a run folder.",
-    "evaluate": "Score a trained model on a source file and a reference file.",
+    "evaluate": "Score a trained model on two files or a split of its data, or beside another.",
     "race": "Race recurrent networks against Transformers: speed, generation, quality over seconds.",
     "score": "Log-probabilities of given pairs under a trained model.",
     "tokenizer": "Train a subword tokenizer on text files.",

@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 from transformer_jax.cli.attending import padded_lengths
+from transformer_jax.cli.lines import require_other_file
 from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, load_run
 from transformer_jax.cli.translating import GROUP_LINES, opened_output, progress_bar
 from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID
@@ -86,8 +87,10 @@ def score_files(
       DataError: If a file is missing, empty, binary, not UTF-8, or the two differ in their numbers of lines.
       RunError: If ``run_dir`` holds no trained run.
     """
-    if output_path is not None and output_path.absolute() in (source.absolute(), target.absolute()):
-        raise DataError(f"--output {output_path}: is one of the input files; name another")
+    require_other_file("--output", output_path, [source, target])
+    for path in (source, target):
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: not a regular file; it is read twice, so write the lines into one")
     counts = [sum(1 for _ in stream_lines(path)) for path in (source, target)]
     if counts[0] != counts[1]:
         raise DataError(
@@ -97,7 +100,7 @@ def score_files(
     data = run.config.data
     scorer = PairScorer(run.model, source_len=data.max_source_len, target_len=data.max_target_len)
     state, pairs = run.state, zip(stream_lines(source), stream_lines(target), strict=True)
-    total, num_tokens, number = 0.0, 0, 0
+    total, num_tokens, num_unknown, number = 0.0, 0, 0, 0
     with opened_output(output_path) as out, progress_bar(counts[0]) as progress:
         while group := list(itertools.islice(pairs, GROUP_LINES)):
             sources = run.encode(
@@ -110,10 +113,16 @@ def score_files(
             out.write("".join(f"{s:.4f}\t{len(t) + 1}\n" for s, t in zip(scores, targets)).encode())
             out.flush()
             total += math.fsum(scores)
+            num_unknown += sum(map(run.target_tokenizer.count_unknown, targets))
             num_tokens += sum(len(one) + 1 for one in targets)
             number += len(group)
             progress(number)
     run.report_lines()
+    if num_unknown:
+        print(
+            f"note: {num_unknown:,} target tokens never seen in training were scored as <unk>",
+            file=sys.stderr,
+        )
     perplexity = math.exp(min(-total / num_tokens, 700.0))
     print(f"{number:,} pairs, {num_tokens:,} target tokens, perplexity {perplexity:.3f}", file=sys.stderr)
 

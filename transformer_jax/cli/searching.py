@@ -2,7 +2,6 @@
 
 import bisect
 import dataclasses
-import itertools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -116,13 +115,16 @@ class BatchSearcher:
           seed: Of the order, and so of who stands beside whom.
         """
         order = np.random.default_rng(seed).permutation(len(sources)).tolist()
-        sizes = itertools.cycle((1, self.batch_size, 3, self.batch_size // 2 + 1))
-        changed = []
-        while order:
-            size = next(sizes)
-            chosen, order = order[:size], order[size:]
-            again = self(params, [sources[index] for index in chosen])
-            changed += [index for index, one in zip(chosen, again) if one != list(found[index])]
+        by_length: dict[int, list[int]] = {}
+        for index in order:
+            by_length.setdefault(bisect.bisect_left(self.lengths, len(sources[index])), []).append(index)
+        changed, size = [], self.batch_size // 2
+        for members in by_length.values():
+            for first in range(0, len(members), size):
+                chosen = members[first : first + size]
+                # Before them stands the last of them once more, so that each has another row and a neighbour.
+                again = self(params, [sources[index] for index in (chosen[-1], *chosen)])[1:]
+                changed += [index for index, one in zip(chosen, again) if one != list(found[index])]
         return sorted(changed)
 
     def _batch(self, params: Any, sources: Sequence[Sequence[int]], padded: int) -> list[list[Hypothesis]]:

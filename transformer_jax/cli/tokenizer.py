@@ -39,14 +39,14 @@ class Command:
         import sys
 
         # Loaded here, not above: --help does without.
+        from transformer_jax.cli.lines import require_other_file
         from transformer_jax.data.readers import stream_lines
         from transformer_jax.data.tokenizers import train_subword_tokenizer
         from transformer_jax.errors import ConfigError
 
         if not self.files:
             raise ConfigError("tokenizer train needs at least one text file")
-        if self.output.absolute() in [file.absolute() for file in self.files]:
-            raise ConfigError(f"--output {self.output}: is one of the text files; name another")
+        require_other_file("--output", self.output, self.files)
         lines = list(itertools.chain.from_iterable(map(stream_lines, self.files)))
         tokenizer = train_subword_tokenizer(lines, algorithm=self.algorithm, vocab_size=self.vocab_size)
         tokenizer.save(self.output)

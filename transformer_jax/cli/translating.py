@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from transformer_jax.cli.attending import AttentionFile, AttentionReader
-from transformer_jax.cli.lines import arriving_lines
+from transformer_jax.cli.lines import arriving_lines, require_other_file
 from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, TooLong, choose_search, load_run
 from transformer_jax.cli.searching import Hypothesis
 from transformer_jax.data.readers import stream_lines
-from transformer_jax.errors import DataError, RunError
+from transformer_jax.errors import RunError
 
 # Lines that are searched together: sorted by length into batches, written before the next group is read.
 GROUP_LINES = 16 * BATCH_ROWS
@@ -40,8 +40,8 @@ def translate_lines(
       ConfigError: If the search is impossible.
       RunError: If ``verify_invariance`` finds a line that its neighbours change.
     """
-    if input_path is not None and output_path is not None and input_path.absolute() == output_path.absolute():
-        raise DataError(f"--output {output_path}: is the input file; name another")
+    require_other_file("--output", output_path, [input_path])
+    require_other_file("--attention", attention_path, [input_path, output_path])
     where = "standard input" if input_path is None else str(input_path)
     total = None
     if (

@@ -218,9 +218,8 @@ class MosesText:
     def __post_init__(self) -> None:
         for name in ("source_language", "target_language"):
             value = getattr(self, name)
-            _check(
-                len(value) == 2 and value.isalpha(), f"{name} must be two letters as in 'de', got {value!r}"
-            )
+            good = len(value) == 2 and value.isascii() and value.isalpha() and value.islower()
+            _check(good, f"{name} must be two lower-case letters as in 'de', got {value!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -296,10 +295,13 @@ class DataConfig:
         _check_at_least(1, batch_size=self.batch_size, max_source_len=self.max_source_len)
         _check_at_least(2, max_target_len=self.max_target_len)
         _check_at_least(0, seed=self.seed)
+        longest = (self.max_source_len, self.max_target_len)
+        if isinstance(self.buckets, GivenBuckets):
+            longest = self.buckets.shapes[-1]
         _check(
-            self.batch_tokens is None or self.batch_tokens >= self.max_source_len + self.max_target_len,
-            f"batch_tokens must hold one pair of {self.max_source_len} source and {self.max_target_len} target tokens, "
-            f"got {self.batch_tokens}",
+            self.batch_tokens is None or self.batch_tokens >= sum(longest),
+            f"batch_tokens must hold one pair of {longest[0]} source and {longest[1]} target tokens, got "
+            f"{self.batch_tokens}",
         )
         _check_at_least(1, max_train_pairs=self.max_train_pairs)
         _check_at_least(

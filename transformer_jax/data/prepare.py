@@ -133,7 +133,7 @@ def prepare(
       DataError: If a file is missing or bad, a line is too long and ``config.too_long`` is ``"fail"``, or no
         training pair is left.
     """
-    splits = _tokenized(_limited(load_splits(config.dataset), config), config.moses)
+    splits = _tokenized(limited_splits(load_splits(config.dataset), config), config.moses)
     if not splits.train:
         raise DataError("the data set has no training pair with both sides filled")
     if source_tokenizer is None or target_tokenizer is None:
@@ -176,7 +176,8 @@ def prepare(
     )
 
 
-def _limited(splits: Splits, config: DataConfig) -> Splits:
+def limited_splits(splits: Splits, config: DataConfig) -> Splits:
+    """The parts of a set, cut to the numbers of examples that a config allows."""
     train = splits.train
     if config.max_train_pairs is not None and config.max_train_pairs < len(train):
         order = np.random.default_rng(0).permutation(len(train))[: config.max_train_pairs]

@@ -271,8 +271,10 @@ def train_subword_tokenizer(
     Source: Sennrich et al. 2016, https://aclanthology.org/P16-1162; Kudo 2018, https://aclanthology.org/P18-1007.
     """
     safe = [_encodable(line) for line in lines]
-    characters = set("".join(safe)) - set(" ")
-    if not characters or len(characters) + NUM_SPECIAL_IDS + 1 > vocab_size:
+    characters = {one for one in set("".join(safe).replace(SPACE_MARK, "_")) if not one.isspace()}
+    if not characters:
+        raise DataError("tokenizer: the text holds no character but white space")
+    if len(characters) + NUM_SPECIAL_IDS + 1 > vocab_size:
         raise DataError(
             f"tokenizer: vocab_size {vocab_size} must be at least {len(characters) + NUM_SPECIAL_IDS + 1} for text of "
             f"{len(characters)} different characters"
@@ -294,7 +296,10 @@ def train_subword_tokenizer(
     model = json.loads(trained.to_str())["model"]
     if algorithm == "unigram":  # pieces of one score come in an order that changes from run to run
         special, pieces = model["vocab"][:NUM_SPECIAL_IDS], model["vocab"][NUM_SPECIAL_IDS:]
-        model["vocab"] = [*special, *sorted(pieces, key=lambda one: (-one[1], one[0]))]
+        rounded = [
+            (piece, round(score, 6)) for piece, score in pieces
+        ]  # sums that differ in their order of terms
+        model["vocab"] = [*special, *sorted(rounded, key=lambda one: (-one[1], one[0]))]
     return SubwordTokenizer(model)
 
 

@@ -23,6 +23,7 @@ from transformer_jax.train.state import NamedArrays, TrainState, named_arrays, s
 
 FOLDER = "checkpoints"
 _REMOVED = "removed-"
+_AVERAGED = "averaged updates"
 _TEMPORARY_MARK = ".orbax-checkpoint-tmp"
 
 
@@ -133,6 +134,10 @@ class CheckpointStore:
           RunError: If an array is missing, superfluous, or of another shape or dtype.
         """
         path = self._path(update)
+        if _AVERAGED in self.info(update).extra:
+            raise RunError(
+                f"{path} is the mean of several checkpoints: it cannot be trained on; go on with their own run"
+            )
         model = _restore_item(path, "model")
         training = _restore_item(path, "training")
         _require_same(model, state.params | state.model_state, path)
@@ -243,7 +248,9 @@ def average_checkpoints(run_dir: Path | str, output_dir: Path | str, *, num_last
         name: (sums[name] / num_last).astype(array.dtype) if is_float[name] else np.asarray(array)
         for name, array in last.items()
     }
-    info = dataclasses.replace(store.info(updates[-1]), score=None, metrics={})
+    info = store.info(updates[-1])
+    extra = {**info.extra, _AVERAGED: updates}
+    info = dataclasses.replace(info, score=None, metrics={}, extra=extra)
     items = ocp.args.Composite(
         model=ocp.args.StandardSave(mean), metadata=ocp.args.JsonSave(dataclasses.asdict(info))
     )

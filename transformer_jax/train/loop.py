@@ -181,7 +181,7 @@ class Trainer:
                 f"({self._config.updates}): ask for at least {info.update}"
             )
         for name, value in self._extra_metadata.items():
-            if info.extra.get(name) != value:
+            if info.extra.get(name, value) != value:  # what an older version did not write cannot differ
                 raise RunError(
                     f"{self._run_dir} cannot go on: its {name} was {info.extra.get(name)!r}, now it is {value!r}"
                 )

@@ -69,6 +69,10 @@ def _steps(neutral: Any, count: int, like: Array) -> Array:
     return jnp.broadcast_to(jnp.asarray(neutral, like.dtype), (count, *like.shape[1:]))
 
 
+def _beside(of_steps: Array, array: Array) -> Array:
+    return of_steps.reshape(-1, *[1] * (array.ndim - 1))
+
+
 def _doubled(join: Callable[[Any, Any], Any], elements: Any, identity: Any) -> Any:
     """Hillis and Steele: each step takes in what ends 1, 2, 4, ... steps before it."""
     count = jax.tree.leaves(elements)[0].shape[0]
@@ -78,7 +82,10 @@ def _doubled(join: Callable[[Any, Any], Any], elements: Any, identity: Any) -> A
             padded = jnp.concatenate([_steps(neutral, count, array), array])
             return lax.dynamic_slice_in_dim(padded, count - lax.shift_left(1, index), count)
 
-        return join(jax.tree.map(earlier, totals, identity), totals)
+        joined = join(jax.tree.map(earlier, totals, identity), totals)
+        # What is complete stays as it is: once more joined with the identity, infinity would make it NaN.
+        has_earlier = jnp.arange(count) >= lax.shift_left(1, index)
+        return jax.tree.map(lambda new, old: jnp.where(_beside(has_earlier, old), new, old), joined, totals)
 
     return lax.fori_loop(0, max(count - 1, 0).bit_length(), level, elements)
 
