@@ -1,7 +1,7 @@
 """A bidirectional GRU encoder and a GRU decoder with additive attention, from English to German, on Multi30k.
 
 Command: transformer-jax train experiments/translation_multi30k_bahdanau.py --run-dir runs/multi30k-bahdanau
-Time, hardware and score: not measured at full length yet.
+Time, hardware and score: `experiments/RESULTS.md`, the row multi30k-en-de-bahdanau.
 """
 
 from transformer_jax.cli.experiment import ExperimentConfig
@@ -12,7 +12,7 @@ from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
 def config() -> ExperimentConfig:
-    """One layer on each side, 128 cells, of about as many parameters as the Transformer of the same data."""
+    """One layer on each side, 128 cells, of a few more parameters than the Transformer of the same data; a fourth of its updates."""
     return ExperimentConfig(
         name="translation_multi30k_bahdanau",
         task="translation",

@@ -246,7 +246,7 @@ def test_what_evaluate_cannot_do_is_said(
     )
     assert "have no test set" in fails("evaluate", translation_run, "--split", "test")
     assert "are for translation" in fails("evaluate", tiny_run, *files, "--by-length")
-    assert "unlike text" in fails("evaluate", translation_run, *files, "--against", tiny_run)
+    assert "is for pronunciation" in fails("evaluate", translation_run, *files, "--against", tiny_run)
 
 
 def test_a_foreign_tokenizer_is_refused(

@@ -173,7 +173,11 @@ def test_standard_input_that_is_not_utf8(
 def test_bad_outputs(tiny_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     path = tmp_path / "in.txt"
     path.write_text("cat\n")
-    assert "is the input file" in fails("translate", tiny_run, "--input", path, "--output", path)
+    assert "is an input file" in fails("translate", tiny_run, "--input", path, "--output", path)
+    (tmp_path / "link").symlink_to(path)
+    assert "is an input file" in fails("translate", tiny_run, "--input", path, "--output", tmp_path / "link")
+    assert "is an input file" in fails("translate", tiny_run, "--input", path, "--attention", path)
+    assert path.read_text() == "cat\n"
     assert path.read_text() == "cat\n"
     assert "No such file" in fails(
         "translate", tiny_run, "--input", path, "--output", tmp_path / "no" / "out.txt"
