@@ -12,7 +12,7 @@ from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
 def config() -> ExperimentConfig:
-    """One layer on each side, 128 cells, of a few more parameters than the Transformer of the same data; a fourth of its updates."""
+    """One layer on each side, 128 cells, a few more parameters than the Transformer, a fourth of its updates."""
     return ExperimentConfig(
         name="translation_multi30k_bahdanau",
         task="translation",

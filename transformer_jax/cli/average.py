@@ -10,7 +10,9 @@ DESCRIPTION = """Average the parameters of a run's last checkpoints: often a lit
 where the learning rate has not fallen to zero. The result is a run folder to translate and evaluate with;
 it cannot be trained on.
 
-Checkpoints are kept for it by train.keep_last:
+Checkpoints are kept for it by train.keep_last.
+
+Examples:
   transformer-jax train CONFIG --run-dir runs/mine --set train.keep_last=5 train.checkpoint_every=500
   transformer-jax average runs/mine --output runs/mine-average --last 5"""
 
