@@ -39,11 +39,10 @@ class Command:
             RUN_ENTRIES,
             SOURCE_TOKENIZER_NAME,
             TARGET_TOKENIZER_NAME,
-            read_text,
+            read_result,
             require_run,
             write_json,
         )
-        from transformer_jax.config_json import load_document
         from transformer_jax.errors import ConfigError, RunError
         from transformer_jax.train.checkpoint import average_checkpoints
         from transformer_jax.train.run_folder import holds_any, remove_run
@@ -65,8 +64,8 @@ class Command:
             updates = average_checkpoints(self.run_dir, self.output, num_last=self.last)
             for name in (SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME):
                 shutil.copyfile(self.run_dir / name, self.output / name)
-            if (self.run_dir / RESULT_NAME).is_file():
-                result = load_document(read_text(self.run_dir / RESULT_NAME), RESULT_NAME)
+            result = read_result(self.run_dir)
+            if result is not None:
                 scores = ("development", "best_update", "best_score")  # of the run, not of the mean
                 result = {key: value for key, value in result.items() if key not in scores}
                 write_json(self.output / RESULT_NAME, result | {"averaged": updates})

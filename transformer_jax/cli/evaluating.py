@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 from transformer_jax.cli.compare_report import environment
 from transformer_jax.cli.loaded_run import LoadedRun, TooLong, choose_search, load_run
-from transformer_jax.cli.run_folder import RESULT_NAME, read_text
+from transformer_jax.cli.run_folder import read_result
 from transformer_jax.cli.scoring import bleu_tokenizer, percentages, score_outputs
-from transformer_jax.config_json import load_document
 from transformer_jax.data.examples import EvaluationItem
 from transformer_jax.data.prepare import limited_splits
 from transformer_jax.data.readers import read_parallel
@@ -67,7 +66,7 @@ def evaluate_run(
         if not items:
             raise DataError(f"the data of {run_dir} have no {split} set: name --source and --reference")
     where = f"{split} set" if source is None else str(source)
-    training = _training(run_dir)
+    training = read_result(run_dir)
     lines = [item.source for item in items]
     systems = [
         (one, choose_search(one.config.search, beam=beam), one.encode(lines, too_long=too_long, where=where))
@@ -109,12 +108,6 @@ def evaluate_run(
     found["training"] = training
     found["environment"] = environment()
     return {**found, "text": text}
-
-
-def _training(run_dir: Path) -> dict[str, Any] | None:
-    """What the run says about its training; None where it has not ended."""
-    path = run_dir / RESULT_NAME
-    return load_document(read_text(path), str(path)) if path.is_file() else None
 
 
 def _items_of_files(source: Path, reference: Path) -> list[EvaluationItem]:

@@ -22,13 +22,13 @@ from transformer_jax.cli.run_folder import (
     SOURCE_TOKENIZER_NAME,
     TARGET_TOKENIZER_NAME,
     interruptible,
-    read_text,
+    read_result,
     write_json,
     write_text,
 )
 from transformer_jax.cli.scoring import METRICS, bleu_tokenizer, percentages, score_outputs
 from transformer_jax.cli.searching import BatchSearcher
-from transformer_jax.config_json import load_document, to_json
+from transformer_jax.config_json import to_json
 from transformer_jax.data.config import with_absolute_paths
 from transformer_jax.data.prepare import PreparedData, prepare
 from transformer_jax.data.tokenizers import Tokenizer
@@ -241,8 +241,8 @@ def last_scores(curve: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dic
 
 def _compile_seconds(run_dir: Path, training: TrainResult, searcher: BatchSearcher) -> float:
     """Of this session; of the one before if this one found the training finished and compiled nothing."""
-    if training.compile_seconds == 0.0 and (run_dir / RESULT_NAME).is_file():
-        before = load_document(read_text(run_dir / RESULT_NAME), RESULT_NAME)
+    before = read_result(run_dir) if training.compile_seconds == 0.0 else None
+    if before is not None:
         return float(before.get("compile_seconds", 0.0))
     return training.compile_seconds + searcher.compile_seconds
 

@@ -18,7 +18,7 @@ from transformer_jax.cli.lines import require_other_file
 from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, load_run
 from transformer_jax.cli.translating import GROUP_LINES, opened_output, progress_bar
 from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID
-from transformer_jax.data.readers import stream_lines
+from transformer_jax.data.readers import count_lines, stream_lines
 from transformer_jax.errors import DataError
 
 
@@ -91,7 +91,7 @@ def score_files(
     for path in (source, target):
         if path.exists() and not path.is_file():
             raise DataError(f"{path}: not a regular file; it is read twice, so write the lines into one")
-    counts = [sum(1 for _ in stream_lines(path)) for path in (source, target)]
+    counts = [count_lines(path) for path in (source, target)]
     if counts[0] != counts[1]:
         raise DataError(
             f"source and target differ in length: {source} has {counts[0]} lines, {target} has {counts[1]}"

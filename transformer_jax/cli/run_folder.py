@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from transformer_jax.config_json import load_document
 from transformer_jax.errors import ConfigError, RunError, nearest_hint
 from transformer_jax.train.checkpoint import FOLDER
 from transformer_jax.train.run_folder import TRAINER_ENTRIES
@@ -36,6 +37,12 @@ RUN_ENTRIES = (
 )
 """What a run leaves in its folder; any of them tells that there is one, and --overwrite removes them all. The
 config goes first: what an interrupted removal leaves can be removed again, but not taken for a whole run."""
+
+
+def read_result(run_dir: Path) -> dict[str, Any] | None:
+    """What ``result.json`` says of a run whose training has ended; None where it has not."""
+    path = run_dir / RESULT_NAME
+    return load_document(read_text(path), str(path)) if path.is_file() else None
 
 
 def require_config(run_dir: Path) -> None:

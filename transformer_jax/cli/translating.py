@@ -11,7 +11,7 @@ from transformer_jax.cli.attending import AttentionFile, AttentionReader
 from transformer_jax.cli.lines import arriving_lines, require_other_file
 from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, TooLong, choose_search, load_run
 from transformer_jax.cli.searching import Hypothesis
-from transformer_jax.data.readers import stream_lines
+from transformer_jax.data.readers import count_lines, stream_lines
 from transformer_jax.errors import RunError
 
 # Lines that are searched together: sorted by length into batches, written before the next group is read.
@@ -43,11 +43,8 @@ def translate_lines(
     require_other_file("--output", output_path, [input_path])
     require_other_file("--attention", attention_path, [input_path, output_path])
     where = "standard input" if input_path is None else str(input_path)
-    total = None
-    if (
-        input_path is not None and input_path.is_file()
-    ):  # read twice: a bad line is found before any work is done
-        total = sum(1 for _ in stream_lines(input_path))
+    # A file is read twice: a bad line is found before any work is done.
+    total = count_lines(input_path) if input_path is not None and input_path.is_file() else None
     run = load_run(run_dir)
     search = choose_search(run.config.search, beam=beam, num_best=num_best)
     searcher = run.searcher(search)

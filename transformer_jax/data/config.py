@@ -330,11 +330,11 @@ def with_absolute_paths(config: DataConfig) -> DataConfig:
       '/words.tsv'
     """
     dataset = config.dataset
-    for side in ("source_tokenizer", "target_tokenizer"):
-        one = getattr(config, side)
-        if isinstance(one, SavedTokenizer):
-            moved = dataclasses.replace(one, path=os.path.abspath(os.path.expanduser(one.path)))
-            config = dataclasses.replace(config, **{side: moved})  # type: ignore[arg-type]
+    config = dataclasses.replace(
+        config,
+        source_tokenizer=_with_absolute_path(config.source_tokenizer),
+        target_tokenizer=_with_absolute_path(config.target_tokenizer),
+    )
     if not isinstance(dataset, ParallelFiles | TsvFiles):
         return config
     absolute: dict[str, Any] = {
@@ -343,3 +343,9 @@ def with_absolute_paths(config: DataConfig) -> DataConfig:
         if isinstance(value, str) and name != "kind"
     }
     return dataclasses.replace(config, dataset=dataclasses.replace(dataset, **absolute))
+
+
+def _with_absolute_path(tokenizer: TokenizerConfig) -> TokenizerConfig:
+    if not isinstance(tokenizer, SavedTokenizer):
+        return tokenizer
+    return dataclasses.replace(tokenizer, path=os.path.abspath(os.path.expanduser(tokenizer.path)))

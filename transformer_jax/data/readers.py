@@ -51,6 +51,15 @@ def stream_lines(path: str | os.PathLike[str]) -> Iterator[str]:
         raise DataError(f"{path}: the file is empty; wanted UTF-8 text, one example a line")
 
 
+def count_lines(path: str | os.PathLike[str]) -> int:
+    """Number of lines, all of which were read and found good.
+
+    Raises:
+      DataError: As `read_lines` does.
+    """
+    return sum(1 for _ in stream_lines(path))
+
+
 def _text_of_line(raw: bytes, number: int, where: str) -> str:
     nul = raw.find(b"\0")
     if nul >= 0:

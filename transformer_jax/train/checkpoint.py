@@ -107,18 +107,21 @@ class CheckpointStore:
           state: The state after ``info.update`` updates; only read.
           info: The metadata.
         """
+        model, training = state.params | state.model_state, _training_arrays(state)
+        self._write(info, model=_to_numpy(model), training=_to_numpy(training))
+        self._remove_superseded()
+
+    def _write(self, info: CheckpointInfo, **items: Mapping[str, np.ndarray]) -> None:
         import orbax.checkpoint as ocp
 
-        items = ocp.args.Composite(
-            model=ocp.args.StandardSave(_to_numpy(state.params | state.model_state)),
-            training=ocp.args.StandardSave(_to_numpy(_training_arrays(state))),
-            metadata=ocp.args.JsonSave(dataclasses.asdict(info)),
-        )
+        arguments = {name: ocp.args.StandardSave(arrays) for name, arrays in items.items()}
+        metadata = ocp.args.JsonSave(dataclasses.asdict(info))
         self._folder.mkdir(parents=True, exist_ok=True)
         with deferred_interrupts(), _quiet_orbax(), _checkpointer() as checkpointer:
-            checkpointer.save(self._path(info.update), args=items)
+            checkpointer.save(
+                self._path(info.update), args=ocp.args.Composite(**arguments, metadata=metadata)
+            )
         self._infos[info.update] = info
-        self._remove_superseded()
 
     def restore(self, state: TrainState, update: int) -> tuple[TrainState, CheckpointInfo]:
         """Read a checkpoint into a state of the same structure.
@@ -227,8 +230,6 @@ def average_checkpoints(run_dir: Path | str, output_dir: Path | str, *, num_last
 
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 6.1.
     """
-    import orbax.checkpoint as ocp
-
     store, output = CheckpointStore(run_dir), CheckpointStore(output_dir)
     updates = store.updates()[-num_last:]
     if len(updates) < num_last:
@@ -250,13 +251,7 @@ def average_checkpoints(run_dir: Path | str, output_dir: Path | str, *, num_last
     }
     info = store.info(updates[-1])
     extra = {**info.extra, _AVERAGED: updates}
-    info = dataclasses.replace(info, score=None, metrics={}, extra=extra)
-    items = ocp.args.Composite(
-        model=ocp.args.StandardSave(mean), metadata=ocp.args.JsonSave(dataclasses.asdict(info))
-    )
-    output._folder.mkdir(parents=True, exist_ok=True)
-    with deferred_interrupts(), _quiet_orbax(), _checkpointer() as checkpointer:
-        checkpointer.save(output._path(info.update), args=items)
+    output._write(dataclasses.replace(info, score=None, metrics={}, extra=extra), model=mean)
     return updates
 
 
