@@ -79,6 +79,38 @@ def test_interrupt_before_anything_is_there(tiny_experiment: Path, tmp_path: Pat
     assert err.strip().splitlines()[-1].startswith("interrupted")
 
 
+LOSES_ITS_INTERRUPT = """
+import gc, os, signal, time
+from transformer_jax.cli.interrupts import keep_interrupts
+
+keep_interrupts()
+raised = []
+
+def collected(phase, _):
+    if phase == "start" and not raised:
+        raised.append(True)
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):  # the handler raises in here, where the collector can only ignore it
+            pass
+
+gc.callbacks.append(collected)
+try:
+    gc.collect()
+    print("lost for now")
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("came again")
+"""
+
+
+def test_an_interrupt_inside_the_garbage_collector_is_not_lost() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", LOSES_ITS_INTERRUPT], capture_output=True, text=True, timeout=50, check=True
+    )
+    assert ran.stdout.split("\n")[:2] == ["lost for now", "came again"]
+    assert ran.stderr == ""
+
+
 def test_translate_answers_a_line_at_once_and_stops_quietly(tiny_run: Path) -> None:
     with started("translate", tiny_run) as process:
         assert process.stdin is not None

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from transformer_jax.allocator import keep_freed_memory
+from transformer_jax.cli.interrupts import keep_interrupts
 from transformer_jax.errors import TransformerJaxError, nearest_hint
 
 PROGRAM = "transformer-jax"
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from_terminal = arguments is None
     if from_terminal:
         keep_freed_memory()
+        keep_interrupts()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = os.environ.get("TRANSFORMER_JAX_DEBUG", "") not in ("", "0")
     if from_terminal:
