@@ -76,15 +76,33 @@ def standard_table(name: str) -> str:
     return _table(["model", "parameters", "updates", "PER %", "WER %"], rows)
 
 
-def race_table(name: str, mode: str = "training_step") -> str:
-    """Thousand tokens a second, a row for each contestant and a column for each length."""
-    records = [one for one in _document(name)["records"] if one["extra"]["mode"] == mode]
-    speed = {(one["implementation"], one["extra"]["length"]): one["tokens_per_s"] for one in records}
+def _machine(document: dict[str, Any]) -> str:
+    """The processor, without the makers' marks."""
+    return re.sub(r"\(R\)|\(TM\)| Processor", "", document["environment"]["processor"])
+
+
+def race_machine(name: str) -> str:
+    """Where and with what the race was run, in a line."""
+    document = _document(name)
+    versions = document["environment"]["versions"]
+    return (
+        f"{_machine(document)}, {document['environment']['cores']} cores, JAX {versions['jax']}, PyTorch "
+        f"{versions['torch'].partition('+')[0]}; preset `{document['preset']}`."
+    )
+
+
+def race_table(name: str, key: str, unit: float, digits: int) -> str:
+    """A measure of the training step, a row for each contestant and a column for each length."""
+    records = [one for one in _document(name)["records"] if one["extra"]["mode"] == "training_step"]
+    found = {(one["implementation"], one["extra"]["length"]): one[key] for one in records}
     lengths = list(dict.fromkeys(one["extra"]["length"] for one in records))
     rows = [
         [
             one,
-            *(f"{speed[one, length] / 1e3:.1f}" if speed[one, length] else "no memory" for length in lengths),
+            *(
+                f"{value / unit:.{digits}f}" if (value := found[one, length]) else "no memory"
+                for length in lengths
+            ),
         ]
         for one in dict.fromkeys(one["implementation"] for one in records)
     ]
@@ -145,7 +163,7 @@ def recurrence_table(name: str, part: str) -> str:
 
 
 def train_step_table(*names: str) -> str:
-    """Milliseconds of both sides and the ratio with its interval, a row for each case and allocator."""
+    """Milliseconds of both sides and the ratio with its interval, a row for each case, machine and allocator."""
     runs = []
     for document in map(_document, names):
         cases: dict[str, dict[str, Any]] = {}
@@ -160,6 +178,7 @@ def train_step_table(*names: str) -> str:
             [
                 case,
                 f"{ours['extra']['parameters'] / 1e6:.1f} M",
+                _machine(document),
                 "kept" if document["keep_memory"] else "returned",
                 f"{ours['median_ms']:,.0f}",
                 f"{peer['median_ms']:,.0f}",
@@ -170,6 +189,7 @@ def train_step_table(*names: str) -> str:
     titles = [
         "case",
         "parameters",
+        "processor",
         "freed memory",
         "ours, ms",
         "PyTorch eager, ms",
@@ -256,7 +276,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "compare-quick": lambda: compare_table("compare-quick-cpu.json"),
     "compare-standard": lambda: standard_table("compare-standard-cpu.json"),
     "experiments": experiments_table,
-    "race": lambda: race_table("race-cpu.json"),
+    "race": lambda: race_table("race-cpu.json", "tokens_per_s", 1e3, 1),
+    "race-memory": lambda: race_table("race-cpu.json", "peak_bytes", 1e6, 0),
+    "race-machine": lambda: race_machine("race-cpu.json"),
     "race-crossovers": lambda: crossover_lines("race-cpu.json"),
     "race-generation": lambda: generation_table("race-cpu.json"),
     "race-quality": lambda: race_quality_table("race-cpu.json"),
@@ -264,7 +286,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "recurrence-linear": lambda: recurrence_table("recurrence-cpu.json", "linear"),
     "recurrence-peers": lambda: recurrence_table("recurrence-cpu.json", "peers"),
     "support": support,
-    "train-step": lambda: train_step_table("train_step-cpu.json", "train_step-cpu-kept.json"),
+    "train-step": lambda: train_step_table(
+        "train_step-cpu.json",
+        "train_step-cpu-kept.json",
+        "train_step-cpu-xeon.json",
+        "train_step-cpu-xeon-kept.json",
+    ),
 }
 
 

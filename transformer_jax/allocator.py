@@ -1,18 +1,26 @@
 """Keep the memory that each step gives back, where the C library is glibc."""
 
 import ctypes
+import os
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # from glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # from glibc's malloc.h
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory() -> bool:
     """Have glibc keep freed blocks for the next allocation instead of returning them to the kernel.
 
     XLA allocates a program's temporary memory anew at every call on the CPU. glibc maps and unmaps blocks of that
-    size, and the kernel clears each page when it is touched first: about a fifth of a training step. With one
-    arena, no mapping and no trimming, the pages are there from the second call on. The process then holds the
-    most memory that it ever had; so this is for programs, which call it before they compute, and never done on
-    import.
+    size, and the kernel clears each page when it is touched first: about a fifth of a training step. With no
+    mapping and no trimming the pages are there from the second call on. One arena more than there are cores: the
+    threads of a matmul take their scratch at each step of a loop over time, and with one arena they wait for
+    each other; and not the eight for each core that glibc would make, because a block is kept only for the
+    threads of its arena. The process then holds the most memory that it ever had; so this is for programs, which
+    call it before they compute, and never done on import.
 
     Returns:
       Whether it took effect; False where the C library is another one.
@@ -23,6 +31,6 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
         return False
-    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_ARENA_MAX, 1))
+    settings = ((_M_MMAP_THRESHOLD, 2**30), (_M_TRIM_THRESHOLD, -1), (_M_ARENA_MAX, num_cores() + 1))
     results = [mallopt(parameter, value) for parameter, value in settings]
     return results == [1, 1, 1]

@@ -199,3 +199,51 @@ def test_impossible_searches(
 ) -> None:
     (tmp_path / "in.txt").write_text("cat\n")
     assert part in fails("translate", tiny_run, "--input", tmp_path / "in.txt", *words)
+
+
+def test_outputs_keep_the_rules_that_are_given(
+    tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    (tmp_path / "in.txt").write_text("cat\nattack\nsit\ncactus\n")
+    (tmp_path / "begin.txt").write_text("C U\n\nS\n\n")
+    words = ("translate", tiny_run, "--input", tmp_path / "in.txt")
+    free = run_command(*words).out.splitlines()
+    begun = run_command(*words, "--prefix", tmp_path / "begin.txt").out.splitlines()
+    assert begun[0].startswith("C U")
+    assert begun[2].startswith("S")
+    assert begun[1::2] == free[1::2]
+    long = run_command(*words, "--min-len", 5, "--no-repeat-ngram", 1).out.splitlines()
+    for line in long:
+        assert len(line.split()) >= 5
+        assert len(set(line.split())) == len(line.split())
+
+
+def test_a_draw_follows_from_seed_and_line_alone(
+    tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    (tmp_path / "in.txt").write_text("cat\nattack\nsit\n" * 3)
+    words = ("translate", tiny_run, "--input", tmp_path / "in.txt", "--temperature", 2)
+    first = run_command(*words, "--verify-invariance")
+    assert first.status == 0, first.err
+    assert run_command(*words).out == first.out
+    assert run_command(*words, "--seed", 1).out != first.out
+    assert run_command(*words, "--top-k", 1).out == run_command(*words[:-2], "--beam", 1).out
+
+
+def test_searches_that_cannot_be_are_refused(tiny_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    (tmp_path / "in.txt").write_text("cat\nact\n")
+    (tmp_path / "begin.txt").write_text("C\n")
+    words = ("translate", tiny_run, "--input", tmp_path / "in.txt")
+    assert "has 1 lines" in fails(*words, "--prefix", tmp_path / "begin.txt")
+    (tmp_path / "begin.txt").write_text("C\n?\n")
+    assert "line 2: '?' was never seen" in fails(*words, "--prefix", tmp_path / "begin.txt")
+    (tmp_path / "begin.txt").write_text("C\n" + "C " * 20 + "\n")
+    assert "line 2: 20 tokens leave no room" in fails(*words, "--prefix", tmp_path / "begin.txt")
+    assert "for each line of --input" in fails("translate", tiny_run, "--prefix", tmp_path / "begin.txt")
+    assert "--min-len 9 leaves no room" in fails(*words, "--min-len", 9)
+    assert "min_len must be at least 0" in fails(*words, "--min-len", -1)
+    assert "add --temperature" in fails(*words, "--top-k", 3)
+    assert "leave --beam" in fails(*words, "--temperature", 1, "--beam", 2)
+    assert "add --beam N" in fails(*words, "--length-penalty", 1)
+    assert "temperature" in fails(*words, "--temperature", -1)
+    assert "top_p" in fails(*words, "--temperature", 1, "--top-p", 0)

@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from transformer_jax.allocator import num_cores
 from transformer_jax.cli.compare_html import COLUMNS, Figure, best_values, render_html, rung_colour
 from transformer_jax.cli.compare_presets import RUNGS
 from transformer_jax.cli.run_folder import write_json, write_text
@@ -34,7 +35,7 @@ def environment() -> dict[str, Any]:
         **{name: metadata.version(name) for name in _PACKAGES},
         "platform": platform.platform(),
         "processor": _processor_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": num_cores(),
         "device": f"{jax.device_count()} x {device.platform} ({device.device_kind})",
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }

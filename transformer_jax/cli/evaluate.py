@@ -25,8 +25,11 @@ Examples:
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    run_dir: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN_DIR")]]
-    """Folder of a trained run."""
+    run_dir: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="RUN_DIR")]] = None
+    """Folder of a trained run, or of an exported model."""
+
+    pretrained: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Instead of a folder: a model that comes with the library."""
 
     source: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """What to translate, one example a line."""
@@ -55,9 +58,10 @@ class Command:
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
         from transformer_jax.cli.evaluating import evaluate_run, print_scores
+        from transformer_jax.cli.model_folder import chosen_folder
 
         scores = evaluate_run(
-            self.run_dir,
+            chosen_folder(self.run_dir, self.pretrained),
             source=self.source,
             reference=self.reference,
             split=self.split,

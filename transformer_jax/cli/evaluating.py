@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from transformer_jax.cli.compare_report import environment
-from transformer_jax.cli.loaded_run import LoadedRun, TooLong, choose_search, load_run
+from transformer_jax.cli.loaded_run import LoadedRun, SearchChange, TooLong, load_run
 from transformer_jax.cli.run_folder import read_result
 from transformer_jax.cli.scoring import bleu_tokenizer, percentages, score_outputs
 from transformer_jax.data.examples import EvaluationItem
@@ -69,7 +69,11 @@ def evaluate_run(
     training = read_result(run_dir)
     lines = [item.source for item in items]
     systems = [
-        (one, choose_search(one.config.search, beam=beam), one.encode(lines, too_long=too_long, where=where))
+        (
+            one,
+            SearchChange(beam=beam).of(one.config.search),
+            one.encode(lines, too_long=too_long, where=where),
+        )
         for one in (run, other)
         if one is not None
     ]

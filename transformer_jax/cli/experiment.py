@@ -36,14 +36,16 @@ from transformer_jax.decode.searcher import GreedyConfig
 from transformer_jax.errors import RunError
 from transformer_jax.models.build import build_model
 from transformer_jax.nn.parameters import parameter_count
-from transformer_jax.train.checkpoint import CheckpointStore
+from transformer_jax.train.checkpoint import CheckpointStore, require_same
 from transformer_jax.train.loop import Trainer, TrainResult
 from transformer_jax.train.objectives import sequence_to_sequence_loss
 from transformer_jax.train.run_folder import check_run_folder, holds_any, remove_run
+from transformer_jax.train.state import split_model
 
 __all__ = [
     "ExperimentConfig",
     "ExperimentResult",
+    "Start",
     "build_from",
     "resume_config",
     "run_experiment",
@@ -79,6 +81,35 @@ class ExperimentResult:
     searcher: BatchSearcher
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Start:
+    """What another run gives to a new one: its parameters, and the tokenizers that they were trained with.
+
+    Args:
+      where: The other run's folder.
+      model: A module with its parameters.
+      source_tokenizer: Of the other run.
+      target_tokenizer: Of the other run.
+    """
+
+    where: Path
+    model: nnx.Module
+    source_tokenizer: Tokenizer
+    target_tokenizer: Tokenizer
+
+    def fill(self, model: nnx.Module) -> None:
+        """Give ``model`` the parameters.
+
+        Raises:
+          RunError: If it is of another structure; says in what.
+        """
+        structure, *wanted = split_model(model)
+        _, *found = split_model(self.model)
+        arrays = found[0] | found[1]
+        require_same(arrays, wanted[0] | wanted[1], self.where)
+        nnx.update(model, structure.state(arrays, arrays))
+
+
 def run_experiment(
     config: ExperimentConfig,
     run_dir: Path | str,
@@ -89,6 +120,8 @@ def run_experiment(
     label: str | None = None,
     data: PreparedData | None = None,
     after_evaluation: Callable[[], None] | None = None,
+    start: Start | None = None,
+    strict_compile: bool = False,
 ) -> ExperimentResult:
     """Train as ``config`` says and keep everything in ``run_dir``.
 
@@ -101,9 +134,11 @@ def run_experiment(
       label: Name beside the progress; the experiment's own by default.
       data: The prepared data, if the caller has them; their tokenizers are saved in the run folder.
       after_evaluation: Called after every evaluation on the development set.
+      start: Another run to begin from; not for a run that goes on.
+      strict_compile: Whether a batch shape that was not planned is an error.
 
     Raises:
-      RunError: If the folder does not fit ``resume`` and ``overwrite``.
+      RunError: If the folder does not fit ``resume`` and ``overwrite``, or the model not ``start``.
       DataError: If the data are not to be had or hold no training example.
       KeyboardInterrupt: After Ctrl-C, with a message that says how to go on.
     """
@@ -115,11 +150,17 @@ def run_experiment(
     note = "nothing was trained in this session: go on with --resume" if resume else "nothing was trained yet"
     with interruptible(f"{note} ({run_dir})"):
         if data is None:
-            tokenizers = _saved_tokenizers(run_dir) if resume else (None, None)
+            tokenizers: tuple[Tokenizer | None, Tokenizer | None] = (None, None)
+            if resume:
+                tokenizers = _saved_tokenizers(run_dir)
+            elif start is not None:
+                tokenizers = (start.source_tokenizer, start.target_tokenizer)
             data = prepare(config.data, source_tokenizer=tokenizers[0], target_tokenizer=tokenizers[1])
             if not quiet:
                 print("\n".join(data.report.lines()), file=sys.stderr)
         model, searcher = build_checked(config, data)
+        if start is not None:
+            start.fill(model)
         # Only now, when the new run is known to be possible, may the old one go.
         if overwrite:
             remove_run(run_dir, RUN_ENTRIES)
@@ -147,6 +188,7 @@ def run_experiment(
             "training data's fingerprint": data.train.examples.fingerprint(),
             **tokenizer_fingerprints(data.source_tokenizer, data.target_tokenizer),
         },
+        strict_compile=strict_compile,
     )
     training = trainer.fit(resume=holds_any(run_dir))
     scores = last_scores(training.curve, list(METRICS[config.task]))

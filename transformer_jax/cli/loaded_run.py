@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,14 +12,27 @@ from flax import nnx
 from transformer_jax.cli.attending import padded_lengths
 from transformer_jax.cli.experiment import ExperimentConfig, build_from, tokenizer_fingerprints
 from transformer_jax.cli.experiment_config import saved_config
-from transformer_jax.cli.run_folder import SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME, require_run
+from transformer_jax.cli.run_folder import (
+    CONFIG_NAME,
+    SOURCE_TOKENIZER_NAME,
+    TARGET_TOKENIZER_NAME,
+    require_file,
+    require_run,
+)
 from transformer_jax.cli.searching import BatchSearcher, Hypothesis
 from transformer_jax.data.config import PRONUNCIATION_DATASETS, NamedDataset
 from transformer_jax.data.moses import moses_detokenized, moses_tokenized
 from transformer_jax.data.tokenizers import Tokenizer
+from transformer_jax.decode.constraints import Constraints
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig, SampleConfig, SearchConfig
 from transformer_jax.errors import ConfigError, DataError, RunError
 from transformer_jax.train.checkpoint import load_params
+from transformer_jax.train.weights_file import read_weights
+
+WEIGHTS_NAME = "model.safetensors"
+"""Makes a folder a model folder, see `transformer_jax.cli.model_folder`."""
+TOKENIZER_NAME = "tokenizer.json"
+"""In a model folder, where sources and targets have one tokenizer."""
 
 TooLong = Literal["skip", "truncate", "fail"]
 
@@ -52,10 +65,10 @@ class LoadedRun:
         """The model's state, as searches take it."""
         return nnx.split(self.model)[1]
 
-    def searcher(self, search: SearchConfig) -> BatchSearcher:
-        """A search over batches of a few shapes."""
+    def searcher(self, search: SearchConfig, *, seed: int = 0) -> BatchSearcher:
+        """A search over batches of a few shapes; ``seed`` is of the draws, where it draws."""
         lengths = padded_lengths(self.config.data.max_source_len)
-        return BatchSearcher(self.model, search, batch_size=BATCH_ROWS, lengths=lengths)
+        return BatchSearcher(self.model, search, batch_size=BATCH_ROWS, lengths=lengths, seed=seed)
 
     def encode(
         self, lines: Sequence[str], *, too_long: TooLong, where: str, first_line: int = 1
@@ -101,6 +114,31 @@ class LoadedRun:
         dataset = self.config.data.dataset
         return isinstance(dataset, NamedDataset) and dataset.name in PRONUNCIATION_DATASETS
 
+    def encode_prefixes(self, lines: Sequence[str], *, where: str, first_line: int = 1) -> list[list[int]]:
+        """Ids of what outputs must begin with; an empty line leaves its output free.
+
+        Args:
+          lines: Texts, in the form that :meth:`scored_text` has.
+          where: What to call the source of the lines in messages.
+          first_line: Number of the first line.
+
+        Raises:
+          DataError: If a piece was never seen in training, or no room is left behind a prefix.
+        """
+        encoded = self.target_tokenizer.encode_batch(lines)
+        for index, ids in enumerate(encoded):
+            if self.target_tokenizer.count_unknown(ids):
+                piece = self.target_tokenizer.unknown_pieces(lines[index])[0]
+                raise DataError(
+                    f"{where}: line {first_line + index}: {piece!r} was never seen in training: no output can have it"
+                )
+            if len(ids) >= self.config.search.max_len:
+                raise DataError(
+                    f"{where}: line {first_line + index}: {len(ids)} tokens leave no room in an output of "
+                    f"{self.config.search.max_len} (search.max_len)"
+                )
+        return encoded
+
     def text(self, hypothesis: Hypothesis) -> str:
         """The line that a hypothesis says."""
         moses, line = self.config.data.moses, self.scored_text(hypothesis)
@@ -134,20 +172,29 @@ _DONE = {"skip": "skipped", "truncate": "cut off"}
 
 
 def load_run(run_dir: Path) -> LoadedRun:
-    """Read a run folder; only JSON and arrays are read, nothing in it is executed.
+    """Read a run folder or a model folder; only JSON and arrays are read, nothing in it is executed.
 
     Raises:
-      RunError: If the folder holds no run or no checkpoint, or its tokenizers are not those of the training.
+      RunError: If the folder holds neither, or no checkpoint, or its tokenizers are not those of the training.
       ConfigError: If its config is damaged.
     """
-    require_run(run_dir)
+    is_model_folder = (run_dir / WEIGHTS_NAME).is_file()
+    names = (SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME)
+    if not is_model_folder:
+        require_run(run_dir)
+    elif (run_dir / TOKENIZER_NAME).is_file():
+        names = (TOKENIZER_NAME, TOKENIZER_NAME)
+    for name in (CONFIG_NAME, *names):
+        require_file(run_dir, name)
     config = saved_config(run_dir)
-    source_tokenizer = Tokenizer.load(run_dir / SOURCE_TOKENIZER_NAME)
-    target_tokenizer = Tokenizer.load(run_dir / TARGET_TOKENIZER_NAME)
+    source_tokenizer, target_tokenizer = (Tokenizer.load(run_dir / name) for name in names)
     model = build_from(config, source_tokenizer, target_tokenizer)
-    info = load_params(run_dir, "best", model=model)
+    if is_model_folder:
+        said: Mapping[str, Any] = read_weights(run_dir / WEIGHTS_NAME, model)
+    else:
+        said = load_params(run_dir, "best", model=model).extra
     for name, found in tokenizer_fingerprints(source_tokenizer, target_tokenizer).items():
-        wanted = info.extra.get(name, found)
+        wanted = said.get(name, found)
         if wanted != found:
             raise RunError(
                 f"{run_dir}: the model was trained with another tokenizer: {name} was {wanted}, the file's is {found}; "
@@ -156,33 +203,84 @@ def load_run(run_dir: Path) -> LoadedRun:
     return LoadedRun(config, model, source_tokenizer, target_tokenizer)
 
 
-def choose_search(
-    configured: SearchConfig, *, beam: int | None = None, num_best: int | None = None
-) -> SearchConfig:
-    """The run's search, changed by ``--beam`` and ``--n-best``.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchChange:
+    """What a command's options change in a run's own search; None leaves it.
 
-    Raises:
-      ConfigError: If a number is below 1, or more outputs are wanted than there are beams.
+    Args:
+      beam: Beams; 1 is greedy.
+      num_best: Hypotheses to return.
+      length_penalty: Alpha of a beam search.
+      min_len: Fewest tokens.
+      no_repeat_ngram: Size of the n-grams that may not come twice.
+      temperature: Draw at random with this temperature; ``top_k`` and ``top_p`` go with it.
+      top_k: Draw from the most probable so many.
+      top_p: Draw from the smallest set of this probability.
     """
-    for name, value in (("--beam", beam), ("--n-best", num_best)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} must be at least 1, got {value}")
-    if isinstance(configured, SampleConfig) and beam is None and num_best is None:
-        raise ConfigError("the run's search draws at random, which this command does not: name --beam N")
-    own_beams, penalty = 1, 0.0
-    if isinstance(configured, BeamConfig):
-        own_beams, penalty = configured.num_beams, configured.length_penalty
-    num_beams = own_beams if beam is None else beam
-    if num_best is not None and num_best > num_beams:
-        raise ConfigError(
-            f"--n-best {num_best} needs at least as many beams, there are {num_beams}: add --beam"
+
+    beam: int | None = None
+    num_best: int | None = None
+    length_penalty: float | None = None
+    min_len: int | None = None
+    no_repeat_ngram: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def of(self, configured: SearchConfig) -> SearchConfig:
+        """The run's search, changed.
+
+        Raises:
+          ConfigError: If a number is out of range, options exclude each other, or more outputs are wanted than
+            there are beams.
+        """
+        for name, value in (("--beam", self.beam), ("--n-best", self.num_best)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
+        common: dict[str, Any] = {
+            "max_len": configured.max_len,
+            "forbidden_ids": configured.forbidden_ids,
+            "constraints": self._constraints(configured),
+        }
+        if self.temperature is not None:
+            if self.beam is not None or self.num_best is not None or self.length_penalty is not None:
+                raise ConfigError(
+                    "--temperature draws one output a line: leave --beam, --n-best, --length-penalty out"
+                )
+            top_p = 1.0 if self.top_p is None else self.top_p
+            return SampleConfig(temperature=self.temperature, top_k=self.top_k, top_p=top_p, **common)
+        if self.top_k is not None or self.top_p is not None:
+            raise ConfigError("--top-k and --top-p are for drawing at random: add --temperature 1")
+        if isinstance(configured, SampleConfig) and self.beam is None and self.num_best is None:
+            raise ConfigError("the run's search draws at random: name --beam N or --temperature T")
+        own_beams, penalty = 1, 0.0
+        if isinstance(configured, BeamConfig):
+            own_beams, penalty = configured.num_beams, configured.length_penalty
+        num_beams = own_beams if self.beam is None else self.beam
+        if self.num_best is not None and self.num_best > num_beams:
+            raise ConfigError(
+                f"--n-best {self.num_best} needs at least as many beams, there are {num_beams}: add --beam"
+            )
+        if num_beams == 1:
+            if self.length_penalty is not None:
+                raise ConfigError("--length-penalty ranks the outputs of a beam: add --beam N")
+            return GreedyConfig(**common)
+        return BeamConfig(
+            num_beams=num_beams,
+            length_penalty=penalty if self.length_penalty is None else self.length_penalty,
+            num_best=self.num_best or 1,
+            **common,
         )
-    if num_beams == 1:
-        return GreedyConfig(max_len=configured.max_len, forbidden_ids=configured.forbidden_ids)
-    return BeamConfig(
-        max_len=configured.max_len,
-        num_beams=num_beams,
-        length_penalty=penalty,
-        num_best=num_best or 1,
-        forbidden_ids=configured.forbidden_ids,
-    )
+
+    def _constraints(self, configured: SearchConfig) -> Constraints:
+        own = configured.constraints
+        constraints = Constraints(
+            min_len=own.min_len if self.min_len is None else self.min_len,
+            no_repeat_ngram=own.no_repeat_ngram if self.no_repeat_ngram is None else self.no_repeat_ngram,
+        )
+        if constraints.min_len >= configured.max_len:
+            raise ConfigError(
+                f"--min-len {constraints.min_len} leaves no room for the end: the longest output has "
+                f"{configured.max_len} tokens, the end included (search.max_len)"
+            )
+        return constraints

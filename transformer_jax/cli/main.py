@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from transformer_jax.allocator import keep_freed_memory
+from transformer_jax.cli.compile_cache import KEEPING, keep_compiled_programs
 from transformer_jax.cli.interrupts import keep_interrupts
 from transformer_jax.errors import TransformerJaxError, nearest_hint
 
@@ -29,6 +30,7 @@ COMMANDS = {
     "compare": "Train six models, from a vanilla RNN to a Transformer, on real words and compare them.",
     "train": "Train one model as a config file says, into a run folder.",
     "evaluate": "Score a trained model on two files or a split of its data, or beside another.",
+    "export": "Make a small folder of a trained model, with a card, to pass on.",
     "race": "Race recurrent networks against Transformers: speed, generation, quality over seconds.",
     "score": "Log-probabilities of given pairs under a trained model.",
     "tokenizer": "Train a subword tokenizer on text files.",
@@ -49,8 +51,8 @@ Start here:
 Every command has examples of its own: transformer-jax COMMAND --help"""
 
 _CLI_MODULES = (
-    "tyro", "pydantic", "rich", "tokenizers", "grain", "pooch", "orbax", "sacrebleu", "sacremoses", "rapidfuzz",
-    "matplotlib", "tensorboardX",
+    "tyro", "pydantic", "rich", "safetensors", "tokenizers", "grain", "pooch", "platformdirs", "orbax", "sacrebleu",
+    "sacremoses", "rapidfuzz", "matplotlib", "tensorboardX",
 )  # fmt: skip
 
 
@@ -69,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if from_terminal:
         _hush_libraries(debug)
     try:
+        if from_terminal and words[:1] and words[0] in KEEPING:
+            keep_compiled_programs()
         return _dispatch(words)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else _fail(str(stop.code))

@@ -36,6 +36,17 @@ def lines_of(
     return lines
 
 
+def memory_of(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list]]:
+    """Contestant to columns of length and the training step's peak megabytes, where it is known."""
+    lines: dict[str, dict[str, list]] = {}
+    for one in records:
+        if one["extra"]["mode"] == "training_step" and one["peak_bytes"] is not None:
+            columns = lines.setdefault(one["implementation"], {"length": [], "median": []})
+            columns["length"].append(one["extra"]["length"])
+            columns["median"].append(one["peak_bytes"] / 1e6)
+    return lines
+
+
 def charts_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The interactive charts: title, sentence, axes and lines."""
     records, charts = document["records"], []
@@ -51,6 +62,15 @@ def charts_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "lines": lines_of(records, mode),
             }
         )  # fmt: skip
+    charts.append(
+        {
+            "title": "Peak memory of the training step",
+            "sentence": "The most memory that parameters, optimiser state and everything kept for the backward pass "
+            "take at one time; lower is better. Attention that holds every weight grows with the length, although "
+            "the number of tokens stays; a scan and attention in blocks do not.",
+            "x": "sequence length (tokens)", "y": "megabytes", "log": True, "lines": memory_of(records),
+        }
+    )  # fmt: skip
     for batch in dict.fromkeys(one["extra"]["batch"] for one in records if "token" in one["extra"]["mode"] and
                                one["extra"]["mode"] != "training_step"):  # fmt: skip
         for mode, title, sentence in (

@@ -143,7 +143,12 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
             rows = [one for one in records if batch in (None, one["extra"]["batch"])]
             suffix = "" if batch is None else f", batch {batch}"
             if rows:
-                found.append(_table(rows, title + suffix, column, text))
+                found.append(_table(rows, title + suffix, column, "median_ms", text))
+            if rows and mode == "training_step":
+                peak = "training step: peak memory in megabytes"
+                found.append(
+                    _table(rows, peak, column, "peak_bytes", lambda one: f"{one['peak_bytes'] / 1e6:,.0f}")
+                )
     for task, curves in document["curves"].items():
         table = Table(title=f"{task}: held-out loss in nats after the same seconds of training")
         for heading in ("contestant", "updates", "seconds", "loss"):
@@ -159,8 +164,8 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
     return found
 
 
-def _table(records: Sequence[Mapping[str, Any]], title: str, column: str, text: Any) -> Table:
-    """A row a contestant, a column a length; the fastest of each column in bold."""
+def _table(records: Sequence[Mapping[str, Any]], title: str, column: str, key: str, text: Any) -> Table:
+    """A row a contestant, a column a length; the least ``key`` of each column in bold."""
     lengths = list(dict.fromkeys(one["extra"]["length"] for one in records))
     table = Table(title=title)
     table.add_column(f"contestant \\ {column}")
@@ -169,16 +174,16 @@ def _table(records: Sequence[Mapping[str, Any]], title: str, column: str, text: 
     cells = {(one["implementation"], one["extra"]["length"]): one for one in records}
     best = {}
     for length in lengths:
-        times = [one["median_ms"] for one in records if one["extra"]["length"] == length and one["median_ms"]]
-        best[length] = min(times) if times else None
+        known = [one[key] for one in records if one["extra"]["length"] == length and one[key]]
+        best[length] = min(known) if known else None
     for name in dict.fromkeys(one["implementation"] for one in records):
         row = []
         for length in lengths:
             one = cells.get((name, length))
-            if one is None or one["median_ms"] is None:
-                row.append("" if one is None else "no memory")
+            if one is None or one[key] is None:
+                row.append("no memory" if one is not None and one["note"] else "")
             else:
-                row.append(f"[bold]{text(one)}[/bold]" if one["median_ms"] == best[length] else text(one))
+                row.append(f"[bold]{text(one)}[/bold]" if one[key] == best[length] else text(one))
         table.add_row(name, *row)
     return table
 

@@ -58,7 +58,7 @@ def require_config(run_dir: Path) -> None:
             else []
         )
         raise RunError(f"{run_dir}: no such run folder{nearest_hint(run_dir.name, beside)}")
-    _require_file(run_dir, CONFIG_NAME)
+    require_file(run_dir, CONFIG_NAME)
 
 
 def require_run(run_dir: Path) -> None:
@@ -69,13 +69,18 @@ def require_run(run_dir: Path) -> None:
     """
     require_config(run_dir)
     for name in (SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME):
-        _require_file(run_dir, name)
+        require_file(run_dir, name)
     checkpoints = run_dir / FOLDER
     if not checkpoints.is_dir() or not any(checkpoints.iterdir()):
         raise RunError(f"{run_dir} has no checkpoint yet: train it further with --resume")
 
 
-def _require_file(run_dir: Path, name: str) -> None:
+def require_file(run_dir: Path, name: str) -> None:
+    """Check that a file of a run is there.
+
+    Raises:
+      RunError: If it is not.
+    """
     if not (run_dir / name).is_file():
         raise RunError(f"{run_dir} holds no run: '{name}' is missing")
 

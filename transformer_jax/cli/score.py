@@ -17,10 +17,13 @@ Examples:
   transformer-jax score runs/mine --source test.en --target test.de | paste - test.en test.de | sort -n | head"""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Command:
-    run_dir: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN_DIR")]]
-    """Folder of a trained run."""
+    run_dir: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="RUN_DIR")]] = None
+    """Folder of a trained run, or of an exported model."""
+
+    pretrained: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Instead of a folder: a model that comes with the library."""
 
     source: Annotated[Path, tyro.conf.arg(metavar="FILE")]
     """Sources, one a line."""
@@ -36,7 +39,9 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
+        from transformer_jax.cli.model_folder import chosen_folder
         from transformer_jax.cli.pair_scores import score_files
 
-        score_files(self.run_dir, self.source, self.target, output_path=self.output, too_long=self.too_long)
+        folder = chosen_folder(self.run_dir, self.pretrained)
+        score_files(folder, self.source, self.target, output_path=self.output, too_long=self.too_long)
         return 0

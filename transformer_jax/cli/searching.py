@@ -6,12 +6,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from flax import nnx
 
 from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from transformer_jax.decode.beam import BeamOutput
-from transformer_jax.decode.searcher import SearchConfig, make_searcher
+from transformer_jax.decode.searcher import SampleConfig, SearchConfig, make_searcher
 from transformer_jax.errors import ShapeError
 
 # No output holds padding, a start token or an unknown one: such a token could only be dropped or be wrong.
@@ -44,16 +45,24 @@ class BatchSearcher:
       config: Which search.
       batch_size: Rows of every batch; what is missing is filled with rows that are skipped.
       lengths: Padded lengths of the sources; the last one is the longest that is taken.
+      seed: Of the draws, where the search draws.
     """
 
     def __init__(
-        self, model: nnx.Module, config: SearchConfig, *, batch_size: int, lengths: Sequence[int]
+        self,
+        model: nnx.Module,
+        config: SearchConfig,
+        *,
+        batch_size: int,
+        lengths: Sequence[int],
+        seed: int = 0,
     ) -> None:
         forbidden = tuple(sorted({*config.forbidden_ids, *_FORBIDDEN_IDS}))
         self.config: SearchConfig = dataclasses.replace(config, forbidden_ids=forbidden)
         self.batch_size = batch_size
         self.lengths = tuple(sorted(set(lengths)))
         self.search_seconds = 0.0
+        self._rng_key = jax.random.key(seed)
         self._searcher = make_searcher(model, self.config, bos_id=BOS_ID, eos_id=EOS_ID, pad_id=PAD_ID)
 
     @property
@@ -70,11 +79,24 @@ class BatchSearcher:
         """Raise what the search of the longest sources would raise, without compiling it."""
         self._searcher.check((self.batch_size, self.lengths[-1]))
 
-    def __call__(self, params: Any, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
+    def __call__(
+        self,
+        params: Any,
+        sources: Sequence[Sequence[int]],
+        *,
+        prefixes: Sequence[Sequence[int]] | None = None,
+        row_ids: Sequence[int] | None = None,
+    ) -> list[list[Hypothesis]]:
         """Hypotheses of every source, best first; an empty source has the empty one.
 
+        Args:
+          params: The model's state.
+          sources: Ids of each source.
+          prefixes: Ids that each output must begin with; None for none.
+          row_ids: For sampling a number for each source, from which it draws; None numbers them from 0.
+
         Raises:
-          ShapeError: If a source is longer than the longest shape.
+          ShapeError: If a source is longer than the longest shape, or a prefix than the longest output.
         """
         found: list[list[Hypothesis]] = [[NOTHING] for _ in sources]
         groups: dict[int, list[int]] = {}
@@ -91,9 +113,14 @@ class BatchSearcher:
         for padded, indices in sorted(groups.items()):
             for first in range(0, len(indices), self.batch_size):
                 chosen = indices[first : first + self.batch_size]
-                for index, hypotheses in zip(
-                    chosen, self._batch(params, [sources[i] for i in chosen], padded)
-                ):
+                in_batch = self._batch(
+                    params,
+                    [sources[i] for i in chosen],
+                    padded,
+                    None if prefixes is None else [prefixes[i] for i in chosen],
+                    chosen if row_ids is None else [row_ids[i] for i in chosen],
+                )
+                for index, hypotheses in zip(chosen, in_batch):
                     found[index] = hypotheses
         self.search_seconds += time.perf_counter() - start
         return found
@@ -105,6 +132,8 @@ class BatchSearcher:
         found: Sequence[Sequence[Hypothesis]],
         *,
         seed: int = 0,
+        prefixes: Sequence[Sequence[int]] | None = None,
+        row_ids: Sequence[int] | None = None,
     ) -> list[int]:
         """Which sources' hypotheses change, by a bit of a score or a token, in other batches and another order.
 
@@ -113,6 +142,8 @@ class BatchSearcher:
           sources: What was searched for.
           found: What was found.
           seed: Of the order, and so of who stands beside whom.
+          prefixes: As for the search.
+          row_ids: As for the search.
         """
         order = np.random.default_rng(seed).permutation(len(sources)).tolist()
         by_length: dict[int, list[int]] = {}
@@ -123,18 +154,45 @@ class BatchSearcher:
             for first in range(0, len(members), size):
                 chosen = members[first : first + size]
                 # Before them stands the last of them once more, so that each has another row and a neighbour.
-                again = self(params, [sources[index] for index in (chosen[-1], *chosen)])[1:]
+                indices = (chosen[-1], *chosen)
+                again = self(
+                    params,
+                    [sources[index] for index in indices],
+                    prefixes=None if prefixes is None else [prefixes[index] for index in indices],
+                    row_ids=indices if row_ids is None else [row_ids[index] for index in indices],
+                )[1:]
                 changed += [index for index, one in zip(chosen, again) if one != list(found[index])]
         return sorted(changed)
 
-    def _batch(self, params: Any, sources: Sequence[Sequence[int]], padded: int) -> list[list[Hypothesis]]:
+    def _batch(
+        self,
+        params: Any,
+        sources: Sequence[Sequence[int]],
+        padded: int,
+        prefixes: Sequence[Sequence[int]] | None,
+        row_ids: Sequence[int],
+    ) -> list[list[Hypothesis]]:
         tokens = np.full((self.batch_size, padded), PAD_ID, np.int32)
         lengths = np.zeros(self.batch_size, np.int32)
         for row, source in enumerate(sources):
             tokens[row, : len(source)] = source
             lengths[row] = len(source)
         limits = np.where(lengths > 0, self.config.max_len, 0).astype(np.int32)
-        output = self._searcher(params, tokens, lengths, max_lens=limits)
+        begin = None
+        if prefixes is not None:
+            begin = np.full((self.batch_size, self.config.max_len), -1, np.int32)
+            for row, ids in enumerate(prefixes):
+                if len(ids) > self.config.max_len:
+                    raise ShapeError(
+                        f"a prefix has {len(ids)} tokens, an output at most {self.config.max_len} (search.max_len)"
+                    )
+                begin[row, : len(ids)] = ids
+        sampling: dict[str, Any] = {}
+        if isinstance(self.config, SampleConfig):
+            numbers = np.zeros(self.batch_size, np.int32)
+            numbers[: len(row_ids)] = row_ids
+            sampling = {"rng_key": self._rng_key, "row_ids": numbers}
+        output = self._searcher(params, tokens, lengths, max_lens=limits, prefix=begin, **sampling)
         if isinstance(output, BeamOutput):
             fields = (output.tokens, output.lengths, output.scores, output.finished)
         else:

@@ -22,6 +22,7 @@ Examples:
   transformer-jax train runs/words/config.json --run-dir runs/wider --set model.hidden_dim=256 train.seed=1
   transformer-jax train --run-dir runs/words --resume
   transformer-jax train experiments/translation_own_files.py --source a.en --target a.de --run-dir runs/mine
+  transformer-jax train CONFIG --run-dir runs/tuned --warm-start runs/words --set train.patience=4
 
 --source and --target put two files of your own, aligned by line, in the place of the config's data set.
 --set changes one value by its path in config.json: numbers, true, false, null, lists and objects as in JSON,
@@ -58,6 +59,12 @@ class Command:
 
     overwrite: bool = False
     """Remove the run in the folder first."""
+
+    warm_start: Annotated[Path | None, tyro.conf.arg(metavar="OTHER_RUN")] = None
+    """Begin with the parameters and the tokenizers of another run (or model folder) of the same model."""
+
+    strict_compile: bool = False
+    """Stop where a batch comes for which no program was planned; without it the program is compiled then."""
 
     too_long: Literal["skip", "truncate", "fail"] | None = None
     """What to do with lines longer than the model's capacity (as --set data.too_long=...)."""
@@ -99,7 +106,30 @@ class Command:
             )
         else:
             config = start_config(self.config, overrides)
-        result = run_experiment(config, self.run_dir, resume=self.resume, overwrite=self.overwrite)
+        start = None
+        if self.warm_start is not None:
+            if self.resume and not self.overwrite:
+                raise ConfigError(
+                    "--warm-start begins a run, --resume goes on with one: leave one of them out"
+                )
+            from transformer_jax.cli.experiment import Start
+            from transformer_jax.cli.loaded_run import load_run
+
+            other = load_run(self.warm_start)
+            start = Start(
+                where=self.warm_start,
+                model=other.model,
+                source_tokenizer=other.source_tokenizer,
+                target_tokenizer=other.target_tokenizer,
+            )
+        result = run_experiment(
+            config,
+            self.run_dir,
+            resume=self.resume,
+            overwrite=self.overwrite,
+            start=start,
+            strict_compile=self.strict_compile,
+        )
         scores = spoken(result.scores) or "none"
         print(
             f"{config.name}: {result.updates:,} updates, {result.parameters:,} parameters; "

@@ -12,9 +12,11 @@ An empty line gives an empty line. Characters (or words) that training never saw
 how many there were is said on standard error at the end.
 
 Examples:
+  echo attention | transformer-jax translate --pretrained g2p-en
   echo attention | transformer-jax translate runs/words
   transformer-jax translate runs/words --input words.txt --output phonemes.txt --beam 4
   transformer-jax translate runs/words --input words.txt --beam 4 --n-best 3
+  transformer-jax translate runs/words --input words.txt --temperature 0.7 --top-p 0.9 --seed 3
   transformer-jax translate runs/words --input words.txt --attention maps.npz
 
 --n-best N writes up to N lines for each line in, best first: number of the line (from 1), score,
@@ -29,8 +31,11 @@ shape, chosen by the line alone. --verify-invariance shows it on your lines, at 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    run_dir: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN_DIR")]]
-    """Folder of a trained run."""
+    run_dir: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="RUN_DIR")]] = None
+    """Folder of a trained run, or of an exported model."""
+
+    pretrained: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Instead of a folder: a model that comes with the library."""
 
     input: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Lines to translate; without it standard input."""
@@ -44,6 +49,30 @@ class Command:
     n_best: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Write the N best translations of each line; at most the number of beams."""
 
+    length_penalty: Annotated[float | None, tyro.conf.arg(metavar="A")] = None
+    """Divide log-probabilities by ((5 + length) / 6) ** A when beams are ranked; without it the run's own."""
+
+    min_len: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Fewest tokens of an output."""
+
+    no_repeat_ngram: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """No N tokens in a row come twice in an output."""
+
+    prefix: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """What each output must begin with, a line for each line of --input; an empty line leaves it free."""
+
+    temperature: Annotated[float | None, tyro.conf.arg(metavar="T")] = None
+    """Draw the output at random, from probabilities sharpened (below 1) or flattened (above 1)."""
+
+    top_k: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Draw only from the N most probable tokens."""
+
+    top_p: Annotated[float | None, tyro.conf.arg(metavar="P")] = None
+    """Draw only from the fewest tokens that have probability P together."""
+
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Of the draws: a line's output follows from the seed, the line and its number."""
+
     attention: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
     """Save what the model's attention looked at."""
 
@@ -55,14 +84,26 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
+        from transformer_jax.cli.loaded_run import SearchChange
+        from transformer_jax.cli.model_folder import chosen_folder
         from transformer_jax.cli.translating import translate_lines
 
         translate_lines(
-            self.run_dir,
+            chosen_folder(self.run_dir, self.pretrained),
             input_path=self.input,
             output_path=self.output,
-            beam=self.beam,
-            num_best=self.n_best,
+            change=SearchChange(
+                beam=self.beam,
+                num_best=self.n_best,
+                length_penalty=self.length_penalty,
+                min_len=self.min_len,
+                no_repeat_ngram=self.no_repeat_ngram,
+                temperature=self.temperature,
+                top_k=self.top_k,
+                top_p=self.top_p,
+            ),
+            prefix_path=self.prefix,
+            seed=self.seed,
             attention_path=self.attention,
             too_long=self.too_long,
             verify_invariance=self.verify_invariance,

@@ -9,13 +9,15 @@ from typing import Any, BinaryIO
 
 from transformer_jax.cli.attending import AttentionFile, AttentionReader
 from transformer_jax.cli.lines import arriving_lines, require_other_file
-from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, TooLong, choose_search, load_run
+from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, SearchChange, TooLong, load_run
 from transformer_jax.cli.searching import Hypothesis
 from transformer_jax.data.readers import count_lines, stream_lines
-from transformer_jax.errors import RunError
+from transformer_jax.errors import ConfigError, DataError, RunError
 
 # Lines that are searched together: sorted by length into batches, written before the next group is read.
 GROUP_LINES = 16 * BATCH_ROWS
+
+NO_CHANGE = SearchChange()
 
 
 def translate_lines(
@@ -23,8 +25,9 @@ def translate_lines(
     *,
     input_path: Path | None,
     output_path: Path | None,
-    beam: int | None,
-    num_best: int | None,
+    change: SearchChange = NO_CHANGE,
+    prefix_path: Path | None = None,
+    seed: int = 0,
     attention_path: Path | None,
     too_long: TooLong,
     verify_invariance: bool = False,
@@ -35,19 +38,24 @@ def translate_lines(
       Number of lines read.
 
     Raises:
-      DataError: If the input is missing, empty (a file), binary or not UTF-8, or a line is too long.
+      DataError: If the input is missing, empty (a file), binary or not UTF-8, a line is too long, or the prefixes
+        do not go with the input.
       RunError: If ``run_dir`` holds no trained run, or its attention is wanted and it has none.
       ConfigError: If the search is impossible.
       RunError: If ``verify_invariance`` finds a line that its neighbours change.
     """
-    require_other_file("--output", output_path, [input_path])
+    if prefix_path is not None:
+        if input_path is None:
+            raise ConfigError("--prefix has a line for each line of --input: name both files")
+        require_same_lines(input_path, prefix_path)
+    require_other_file("--output", output_path, [input_path, prefix_path])
     require_other_file("--attention", attention_path, [input_path, output_path])
     where = "standard input" if input_path is None else str(input_path)
     # A file is read twice: a bad line is found before any work is done.
     total = count_lines(input_path) if input_path is not None and input_path.is_file() else None
     run = load_run(run_dir)
-    search = choose_search(run.config.search, beam=beam, num_best=num_best)
-    searcher = run.searcher(search)
+    search = change.of(run.config.search)
+    searcher = run.searcher(search, seed=seed)
     state = run.state
     reader = None
     if attention_path is not None:  # before the output is opened: a refusal leaves the files as they are
@@ -64,15 +72,20 @@ def translate_lines(
         attention = None
         if reader is not None and attention_path is not None:
             attention = _AttentionWriter(run, reader, stack.enter_context(AttentionFile(attention_path)))
+        prefixes = None if prefix_path is None else stream_lines(prefix_path)
         progress = stack.enter_context(progress_bar(total))
         for group in _groups(input_path, where):
             sources = run.encode(group, too_long=too_long, where=where, first_line=number + 1)
-            found = searcher(state, sources)
+            given: dict[str, Any] = {"row_ids": range(number, number + len(group))}
+            if prefixes is not None:
+                lines = list(itertools.islice(prefixes, len(group)))
+                given["prefixes"] = run.encode_prefixes(lines, where=str(prefix_path), first_line=number + 1)
+            found = searcher(state, sources, **given)
             for index, hypotheses in enumerate(found):
-                out.write(_written(run, hypotheses, number + index + 1, num_best).encode())
+                out.write(_written(run, hypotheses, number + index + 1, change.num_best).encode())
             out.flush()
             if verify_invariance:
-                changed = searcher.changed_by_neighbours(state, sources, found, seed=number)
+                changed = searcher.changed_by_neighbours(state, sources, found, seed=number, **given)
                 if changed:
                     raise RunError(
                         f"{where}: line {number + changed[0] + 1} ({len(changed)} of {len(group)} lines): another "
@@ -88,6 +101,17 @@ def translate_lines(
             f"verified: {number:,} lines, the same bits in other batches and another order", file=sys.stderr
         )
     return number
+
+
+def require_same_lines(first: Path, second: Path) -> None:
+    """Check that two files have a line for each line.
+
+    Raises:
+      DataError: If not.
+    """
+    counts = [count_lines(path) for path in (first, second)]
+    if counts[0] != counts[1]:
+        raise DataError(f"{second} has {counts[1]:,} lines, {first} {counts[0]:,}: one is wanted for each")
 
 
 def _groups(input_path: Path | None, where: str) -> Iterator[list[str]]:

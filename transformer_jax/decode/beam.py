@@ -1,8 +1,11 @@
 """Beam search with a pool of ended hypotheses, vectorised over the batch, in one compiled loop."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
+from transformer_jax.decode.constraints import NONE, Constraints
 from transformer_jax.decode.logits import (
     check_token_id,
     choice_log_probs,
@@ -96,7 +99,7 @@ def check_beam_options(num_beams: int, num_best: int, alpha: float) -> None:
 def _extend(
     logits: Float[Array, "rows vocab"],
     live_log_probs: Float[Array, "batch beams"],
-    forbidden_ids: tuple[int, ...],
+    allow: Callable[[Array], Array],
 ) -> Candidates:
     """The ``2 * beams`` best continuations: at most ``beams`` of them end, so that enough stay live."""
     num_rows, num_beams = live_log_probs.shape
@@ -106,7 +109,7 @@ def _extend(
     # A beam has one continuation that ends, so its best num_beams + 1 hold every one that can matter. Taking
     # them beam by beam keeps the wide axis out of the merge and the log-probabilities off the vocabulary.
     num_choices = min(num_beams + 1, vocab_size)
-    values, tokens = top_k_rows(forbid_tokens(logits, forbidden_ids), num_choices)  # [batch * beams, choices]
+    values, tokens = top_k_rows(allow(logits), num_choices)  # [batch * beams, choices]
     log_probs = choice_log_probs(values, log_normalizer).reshape(num_rows, num_beams, num_choices)
     log_probs = (live_log_probs[:, :, None] + log_probs).reshape(num_rows, num_beams * num_choices)
     best_log_probs, places = jax.lax.top_k(log_probs, min(2 * num_beams, num_beams * num_choices))
@@ -205,6 +208,8 @@ def beam_search(
     pad_id: int = 0,
     max_lens: Int[Array, "batch"] | None = None,
     forbidden_ids: tuple[int, ...] = (),
+    constraints: Constraints = NONE,
+    prefix: Int[Array, "batch prefix_len"] | None = None,
 ) -> BeamOutput:
     r"""Follow the ``num_beams`` most probable prefixes of each row; return the best hypotheses by score.
 
@@ -233,6 +238,8 @@ def beam_search(
       pad_id: Fills ``tokens`` after the end.
       max_lens: Each row's own limit, at most ``max_len``; None for no own limits.
       forbidden_ids: Tokens never to choose; the log-probabilities stay the model's own.
+      constraints: Least length and n-grams that may not come twice.
+      prefix: Tokens that each row must begin with, ``[batch, prefix_len]``, ``-1`` where it is free; None for none.
 
     Returns:
       The hypotheses of each row, best first.
@@ -256,6 +263,7 @@ def beam_search(
     check_beam_options(num_beams, num_best, length_penalty)
     num_rows = state_batch_size(state)
     limits = row_limits(max_len, max_lens, num_rows)
+    beam_prefix = None if prefix is None else jnp.repeat(prefix, num_beams, axis=0)
     group_starts = num_beams * jnp.arange(num_rows)[:, None]  # [batch, 1]
 
     def should_continue(carry: BeamState) -> Array:
@@ -264,7 +272,17 @@ def beam_search(
     def advance(carry: BeamState) -> BeamState:
         logits, model_state = model.step(carry.model_state, carry.last_tokens.reshape(-1))
         check_token_id("eos_id", eos_id, logits.shape[-1])
-        candidates = _extend(logits, carry.log_probs, forbidden_ids)
+
+        def allow(logits: Array) -> Array:
+            return constraints.apply(
+                forbid_tokens(logits, forbidden_ids),
+                carry.tokens.reshape(-1, max_len),
+                carry.step,
+                eos_id=eos_id,
+                prefix=beam_prefix,
+            )
+
+        candidates = _extend(logits, carry.log_probs, allow)
         ends = candidates.tokens == eos_id
         pool = _add_to_pool(carry, candidates, ends, limits, pad_id=pad_id, alpha=length_penalty)
 

@@ -1,5 +1,6 @@
 """Greedy search: the most probable token at each step."""
 
+from transformer_jax.decode.constraints import NONE, Constraints
 from transformer_jax.decode.logits import top_k_rows
 from transformer_jax.decode.protocol import StepModel
 from transformer_jax.decode.token_loop import DecodeOutput, token_loop
@@ -27,6 +28,8 @@ def greedy_search(
     pad_id: int = 0,
     max_lens: Int[Array, "batch"] | None = None,
     forbidden_ids: tuple[int, ...] = (),
+    constraints: Constraints = NONE,
+    prefix: Int[Array, "batch prefix_len"] | None = None,
 ) -> DecodeOutput:
     r"""Take the most probable token at each step, until every row has ended.
 
@@ -44,6 +47,8 @@ def greedy_search(
       pad_id: Fills ``tokens`` after the end.
       max_lens: Each row's own limit, at most ``max_len``; None for no own limits.
       forbidden_ids: Tokens never to choose; the log-probabilities stay the model's own.
+      constraints: Least length and n-grams that may not come twice.
+      prefix: Tokens that each row must begin with, ``[batch, prefix_len]``, ``-1`` where it is free; None for none.
 
     Returns:
       One hypothesis a row.
@@ -73,4 +78,6 @@ def greedy_search(
         pad_id=pad_id,
         max_lens=max_lens,
         forbidden_ids=forbidden_ids,
+        constraints=constraints,
+        prefix=prefix,
     )

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from transformer_jax.decode.constraints import NONE, Constraints
 from transformer_jax.decode.greedy import most_probable_tokens
 from transformer_jax.decode.logits import keep_top_p, top_k_rows
 from transformer_jax.decode.protocol import StepModel, state_batch_size
@@ -86,12 +87,15 @@ def sample_search(
     pad_id: int = 0,
     max_lens: Int[Array, "batch"] | None = None,
     forbidden_ids: tuple[int, ...] = (),
+    constraints: Constraints = NONE,
+    prefix: Int[Array, "batch prefix_len"] | None = None,
+    row_ids: Int[Array, "batch"] | None = None,
 ) -> DecodeOutput:
     """Draw each token from the model's distribution, until every row has ended.
 
-    Row ``i`` draws from the key ``fold_in(rng_key, i)``: its result depends on the key, its index and its own
-    state, not on its neighbours. ``log_probs`` are the model's own (temperature 1, nothing cut off), so that
-    they compare with those of the other searches. Rows without a possible token stop as in greedy search.
+    The row of id ``i`` draws from the key ``fold_in(rng_key, i)``: its result depends on the key, its id and its
+    own state, not on its neighbours or its place. ``log_probs`` are the model's own (temperature 1, nothing cut
+    off), so that they compare with those of the other searches. Rows without a possible token stop as in greedy search.
 
     Args:
       model: A model with ``step``.
@@ -106,6 +110,9 @@ def sample_search(
       pad_id: Fills ``tokens`` after the end.
       max_lens: Each row's own limit, at most ``max_len``; None for no own limits.
       forbidden_ids: Tokens never to draw.
+      constraints: Least length and n-grams that may not come twice.
+      prefix: Tokens that each row must begin with, ``[batch, prefix_len]``, ``-1`` where it is free; None for none.
+      row_ids: A number for each row; None numbers them from 0.
 
     Returns:
       One hypothesis a row.
@@ -127,7 +134,7 @@ def sample_search(
     Source: Holtzman et al. 2020, https://arxiv.org/abs/1904.09751.
     """
     check_sampling_options(temperature, top_k, top_p)
-    rows = jnp.arange(state_batch_size(state))
+    rows = jnp.arange(state_batch_size(state)) if row_ids is None else row_ids
     row_keys = jax.vmap(lambda row: jax.random.fold_in(rng_key, row))(rows)
 
     def choose(logits: Array, step: Array) -> Array:
@@ -144,4 +151,6 @@ def sample_search(
         pad_id=pad_id,
         max_lens=max_lens,
         forbidden_ids=forbidden_ids,
+        constraints=constraints,
+        prefix=prefix,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from transformer_jax.decode.beam import BeamOutput, beam_search, check_beam_options
+from transformer_jax.decode.constraints import NONE, Constraints
 from transformer_jax.decode.greedy import greedy_search
 from transformer_jax.decode.sampling import check_sampling_options, sample_search
 from transformer_jax.decode.token_loop import DecodeOutput, row_limits
@@ -25,11 +26,13 @@ class GreedyConfig:
     Attributes:
       max_len: Most tokens to generate, the end of the sequence included.
       forbidden_ids: Tokens never to choose.
+      constraints: Least length, and n-grams that may not come twice.
     """
 
     kind: Literal["greedy"] = "greedy"
     max_len: int
     forbidden_ids: tuple[int, ...] = ()
+    constraints: Constraints = NONE
 
     def __post_init__(self) -> None:
         _check_max_len(self.max_len)
@@ -45,6 +48,7 @@ class SampleConfig:
       top_k: Draw from this many of the most probable tokens; None for all.
       top_p: Then from the smallest set of them with at least this probability mass; 1 for all.
       forbidden_ids: Tokens never to draw.
+      constraints: Least length, and n-grams that may not come twice.
     """
 
     kind: Literal["sample"] = "sample"
@@ -53,6 +57,7 @@ class SampleConfig:
     top_k: int | None = None
     top_p: float = 1.0
     forbidden_ids: tuple[int, ...] = ()
+    constraints: Constraints = NONE
 
     def __post_init__(self) -> None:
         _check_max_len(self.max_len)
@@ -69,6 +74,7 @@ class BeamConfig:
       length_penalty: Alpha of Wu et al. 2016; 0 ranks by log-probability.
       num_best: Hypotheses to return for each row.
       forbidden_ids: Tokens never to choose.
+      constraints: Least length, and n-grams that may not come twice.
     """
 
     kind: Literal["beam"] = "beam"
@@ -77,6 +83,7 @@ class BeamConfig:
     length_penalty: float = 0.0
     num_best: int = 1
     forbidden_ids: tuple[int, ...] = ()
+    constraints: Constraints = NONE
 
     def __post_init__(self) -> None:
         _check_max_len(self.max_len)
@@ -101,7 +108,7 @@ class Searcher:
         self._abstract_params = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params
         )
-        self._executables: dict[tuple[int, int], Any] = {}
+        self._executables: dict[tuple[tuple[int, int], bool], Any] = {}
         self._compile_seconds = 0.0
         self._jitted = jax.jit(self._search)
 
@@ -116,7 +123,14 @@ class Searcher:
         return self._compile_seconds
 
     def _search(
-        self, params: PyTree, source_tokens: Any, source_lengths: Any, max_lens: Any, rng_key: Any
+        self,
+        params: PyTree,
+        source_tokens: Any,
+        source_lengths: Any,
+        max_lens: Any,
+        prefix: Any,
+        rng_key: Any,
+        row_ids: Any,
     ) -> DecodeOutput | BeamOutput:
         config = self.config
         model: Any = nnx.merge(self._graphdef, params)
@@ -126,6 +140,8 @@ class Searcher:
             "max_len": config.max_len,
             "max_lens": max_lens,
             "forbidden_ids": config.forbidden_ids,
+            "constraints": config.constraints,
+            "prefix": prefix,
         }
         if isinstance(config, GreedyConfig):
             return greedy_search(model, state, **options)
@@ -134,6 +150,7 @@ class Searcher:
                 model,
                 state,
                 rng_key=rng_key,
+                row_ids=row_ids,
                 temperature=config.temperature,
                 top_k=config.top_k,
                 top_p=config.top_p,
@@ -148,20 +165,24 @@ class Searcher:
             **options,
         )
 
-    def _executable(self, params: PyTree, shape: tuple[int, int]) -> Any:
+    def _executable(self, params: PyTree, shape: tuple[int, int], *, has_prefix: bool = False) -> Any:
         """The compiled search for sources ``[batch, source_len]``, compiled now where it is new."""
-        if shape not in self._executables:
+        key = (shape, has_prefix)
+        if key not in self._executables:
             began = time.perf_counter()
-            lowered = self._jitted.lower(params, *self._abstract_sources(shape))
-            self._executables[shape] = lowered.compile()
+            lowered = self._jitted.lower(params, *self._abstract_sources(shape, has_prefix=has_prefix))
+            self._executables[key] = lowered.compile()
             self._compile_seconds += time.perf_counter() - began
-        return self._executables[shape]
+        return self._executables[key]
 
-    def _abstract_sources(self, shape: tuple[int, int]) -> tuple[Any, ...]:
+    def _abstract_sources(self, shape: tuple[int, int], *, has_prefix: bool = False) -> tuple[Any, ...]:
         rows = jax.ShapeDtypeStruct(shape[:1], jnp.int32)
+        prefix = jax.ShapeDtypeStruct((shape[0], self.config.max_len), jnp.int32) if has_prefix else None
         is_sampling = isinstance(self.config, SampleConfig)
         rng_key = jax.eval_shape(lambda: jax.random.key(0)) if is_sampling else None
-        return jax.ShapeDtypeStruct(shape, jnp.int32), rows, rows, rng_key
+        return (
+            jax.ShapeDtypeStruct(shape, jnp.int32), rows, rows, prefix, rng_key, rows if is_sampling else None
+        )  # fmt: skip
 
     def check(self, shape: tuple[int, int]) -> None:
         """Trace the search for sources of one shape, and compile nothing.
@@ -196,7 +217,9 @@ class Searcher:
         source_lengths: Any,
         *,
         max_lens: Any = None,
+        prefix: Any = None,
         rng_key: jax.Array | None = None,
+        row_ids: Any = None,
     ) -> DecodeOutput | BeamOutput:
         """Search; compiles first where this shape of sources is new.
 
@@ -206,7 +229,9 @@ class Searcher:
           source_lengths: Valid tokens of each row ``[batch]``.
           max_lens: Each row's own limit ``[batch]``, at most the config's ``max_len``; None for that alone.
             Changing it recompiles nothing; 0 skips a row, as for the dummy rows of a short last batch.
+          prefix: Tokens that each row must begin with, ``[batch, max_len]``, ``-1`` where it is free; None for none.
           rng_key: Typed key; needed by sampling, and by it alone.
+          row_ids: For sampling a number for each row, from which it draws; None numbers them from 0.
 
         Returns:
           ``DecodeOutput`` of greedy search and sampling, ``BeamOutput`` of beam search.
@@ -233,8 +258,19 @@ class Searcher:
             None if max_lens is None else jnp.asarray(max_lens, dtype=jnp.int32),
             num_rows,
         )
-        executable = self._executable(params, source_tokens.shape)
-        return executable(params, source_tokens, source_lengths, limits, rng_key)
+        if prefix is not None:
+            prefix = jnp.asarray(prefix, dtype=jnp.int32)
+            if prefix.shape != (num_rows, self.config.max_len):
+                raise ShapeError(
+                    f"prefix must be [batch, max_len], here ({num_rows}, {self.config.max_len}); got {prefix.shape}"
+                )
+        if isinstance(self.config, SampleConfig):
+            row_ids = jnp.arange(num_rows) if row_ids is None else row_ids
+            row_ids = jnp.asarray(row_ids, dtype=jnp.int32)
+        elif row_ids is not None:
+            raise ConfigError(f"{self.config.kind} search takes no row_ids")
+        executable = self._executable(params, source_tokens.shape, has_prefix=prefix is not None)
+        return executable(params, source_tokens, source_lengths, limits, prefix, rng_key, row_ids)
 
 
 def make_searcher(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from transformer_jax.decode.constraints import NONE, Constraints
 from transformer_jax.decode.logits import check_token_id, choice_log_probs, clean_logits, forbid_tokens
 from transformer_jax.decode.protocol import StepModel, state_batch_size
 from transformer_jax.errors import ConfigError
@@ -70,6 +71,8 @@ def token_loop(
     pad_id: int,
     max_lens: Int[Array, "batch"] | None,
     forbidden_ids: tuple[int, ...],
+    constraints: Constraints = NONE,
+    prefix: Int[Array, "batch prefix_len"] | None = None,
 ) -> DecodeOutput:
     """Generate until every row has ended; an ended row is frozen.
 
@@ -83,6 +86,8 @@ def token_loop(
       pad_id: Fills the places after the end.
       max_lens: Each row's own limit, or None.
       forbidden_ids: Tokens never to choose.
+      constraints: Least length and n-grams that may not come twice.
+      prefix: Tokens that each row must begin with, ``[batch, prefix_len]``, ``-1`` where it is free; None for none.
 
     Returns:
       The hypotheses.
@@ -99,6 +104,7 @@ def token_loop(
         logits = clean_logits(logits)
         log_normalizer = jax.nn.logsumexp(logits, axis=-1)
         allowed = forbid_tokens(logits, forbidden_ids)
+        allowed = constraints.apply(allowed, carry.tokens, carry.step, eos_id=eos_id, prefix=prefix)
         chosen = choose(allowed, carry.step).astype(jnp.int32)
         chosen_logits = jnp.take_along_axis(allowed, chosen[:, None], axis=1)
         log_probs = choice_log_probs(chosen_logits, log_normalizer)[:, 0]

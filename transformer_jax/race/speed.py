@@ -109,8 +109,8 @@ class Contestant:
         """
         if self.peer is not None:
             on_device, run = self.peer.tokens(tokens), getattr(self.peer, mode)
-            run(on_device)
-            return lambda: run(on_device), None, None
+            run(on_device)  # a first training step makes the optimiser's state and the gradients
+            return lambda: run(on_device), None, self.peer.peak_bytes(run, on_device)
         if mode == "forward":
             executable, seconds, peak = compile_ahead(self.forward, self.params, tokens)
             _check_memory(peak)

@@ -22,6 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from transformer_jax.allocator import num_cores
+
 Contestant = Callable[[], Any]
 
 
@@ -59,7 +61,7 @@ def environment() -> dict[str, Any]:
         "device": device.device_kind,
         "num_devices": jax.device_count(),
         "processor": _processor_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": num_cores(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "matmul_precision": str(getattr(jax.config, "jax_default_matmul_precision", None)),
     }

@@ -3,13 +3,15 @@
 The one module of the library that imports PyTorch, and only when one of them is asked for.
 """
 
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
+from transformer_jax.allocator import num_cores
 from transformer_jax.functional.positions import sinusoidal_table
 from transformer_jax.race.contestants import HEAD_DIM, NUM_LAYERS, PEERS
 
@@ -31,15 +33,16 @@ class TorchContestant:
     """
 
     def __init__(self, kind: str, arrays: Mapping[str, Any], longest: int) -> None:
+        os.environ.setdefault(
+            "KINETO_LOG_LEVEL", "99"
+        )  # read at the import: the profiler's lines are for its authors
         import torch
 
         if kind not in PEERS:
             raise ValueError(f"kind must be one of {PEERS}, got {kind!r}")
         self.torch = torch
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        torch.set_num_threads(
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        )
+        torch.set_num_threads(num_cores())
         embedding = self._tensor(arrays["embedding.embedding"])
         if kind == "torch_transformer":
             self.model = _transformer(torch, arrays, embedding, longest)
@@ -74,6 +77,34 @@ class TorchContestant:
         loss.backward()
         self.optimizer.step()
         return float(loss.detach())
+
+    def peak_bytes(self, run: Callable[[Any], Any], tokens: Any) -> int:
+        """The most memory that PyTorch's allocator has given out at a time during a call.
+
+        On a GPU its own account; on a CPU the profiler's list of what was taken and given back, on top of what
+        lived before the call. As XLA's figure it holds parameters, optimiser state, tokens and whatever the call
+        makes of them.
+
+        Args:
+          run: :meth:`forward` or :meth:`training_step`, called once.
+          tokens: As :meth:`tokens` gives them.
+        """
+        torch = self.torch
+        if self.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            run(tokens)
+            return int(torch.cuda.max_memory_allocated())
+        state = [value for values in self.optimizer.state.values() for value in values.values()]
+        parameters = list(self.model.parameters())
+        gradients = [one.grad for one in parameters if one.grad is not None]
+        before = sum(one.nbytes for one in (*parameters, *self.model.buffers(), *gradients, *state, tokens))
+        with torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+        ) as profile:
+            run(tokens)
+        events = [one for one in profile.profiler.kineto_results.events() if one.name() == "[memory]"]
+        changes = [one.nbytes() for one in sorted(events, key=lambda one: one.start_ns())]
+        return before + max(0, *itertools.accumulate(changes))
 
 
 def _recurrent(torch: Any, kind: str, arrays: Mapping[str, Any], embedding: Any) -> Any:

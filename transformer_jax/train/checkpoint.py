@@ -1,7 +1,8 @@
 """Checkpoints in a run folder: the last one and the best few, each written whole or not at all.
 
 ``RUN/checkpoints/00000500/`` is one checkpoint of orbax: the item ``model`` (parameters and other variables
-by name), ``training`` (optimiser, key, counters) and ``metadata`` (JSON: update, score, times). orbax
+by name; the averaged ones where an average is kept), ``training`` (optimiser, key, counters, and the
+parameters that are trained beside an average) and ``metadata`` (JSON: update, score, times). orbax
 writes into a temporary folder and renames it, so an interrupted save leaves the former checkpoint alone.
 """
 
@@ -107,7 +108,7 @@ class CheckpointStore:
           state: The state after ``info.update`` updates; only read.
           info: The metadata.
         """
-        model, training = state.params | state.model_state, _training_arrays(state)
+        model, training = state.best_params | state.model_state, _training_arrays(state)
         self._write(info, model=_to_numpy(model), training=_to_numpy(training))
         self._remove_superseded()
 
@@ -143,8 +144,8 @@ class CheckpointStore:
             )
         model = _restore_item(path, "model")
         training = _restore_item(path, "training")
-        _require_same(model, state.params | state.model_state, path)
-        _require_same(training, _training_arrays(state), path)
+        require_same(model, state.params | state.model_state, path)
+        require_same(training, _training_arrays(state), path)
         # Copied: a buffer that the step may donate must not belong to numpy.
         model, training = jax.tree.map(lambda array: jnp.array(array, copy=True), (model, training))
         update_count = training.pop("update")
@@ -153,12 +154,13 @@ class CheckpointStore:
         leaves = [training[name] for name in named_arrays(parts)]
         parts = jax.tree.unflatten(jax.tree.structure(parts), leaves)
         restored = TrainState(
-            params={name: model[name] for name in state.params},
+            params=parts["params"] if state.average else {name: model[name] for name in state.params},
             model_state={name: model[name] for name in state.model_state},
             optimizer_state=parts["optimizer"],
             update=update_count,
             rng_key=rng_key,
             metrics=parts["metrics"],
+            average={name: model[name] for name in state.average},
         )
         return restored, self.info(update)
 
@@ -208,7 +210,7 @@ def load_params(
     structure, params, model_state = split_model(model)
     path = store._path(update)
     arrays = _restore_item(path, "model")
-    _require_same(arrays, params | model_state, path)
+    require_same(arrays, params | model_state, path)
     arrays = jax.tree.map(jnp.asarray, arrays)
     nnx.update(model, structure.state(arrays, arrays))
     return store.info(update)
@@ -241,7 +243,7 @@ def average_checkpoints(run_dir: Path | str, output_dir: Path | str, *, num_last
     sums: dict[str, np.ndarray] = {}
     for update in updates:  # one at a time: a model may be large
         last = _restore_item(store._path(update), "model")
-        _require_same(last, sums or last, store._path(update), same_dtype=False)
+        require_same(last, sums or last, store._path(update), same_dtype=False)
         for name, array in last.items():
             sums[name] = sums.get(name, 0.0) + np.asarray(array, np.float64)
     is_float = {name: jnp.issubdtype(array.dtype, jnp.floating) for name, array in last.items()}
@@ -262,7 +264,8 @@ def _training_arrays(state: TrainState) -> NamedArrays:
 
 
 def _resumed_parts(state: TrainState) -> dict[str, Any]:
-    return {"optimizer": state.optimizer_state, "metrics": state.metrics}
+    parts = {"optimizer": state.optimizer_state, "metrics": state.metrics}
+    return parts | {"params": state.params} if state.average else parts
 
 
 def _to_numpy(arrays: NamedArrays) -> dict[str, np.ndarray]:
@@ -270,7 +273,7 @@ def _to_numpy(arrays: NamedArrays) -> dict[str, np.ndarray]:
     return jax.tree.map(np.asarray, jax.device_get(arrays))
 
 
-def _require_same(
+def require_same(
     found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path, *, same_dtype: bool = True
 ) -> None:
     """Raise ``RunError`` naming the first array in which a checkpoint differs from what is wanted."""

@@ -175,6 +175,10 @@ class TrainConfig:
       keep_best: How many of the best-scoring checkpoints are kept besides.
       metric: Which of the evaluation's numbers is the score.
       metric_mode: Whether the best score is the lowest (``"min"``) or the highest (``"max"``).
+      patience: Stop after so many evaluations without a better score; None trains to the end.
+      average_decay: Decay of an exponential moving average of the parameters, which is then what is evaluated
+        and what a checkpoint gives to search with; 0 keeps none. It starts lower, at update :math:`t` it is
+        :math:`\\min(d, (1 + t) / (10 + t))`.
     """
 
     updates: int
@@ -193,6 +197,8 @@ class TrainConfig:
     keep_best: int = 1
     metric: str = "loss"
     metric_mode: Literal["min", "max"] = "min"
+    patience: int | None = None
+    average_decay: float = 0.0
 
     def __post_init__(self) -> None:
         for name in (
@@ -211,6 +217,8 @@ class TrainConfig:
             self.clip_norm is None or _is_positive(self.clip_norm), self, "clip_norm", "above 0, or None"
         )
         _require(_is_rate(self.label_smoothing), self, "label_smoothing", "at least 0 and below 1")
+        _require(_is_rate(self.average_decay), self, "average_decay", "at least 0 and below 1")
+        _require(self.patience is None or self.patience >= 1, self, "patience", "at least 1, or None")
         _require(
             0.0 <= self.scheduled_sampling_rate <= 1.0, self, "scheduled_sampling_rate", "between 0 and 1"
         )

@@ -89,6 +89,7 @@ class Trainer:
       quiet: Show nothing.
       extra_metadata: Saved in every checkpoint's metadata (JSON values), and to be the same when the run is
         continued: the training data's fingerprint, say.
+      strict_compile: Whether a batch shape that the data did not announce is an error.
     """
 
     def __init__(
@@ -104,12 +105,14 @@ class Trainer:
         label: str = "training",
         quiet: bool = False,
         extra_metadata: Mapping[str, Any] | None = None,
+        strict_compile: bool = False,
     ) -> None:
         self._model, self._objective, self._config = model, objective, config
         self._run_dir, self._batches = Path(run_dir), batches
         self._evaluate, self._count_tokens = evaluate, count_tokens
         self._label, self._quiet = label, quiet
         self._extra_metadata = dict(extra_metadata or {})
+        self._strict_compile = strict_compile
         self._structure = split_model(model)[0]
         self._store = CheckpointStore(run_dir, keep_best=config.keep_best, keep_last=config.keep_last)
         self._progress: Progress | None = None
@@ -129,7 +132,7 @@ class Trainer:
         Raises:
           RunError: If the folder holds a run and neither was asked, or holds none and ``resume`` was; if its
             checkpoint does not fit or is past ``config.updates``; if the data end early; if the loss is no
-            longer a number.
+            longer a number; if a shape was not announced and ``strict_compile``.
           ConfigError: If the evaluation has no number of the name ``config.metric``.
           TrainingInterrupted: After Ctrl-C; the last checkpoint stays whole.
         """
@@ -157,7 +160,7 @@ class Trainer:
                     state = self._run(state, session)
             except KeyboardInterrupt as interrupt:
                 raise TrainingInterrupted(self._where_to_resume(session.update)) from interrupt
-        nnx.update(self._model, self._structure.state(state.params, state.model_state))
+        nnx.update(self._model, self._structure.state(state.best_params, state.model_state))
         return self._result(session)
 
     def _start_state(self, planned: list[Any], *, resume: bool) -> tuple[TrainState, Session]:
@@ -170,6 +173,7 @@ class Trainer:
             build_optimizer(self._config.optimizer, schedule),
             seed=self._config.seed,
             metrics=metric_shapes(structure, params, model_state, self._objective, planned[0]),
+            averages=self._config.average_decay > 0,
         )
         updates = self._store.updates()
         if not resume or not updates:
@@ -197,7 +201,7 @@ class Trainer:
         iterator = self._batches.iterate(session.update)
         session.start_window()
         session.stopwatch.start()
-        while session.update < config.updates:
+        while session.update < config.updates and not self._lost_patience(session.update):
             batch = next(iterator, None)
             if batch is None:
                 raise RunError(
@@ -224,6 +228,22 @@ class Trainer:
                 session.stopwatch.start()
         session.stopwatch.stop()
         return state
+
+    def _lost_patience(self, update: int) -> bool:
+        """Whether the score has not become better in the last ``patience`` evaluations; from the rows alone."""
+        if self._config.patience is None or update % self._config.evaluate_every:
+            return False
+        rows = [row for row in read_rows(self._run_dir) if row["kind"] == "evaluation"]
+        scores = [_finite(row.get(self._config.metric)) for row in rows]
+        sign = 1.0 if self._config.metric_mode == "min" else -1.0
+        badness = [math.inf if score is None else sign * score for score in scores]
+        lost = len(badness) - 1 - badness.index(min(badness)) >= self._config.patience if badness else False
+        if lost and self._progress is not None:
+            self._progress.message(
+                f"{self._label} {update}/{self._config.updates}  stopped early: no better {self._config.metric} in "
+                f"{self._config.patience} evaluations"
+            )
+        return lost
 
     def _evaluates_at(self, update: int) -> bool:
         due = update % self._config.evaluate_every == 0 or update == self._config.updates
@@ -262,7 +282,7 @@ class Trainer:
     def _run_evaluation(self, state: TrainState, session: Session) -> dict[str, float]:
         assert self._evaluate is not None
         assert self._progress is not None
-        model_state = self._structure.state(state.params, state.model_state)
+        model_state = self._structure.state(state.best_params, state.model_state)
         metrics = {name: float(value) for name, value in self._evaluate(model_state).items()}
         if self._config.metric not in metrics:
             raise ConfigError(
@@ -312,9 +332,11 @@ class Trainer:
         )
 
     def _report_unplanned(self, batch: Any) -> None:
+        shapes = ", ".join(str(leaf.shape) for leaf in jax.tree.leaves(batch)[:3])
+        if self._strict_compile:
+            raise RunError(f"a batch of shapes {shapes} came, which were not announced (--strict-compile)")
         if self._progress is not None:
-            shapes = ", ".join(str(leaf.shape) for leaf in jax.tree.leaves(batch)[:3])
-            self._progress.message(f"compiled for a batch shape that was not announced: {shapes}")
+            self._progress.message(f"compiling for a batch shape that was not announced: {shapes}")
 
 
 def _abstract(shape: Any) -> Any:

@@ -34,6 +34,7 @@ class TrainState:
       update: Updates done.
       rng_key: `dropout_key` of the run; never changes, the update is folded into it.
       metrics: Sums since the last log row.
+      average: Moving average of the parameters by their dotted path; empty where none is kept.
     """
 
     params: NamedArrays
@@ -42,6 +43,12 @@ class TrainState:
     update: Int[Array, ""]
     rng_key: Key[Array, ""]
     metrics: dict[str, LossSum]
+    average: NamedArrays
+
+    @property
+    def best_params(self) -> NamedArrays:
+        """What is evaluated and kept for search: the average where there is one."""
+        return self.average or self.params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +139,7 @@ def create_state(
     *,
     seed: int,
     metrics: dict[str, LossSum],
+    averages: bool = False,
 ) -> tuple[ModelStructure, TrainState]:
     """The state before the first update; arrays are copied, since the step donates its buffers.
 
@@ -140,6 +148,7 @@ def create_state(
       optimizer: Gives the initial optimiser state.
       seed: Of the dropout keys.
       metrics: The shapes of the running sums; they start at zero.
+      averages: Whether a moving average of the parameters is kept.
 
     Returns:
       ``(structure, state)``.
@@ -153,6 +162,7 @@ def create_state(
         update=jnp.int32(0),
         rng_key=dropout_key(seed),
         metrics=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), metrics),
+        average={name: jnp.array(array, copy=True) for name, array in params.items()} if averages else {},
     )
     return structure, state
 

@@ -102,9 +102,11 @@ def build_step(structure: ModelStructure, objective: Objective, config: TrainCon
             "gradient_norm": LossSum.of(norm, 1.0),
             "learning_rate": LossSum.of(schedule(state.update), 1.0),
         }
+        params = optax.apply_updates(state.params, changes)
         return replace(
             state,
-            params=optax.apply_updates(state.params, changes),
+            params=params,
+            average=moved_average(state.average, params, state.update, config.average_decay),
             model_state=model_state,
             optimizer_state=optimizer_state,
             update=state.update + 1,
@@ -112,6 +114,29 @@ def build_step(structure: ModelStructure, objective: Objective, config: TrainCon
         )
 
     return step
+
+
+def moved_average(
+    average: NamedArrays, params: NamedArrays, update: Array, average_decay: float
+) -> NamedArrays:
+    r"""The moving average after an update, :math:`a \leftarrow \delta a + (1 - \delta) p`; an empty one stays empty.
+
+    Args:
+      average: Before, by name.
+      params: After the update, by the same names.
+      update: Updates done before, :math:`t`.
+      average_decay: :math:`d`; early on :math:`\delta = (1 + t) / (10 + t)` where that is less.
+
+    Example:
+      >>> moved_average({"w": jnp.zeros(())}, {"w": jnp.ones(())}, jnp.int32(0), 0.999)["w"].item()
+      0.8999999761581421
+
+    Source: Polyak and Juditsky 1992; the start is that of ``tf.train.ExponentialMovingAverage``.
+    """
+    decay = jnp.minimum(average_decay, (1.0 + update) / (10.0 + update))
+    return {
+        name: old + ((1.0 - decay) * (params[name] - old)).astype(old.dtype) for name, old in average.items()
+    }
 
 
 def metric_shapes(
@@ -131,7 +156,8 @@ class CompiledSteps:
 
     Attributes:
       compile_seconds: Time spent on tracing and compiling.
-      unplanned: Shapes that came without having been planned, each compiled when it came.
+      unplanned: Shapes that came without having been planned, each compiled when it came, unless the callback that
+        is told of it raises.
     """
 
     def __init__(self, step: StepFunction, on_unplanned: Callable[[Any], None] | None = None) -> None:
@@ -170,9 +196,9 @@ class CompiledSteps:
         executable = self._executables.get(_batch_key(batch))
         if executable is None:
             self.unplanned += 1
-            self.compile(state, [batch])
             if self._on_unplanned is not None:
                 self._on_unplanned(batch)
+            self.compile(state, [batch])
             executable = self._executables[_batch_key(batch)]
         return executable(state, batch)
 

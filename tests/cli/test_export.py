@@ -1,0 +1,165 @@
+"""export: a model folder that answers like its run; what is damaged or foreign is refused in one line."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from transformer_jax.cli.loaded_run import WEIGHTS_NAME, load_run
+from transformer_jax.cli.main import main
+from transformer_jax.cli.model_folder import pretrained_names
+from transformer_jax.errors import RunError
+from transformer_jax.nn.parameters import load_parameters, named_parameters
+from transformer_jax.train.weights_file import read_weights, write_weights
+
+FILES = ["MODEL_CARD.md", "config.json", "model.safetensors", "source_tokenizer.json", "target_tokenizer.json"]
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export") / "spelled"
+    words = ("export", str(tiny_run), "--output", str(folder), "--about", "Words and their letters.")
+    assert main([*words, "--split", "development"]) == 0
+    return folder
+
+
+def test_it_holds_what_it_should(exported: Path, tiny_run: Path) -> None:
+    assert sorted(path.name for path in exported.iterdir()) == FILES
+    arrays = safetensors.numpy.load_file(exported / WEIGHTS_NAME)
+    trained = named_parameters(load_run(tiny_run).model)
+    assert arrays.keys() == trained.keys()
+    for name, array in arrays.items():
+        assert array.dtype == np.float16
+        np.testing.assert_allclose(array, trained[name], rtol=1e-3, atol=1e-6)
+    card = (exported / "MODEL_CARD.md").read_text()
+    for part in ("# spelled\n", "Words and their letters.", "4 updates", "PER", "development set", "Hardware"):
+        assert part in card
+
+
+def test_it_answers_like_its_run(
+    exported: Path, tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    (tmp_path / "in.txt").write_text("cat\nattack\nsit\n")
+    (tmp_path / "out.txt").write_text("C A T\nA T T A C K\nS I T\n")
+    said = [run_command("translate", one, "--input", tmp_path / "in.txt") for one in (tiny_run, exported)]
+    assert said[0].status == said[1].status == 0
+    assert said[0].out == said[1].out
+    files = ("--source", tmp_path / "in.txt", "--target", tmp_path / "out.txt")
+    scores = [run_command("score", one, *files) for one in (tiny_run, exported)]
+    numbers = [[float(line.split("\t")[0]) for line in one.out.splitlines()] for one in scores]
+    np.testing.assert_allclose(numbers[0], numbers[1], rtol=2e-3)
+    files = ("--source", tmp_path / "in.txt", "--reference", tmp_path / "out.txt", "--json")
+    assert json.loads(run_command("evaluate", exported, *files).out)["lines"] == 3
+
+
+def test_a_run_begins_with_its_parameters(
+    exported: Path, tiny_experiment: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    words = ("train", tiny_experiment, "--run-dir", tmp_path / "run", "--warm-start", exported, "--set")
+    ran = run_command(*words, "train.updates=1", "train.schedule.peak_learning_rate=1e-9", "train.seed=5")
+    assert ran.status == 0, ran.err
+    begun, given = (named_parameters(load_run(one).model) for one in (tmp_path / "run", exported))
+    for name, array in given.items():
+        np.testing.assert_allclose(begun[name], array, atol=1e-6)
+
+
+def test_bad_input_is_one_line(
+    exported: Path, tiny_run: Path, tiny_experiment: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    assert "already holds a model" in fails("export", tiny_run, "--output", exported)
+    (tmp_path / "file").write_text("x")
+    assert "is a file" in fails("export", tiny_run, "--output", tmp_path / "file")
+    assert "no such run folder" in fails("export", tmp_path / "none", "--output", tmp_path / "a")
+    assert "no test set" in fails("export", tiny_run, "--output", tmp_path / "a")
+    assert list((tmp_path / "a").iterdir()) == []
+    warm = ("train", tiny_experiment, "--run-dir", tmp_path / "run", "--warm-start", exported)
+    message = fails(*warm, "--set", "model.model_dim=12")
+    assert "the model wants float32" in message
+    assert not (tmp_path / "run").exists()
+    assert "--warm-start begins a run" in fails("train", "--run-dir", tiny_run, "--resume", "--warm-start", exported)
+
+
+def damaged(exported: Path, folder: Path, change: Callable[[Path], Any]) -> Path:
+    shutil.copytree(exported, folder)
+    change(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: (f / WEIGHTS_NAME).write_bytes(b"junk"), "the weights are damaged"),
+        (lambda f: (f / WEIGHTS_NAME).write_bytes((f / WEIGHTS_NAME).read_bytes()[:-9]), "the weights are damaged"),
+        (lambda f: (f / WEIGHTS_NAME).write_bytes(b"\xff" * 8 + b"{}"), "the weights are damaged"),
+        (lambda f: (f / "config.json").unlink(), "'config.json' is missing"),
+        (lambda f: (f / "target_tokenizer.json").unlink(), "'target_tokenizer.json' is missing"),
+        (lambda f: shutil.copy(f / "source_tokenizer.json", f / "target_tokenizer.json"), "model wants float32"),
+        (lambda f: safetensors.numpy.save_file({"a": np.zeros(2)}, f / WEIGHTS_NAME), "not weights that this"),
+    ],
+)  # fmt: skip
+def test_a_damaged_folder_is_refused(
+    exported: Path, tmp_path: Path, fails: Callable[..., str], change: Any, words: str
+) -> None:
+    folder = damaged(exported, tmp_path / "model", change)
+    (tmp_path / "in.txt").write_text("cat\n")
+    assert words in fails("translate", folder, "--input", tmp_path / "in.txt")
+
+
+def test_a_tokenizer_of_the_same_size_is_refused(
+    exported: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    def swap(folder: Path) -> None:
+        path = folder / "source_tokenizer.json"
+        document = json.loads(path.read_text())
+        vocabulary = document["model"]["vocab"]
+        vocabulary["a"], vocabulary["c"] = vocabulary["c"], vocabulary["a"]
+        path.write_text(json.dumps(document))
+
+    folder = damaged(exported, tmp_path / "model", swap)
+    (tmp_path / "in.txt").write_text("cat\n")
+    assert "another tokenizer" in fails("translate", folder, "--input", tmp_path / "in.txt")
+
+
+def test_an_array_of_another_shape_changes_nothing(exported: Path, tmp_path: Path) -> None:
+    run = load_run(exported)
+    arrays = safetensors.numpy.load_file(exported / WEIGHTS_NAME)
+    name = sorted(arrays)[-1]
+    changed = {**arrays, name: arrays[name].reshape(-1)[:1]}
+    safetensors.numpy.save_file(changed, tmp_path / "w", {"format": "transformer-jax 1"})
+    before = named_parameters(run.model)
+    with pytest.raises(RunError, match=name):
+        read_weights(tmp_path / "w", run.model)
+    assert all((array == before[key]).all() for key, array in named_parameters(run.model).items())
+
+
+def test_numbers_that_half_precision_has_not_are_refused(exported: Path, tmp_path: Path) -> None:
+    run = load_run(exported)
+    arrays = named_parameters(run.model)
+    name = sorted(arrays)[0]
+    load_parameters(run.model, {**arrays, name: jnp.full_like(arrays[name], 1e6)})
+    with pytest.raises(RunError, match=f"'{name}' holds numbers"):
+        write_weights(tmp_path / "w", run.model, {})
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_model_is_chosen_once(exported: Path, fails: Callable[..., str]) -> None:
+    assert "name a run folder, or a model that comes with the library" in fails("translate")
+    assert "name a run folder" in fails("translate", exported, "--pretrained", "g2p-en")
+    assert "no such model" in fails("translate", "--pretrained", "g2p")
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_the_models_that_come_with_the_library_answer(
+    name: str, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    (tmp_path / "in.txt").write_text({"g2p-en": "attention\n"}.get(name, "你好。\n"))
+    ran = run_command("translate", "--pretrained", name, "--input", tmp_path / "in.txt")
+    assert ran.status == 0, ran.err
+    assert ran.out.count("\n") == 1
+    assert ran.out.strip()

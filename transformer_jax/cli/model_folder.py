@@ -1,0 +1,172 @@
+"""A model folder: a trained model to be passed on, a few megabytes, read like a run by all that comes after training.
+
+::
+
+    config.json          the run's ExperimentConfig
+    tokenizer.json       or source_tokenizer.json and target_tokenizer.json where they are two
+    model.safetensors    the parameters in half precision
+    MODEL_CARD.md        what it is, what it was trained on and how, its scores
+
+Some come with the library: `pretrained_folder` finds them by name.
+"""
+
+import shlex
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from transformer_jax.cli.experiment import tokenizer_fingerprints
+from transformer_jax.cli.loaded_run import TOKENIZER_NAME, WEIGHTS_NAME, load_run
+from transformer_jax.cli.run_folder import (
+    CONFIG_NAME,
+    RUN_ENTRIES,
+    SOURCE_TOKENIZER_NAME,
+    TARGET_TOKENIZER_NAME,
+    read_result,
+    write_text,
+)
+from transformer_jax.config_json import to_json
+from transformer_jax.data.config import NamedDataset
+from transformer_jax.data.registry import find_dataset
+from transformer_jax.errors import ConfigError, RunError, nearest_hint
+from transformer_jax.train.run_folder import holds_any
+from transformer_jax.train.weights_file import write_weights
+
+CARD_NAME = "MODEL_CARD.md"
+ENTRIES = (CONFIG_NAME, TOKENIZER_NAME, SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME, WEIGHTS_NAME, CARD_NAME)
+
+
+def pretrained_names() -> list[str]:
+    """The models that come with the library."""
+    root = Path(str(resources.files("transformer_jax.pretrained")))
+    return sorted(path.parent.name for path in root.glob(f"*/{WEIGHTS_NAME}"))
+
+
+def pretrained_folder(name: str) -> Path:
+    """Folder of a model that comes with the library.
+
+    Raises:
+      ConfigError: If there is none of this name.
+    """
+    known = pretrained_names()
+    if name not in known:
+        raise ConfigError(
+            f"--pretrained '{name}': no such model{nearest_hint(name, known)}; there are: {', '.join(known)}"
+        )
+    return Path(str(resources.files("transformer_jax.pretrained"))) / name
+
+
+def chosen_folder(run_dir: Path | None, pretrained: str | None) -> Path:
+    """The one folder that is meant by RUN_DIR or by ``--pretrained``.
+
+    Raises:
+      ConfigError: If both or neither are given, or no model has the name.
+    """
+    if (run_dir is None) == (pretrained is None):
+        raise ConfigError(
+            f"name a run folder, or a model that comes with the library: --pretrained {' | '.join(pretrained_names())}"
+        )
+    if pretrained is not None:
+        return pretrained_folder(pretrained)
+    assert run_dir is not None
+    return run_dir
+
+
+def export_model(
+    run_dir: Path, output: Path, *, about: str, split: Literal["development", "test"]
+) -> dict[str, Any]:
+    """Make a model folder from a run and score it.
+
+    Args:
+      run_dir: The run; its best checkpoint is taken.
+      output: The folder to make.
+      about: A sentence for the card.
+      split: Of the run's data, on which the card's scores are taken with the weights as they were written.
+
+    Returns:
+      What `evaluate_run` says of it.
+
+    Raises:
+      RunError: If ``run_dir`` holds no trained run, or ``output`` is a file or holds a model or a run.
+    """
+    from transformer_jax.cli.evaluating import evaluate_run
+
+    if output.exists() and not output.is_dir():
+        raise RunError(f"{output} is a file: name a folder for the model")
+    if holds_any(output, (*ENTRIES, *RUN_ENTRIES)):
+        raise RunError(f"{output} already holds a model or a run: name another folder")
+    run = load_run(run_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        fingerprints = tokenizer_fingerprints(run.source_tokenizer, run.target_tokenizer)
+        if run.source_tokenizer.fingerprint() == run.target_tokenizer.fingerprint():
+            run.source_tokenizer.save(output / TOKENIZER_NAME)
+        else:
+            run.source_tokenizer.save(output / SOURCE_TOKENIZER_NAME)
+            run.target_tokenizer.save(output / TARGET_TOKENIZER_NAME)
+        size = write_weights(output / WEIGHTS_NAME, run.model, fingerprints)
+        write_text(output / CONFIG_NAME, to_json(run.config))
+        scores = evaluate_run(
+            output, source=None, reference=None, split=split, beam=None, too_long="truncate", against=None,
+            by_length=False,
+        )  # fmt: skip
+        write_text(
+            output / CARD_NAME,
+            _card(output.name, about, run.config, read_result(run_dir), scores, split, size),
+        )
+    except BaseException:
+        for name in ENTRIES:
+            (output / name).unlink(missing_ok=True)
+        raise
+    return scores
+
+
+def _card(
+    name: str,
+    about: str,
+    config: Any,
+    training: Mapping[str, Any] | None,
+    scores: Mapping[str, Any],
+    split: str,
+    size: int,
+) -> str:
+    machine, dataset = scores["environment"], config.data.dataset
+    lines = [f"# {name}", "", about, "", f"- Task: {config.task}"]
+    if isinstance(dataset, NamedDataset):
+        entry = find_dataset(dataset.name)
+        direction = (
+            f", {dataset.source_language} to {dataset.target_language}"
+            if dataset.source_language is not None
+            else ""
+        )
+        lines += [
+            f"- Data: `{dataset.name}`{direction}: {entry.description} ({entry.homepage})",
+            f"- Licence of the data: {entry.licence}; to be cited: {entry.citation}",
+            "- Licence of the weights: as the data allow, otherwise Apache-2.0",
+        ]
+    else:
+        lines += ["- Data: files of one's own", "- Licence: to be filled in by who passes it on"]
+    lines += [f"- File: {size:,} bytes, half precision"]
+    if training is not None:
+        averaged = training.get("averaged")
+        mean = f", mean of the checkpoints at updates {', '.join(map(str, averaged))}" if averaged else ""
+        lines += [
+            f"- Parameters: {training['parameters']:,}",
+            f"- Training: {training['updates']:,} updates in {training['train_seconds']:,.0f} s at "
+            f"{training['tokens_per_second']:,.0f} tokens a second{mean}",
+        ]
+    lines += [
+        f"- Hardware: {machine['processor']}, {machine['cores']} cores, {machine['device']}; JAX {machine['jax']}",
+        f"- Command: `transformer-jax train {shlex.quote(f'experiments/{config.name}.py')}`; everything that was set "
+        "stands in `config.json`",
+        "",
+        f"Scores of these weights on the {split} set ({scores['lines']:,} items), looked at for this card:",
+        "",
+        "```",
+        *scores["text"],
+        "```",
+        "",
+        "Use: `transformer-jax translate` with this folder in the place of a run.",
+    ]
+    return "\n".join(lines) + "\n"
