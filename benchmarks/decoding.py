@@ -32,7 +32,7 @@ from transformer_jax.nn.positions import Sinusoidal
 from transformer_jax.race.timing import Record, interleave, matmul_peak, paired_ratio, quartiles, write_json
 
 BATCH, OUT, SHORTEST, LONGEST = 32, 32, 8, 40
-LENGTHS = (16, 24, 32, 40)
+LENGTHS = (LONGEST,)
 SIZES = {
     "base": {"vocab_size": 8000, "model_dim": 512, "num_heads": 8, "feed_forward_dim": 2048, "num_layers": 6},
     "tiny": {"vocab_size": 600, "model_dim": 64, "num_heads": 4, "feed_forward_dim": 128, "num_layers": 2},
@@ -62,7 +62,9 @@ def make_sources(sizes: dict[str, int], count: int) -> list[list[int]]:
 def floor_flops(sizes: dict[str, int], beams: int) -> float:
     """Operations of the products with weights for one token out of one source, its beams included."""
     dim, inner = sizes["model_dim"], sizes["feed_forward_dim"]
-    a_layer = 4 * dim * dim + 2 * dim * dim + 2 * dim * inner  # self-attention, cross-attention's query and output
+    a_layer = (
+        4 * dim * dim + 2 * dim * dim + 2 * dim * inner
+    )  # self-attention, cross-attention's query and output
     return 2.0 * beams * (sizes["num_layers"] * a_layer + dim * sizes["vocab_size"])
 
 
@@ -123,7 +125,9 @@ def run_case(
         rows = over_batches(peer, sources, beams)
         agreement[name] = float(np.mean([row == one for row, one in zip(rows, wanted, strict=True)]))
         if beams == 1 and agreement[name] < options.agreement:
-            raise SystemExit(f"{name} and ours agree on {agreement[name]:.0%} of the outputs only: not the same model")
+            raise SystemExit(
+                f"{name} and ours agree on {agreement[name]:.0%} of the outputs only: not the same model"
+            )
     calls: dict[str, Callable[[], Any]] = {ours.name: lambda: ours(sources)}
     for name, peer in peers.items():
         calls[name] = lambda peer=peer: over_batches(peer, sources, beams)
@@ -134,7 +138,10 @@ def run_case(
         extra: dict[str, Any] = {"beams": beams, "milliseconds": np.round(milliseconds, 2).tolist()}
         if name in agreement:
             median, low, high = paired_ratio(milliseconds, times[ours.name])
-            extra |= {"agreement": agreement[name], "time_over_ours": {"median": median, "low": low, "high": high}}
+            extra |= {
+                "agreement": agreement[name],
+                "time_over_ours": {"median": median, "low": low, "high": high},
+            }
         flops = floor_flops(sizes, beams) * tokens
         extra["floor_share"] = flops / peak / (middle / 1e3)
         records.append(
@@ -150,14 +157,20 @@ def run_case(
 
 def main() -> None:
     """Parse the command line, run, print the table, write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", choices=list(SIZES), default="base")
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--peers", nargs="*", choices=["transformers", "ctranslate2"],
                         default=["transformers", "ctranslate2"])  # fmt: skip
     parser.add_argument("--sentences", type=int, default=64, help="sources in all (default 64)")
-    parser.add_argument("--calls", type=int, default=10, help="timed passes of each over the set (default 10)")
-    parser.add_argument("--max-seconds", type=float, default=240, help="of a case, beyond five rounds (default 240)")
+    parser.add_argument(
+        "--calls", type=int, default=10, help="timed passes of each over the set (default 10)"
+    )
+    parser.add_argument(
+        "--max-seconds", type=float, default=240, help="of a case, beyond five rounds (default 240)"
+    )
     parser.add_argument("--agreement", type=float, default=0.95, help="least share of equal greedy outputs")
     parser.add_argument("--json", help="write the records here")
     options = parser.parse_args()
@@ -167,7 +180,10 @@ def main() -> None:
     model = make_model(sizes)
     peers = peers_of(options.peers, model, sizes)
     peak = matmul_peak()
-    print(f"ready after {time.perf_counter() - began:.0f} s; matmul peak {peak / 1e9:.0f} GFLOP/s", file=sys.stderr)
+    print(
+        f"ready after {time.perf_counter() - began:.0f} s; matmul peak {peak / 1e9:.0f} GFLOP/s",
+        file=sys.stderr,
+    )
     records: list[Record] = []
     for beams in options.beams:
         records += run_case(model, peers, sizes, beams, options, peak)

@@ -14,7 +14,7 @@ from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
 def config() -> ExperimentConfig:
-    """Three layers on each side, width 256, pre-norm: the size of the best published single model."""
+    """Three layers on each side, width 192, pre-norm: what two cores train in about an hour."""
     return ExperimentConfig(
         name="pronunciation_g014b2b_transformer",
         task="pronunciation",
@@ -30,23 +30,23 @@ def config() -> ExperimentConfig:
             max_development_items=2000,
         ),
         model=EncoderDecoderConfig(
-            model_dim=256,
+            model_dim=192,
             num_heads=4,
             num_kv_heads=4,
             feed_forward_dim=512,
             num_encoder_layers=3,
             num_decoder_layers=3,
-            dropout_rate=0.2,
+            dropout_rate=0.15,
             norm_placement="pre",
             positions=Sinusoidal(),
             share_embeddings="target",
         ),
         train=TrainConfig(
-            updates=4800,
+            updates=4000,
             optimizer=Adam(),
-            schedule=Cosine(peak_learning_rate=0.0015, warmup_updates=400),
+            schedule=Cosine(peak_learning_rate=0.002, warmup_updates=300),
             label_smoothing=0.1,
-            evaluate_every=400,
+            evaluate_every=500,
             checkpoint_every=100,
             keep_last=10,
             metric="per",

@@ -91,7 +91,10 @@ class Marian:
                         ((weight, bias),) = _thirds(arrays, f"{ours}.feed_forward.{ours_name}", 1)
                         put(f"{theirs}.{their_name}.weight", weight)
                         put(f"{theirs}.{their_name}.bias", bias)
-                    put(f"{theirs}.final_layer_norm.weight", arrays[f"{ours}.feed_forward_residual.norm.scale"])
+                    put(
+                        f"{theirs}.final_layer_norm.weight",
+                        arrays[f"{ours}.feed_forward_residual.norm.scale"],
+                    )
                     put(f"{theirs}.final_layer_norm.bias", arrays[f"{ours}.feed_forward_residual.norm.bias"])
         missing = [name for name, done in filled.items() if not done]
         if missing:
@@ -141,7 +144,9 @@ class CTranslate:
         positions = np.array(sinusoidal_table(MAX_POSITIONS, sizes["model_dim"]), np.float32)
 
         def linear(target: Any, weights: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-            target.weight = np.ascontiguousarray(np.concatenate([weight for weight, _ in weights]), np.float32)
+            target.weight = np.ascontiguousarray(
+                np.concatenate([weight for weight, _ in weights]), np.float32
+            )
             target.bias = np.ascontiguousarray(np.concatenate([bias for _, bias in weights]), np.float32)
 
         def norm(target: Any, name: str) -> None:
@@ -156,7 +161,10 @@ class CTranslate:
             stack.position_encodings.encodings = positions
             for index, layer in enumerate(stack.layer):
                 ours = f"{side}.layers.{index}"
-                linear(layer.self_attention.linear[0], _thirds(arrays, f"{ours}.self_attention.query_key_value", 1))
+                linear(
+                    layer.self_attention.linear[0],
+                    _thirds(arrays, f"{ours}.self_attention.query_key_value", 1),
+                )
                 linear(layer.self_attention.linear[1], _thirds(arrays, f"{ours}.self_attention.output", 1))
                 norm(layer.self_attention.layer_norm, f"{ours}.self_attention_residual.norm")
                 if side == "decoder":

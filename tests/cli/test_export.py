@@ -18,7 +18,13 @@ from transformer_jax.errors import RunError
 from transformer_jax.nn.parameters import load_parameters, named_parameters
 from transformer_jax.train.weights_file import read_weights, write_weights
 
-FILES = ["MODEL_CARD.md", "config.json", "model.safetensors", "source_tokenizer.json", "target_tokenizer.json"]
+FILES = [
+    "MODEL_CARD.md",
+    "config.json",
+    "model.safetensors",
+    "source_tokenizer.json",
+    "target_tokenizer.json",
+]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +44,14 @@ def test_it_holds_what_it_should(exported: Path, tiny_run: Path) -> None:
         assert array.dtype == np.float16
         np.testing.assert_allclose(array, trained[name], rtol=1e-3, atol=1e-6)
     card = (exported / "MODEL_CARD.md").read_text()
-    for part in ("# spelled\n", "Words and their letters.", "4 updates", "PER", "development set", "Hardware"):
+    for part in (
+        "# spelled\n",
+        "Words and their letters.",
+        "4 updates",
+        "PER",
+        "development set",
+        "Hardware",
+    ):
         assert part in card
 
 
@@ -82,7 +95,9 @@ def test_bad_input_is_one_line(
     message = fails(*warm, "--set", "model.model_dim=12")
     assert "the model wants float32" in message
     assert not (tmp_path / "run").exists()
-    assert "--warm-start begins a run" in fails("train", "--run-dir", tiny_run, "--resume", "--warm-start", exported)
+    assert "--warm-start begins a run" in fails(
+        "train", "--run-dir", tiny_run, "--resume", "--warm-start", exported
+    )
 
 
 def damaged(exported: Path, folder: Path, change: Callable[[Path], Any]) -> Path:

@@ -230,7 +230,9 @@ def test_a_draw_follows_from_seed_and_line_alone(
     assert run_command(*words, "--top-k", 1).out == run_command(*words[:-2], "--beam", 1).out
 
 
-def test_searches_that_cannot_be_are_refused(tiny_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+def test_searches_that_cannot_be_are_refused(
+    tiny_run: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
     (tmp_path / "in.txt").write_text("cat\nact\n")
     (tmp_path / "begin.txt").write_text("C\n")
     words = ("translate", tiny_run, "--input", tmp_path / "in.txt")

@@ -10,8 +10,9 @@ import pytest
 from flax import nnx
 
 from transformer_jax import models
+from transformer_jax.decode import reorder_state, repeat_state
 from transformer_jax.errors import ConfigError, ShapeError
-from transformer_jax.nn import Learned, RelativePositions, Rotary, parameter_count
+from transformer_jax.nn import AlibiPositions, Learned, RelativePositions, Rotary, parameter_count
 from transformer_jax.testing.step_model_suite import make_batch
 
 CONFIG = models.EncoderDecoderConfig(
@@ -118,6 +119,42 @@ def test_ragged_prefill_continues_each_row_where_it_ended():
     rows = jnp.arange(4)
     logits, _ = model.step(state, batch.target_inputs[rows, lengths])
     np.testing.assert_allclose(logits, wanted[rows, lengths], atol=1e-5)
+
+
+@pytest.mark.parametrize("prefill", [0, 2])
+@pytest.mark.parametrize(
+    "positions", [CONFIG.positions, Rotary(), AlibiPositions(), RelativePositions(num_buckets=4, max_distance=8)],
+    ids=lambda one: one.kind,
+)  # fmt: skip
+def test_hypotheses_that_change_places_score_as_their_own_tokens(positions, prefill, random_generator):
+    num_beams, num_steps = 3, 4
+    model = build(config(positions=positions, num_kv_heads=1, num_decoder_layers=2))
+    batch = make_batch()
+    num_sources = batch.source_tokens.shape[0]
+    state = model.start(batch.source_tokens, batch.source_lengths, max_len=prefill + num_steps)
+    begin = np.asarray(batch.target_inputs[:, :prefill])
+    if prefill:
+        valid = jnp.asarray([1, 2, 2, 1], jnp.int32)
+        _, state = model.extend(state, batch.target_inputs[:, :prefill], num_valid=valid)
+    said = [list(begin[row][: [1, 2, 2, 1][row]] if prefill else []) for row in range(num_sources)]
+    said = [list(tokens) for tokens in said for _ in range(num_beams)]
+    state = repeat_state(state, num_beams)
+    for _ in range(num_steps):
+        tokens = random_generator.integers(1, 9, num_sources * num_beams)
+        logits, after = jax.jit(lambda state, tokens: model.step(state, tokens))(state, jnp.asarray(tokens, jnp.int32))
+        for tokens_so_far, token in zip(said, tokens, strict=True):
+            tokens_so_far.append(token)
+        for row, tokens_so_far in enumerate(said):
+            source = row // num_beams
+            wanted = model(
+                batch.source_tokens[source : source + 1], batch.source_lengths[source : source + 1],
+                jnp.asarray([tokens_so_far], jnp.int32),
+            )  # fmt: skip
+            np.testing.assert_allclose(logits[row], wanted[0, -1], atol=2e-5)
+        parents = random_generator.integers(0, num_beams, (num_sources, num_beams))
+        rows = (num_beams * np.arange(num_sources)[:, None] + parents).reshape(-1)
+        state = reorder_state(after, state, jnp.asarray(rows))
+        said = [list(said[row]) for row in rows]
 
 
 def test_memories_are_projected_in_start_and_only_carried_by_steps():

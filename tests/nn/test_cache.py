@@ -57,7 +57,8 @@ def test_rows_can_be_repeated_and_reordered():
 def test_views_undo_the_stored_layout():
     keys = jax.random.normal(jax.random.key(0), (2, 5, 3, 4))
     memory = AttentionMemory.of(keys, 2 * keys)
-    assert memory.stored_keys.shape == (2, 3, 5, 4)
+    assert memory.stored_keys.shape == (2, 3, 4, 5)
+    assert memory.stored_values.shape == (2, 3, 5, 4)
     np.testing.assert_array_equal(memory.keys.array, keys)
     np.testing.assert_array_equal(memory.values, 2 * keys)
 

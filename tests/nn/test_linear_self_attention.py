@@ -304,7 +304,8 @@ def test_beams_are_repeated_and_reordered_with_their_states(model):
     state = reorder_state(after, state, rows)
     _, state = run(model, "step", state, second)
     logits, state = run(model, "step", state, third)
-    assert state_batch_size(state) == 4
+    assert state_batch_size(state.caches) == 4
+    assert state_batch_size(state.memories) == 2  # one of each source, whatever the number of beams
     targets = jnp.stack([first[rows], second, third], axis=1)
     wanted = run(model, "__call__", jnp.repeat(SOURCE, 2, axis=0), jnp.repeat(SOURCE_LENGTHS, 2), targets)
     close(logits, wanted[:, -1])

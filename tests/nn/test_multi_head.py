@@ -142,7 +142,7 @@ def test_memory_is_projected_once_and_gives_the_call():
     layer = make(2, key_value_dim=7)
     mask = AttentionMask.from_lengths(jnp.array([3, 4]), 4)
     memory = layer.project_memory(MEMORY)
-    assert memory.stored_keys.shape == (BATCH, 2, 4, HEAD_DIM)
+    assert memory.stored_keys.shape == (BATCH, 2, HEAD_DIM, 4)
     np.testing.assert_allclose(
         layer.attend_memory(X, memory, mask=mask), layer(X, MEMORY, mask=mask), atol=1e-6
     )

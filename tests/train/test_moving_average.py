@@ -97,7 +97,12 @@ def test_a_run_stops_when_its_score_gets_no_better(fit: Callable[..., Any], tmp_
     result, _ = fit(Follow(scores), updates=30, evaluate_every=2, checkpoint_every=2, patience=2)
     assert result.updates == 8  # 0.4 at update 4 was the best; those at 6 and 8 were not better
     assert result.best_update == 4
-    assert [row["update"] for row in read_rows(tmp_path / "run") if row["kind"] == "evaluation"] == [2, 4, 6, 8]
+    assert [row["update"] for row in read_rows(tmp_path / "run") if row["kind"] == "evaluation"] == [
+        2,
+        4,
+        6,
+        8,
+    ]
     assert CheckpointStore(tmp_path / "run").updates() == [4, 8]
     again, _ = fit(Follow(), updates=30, evaluate_every=2, checkpoint_every=2, patience=2, resume=True)
     assert again.updates == 8
@@ -118,7 +123,9 @@ def test_a_shape_that_was_not_announced_is_an_error_where_that_is_wanted(fit: Ca
         fit(Follow(), batches=batches, strict=True)
 
 
-@pytest.mark.parametrize(("name", "value"), [("average_decay", 1.0), ("average_decay", -0.1), ("patience", 0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("average_decay", 1.0), ("average_decay", -0.1), ("patience", 0)]
+)
 def test_settings_out_of_range_are_refused(
     make_config: Callable[..., TrainConfig], name: str, value: float
 ) -> None:

@@ -2,6 +2,8 @@
 
 The state is any pytree whose leaves all have the batch as axis 0 (key/value caches, projected memories,
 recurrent carries, per-row lengths). Search repeats, reorders and carries it without knowing what it holds.
+A node of the tree may know better than to be copied: one with a method ``repeated(num_copies)`` says what stands
+for its copies, and one with ``reordered(rows)`` what stands for their reordering.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -73,7 +75,13 @@ def repeat_state(state: PyTree, num_copies: int) -> PyTree:
       >>> repeat_state(jnp.array([1, 2]), 2).tolist()
       [1, 1, 2, 2]
     """
-    return jax.tree.map(lambda leaf: jnp.repeat(leaf, num_copies, axis=0), state)
+
+    def repeat(node: Any) -> Any:
+        return (
+            node.repeated(num_copies) if hasattr(node, "repeated") else jnp.repeat(node, num_copies, axis=0)
+        )
+
+    return jax.tree.map(repeat, state, is_leaf=lambda node: hasattr(node, "repeated"))
 
 
 def reorder_state(new_state: PyTree, old_state: PyTree, rows: Int[Array, "rows"]) -> PyTree:
@@ -97,6 +105,15 @@ def reorder_state(new_state: PyTree, old_state: PyTree, rows: Int[Array, "rows"]
       >>> [leaf.tolist() for leaf in reorder_state(new, old, jnp.array([1, 1]))]
       [[7, 7], [2, 2]]
     """
+
+    def reorder(new: Any, old: Any) -> Any:
+        if hasattr(new, "reordered"):
+            return new.reordered(rows)
+        if hasattr(new, "repeated"):  # it stands for all copies, and a step leaves it as it is
+            return new
+        return new if new is old else jnp.take(new, rows, axis=0)
+
+    knows = ("reordered", "repeated")
     return jax.tree.map(
-        lambda new, old: new if new is old else jnp.take(new, rows, axis=0), new_state, old_state
+        reorder, new_state, old_state, is_leaf=lambda node: any(hasattr(node, name) for name in knows)
     )

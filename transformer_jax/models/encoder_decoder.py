@@ -135,7 +135,9 @@ class EncoderDecoderState:
 
     def memory_mask(self) -> AttentionMask:
         """Which memory slots hold source tokens."""
-        return AttentionMask.from_lengths(self.source_lengths, self.memories[0].stored_keys.shape[2])
+        num_sources, _, kv_len, _ = self.memories[0].stored_values.shape
+        num_beams = self.source_lengths.shape[0] // num_sources  # hypotheses of one source share its memory
+        return AttentionMask.from_lengths(self.source_lengths[::num_beams], kv_len)
 
 
 class EncoderDecoder(nnx.Module):

@@ -1,10 +1,9 @@
 """What attention remembers while decoding: projected memories, growing key/value caches, states of one size.
 
-Keys and values are stored ``[batch, kv_heads, length, head_dim]``: one token's product with a cache in this
-layout needs no transposition of the cache (measured on the CPU inside ``lax.while_loop``: 4 to 10 times as fast
-a step).
-The views ``keys`` and ``values`` have the library's ``[batch, length, kv_heads, head_dim]``; XLA cancels
-their transposition against that of the product.
+Keys are stored ``[batch, kv_heads, head_dim, length]`` and values ``[batch, kv_heads, length, head_dim]``: one token's
+products with a cache in this layout need no transposition of the cache (measured on the CPU inside
+``lax.while_loop``: a decoder's step takes a third of the time).
+The views ``keys`` and ``values`` have the library's ``[batch, length, kv_heads, head_dim]``.
 """
 
 import jax
@@ -15,11 +14,12 @@ from jax.typing import DTypeLike
 from transformer_jax.errors import ShapeError
 from transformer_jax.functional import AttentionMask, LinearAttentionState, PreparedKey
 from transformer_jax.pytree import pytree_dataclass
-from transformer_jax.typing import Array, Float, Int
+from transformer_jax.typing import Array, Bool, Float, Int
 
-__all__ = ["AttentionMemory", "KeyValueCache", "LinearAttentionCache", "SelfAttentionCache"]
+__all__ = ["AttentionMemory", "BeamCache", "KeyValueCache", "LinearAttentionCache", "SelfAttentionCache"]
 
-_Stored = Float[Array, "batch kv_heads kv_len head_dim"]
+_StoredKeys = Float[Array, "batch kv_heads head_dim kv_len"]
+_StoredValues = Float[Array, "batch kv_heads kv_len head_dim"]
 _View = Float[Array, "batch kv_len kv_heads head_dim"]
 
 
@@ -27,8 +27,10 @@ _View = Float[Array, "batch kv_len kv_heads head_dim"]
 class AttentionMemory:
     """Prepared keys and values of a finished sequence, projected once (cross-attention).
 
+    A beam search does not repeat it: the hypotheses of one source are rows of queries over one memory.
+
     Attributes:
-      stored_keys: ``[batch, kv_heads, kv_len, head_dim]``.
+      stored_keys: ``[batch, kv_heads, head_dim, kv_len]``.
       stored_values: ``[batch, kv_heads, kv_len, head_dim]``.
 
     Example:
@@ -36,18 +38,23 @@ class AttentionMemory:
       (2, 5, 1, 4)
     """
 
-    stored_keys: _Stored
-    stored_values: _Stored
+    stored_keys: _StoredKeys
+    stored_values: _StoredValues
 
     @classmethod
     def of(cls, keys: _View, values: _View) -> "AttentionMemory":
         """Store ``[batch, kv_len, kv_heads, head_dim]`` arrays; the keys must be prepared."""
-        return cls(jnp.swapaxes(keys, 1, 2), jnp.swapaxes(values, 1, 2))
+        return cls(jnp.moveaxis(keys, 1, 3), jnp.swapaxes(values, 1, 2))
+
+    def repeated(self, num_copies: int) -> "AttentionMemory":
+        """The memory itself, for any number of hypotheses."""
+        del num_copies
+        return self
 
     @property
     def keys(self) -> PreparedKey:
         """The prepared keys, ``[batch, kv_len, kv_heads, head_dim]``."""
-        return PreparedKey(jnp.swapaxes(self.stored_keys, 1, 2))
+        return PreparedKey(jnp.moveaxis(self.stored_keys, 3, 1))
 
     @property
     def values(self) -> _View:
@@ -63,7 +70,7 @@ class KeyValueCache:
     are free; :meth:`mask` hides them.
 
     Attributes:
-      stored_keys: ``[batch, kv_heads, capacity, head_dim]``.
+      stored_keys: ``[batch, kv_heads, head_dim, capacity]``.
       stored_values: ``[batch, kv_heads, capacity, head_dim]``.
       length: Tokens held, ``[batch]``, int32.
 
@@ -74,8 +81,8 @@ class KeyValueCache:
       [3, 3]
     """
 
-    stored_keys: _Stored
-    stored_values: _Stored
+    stored_keys: _StoredKeys
+    stored_values: _StoredValues
     length: Int[Array, " batch"]
 
     @classmethod
@@ -83,18 +90,19 @@ class KeyValueCache:
         cls, batch: int, capacity: int, num_kv_heads: int, head_dim: int, dtype: DTypeLike = jnp.float32
     ) -> "KeyValueCache":
         """A cache with room for ``capacity`` tokens a row."""
-        zeros = jnp.zeros((batch, num_kv_heads, capacity, head_dim), dtype)
-        return cls(zeros, zeros, jnp.zeros(batch, jnp.int32))
+        keys = jnp.zeros((batch, num_kv_heads, head_dim, capacity), dtype)
+        values = jnp.zeros((batch, num_kv_heads, capacity, head_dim), dtype)
+        return cls(keys, values, jnp.zeros(batch, jnp.int32))
 
     @property
     def capacity(self) -> int:
         """How many tokens a row can hold."""
-        return self.stored_keys.shape[2]
+        return self.stored_values.shape[2]
 
     @property
     def keys(self) -> PreparedKey:
         """The prepared keys, ``[batch, capacity, kv_heads, head_dim]``."""
-        return PreparedKey(jnp.swapaxes(self.stored_keys, 1, 2))
+        return PreparedKey(jnp.moveaxis(self.stored_keys, 3, 1))
 
     @property
     def values(self) -> _View:
@@ -128,10 +136,8 @@ class KeyValueCache:
         num_new = keys.shape[1]
         if num_new > self.capacity:
             raise ShapeError(f"cache has {self.capacity} slots a row, got {num_new} new tokens at once")
-        # One dynamic_update_slice a row: in place inside a loop, where a select would rewrite the buffer.
-        write = jax.vmap(lambda buffer, new, start: lax.dynamic_update_slice(buffer, new, (0, start, 0)))
-        stored_keys = write(self.stored_keys, jnp.swapaxes(keys, 1, 2), self.length)
-        stored_values = write(self.stored_values, jnp.swapaxes(values, 1, 2), self.length)
+        stored_keys = _written(self.stored_keys, jnp.moveaxis(keys, 1, 3), self.length, 2)
+        stored_values = _written(self.stored_values, jnp.swapaxes(values, 1, 2), self.length, 1)
         added = jnp.full_like(self.length, num_new) if num_valid is None else num_valid
         return KeyValueCache(stored_keys, stored_values, self.length + added)
 
@@ -143,6 +149,119 @@ class KeyValueCache:
         """What queries at these positions may see: the tokens held up to their own position."""
         slots = jnp.arange(self.capacity, dtype=jnp.int32)[None, :]
         return AttentionMask.causal() & AttentionMask.positions(query_positions, slots)
+
+    def visible(self, query_positions: Int[Array, "batch q_len"]) -> Bool[Array, "batch q_len capacity"]:
+        """:meth:`mask` as booleans."""
+        return jnp.arange(self.capacity, dtype=jnp.int32)[None, None, :] <= query_positions[:, :, None]
+
+    def repeated(self, num_copies: int) -> "BeamCache":
+        """A cache for the hypotheses of a beam search, each beginning with the tokens held."""
+        batch, kv_heads, head_dim, capacity = self.stored_keys.shape
+
+        def copies(stored: Array, axis: int, shape: tuple[int, ...]) -> Array:
+            return jnp.broadcast_to(jnp.expand_dims(stored, axis), shape)
+
+        beams = jnp.arange(num_copies, dtype=jnp.int32)[None, :, None]
+        return BeamCache(
+            copies(self.stored_keys, 3, (batch, kv_heads, head_dim, num_copies, capacity)),
+            copies(self.stored_values, 2, (batch, kv_heads, num_copies, capacity, head_dim)),
+            jnp.broadcast_to(beams, (batch, num_copies, capacity)),
+            self.length,
+        )
+
+
+@pytree_dataclass
+class BeamCache:
+    """Keys and values of all hypotheses of a beam search, which stay where they were written.
+
+    A step writes hypothesis ``k``'s token into beam ``k``. When the search goes on with other hypotheses, only
+    the table of ancestors is reordered: it says in which beam each hypothesis's token at each place lies. The
+    queries of a source's hypotheses attend to all of its beams' slots at once, each to its own ancestors'; this
+    reads no more memory than attention over copies does, and nothing is copied.
+
+    Attributes:
+      stored_keys: ``[batch, kv_heads, head_dim, beams, capacity]``.
+      stored_values: ``[batch, kv_heads, beams, capacity, head_dim]``.
+      ancestors: ``[batch, beams, capacity]``, int32.
+      length: Tokens held by each hypothesis of a source, ``[batch]``, int32.
+
+    Example:
+      >>> cache = KeyValueCache.empty(2, 8, 1, 4).repeated(3).append(jnp.ones((6, 1, 1, 4)), jnp.ones((6, 1, 1, 4)))
+      >>> cache.reordered(jnp.array([2, 0, 1, 3, 4, 5])).ancestors[0, :, 0].tolist()
+      [2, 0, 1]
+    """
+
+    stored_keys: Float[Array, "batch kv_heads head_dim beams capacity"]
+    stored_values: Float[Array, "batch kv_heads beams capacity head_dim"]
+    ancestors: Int[Array, "batch beams capacity"]
+    length: Int[Array, " batch"]
+
+    @property
+    def capacity(self) -> int:
+        """How many tokens a hypothesis can hold."""
+        return self.stored_values.shape[3]
+
+    @property
+    def num_beams(self) -> int:
+        """Hypotheses of each source."""
+        return self.stored_values.shape[2]
+
+    def append(
+        self,
+        keys: Float[Array, "rows 1 kv_heads head_dim"],
+        values: Float[Array, "rows 1 kv_heads head_dim"],
+    ) -> "BeamCache":
+        """Write one token of each hypothesis, rows of one source side by side, behind those held."""
+
+        keys, values = (new.reshape(-1, self.num_beams, *new.shape[2:]) for new in (keys, values))
+        new_keys = jnp.moveaxis(keys, 1, 3)[..., None]  # [batch, kv_heads, head_dim, beams, 1]
+        new_values = jnp.swapaxes(values, 1, 2)[:, :, :, None]
+        here = jnp.arange(self.capacity, dtype=jnp.int32)[None, None, :] == self.length[:, None, None]
+        beams = jnp.arange(self.num_beams, dtype=jnp.int32)[None, :, None]
+        return BeamCache(
+            _written(self.stored_keys, new_keys, self.length, 3),
+            _written(self.stored_values, new_values, self.length, 2),
+            jnp.where(here, beams, self.ancestors),
+            self.length + 1,
+        )
+
+    def next_positions(self, num_new: int) -> Int[Array, "rows q_len"]:
+        """Positions of the next ``num_new`` tokens of each hypothesis."""
+        positions = self.length[:, None] + jnp.arange(num_new, dtype=jnp.int32)[None, :]
+        return jnp.repeat(positions, self.num_beams, axis=0)
+
+    def flat(self) -> tuple[Array, Array]:
+        """Keys ``[batch, kv_heads, head_dim, beams * capacity]`` and values with the last two axes the other way."""
+        batch, kv_heads, beams, capacity, head_dim = self.stored_values.shape
+        keys = self.stored_keys.reshape(batch, kv_heads, head_dim, beams * capacity)
+        return keys, self.stored_values.reshape(batch, kv_heads, beams * capacity, head_dim)
+
+    def visible(self) -> Bool[Array, "batch beams slots"]:
+        """Which of the slots of :meth:`flat` each hypothesis's last token sees."""
+        places = jnp.arange(self.capacity, dtype=jnp.int32)[None, None, :]
+        held = places < self.length[:, None, None]
+        beams = jnp.arange(self.num_beams, dtype=jnp.int32)[None, None, :, None]
+        own = (self.ancestors[:, :, None, :] == beams) & held[:, :, None, :]  # [batch, beams, in beam, place]
+        return own.reshape(*own.shape[:2], -1)
+
+    def reordered(self, rows: Int[Array, " rows"]) -> "BeamCache":
+        """Hypothesis ``rows[r]`` in the place of ``r``; rows count through all sources."""
+        flat = self.ancestors.reshape(-1, self.capacity)
+        ancestors = jnp.take(flat, rows, axis=0).reshape(self.ancestors.shape)
+        return BeamCache(self.stored_keys, self.stored_values, ancestors, self.length)
+
+
+def _written(buffer: Array, new: Array, length: Array, axis: int) -> Array:
+    """``new`` in ``buffer`` from each row's length on, along ``axis`` of a row.
+
+    One write a row, which XLA makes a scatter of: in place inside a loop, where a select would rewrite the
+    buffer, and where the CPU's single write for all rows copies it.
+    """
+
+    def write(into: Array, part: Array, start: Array) -> Array:
+        return lax.dynamic_update_slice(into, part, [start if one == axis else 0 for one in range(into.ndim)])
+
+    return jax.vmap(write)(buffer, new, length)
 
 
 @pytree_dataclass
@@ -178,4 +297,4 @@ class LinearAttentionCache:
         return self.length[:, None] + jnp.arange(num_new, dtype=jnp.int32)[None, :]
 
 
-SelfAttentionCache = KeyValueCache | LinearAttentionCache
+SelfAttentionCache = KeyValueCache | BeamCache | LinearAttentionCache

@@ -15,7 +15,8 @@ from transformer_jax.functional import (
     prepare_key,
     rotary,
 )
-from transformer_jax.nn.cache import AttentionMemory, KeyValueCache
+from transformer_jax.functional.attention.stored import attend_stored
+from transformer_jax.nn.cache import AttentionMemory, BeamCache, KeyValueCache
 from transformer_jax.nn.linear import Linear
 from transformer_jax.typing import Array, Float, Int
 
@@ -162,7 +163,34 @@ class MultiHeadAttention(nnx.Module):
         positions = cache.next_positions(query_input.shape[1])
         query, key, value = self._project(query_input, None, positions)
         cache = cache.append(key.array, value, num_valid=num_valid)
+        if query.shape[1] == 1:
+            added = _written_out(bias, positions, cache.capacity)
+            visible = cache.visible(positions)
+            context = attend_stored(query, cache.stored_keys, cache.stored_values, visible, added)
+            return self._joined(context), cache
         return self._attend(query, cache.keys, cache.values, cache.mask(positions), bias, None), cache
+
+    def attend_beams(
+        self, query_input: Float[Array, "rows 1 model"], cache: BeamCache, *, bias: _Bias | None = None
+    ) -> tuple[Float[Array, "rows 1 model"], BeamCache]:
+        """Self-attention of the next token of each hypothesis of a beam search, over its own ancestors.
+
+        Args:
+          query_input: The next tokens, the hypotheses of one source side by side.
+          cache: The tokens before.
+          bias: Added to the scores, ``kv_len`` = the cache's capacity.
+
+        Returns:
+          The output and the longer cache.
+        """
+        added = _written_out(bias, cache.length[:, None], cache.capacity)
+        if added is not None:  # the same in every beam
+            added = jax.numpy.tile(added, (1, 1, 1, cache.num_beams))
+        query, key, value = self._project(query_input, None, cache.next_positions(1))
+        cache = cache.append(key.array, value)
+        by_source = query.reshape(-1, cache.num_beams, *query.shape[2:])
+        context = attend_stored(by_source, *cache.flat(), cache.visible(), added)
+        return self._joined(context.reshape(query.shape)), cache
 
     def project_memory(self, memory: Float[Array, "batch kv_len memory"]) -> AttentionMemory:
         """Keys and values of a memory, projected and prepared once.
@@ -180,8 +208,20 @@ class MultiHeadAttention(nnx.Module):
         mask: AttentionMask | None = None,
         rng_key: jax.Array | None = None,
     ) -> Float[Array, "batch q_len model"]:
-        """Cross-attention over a projected memory; arguments as in a call."""
+        """Cross-attention over a projected memory; arguments as in a call.
+
+        A memory of fewer rows than the queries serves a beam search: its row ``i`` is that of the queries from
+        ``i * n`` on, ``n`` hypotheses of one token each. The mask then goes with the memory's rows.
+        """
         query = self._heads(self.query(query_input), self.num_heads)
+        if query.shape[1] == 1 and rng_key is None:
+            num_sources, _, kv_len, _ = memory.stored_values.shape
+            by_source = query.reshape(num_sources, -1, *query.shape[2:])
+            visible = jax.numpy.ones((1, 1, kv_len), bool)
+            if mask is not None:
+                visible = mask.materialize(1, kv_len)[:, 0]
+            context = attend_stored(by_source, memory.stored_keys, memory.stored_values, visible)
+            return self._joined(context.reshape(query.shape))
         return self._attend(query, memory.keys, memory.values, mask, None, rng_key)
 
     def attend_memory_with_weights(
@@ -249,13 +289,23 @@ class MultiHeadAttention(nnx.Module):
             dropout=AttentionDropout(self.dropout_rate, rng_key) if drops else None,
             implementation=self.implementation,
         )
+        return self._joined(context)
+
+    def _joined(self, context: Array) -> Array:
         return self.output(context.reshape(*context.shape[:2], -1))
 
     def _attend_with_weights(
         self, query: Array, key: PreparedKey, value: Array, mask: AttentionMask | None, bias: _Bias | None
     ) -> tuple[Array, Array]:
         context, weights = attention_with_weights(query, key, value, score=_SCORE, mask=mask, bias=bias)
-        return self.output(context.reshape(*context.shape[:2], -1)), weights
+        return self._joined(context), weights
+
+
+def _written_out(bias: _Bias | None, query_positions: Array, kv_len: int) -> Array | None:
+    """A bias as an array, ``[batch|1, heads, q_len, kv_len]``."""
+    if bias is None or isinstance(bias, jax.Array):
+        return bias
+    return bias.block(query_positions, jax.numpy.arange(kv_len, dtype="int32")[None])
 
 
 def check_heads(model_dim: int, num_heads: int, num_kv_heads: int) -> None:

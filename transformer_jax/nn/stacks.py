@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional import AttentionMask, PositionBias, dropout, split_key
-from transformer_jax.nn.cache import AttentionMemory, KeyValueCache, SelfAttentionCache
+from transformer_jax.nn.cache import AttentionMemory, BeamCache, KeyValueCache, SelfAttentionCache
 from transformer_jax.nn.norms import make_norm
 from transformer_jax.nn.positions import (
     AlibiPositions,
@@ -194,8 +194,11 @@ class DecoderStack(nnx.Module):
         first = caches[0]
         positions = first.next_positions(x.shape[1])
         bias = None
-        if isinstance(first, KeyValueCache):
-            bias = self.positions.bias(positions, _arange(first.capacity))
+        if isinstance(first, KeyValueCache | BeamCache):
+            own = (
+                positions if isinstance(first, KeyValueCache) else first.length[:, None]
+            )  # one for all beams
+            bias = self.positions.bias(own, _arange(first.capacity))
         x = self.positions.add(x, positions)
         new_caches = []
         for layer, memory, cache in zip(self.layers, memories, caches, strict=True):

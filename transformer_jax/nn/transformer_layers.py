@@ -9,7 +9,13 @@ from jax.typing import DTypeLike
 
 from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional import AttentionMask, PositionBias, dropout, split_key
-from transformer_jax.nn.cache import AttentionMemory, KeyValueCache, LinearAttentionCache, SelfAttentionCache
+from transformer_jax.nn.cache import (
+    AttentionMemory,
+    BeamCache,
+    KeyValueCache,
+    LinearAttentionCache,
+    SelfAttentionCache,
+)
 from transformer_jax.nn.feed_forward import Activation, FeedForward
 from transformer_jax.nn.linear_attention import LinearSelfAttention, padding_of_causal_mask
 from transformer_jax.nn.multi_head import MultiHeadAttention
@@ -375,6 +381,8 @@ def _attend_cached(
         _refuse_bias(bias)
         update, state = attention.extend(x, cache.state, num_valid=num_valid)
         return update, cache.advance(state, x.shape[1], num_valid=num_valid)
+    if isinstance(attention, MultiHeadAttention) and isinstance(cache, BeamCache):
+        return attention.attend_beams(x, cache, bias=bias)
     if isinstance(attention, MultiHeadAttention) and isinstance(cache, KeyValueCache):
         return attention.attend_cached(x, cache, bias=bias, num_valid=num_valid)
     raise ConfigError(f"cache must suit {type(attention).__name__}, got {type(cache).__name__}")
