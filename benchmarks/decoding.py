@@ -202,8 +202,8 @@ def main() -> None:
         )
     Console().print(table)
     if options.json:
-        write_json(options.json, records, benchmark="decoding", sizes=sizes, sentences=options.sentences, tokens_out=OUT,
-                   matmul_peak=peak)  # fmt: skip
+        header = {"sizes": sizes, "sentences": options.sentences, "tokens_out": OUT, "matmul_peak": peak}
+        write_json(options.json, records, benchmark="decoding", **header)
 
 
 if __name__ == "__main__":

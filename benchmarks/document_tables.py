@@ -22,6 +22,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "docs" / "attention.md",
     ROOT / "docs" / "recurrence.md",
+    ROOT / "docs" / "translation.md",
     ROOT / "experiments" / "RESULTS.md",
 ]
 
@@ -162,6 +163,26 @@ def recurrence_table(name: str, part: str) -> str:
     return _table(["case", *(f"{side}, ms" for side in names)], rows)
 
 
+def decoding_table(name: str) -> str:
+    """Tokens out a second of each side, and the peer's time over ours, a row for each case and side."""
+    rows = []
+    for record in _document(name)["records"]:
+        ratio = record["extra"].get("time_over_ours")
+        rows.append(
+            [
+                record["case"],
+                record["implementation"],
+                f"{record['tokens_per_s']:,.0f}",
+                f"{record['extra']['floor_share']:.2f}",
+                "" if ratio is None else f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]",
+                "" if ratio is None else f"{record['extra']['agreement']:.0%}",
+            ]
+        )
+    return _table(
+        ["case", "who", "tokens out/s", "share of the floor", "its time / ours", "outputs as ours"], rows
+    )
+
+
 def train_step_table(*names: str) -> str:
     """Milliseconds of both sides and the ratio with its interval, a row for each case, machine and allocator."""
     runs = []
@@ -286,6 +307,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "recurrence-linear": lambda: recurrence_table("recurrence-cpu.json", "linear"),
     "recurrence-peers": lambda: recurrence_table("recurrence-cpu.json", "peers"),
     "support": support,
+    "decoding": lambda: decoding_table("decoding-cpu.json"),
     "train-step": lambda: train_step_table(
         "train_step-cpu.json",
         "train_step-cpu-kept.json",

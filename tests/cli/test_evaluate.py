@@ -1,6 +1,7 @@
 """evaluate and plot: scores that follow from translate's output, pictures, and bad input in one line."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -263,3 +264,24 @@ def test_a_foreign_tokenizer_is_refused(
     }  # of the same size: only the meaning of two ids changes
     path.write_text(json.dumps(document))
     assert "trained with another tokenizer" in fails("evaluate", tmp_path / "run", "--split", "development")
+
+
+def test_a_page_shows_the_worst_and_the_best_sentences(
+    tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any], fails: Callable[..., str]
+) -> None:
+    (tmp_path / "in.txt").write_text("cat\n<b>at\nact\n")
+    (tmp_path / "ref.txt").write_text("C A T\nA T\nA C T\n")
+    files = ("--source", tmp_path / "in.txt", "--reference", tmp_path / "ref.txt")
+    ran = run_command("evaluate", tiny_run, *files, "--page", tmp_path / "page.html")
+    assert ran.status == 0, ran.err
+    page = (tmp_path / "page.html").read_text()
+    assert "&lt;b&gt;at" in page
+    assert "<b>at" not in page
+    assert page.count("<article>") == 3
+    assert page.index("The worst") < page.index("The best")
+    assert page.count("<details>") == 3
+    scores = [float(text) for text in re.findall(r"score ([\d.]+)</p>", page)]
+    assert scores[0] == min(scores)
+    assert scores[1] <= scores[2]
+    assert "http" not in page
+    assert "is an input file" in fails("evaluate", tiny_run, *files, "--page", tmp_path / "in.txt")

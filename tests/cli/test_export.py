@@ -164,8 +164,8 @@ def test_numbers_that_half_precision_has_not_are_refused(exported: Path, tmp_pat
 
 
 def test_a_model_is_chosen_once(exported: Path, fails: Callable[..., str]) -> None:
-    assert "name a run folder, or a model that comes with the library" in fails("translate")
-    assert "name a run folder" in fails("translate", exported, "--pretrained", "g2p-en")
+    assert "or a model that comes with the library: --pretrained g2p-en" in fails("translate")
+    assert "name RUN_DIR" in fails("translate", exported, "--pretrained", "g2p-en")
     assert "no such model" in fails("translate", "--pretrained", "g2p")
 
 

@@ -1,5 +1,7 @@
 """Least length, n-grams that may not come twice and given beginnings: against loops, in every search."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,7 +53,7 @@ def test_no_output_says_a_bigram_twice(kind):
     held, output = search(kind, max_len=16, constraints=Constraints(min_len=15, no_repeat_ngram=2))
 
     def repeats(said):
-        grams = list(zip(said, said[1:]))
+        grams = list(itertools.pairwise(said))
         return len(grams) != len(set(grams))
 
     assert any(map(repeats, free)), "the seed must give repeats to forbid"

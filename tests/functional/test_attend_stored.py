@@ -34,7 +34,9 @@ def test_half_precision_stays_near(random_generator):
     query, key, value = (draw(random_generator, BATCH, n, HEADS, DIM) for n in (1, SLOTS, SLOTS))
     visible = jnp.ones((1, 1, SLOTS), bool)
     exact = attend_stored(query, jnp.moveaxis(key, 1, 3), jnp.swapaxes(value, 1, 2), visible)
-    half = [array.astype(jnp.bfloat16) for array in (query, jnp.moveaxis(key, 1, 3), jnp.swapaxes(value, 1, 2))]
+    half = [
+        array.astype(jnp.bfloat16) for array in (query, jnp.moveaxis(key, 1, 3), jnp.swapaxes(value, 1, 2))
+    ]
     rounded = attend_stored(*half, visible)
     assert rounded.dtype == jnp.bfloat16
     np.testing.assert_allclose(rounded.astype(jnp.float32), exact, atol=3e-2)

@@ -141,7 +141,9 @@ def test_hypotheses_that_change_places_score_as_their_own_tokens(positions, pref
     state = repeat_state(state, num_beams)
     for _ in range(num_steps):
         tokens = random_generator.integers(1, 9, num_sources * num_beams)
-        logits, after = jax.jit(lambda state, tokens: model.step(state, tokens))(state, jnp.asarray(tokens, jnp.int32))
+        logits, after = jax.jit(lambda state, tokens: model.step(state, tokens))(
+            state, jnp.asarray(tokens, jnp.int32)
+        )
         for tokens_so_far, token in zip(said, tokens, strict=True):
             tokens_so_far.append(token)
         for row, tokens_so_far in enumerate(said):

@@ -16,11 +16,13 @@ takes plain files and is scored on tokens, as published scores on such text are.
 --against OTHER_RUN scores another run on the same lines and says by the paired bootstrap (1,000 resampled
 corpora) whether BLEU and chrF differ by more than the choice of lines explains.
 --by-length scores translations by the number of words in their sources.
+--page FILE.html shows the twenty worst and the twenty best sentences and what the attention looked at.
 
 Examples:
   transformer-jax evaluate runs/words --source words.txt --reference phonemes.txt
   transformer-jax evaluate runs/words --source words.txt --reference phonemes.txt --beam 4 --json
-  transformer-jax evaluate runs/multi30k --split test --against runs/multi30k-bahdanau --by-length"""
+  transformer-jax evaluate runs/multi30k --split test --against runs/multi30k-bahdanau --by-length
+  transformer-jax evaluate --pretrained g2p-en --split test --page words.html"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,9 @@ class Command:
     by_length: bool = False
     """Scores of translations by the number of words in the source."""
 
+    page: Annotated[Path | None, tyro.conf.arg(metavar="FILE.html")] = None
+    """Write a page of the worst and best sentences with their attention."""
+
     json: bool = False
     """Print one JSON object instead of a table."""
 
@@ -69,6 +74,7 @@ class Command:
             too_long=self.too_long,
             against=self.against,
             by_length=self.by_length,
+            page=self.page,
         )
         print_scores(scores, as_json=self.json)
         return 0

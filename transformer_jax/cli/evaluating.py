@@ -6,16 +6,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from transformer_jax.cli.attending import AttentionReader
 from transformer_jax.cli.compare_report import environment
-from transformer_jax.cli.loaded_run import LoadedRun, SearchChange, TooLong, load_run
-from transformer_jax.cli.run_folder import read_result
+from transformer_jax.cli.lines import require_other_file
+from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, SearchChange, TooLong, load_run
+from transformer_jax.cli.run_folder import read_result, write_text
 from transformer_jax.cli.scoring import bleu_tokenizer, percentages, score_outputs
+from transformer_jax.cli.searching import Hypothesis
+from transformer_jax.cli.sentences_html import Sentence, render_sentences
 from transformer_jax.data.examples import EvaluationItem
 from transformer_jax.data.prepare import limited_splits
 from transformer_jax.data.readers import read_parallel
 from transformer_jax.data.sources import load_splits
+from transformer_jax.decode.searcher import SearchConfig
 from transformer_jax.errors import ConfigError, DataError
-from transformer_jax.evaluate.text import bleu, paired_bootstrap
+from transformer_jax.evaluate.error_rates import edit_distance
+from transformer_jax.evaluate.text import bleu, chrf, paired_bootstrap
+
+SHOWN = 20
+"""Sentences of each end that a page shows."""
+
+MEASURES = {
+    "translation": "sentence-level chrF",
+    "pronunciation": "the share of phonemes that are right, against the nearest reference",
+}
 
 LENGTH_EDGES = (0, 10, 20, 30)
 """Most words of a source in each class of ``--by-length`` but the last, which has no end."""
@@ -31,6 +45,7 @@ def evaluate_run(
     too_long: TooLong,
     against: Path | None,
     by_length: bool,
+    page: Path | None = None,
 ) -> dict[str, Any]:
     """Scores of a run; see the command's help.
 
@@ -47,6 +62,7 @@ def evaluate_run(
     if (split is None) != (source is not None and reference is not None) or (split and (source or reference)):
         raise ConfigError("evaluate needs --source and --reference, or --split development or test")
     # Before anything long: what cannot be answered is refused.
+    require_other_file("--page", page, [source, reference])
     items = None if source is None or reference is None else _items_of_files(source, reference)
     run = load_run(run_dir)
     other = None if against is None else load_run(against)
@@ -77,9 +93,12 @@ def evaluate_run(
         for one in (run, other)
         if one is not None
     ]
+    hypotheses = [
+        [found[0] for found in one.searcher(search)(one.state, sources)] for one, search, sources in systems
+    ]
     outputs, *others = [
-        [one.scored_text(found[0]) for found in one.searcher(search)(one.state, sources)]
-        for one, search, sources in systems
+        [one.scored_text(best) for best in chosen]
+        for (one, _, _), chosen in zip(systems, hypotheses, strict=True)
     ]
     references = [tuple(map(run.reference, item.references)) for item in items]
     tokenize = bleu_tokenizer(run.config.data)
@@ -111,7 +130,61 @@ def evaluate_run(
     found["search"] = dataclasses.asdict(systems[0][1])
     found["training"] = training
     found["environment"] = environment()
+    if page is not None:
+        _write_page(
+            page, run_dir, systems[0], items, hypotheses[0], outputs, references, text, found["environment"]
+        )
     return {**found, "text": text}
+
+
+def _write_page(
+    path: Path,
+    run_dir: Path,
+    system: tuple[LoadedRun, SearchConfig, list[list[int]]],
+    items: Sequence[EvaluationItem],
+    hypotheses: Sequence[Hypothesis],
+    outputs: Sequence[str],
+    references: Sequence[tuple[str, ...]],
+    lines: Sequence[str],
+    machine: dict[str, Any],
+) -> None:
+    """The worst and the best sentences, with their attention."""
+    run, search, sources = system
+    scores = [_sentence_score(run.config.task, *pair) for pair in zip(outputs, references, strict=True)]
+    order = sorted(range(len(items)), key=lambda index: (scores[index], index))
+    num_worst = min(SHOWN, (len(order) + 1) // 2)
+    chosen = [*order[:num_worst], *order[num_worst:][::-1][:SHOWN]]
+    reader = AttentionReader(
+        run.model, batch_size=BATCH_ROWS, source_len=run.config.data.max_source_len, target_len=search.max_len
+    )
+    alignments = reader(
+        run.state,
+        [sources[index] for index in chosen],
+        [hypotheses[index] for index in chosen],
+        run.source_tokenizer,
+        run.target_tokenizer,
+    )
+    sentences = [
+        Sentence(
+            number=index + 1, source=items[index].source, references=references[index], output=outputs[index],
+            score=scores[index], alignment=alignment if alignment.maps else None,
+        )
+        for index, alignment in zip(chosen, alignments, strict=True)
+    ]  # fmt: skip
+    text = render_sentences(
+        sentences[:num_worst], sentences[num_worst:], title=f"Sentences of {run_dir.name}",
+        measure=MEASURES[run.config.task], lines=lines, environment=machine,
+    )  # fmt: skip
+    write_text(path, text)
+
+
+def _sentence_score(task: str, output: str, references: tuple[str, ...]) -> float:
+    """From 0 to 100, the more the better."""
+    if task == "translation":
+        return chrf([output], [list(references)]).score
+    said = output.split()
+    wanted = [reference.split() for reference in references]
+    return max(100.0 * (1.0 - edit_distance(said, one) / max(len(one), len(said), 1)) for one in wanted)
 
 
 def _items_of_files(source: Path, reference: Path) -> list[EvaluationItem]:

@@ -65,7 +65,8 @@ def chosen_folder(run_dir: Path | None, pretrained: str | None) -> Path:
     """
     if (run_dir is None) == (pretrained is None):
         raise ConfigError(
-            f"name a run folder, or a model that comes with the library: --pretrained {' | '.join(pretrained_names())}"
+            "name RUN_DIR, the folder of a run, or a model that comes with the library: --pretrained "
+            f"{' | '.join(pretrained_names())}"
         )
     if pretrained is not None:
         return pretrained_folder(pretrained)

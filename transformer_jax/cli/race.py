@@ -20,7 +20,7 @@ First each is checked (no prediction sees the future, one loss from the same wei
 turns. Prints tables; writes race.json, report.html (open it in a browser) and figures.
 
 Examples:
-  transformer-jax race                                          about 11 minutes on two cores
+  transformer-jax race                                          about 9 minutes on two cores
   transformer-jax race --parts speed --lengths 64 1024 --contestants gru transformer
   transformer-jax race --preset full --run-dir runs/gpu         for a GPU
   transformer-jax race compare old/race.json new/race.json      two runs on one machine, case by case
