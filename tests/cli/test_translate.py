@@ -249,3 +249,47 @@ def test_searches_that_cannot_be_are_refused(
     assert "add --beam N" in fails(*words, "--length-penalty", 1)
     assert "temperature" in fails(*words, "--temperature", -1)
     assert "top_p" in fails(*words, "--temperature", 1, "--top-p", 0)
+
+
+@pytest.mark.parametrize("options", [(), ("--beam", 3, "--n-best", 2)])
+def test_a_broken_off_output_goes_on_behind_its_whole_lines(
+    tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any], options: tuple
+) -> None:
+    (tmp_path / "in.txt").write_text("cat\nattack\n\nsit\ncactus\n")
+    words = (
+        "translate",
+        tiny_run,
+        "--input",
+        tmp_path / "in.txt",
+        *options,
+        "--output",
+        tmp_path / "out.txt",
+    )
+    assert run_command(*words).status == 0
+    whole = (tmp_path / "out.txt").read_bytes()
+    for size in (0, 1, len(whole) // 2, len(whole) - 1, len(whole)):
+        (tmp_path / "out.txt").write_bytes(whole[:size])
+        assert run_command(*words, "--continue").status == 0
+        assert (tmp_path / "out.txt").read_bytes() == whole
+    (tmp_path / "out.txt").unlink()
+    assert run_command(*words, "--continue").status == 0
+    assert (tmp_path / "out.txt").read_bytes() == whole
+
+
+def test_what_cannot_go_on_is_refused(tiny_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    (tmp_path / "in.txt").write_text("cat\n")
+    words = ("translate", tiny_run, "--input", tmp_path / "in.txt")
+    assert "name both files" in fails(*words, "--continue")
+    (tmp_path / "out.txt").write_text("C A T\nC\n")
+    assert "holds 2 lines" in fails(*words, "--output", tmp_path / "out.txt", "--continue")
+    assert "not a line of --n-best" in fails(
+        *words, "--beam", 2, "--n-best", 2, "--output", tmp_path / "out.txt", "--continue"
+    )
+    assert (tmp_path / "out.txt").read_text() == "C A T\nC\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_full_disk_is_one_line(tiny_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    (tmp_path / "in.txt").write_text("cat\n")
+    message = fails("translate", tiny_run, "--input", tmp_path / "in.txt", "--output", "/dev/full")
+    assert "No space left on device; what was written is kept" in message

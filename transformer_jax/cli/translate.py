@@ -15,6 +15,7 @@ Examples:
   echo attention | transformer-jax translate --pretrained g2p-en
   echo attention | transformer-jax translate runs/words
   transformer-jax translate runs/words --input words.txt --output phonemes.txt --beam 4
+  transformer-jax translate runs/words --input words.txt --output phonemes.txt --beam 4 --continue
   transformer-jax translate runs/words --input words.txt --beam 4 --n-best 3
   transformer-jax translate runs/words --input words.txt --temperature 0.7 --top-p 0.9 --seed 3
   transformer-jax translate runs/words --input words.txt --attention maps.npz
@@ -42,6 +43,9 @@ class Command:
 
     output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Where the translations go; without it standard output."""
+
+    continue_: Annotated[bool, tyro.conf.arg(name="continue")] = False
+    """Go on behind the whole lines that --output holds already, as after a full disk or Ctrl-C."""
 
     beam: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Beams of the search, 1 is greedy; without it the run's own search."""
@@ -92,6 +96,7 @@ class Command:
             chosen_folder(self.run_dir, self.pretrained),
             input_path=self.input,
             output_path=self.output,
+            goes_on=self.continue_,
             change=SearchChange(
                 beam=self.beam,
                 num_best=self.n_best,

@@ -25,6 +25,7 @@ def translate_lines(
     *,
     input_path: Path | None,
     output_path: Path | None,
+    goes_on: bool = False,
     change: SearchChange = NO_CHANGE,
     prefix_path: Path | None = None,
     seed: int = 0,
@@ -50,6 +51,10 @@ def translate_lines(
         require_same_lines(input_path, prefix_path)
     require_other_file("--output", output_path, [input_path, prefix_path])
     require_other_file("--attention", attention_path, [input_path, output_path])
+    if goes_on and (input_path is None or output_path is None or attention_path is not None):
+        raise ConfigError(
+            "--continue goes on with --output for --input, without --attention: name both files"
+        )
     where = "standard input" if input_path is None else str(input_path)
     # A file is read twice: a bad line is found before any work is done.
     total = count_lines(input_path) if input_path is not None and input_path.is_file() else None
@@ -66,24 +71,38 @@ def translate_lines(
             target_len=search.max_len,
         )
         reader.require_attention(state, name=run.config.name, option="--attention")
-    number = 0
+    number = done = _whole_lines(output_path, change.num_best) if goes_on and output_path is not None else 0
+    if total is not None and done > total:
+        raise DataError(
+            f"{output_path} holds {done:,} lines, {input_path} has {total:,}: not its translation"
+        )
     with contextlib.ExitStack() as stack:
-        out = stack.enter_context(opened_output(output_path))
+        out = stack.enter_context(opened_output(output_path, appends=goes_on))
         attention = None
         if reader is not None and attention_path is not None:
             attention = _AttentionWriter(run, reader, stack.enter_context(AttentionFile(attention_path)))
-        prefixes = None if prefix_path is None else stream_lines(prefix_path)
+        prefixes = None if prefix_path is None else itertools.islice(stream_lines(prefix_path), done, None)
         progress = stack.enter_context(progress_bar(total))
-        for group in _groups(input_path, where):
+        for group in _groups(input_path, where, done):
             sources = run.encode(group, too_long=too_long, where=where, first_line=number + 1)
             given: dict[str, Any] = {"row_ids": range(number, number + len(group))}
             if prefixes is not None:
                 lines = list(itertools.islice(prefixes, len(group)))
                 given["prefixes"] = run.encode_prefixes(lines, where=str(prefix_path), first_line=number + 1)
             found = searcher(state, sources, **given)
-            for index, hypotheses in enumerate(found):
-                out.write(_written(run, hypotheses, number + index + 1, change.num_best).encode())
-            out.flush()
+            try:
+                for index, hypotheses in enumerate(found):
+                    out.write(_written(run, hypotheses, number + index + 1, change.num_best).encode())
+                out.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                reason = error.strerror or str(error)
+                if output_path is None:
+                    raise DataError(f"standard output: {reason}") from None
+                raise DataError(
+                    f"{output_path}: {reason}; what was written is kept: make room, then go on with --continue"
+                ) from None
             if verify_invariance:
                 changed = searcher.changed_by_neighbours(state, sources, found, seed=number, **given)
                 if changed:
@@ -103,6 +122,34 @@ def translate_lines(
     return number
 
 
+def _whole_lines(path: Path, num_best: int | None) -> int:
+    """How many inputs a broken-off output answers; what it holds of the next one is cut off.
+
+    Raises:
+      DataError: If it holds something else than lines of this form.
+    """
+    if not path.exists():
+        return 0
+    done = end = place = 0
+    with path.open("r+b") as file:
+        for line in file:
+            place += len(line)
+            if not line.endswith(b"\n"):
+                break
+            if num_best is None:
+                done, end = done + 1, place
+                continue
+            number = line.split(b"\t", 1)[0]
+            if not number.isdigit() or int(number) not in (done, done + 1):
+                raise DataError(f"{path}: byte {place - len(line):,}: not a line of --n-best output")
+            if int(number) == done + 1:  # all of the one before is there
+                done, end = done + 1, place - len(line)
+        if num_best is not None and done:
+            done -= 1  # of the last one some may be missing
+        file.truncate(end)
+    return done
+
+
 def require_same_lines(first: Path, second: Path) -> None:
     """Check that two files have a line for each line.
 
@@ -114,11 +161,11 @@ def require_same_lines(first: Path, second: Path) -> None:
         raise DataError(f"{second} has {counts[1]:,} lines, {first} {counts[0]:,}: one is wanted for each")
 
 
-def _groups(input_path: Path | None, where: str) -> Iterator[list[str]]:
+def _groups(input_path: Path | None, where: str, done: int) -> Iterator[list[str]]:
     if input_path is None:
         yield from arriving_lines(sys.stdin.buffer, where=where, max_lines=GROUP_LINES)
         return
-    lines = stream_lines(input_path)
+    lines = itertools.islice(stream_lines(input_path), done, None)
     while group := list(itertools.islice(lines, GROUP_LINES)):
         yield group
 
@@ -146,14 +193,18 @@ class _AttentionWriter:
 
 
 @contextlib.contextmanager
-def opened_output(path: Path | None) -> Iterator[BinaryIO]:
+def opened_output(path: Path | None, *, appends: bool = False) -> Iterator[BinaryIO]:
     """A file to write, or standard output."""
     if path is None:
         sys.stdout.flush()
         yield sys.stdout.buffer
     else:
-        with path.open("wb") as file:
+        file = path.open("ab" if appends else "wb")
+        try:
             yield file
+        finally:
+            with contextlib.suppress(OSError):  # a full disk was told of when it was found
+                file.close()
 
 
 @contextlib.contextmanager
