@@ -197,3 +197,17 @@ def test_bad_values_are_refused():
         make(key_value_dim=7)(X)
     with pytest.raises(ConfigError, match="this is self-attention"):
         make().project_memory(X)
+
+
+def test_one_query_keeps_a_mask_of_its_own_for_each_head():
+    layer = make(2, key_value_dim=7)
+    memory = layer.project_memory(MEMORY)
+    heads = layer.num_heads
+    dense = jnp.arange(heads)[None, :, None, None] + jnp.arange(4)[None, None, None, :] < 4
+    mask = AttentionMask.dense(dense)
+    wanted = layer(X[:, :1], MEMORY, mask=mask)
+    np.testing.assert_allclose(layer.attend_memory(X[:, :1], memory, mask=mask), wanted, atol=1e-6)
+    one = AttentionMask.dense(dense[:, :1])
+    np.testing.assert_allclose(
+        layer.attend_memory(X[:, :1], memory, mask=one), layer(X[:, :1], MEMORY, mask=one), atol=1e-6
+    )

@@ -216,12 +216,11 @@ class MultiHeadAttention(nnx.Module):
         query = self._heads(self.query(query_input), self.num_heads)
         if query.shape[1] == 1 and rng_key is None:
             num_sources, _, kv_len, _ = memory.stored_values.shape
-            by_source = query.reshape(num_sources, -1, *query.shape[2:])
-            visible = jax.numpy.ones((1, 1, kv_len), bool)
-            if mask is not None:
-                visible = mask.materialize(1, kv_len)[:, 0]
-            context = attend_stored(by_source, memory.stored_keys, memory.stored_values, visible)
-            return self._joined(context.reshape(query.shape))
+            visible = (AttentionMask() if mask is None else mask).materialize(1, kv_len)
+            if visible.shape[1] == 1:  # one mask for all heads
+                by_source = query.reshape(num_sources, -1, *query.shape[2:])
+                context = attend_stored(by_source, memory.stored_keys, memory.stored_values, visible[:, 0])
+                return self._joined(context.reshape(query.shape))
         return self._attend(query, memory.keys, memory.values, mask, None, rng_key)
 
     def attend_memory_with_weights(
