@@ -1,7 +1,7 @@
 """A Transformer that reads letters and writes phonemes, on the standard split of the CMU pronouncing dictionary.
 
 Command: transformer-jax train experiments/pronunciation_g014b2b_transformer.py --run-dir runs/g2p
-Then:    transformer-jax average runs/g2p
+Then:    transformer-jax average runs/g2p --output runs/g2p-mean --last 5
 Time, hardware and score: `experiments/RESULTS.md`, the row g014b2b-transformer.
 """
 
@@ -42,7 +42,7 @@ def config() -> ExperimentConfig:
             share_embeddings="target",
         ),
         train=TrainConfig(
-            updates=4000,
+            updates=2600,
             optimizer=Adam(),
             schedule=Cosine(peak_learning_rate=0.002, warmup_updates=300),
             label_smoothing=0.1,

@@ -290,5 +290,5 @@ def test_shape_that_was_not_announced_is_compiled_counted_and_told(
     )
     assert trainer.fit().unplanned_compilations == 1
     assert (
-        "compiled for a batch shape that was not announced: (6, 4), (6,), (6, 5)" in capsys.readouterr().err
+        "compiling for a batch shape that was not announced: (6, 4), (6,), (6, 5)" in capsys.readouterr().err
     )

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from flax import nnx
@@ -30,7 +29,7 @@ class Follow:
         self.scores, self.seen = list(scores), []
 
     def __call__(self, state: Any) -> dict[str, float]:
-        self.seen.append(named_arrays(jax.tree.map(np.array, state)))
+        self.seen.append({name: np.array(array) for name, array in named_arrays(state).items()})
         return {"score": self.scores.pop(0) if self.scores else 0.0}
 
 
