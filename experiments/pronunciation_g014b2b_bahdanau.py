@@ -40,11 +40,11 @@ def config() -> ExperimentConfig:
             residual=False,
         ),
         train=TrainConfig(
-            updates=4000,
+            updates=2500,
             optimizer=Adam(),
             schedule=Cosine(peak_learning_rate=0.003, warmup_updates=300),
             label_smoothing=0.1,
-            evaluate_every=1000,
+            evaluate_every=500,
             checkpoint_every=100,
             keep_last=5,
             metric="per",
