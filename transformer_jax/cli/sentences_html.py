@@ -115,6 +115,6 @@ details { margin-top: 6px; } summary { cursor: pointer; color: var(--soft); }
 .heat { width: auto; } .heat th, .heat td { border: 0; padding: 0; }
 .heat td { width: 22px; height: 22px; min-width: 22px; border: 1px solid #fff; outline: 1px solid var(--line); }
 .heat tbody th { font-weight: 400; padding-right: 8px; text-align: right; }
-.heat thead th { height: 7em; vertical-align: bottom; font-weight: 400; }
+.heat thead th { vertical-align: bottom; font-weight: 400; padding-bottom: 4px; }
 .heat thead span { writing-mode: vertical-rl; transform: rotate(180deg); white-space: nowrap; }
 """
