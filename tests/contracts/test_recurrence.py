@@ -153,3 +153,27 @@ def test_second_derivatives_of_scan_equal_those_of_reference(kind):
 
     expected = jax.grad(slope)(jnp.float32(1.5), "reference")
     assert_close(jax.grad(slope)(jnp.float32(1.5), "scan"), expected, 1e-4)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_many_rows_are_as_few(reverse):
+    """From eight rows on a GRU's steps multiply their own inputs on a CPU; the suite's cases have fewer rows."""
+    keys = jax.random.split(jax.random.key(0), 8)
+    cell = GRUCell(
+        input_weight=jax.random.normal(keys[0], (3, 12)), recurrent_weight=jax.random.normal(keys[1], (4, 12)),
+        bias=jax.random.normal(keys[2], (12,)), recurrent_bias=jax.random.normal(keys[3], (4,)),
+    )  # fmt: skip
+    inputs, weights = jax.random.normal(keys[4], (9, 5, 3)), jax.random.normal(keys[5], (9, 5, 4))
+    lengths = jnp.array([5, 0, 3, 1, 5, 2, 4, 5, 1])
+
+    def loss(cell, inputs, implementation):
+        outputs, carry = recurrence(
+            cell, inputs, lengths=lengths, reverse=reverse, implementation=implementation
+        )
+        return (outputs * weights).sum() + (carry**2).sum()
+
+    have, want = (
+        jax.value_and_grad(loss, (0, 1))(cell, inputs, implementation)
+        for implementation in ("scan", "reference")
+    )
+    assert_close(have, want, 1e-5)
