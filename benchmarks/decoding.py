@@ -29,7 +29,15 @@ from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from transformer_jax.nn.parameters import named_parameters
 from transformer_jax.nn.positions import Sinusoidal
-from transformer_jax.race.timing import Record, interleave, matmul_peak, paired_ratio, quartiles, write_json
+from transformer_jax.race.timing import (
+    Record,
+    interleave,
+    interval_text,
+    matmul_peak,
+    paired_ratio,
+    quartiles,
+    write_json,
+)
 
 BATCH, OUT, SHORTEST, LONGEST = 32, 32, 8, 40
 LENGTHS = (LONGEST,)
@@ -197,7 +205,7 @@ def main() -> None:
             one.implementation,
             f"{one.tokens_per_s:,.0f}",
             f"{one.extra['floor_share']:.2f}",
-            "" if ratio is None else f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]",
+            interval_text(ratio),
             "" if ratio is None else f"{one.extra['agreement']:.0%}",
         )
     Console().print(table)

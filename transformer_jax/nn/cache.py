@@ -150,10 +150,6 @@ class KeyValueCache:
         slots = jnp.arange(self.capacity, dtype=jnp.int32)[None, :]
         return AttentionMask.causal() & AttentionMask.positions(query_positions, slots)
 
-    def visible(self, query_positions: Int[Array, "batch q_len"]) -> Bool[Array, "batch q_len capacity"]:
-        """:meth:`mask` as booleans."""
-        return jnp.arange(self.capacity, dtype=jnp.int32)[None, None, :] <= query_positions[:, :, None]
-
     def repeated(self, num_copies: int) -> "BeamCache":
         """A cache for the hypotheses of a beam search, each beginning with the tokens held."""
         batch, kv_heads, head_dim, capacity = self.stored_keys.shape

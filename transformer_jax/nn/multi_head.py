@@ -165,7 +165,7 @@ class MultiHeadAttention(nnx.Module):
         cache = cache.append(key.array, value, num_valid=num_valid)
         if query.shape[1] == 1:
             added = _written_out(bias, positions, cache.capacity)
-            visible = cache.visible(positions)
+            visible = cache.mask(positions).materialize(1, cache.capacity)[:, 0]
             context = attend_stored(query, cache.stored_keys, cache.stored_values, visible, added)
             return self._joined(context), cache
         return self._attend(query, cache.keys, cache.values, cache.mask(positions), bias, None), cache

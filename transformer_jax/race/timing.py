@@ -147,6 +147,16 @@ def paired_ratio(
     return float(np.median(ratios)), float(low), float(high)
 
 
+def interval_text(ratio: Mapping[str, float] | None) -> str:
+    """A ratio of :func:`paired_ratio`, kept by name, with its interval; nothing where there is none.
+
+    Example:
+      >>> interval_text({"median": 1.0, "low": 0.9, "high": 1.25})
+      '1.00 [0.90, 1.25]'
+    """
+    return "" if ratio is None else f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+
+
 def matmul_peak(size: int = 1024, *, calls: int = 9, dtype: str = "float32") -> float:
     """Floating-point operations a second of a square matmul, the best of some calls: the floor's ruler."""
     left = jax.random.normal(jax.random.key(0), (size, size), dtype)
