@@ -18,7 +18,7 @@ def config() -> ExperimentConfig:
         task="translation",
         data=DataConfig(
             dataset=NamedDataset(name="multi30k", source_language="en", target_language="de"),
-            moses=MosesText(source_language="en", target_language="de"),
+            moses=MosesText(),
             source_tokenizer=Subwords(vocab_size=8000),
             target_tokenizer=Subwords(vocab_size=8000),
             share_vocabulary=True,

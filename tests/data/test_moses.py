@@ -2,9 +2,9 @@
 
 import pytest
 
-from transformer_jax.data.config import DataConfig, MosesText, TsvFiles, Words
+from transformer_jax.data.config import DataConfig, MosesText, NamedDataset, TsvFiles, Words
 from transformer_jax.data.examples import EvaluationItem, Pair
-from transformer_jax.data.moses import moses_detokenized, moses_tokenized, tokenized_pairs
+from transformer_jax.data.moses import MosesSides, moses_detokenized, moses_tokenized
 from transformer_jax.data.prepare import prepare
 from transformer_jax.errors import ConfigError
 
@@ -32,12 +32,8 @@ def test_plain_text_comes_back() -> None:
 
 
 def test_pairs_and_all_references() -> None:
-    found = tokenized_pairs(
-        [Pair("A cat.", "Ein Hund.", 3), EvaluationItem("Go.", ("Los.", "Lauf!"), 4)],
-        "en",
-        "de",
-        lowercase=True,
-    )
+    sides = MosesSides("en", "de", lowercase=True)
+    found = sides.pairs([Pair("A cat.", "Ein Hund.", 3), EvaluationItem("Go.", ("Los.", "Lauf!"), 4)])
     assert found == [Pair("a cat .", "ein hund .", 3), EvaluationItem("go .", ("los .", "lauf !"), 4)]
     assert [one.line for one in found] == [3, 4]
 
@@ -59,3 +55,11 @@ def test_data_are_prepared_from_tokens(tmp_path) -> None:
 def test_a_language_that_is_none_is_refused() -> None:
     with pytest.raises(ConfigError, match="two lower-case letters"):
         MosesText(source_language="english", target_language="de")
+
+
+def test_the_languages_are_those_of_a_named_set_unless_given() -> None:
+    named = NamedDataset(name="multi30k", source_language="de", target_language="fr")
+    assert DataConfig(dataset=named, moses=MosesText()).moses_languages() == ("de", "fr")
+    assert DataConfig(dataset=named, moses=MosesText(target_language="en")).moses_languages() == ("de", "en")
+    with pytest.raises(ConfigError, match=r"moses\.source_language must be two letters"):
+        DataConfig(dataset=TsvFiles(train="pairs.tsv"), moses=MosesText(target_language="en"))

@@ -255,3 +255,52 @@ def test_an_unknown_config_is_refused():
         ConfigError, match=r"must be one of \['EncoderDecoderConfig', 'RecurrentSeq2SeqConfig'\]"
     ):
         unwrap(models.build_model)("base", source_vocab_size=3, target_vocab_size=3, seed=0)
+
+
+PAIRS = [([4, 5, 6], [2, 7, 4]), ([8, 5], [2, 6]), ([], [2, 5, 5]), ([9, 4, 4, 7], [2, 8])]
+
+
+def packed(rows, source_len, target_len):
+    """Rows of several of `PAIRS` as (source tokens, lengths, target inputs, source segments, target segments)."""
+    arrays = [np.zeros((len(rows), length), np.int32) for length in (source_len, target_len) * 2]
+    for row, members in enumerate(rows):
+        starts = [0, 0]
+        for segment, member in enumerate(members, 1):
+            for side in (0, 1):
+                tokens = PAIRS[member][side]
+                place = slice(starts[side], starts[side] + len(tokens))
+                arrays[side][row, place], arrays[side + 2][row, place] = tokens, segment
+                starts[side] += len(tokens)
+    sources, targets, source_segments, target_segments = map(jnp.asarray, arrays)
+    return sources, (source_segments > 0).sum(axis=1), targets, source_segments, target_segments
+
+
+@pytest.mark.parametrize(
+    "positions", [None, Rotary(), AlibiPositions(), RelativePositions(), Learned(max_len=12)]
+)
+@pytest.mark.parametrize("share", ["none", "all"])
+def test_pairs_of_a_packed_row_do_not_see_each_other(positions, share):
+    changes = {} if positions is None else {"positions": positions}
+    model = build(config(share_embeddings=share, **changes), 11, 11)
+    sources, lengths, targets, source_segments, target_segments = packed([[0, 1, 3], [2]], 11, 9)
+    logits = model(
+        sources, lengths, targets, source_segments=source_segments, target_segments=target_segments
+    )
+    for member, row, start in ((0, 0, 0), (1, 0, 3), (3, 0, 5), (2, 1, 0)):
+        source, target = PAIRS[member]
+        alone = model(
+            jnp.array([[*source, 0]], jnp.int32), jnp.array([len(source)]), jnp.array([target], jnp.int32)
+        )
+        np.testing.assert_allclose(
+            logits[row, start : start + len(target)], alone[0], atol=1e-5 * float(jnp.abs(alone).max())
+        )
+
+
+def test_packed_rows_are_refused_where_they_cannot_be_kept_apart():
+    sources, lengths, targets, source_segments, target_segments = packed([[0, 1]], 6, 6)
+    with pytest.raises(NotImplementedError, match="cannot keep the pairs of a packed row apart"):
+        build(config(decoder_self_attention="linear"), 11, 11)(
+            sources, lengths, targets, source_segments=source_segments, target_segments=target_segments
+        )
+    with pytest.raises(ConfigError, match="go together"):
+        build(config(), 11, 11)(sources, lengths, targets, source_segments=source_segments)

@@ -15,6 +15,7 @@ from transformer_jax.cli.scoring import bleu_tokenizer, percentages, score_outpu
 from transformer_jax.cli.searching import Hypothesis
 from transformer_jax.cli.sentences_html import Sentence, render_sentences
 from transformer_jax.data.examples import EvaluationItem
+from transformer_jax.data.moses import MosesSides
 from transformer_jax.data.prepare import limited_splits
 from transformer_jax.data.readers import read_parallel
 from transformer_jax.data.sources import load_splits
@@ -194,7 +195,7 @@ def _items_of_files(source: Path, reference: Path) -> list[EvaluationItem]:
 
 
 def _scored_form(run: LoadedRun) -> str:
-    moses = run.config.data.moses
+    moses = MosesSides.of(run.config.data)
     if moses is None:
         return "plain text"
     return f"{moses.target_language} tokens{', lower case' if moses.lowercase else ''}"

@@ -55,6 +55,11 @@ class ExperimentConfig:
         padding_id = getattr(self.model, "padding_id", PAD_ID)
         if padding_id != PAD_ID:
             raise ConfigError(f"model.padding_id must be {PAD_ID}, which the data pad with; got {padding_id}")
+        if self.data.packing is not None and getattr(self.model, "decoder_self_attention", None) != "softmax":
+            raise ConfigError(
+                "data.packing puts several pairs into a row, which only a Transformer with softmax attention keeps "
+                f"apart; the model is '{self.model.kind}': set data.packing to null"
+            )
         known, metric = METRICS[self.task], self.train.metric
         if metric not in known:
             raise ConfigError(f"train.metric is '{metric}', but task '{self.task}' has {', '.join(known)}")

@@ -21,7 +21,7 @@ from transformer_jax.cli.run_folder import (
 )
 from transformer_jax.cli.searching import BatchSearcher, Hypothesis
 from transformer_jax.data.config import PRONUNCIATION_DATASETS, NamedDataset
-from transformer_jax.data.moses import moses_detokenized, moses_tokenized
+from transformer_jax.data.moses import MosesSides
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.constraints import Constraints
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig, SampleConfig, SearchConfig
@@ -85,9 +85,9 @@ class LoadedRun:
           DataError: If a line is too long and ``too_long`` is ``"fail"``; says which.
         """
         capacity = self.config.data.max_source_len
-        moses = self.config.data.moses
+        moses = MosesSides.of(self.config.data)
         if moses is not None:
-            lines = [moses_tokenized(x, moses.source_language, lowercase=moses.lowercase) for x in lines]
+            lines = [moses.source(line) for line in lines]
         elif self.lowers_case:
             lines = [line.lower() for line in lines]
         encoded = self.source_tokenizer.encode_batch(lines)
@@ -141,8 +141,8 @@ class LoadedRun:
 
     def text(self, hypothesis: Hypothesis) -> str:
         """The line that a hypothesis says."""
-        moses, line = self.config.data.moses, self.scored_text(hypothesis)
-        return line if moses is None else moses_detokenized(line, moses.target_language)
+        moses, line = MosesSides.of(self.config.data), self.scored_text(hypothesis)
+        return line if moses is None else moses.plain_target(line)
 
     def scored_text(self, hypothesis: Hypothesis) -> str:
         """The line in the form that scores are taken of: Moses-style tokens where the data are."""
@@ -150,10 +150,8 @@ class LoadedRun:
 
     def reference(self, line: str) -> str:
         """A reference in the form that scores are taken of."""
-        moses = self.config.data.moses
-        if moses is None:
-            return line
-        return moses_tokenized(line, moses.target_language, lowercase=moses.lowercase)
+        moses = MosesSides.of(self.config.data)
+        return line if moses is None else moses.target(line)
 
     def report_lines(self) -> None:
         """Say on standard error what was done to lines: unknown pieces and lengths."""

@@ -1,4 +1,4 @@
-"""The batch that models train on: NumPy arrays of a fixed shape, dummy rows where a batch is short."""
+"""The batches that models train on: NumPy arrays of a fixed shape, dummy rows where a batch is short."""
 
 from typing import NamedTuple
 
@@ -57,3 +57,30 @@ class Seq2SeqBatch(NamedTuple):
     def num_source_tokens(self) -> int:
         """Source tokens without padding."""
         return int(self.source_lengths.sum())
+
+
+class PackedBatch(NamedTuple):
+    """Several pairs in each row, one after another, on both sides in the same order; all arrays are int32.
+
+    A pair's tokens are told from its neighbours' by their segment, the pair's number in the row from 1 on; padding
+    has segment 0 and `PAD_ID`. Of a dummy row both lengths are 0.
+
+    Attributes:
+      source_tokens: ``[batch, source_len]``, without start or end tokens.
+      source_lengths: ``[batch]``, source tokens of all pairs of a row.
+      target_inputs: ``[batch, target_len]``, each pair's start token first.
+      target_outputs: ``[batch, target_len]``, each pair's end token last.
+      target_lengths: ``[batch]``, target tokens of all pairs of a row, end tokens included.
+      source_segments: ``[batch, source_len]``.
+      target_segments: ``[batch, target_len]``.
+      example_ids: ``[batch, pairs]``, index of each pair in the examples; -1 where there is none.
+    """
+
+    source_tokens: IntArray
+    source_lengths: IntArray
+    target_inputs: IntArray
+    target_outputs: IntArray
+    target_lengths: IntArray
+    source_segments: IntArray
+    target_segments: IntArray
+    example_ids: IntArray

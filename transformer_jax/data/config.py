@@ -206,19 +206,21 @@ class MosesText:
     Scores are then of tokenised text, as in many papers; ``translate`` writes plain text again.
 
     Attributes:
-      source_language: Two letters.
-      target_language: Two letters.
+      source_language: Two letters; None takes the language of a named data set.
+      target_language: The same.
       lowercase: Whether upper case goes first.
     """
 
-    source_language: str
-    target_language: str
+    source_language: str | None = None
+    target_language: str | None = None
     lowercase: bool = True
 
     def __post_init__(self) -> None:
         for name in ("source_language", "target_language"):
             value = getattr(self, name)
-            good = len(value) == 2 and value.isascii() and value.isalpha() and value.islower()
+            good = value is None or (
+                len(value) == 2 and value.isascii() and value.isalpha() and value.islower()
+            )
             _check(good, f"{name} must be two lower-case letters as in 'de', got {value!r}")
 
 
@@ -252,6 +254,22 @@ BucketConfig = ChosenBuckets | GivenBuckets
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PackedRows:
+    """Training rows of ``source_len`` and ``target_len`` tokens, each filled with several pairs.
+
+    Hardly any padding and one program; for models whose attention can keep the pairs of a row apart (Transformers with
+    softmax attention).
+    """
+
+    source_len: int
+    target_len: int
+
+    def __post_init__(self) -> None:
+        _check_at_least(1, source_len=self.source_len)
+        _check_at_least(2, target_len=self.target_len)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Data of an experiment.
 
@@ -264,7 +282,8 @@ class DataConfig:
       batch_size: Rows of a batch; of a training batch only where ``batch_tokens`` is None.
       batch_tokens: Source and target tokens of a training batch, padding included, at most: the shorter the lines,
         the more rows.
-      buckets: Lengths of a batch.
+      buckets: Lengths of a batch; of a training batch only where ``packing`` is None.
+      packing: Train on rows that hold several pairs each, instead of buckets.
       max_source_len: Most source tokens of an example.
       max_target_len: Most target tokens of an example, the end token included.
       too_long: What to do with longer training pairs. Development and test items are never left out: theirs
@@ -283,6 +302,7 @@ class DataConfig:
     batch_size: int = 256
     batch_tokens: int | None = None
     buckets: BucketConfig = dataclasses.field(default_factory=ChosenBuckets)
+    packing: PackedRows | None = None
     max_source_len: int = 40
     max_target_len: int = 40
     too_long: TooLong = "fail"
@@ -292,15 +312,28 @@ class DataConfig:
     max_test_items: int | None = None
 
     def __post_init__(self) -> None:
+        if self.moses is not None:
+            for side, language in zip(("source", "target"), self.moses_languages()):
+                _check(
+                    language is not None,
+                    f"moses.{side}_language must be two letters as in 'de': the data set does not say the language",
+                )
         _check_at_least(1, batch_size=self.batch_size, max_source_len=self.max_source_len)
         _check_at_least(2, max_target_len=self.max_target_len)
         _check_at_least(0, seed=self.seed)
         longest = (self.max_source_len, self.max_target_len)
-        if isinstance(self.buckets, GivenBuckets):
+        if self.packing is not None:
+            longest = (self.packing.source_len, self.packing.target_len)
+            _check(
+                longest[0] >= self.max_source_len and longest[1] >= self.max_target_len,
+                f"a packed row holds {longest[0]} source and {longest[1]} target tokens, but max_source_len is "
+                f"{self.max_source_len} and max_target_len is {self.max_target_len}",
+            )
+        elif isinstance(self.buckets, GivenBuckets):
             longest = self.buckets.shapes[-1]
         _check(
             self.batch_tokens is None or self.batch_tokens >= sum(longest),
-            f"batch_tokens must hold one pair of {longest[0]} source and {longest[1]} target tokens, got "
+            f"batch_tokens must hold one row of {longest[0]} source and {longest[1]} target tokens, got "
             f"{self.batch_tokens}",
         )
         _check_at_least(1, max_train_pairs=self.max_train_pairs)
@@ -320,6 +353,15 @@ class DataConfig:
                 f"the largest bucket is {source_len} by {target_len}, but max_source_len is "
                 f"{self.max_source_len} and max_target_len is {self.max_target_len}",
             )
+
+    def moses_languages(self) -> tuple[str | None, str | None]:
+        """Source and target language of the Moses-style tokens: those given, else those of a named data set."""
+        moses = MosesText() if self.moses is None else self.moses
+        named = self.dataset if isinstance(self.dataset, NamedDataset) else NamedDataset()
+        return (
+            moses.source_language or named.source_language,
+            moses.target_language or named.target_language,
+        )
 
 
 def with_absolute_paths(config: DataConfig) -> DataConfig:

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+from transformer_jax.data.config import DataConfig
 from transformer_jax.data.examples import EvaluationItem, Pair
 
 
@@ -44,22 +45,52 @@ def moses_detokenized(line: str, language: str) -> str:
     return _tools(language)[2].detokenize(line.split())
 
 
-def tokenized_pairs(
-    pairs: Sequence[Any], source_language: str, target_language: str, *, lowercase: bool
-) -> list[Any]:
-    """Both sides of pairs, or source and references of evaluation items, as Moses-style tokens."""
+@dataclasses.dataclass(frozen=True)
+class MosesSides:
+    """Both sides of a data set in Moses-style tokens.
 
-    def source(line: str) -> str:
-        return moses_tokenized(line, source_language, lowercase=lowercase)
+    Attributes:
+      source_language: Two letters.
+      target_language: Two letters.
+      lowercase: Whether upper case goes first.
+    """
 
-    def target(line: str) -> str:
-        return moses_tokenized(line, target_language, lowercase=lowercase)
+    source_language: str
+    target_language: str
+    lowercase: bool
 
-    found: list[Pair | EvaluationItem] = []
-    for one in pairs:
-        if isinstance(one, Pair):
-            found.append(dataclasses.replace(one, source=source(one.source), target=target(one.target)))
-        else:
-            references = tuple(map(target, one.references))
-            found.append(dataclasses.replace(one, source=source(one.source), references=references))
-    return found
+    @classmethod
+    def of(cls, config: DataConfig) -> "MosesSides | None":
+        """What a config says of such tokens; None if its lines are left as they are."""
+        if config.moses is None:
+            return None
+        source_language, target_language = config.moses_languages()
+        assert source_language is not None  # the config has checked both
+        assert target_language is not None
+        return cls(source_language, target_language, config.moses.lowercase)
+
+    def source(self, line: str) -> str:
+        """A source in tokens."""
+        return moses_tokenized(line, self.source_language, lowercase=self.lowercase)
+
+    def target(self, line: str) -> str:
+        """A target in tokens."""
+        return moses_tokenized(line, self.target_language, lowercase=self.lowercase)
+
+    def plain_target(self, line: str) -> str:
+        """A target's tokens as plain text again."""
+        return moses_detokenized(line, self.target_language)
+
+    def pairs(self, pairs: Sequence[Any]) -> list[Any]:
+        """Both sides of pairs, or source and references of evaluation items, in tokens."""
+        found: list[Pair | EvaluationItem] = []
+        for one in pairs:
+            if isinstance(one, Pair):
+                changed = dataclasses.replace(
+                    one, source=self.source(one.source), target=self.target(one.target)
+                )
+                found.append(changed)
+            else:
+                references = tuple(map(self.target, one.references))
+                found.append(dataclasses.replace(one, source=self.source(one.source), references=references))
+        return found

@@ -5,8 +5,8 @@ plans of all epochs, one element a training step, so its state is the number of 
 """
 
 import functools
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 import grain
 import numpy as np
@@ -19,6 +19,8 @@ from transformer_jax.errors import DataError
 
 PREFETCHED_BATCHES = 4
 _ENDLESS = 2**62
+
+Batch = TypeVar("Batch")
 
 
 class PlannedBatch(NamedTuple):
@@ -89,9 +91,9 @@ class BatchPipeline:
         shape, indices = self._cached_plan(epoch)[place]
         return make_batch(self.examples, indices, shape)
 
-    def iterate(self, start_step: int = 0) -> "BatchIterator":
+    def iterate(self, start_step: int = 0) -> Iterator[Seq2SeqBatch]:
         """Batches from a step on, without end."""
-        return BatchIterator(self, start_step)
+        return BatchIterator(self.batch_at, start_step)
 
     def padding_share(self) -> float:
         """Share of an epoch's tokens, source and target, that are padding, dummy rows included."""
@@ -101,6 +103,14 @@ class BatchPipeline:
         )
         real = int(self.examples.source_lengths().sum() + self.examples.target_lengths().sum())
         return 1.0 - real / padded
+
+    def describe(self) -> str:
+        """What the batches are like, for people."""
+        shapes = ", ".join(
+            f"{source_len}x{target_len} ({len(members):,})"
+            for (source_len, target_len), members in zip(self.plan.shapes, self._members)
+        )
+        return f"source by target lengths: {shapes}"
 
 
 def rows_of(batch_tokens: int, row_tokens: int) -> int:
@@ -114,20 +124,20 @@ def rows_of(batch_tokens: int, row_tokens: int) -> int:
     return rows - rows % 8 if rows >= 8 else rows
 
 
-class BatchIterator(Iterator[Seq2SeqBatch]):
-    """Iterator of `BatchPipeline.iterate`; one thread makes a few batches ahead."""
+class BatchIterator(Iterator[Batch]):
+    """The batches of all steps from one on; one thread makes a few ahead."""
 
-    def __init__(self, pipeline: BatchPipeline, start_step: int) -> None:
+    def __init__(self, batch_at: Callable[[int], Batch], start_step: int) -> None:
         """Start before the batch of ``start_step``."""
-        steps = grain.MapDataset.range(_ENDLESS).map(pipeline.batch_at)
+        steps = grain.MapDataset.range(_ENDLESS).map(batch_at)
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=PREFETCHED_BATCHES)
         self._iterator = iter(steps.to_iter_dataset(options))
         self.restore(start_step)
 
-    def __iter__(self) -> "BatchIterator":
+    def __iter__(self) -> "BatchIterator[Batch]":
         return self
 
-    def __next__(self) -> Seq2SeqBatch:
+    def __next__(self) -> Batch:
         return next(self._iterator)
 
     def state(self) -> int:

@@ -3,13 +3,11 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from transformer_jax.data.batches import BatchShape
 from transformer_jax.data.buckets import BucketPlan, choose_shapes
-from transformer_jax.data.config import DataConfig, GivenBuckets, MosesText, TokenizerConfig, TooLong
+from transformer_jax.data.config import DataConfig, GivenBuckets, TokenizerConfig, TooLong
 from transformer_jax.data.examples import (
     EncodedExamples,
     EncodingReport,
@@ -17,7 +15,8 @@ from transformer_jax.data.examples import (
     Pair,
     encode_examples,
 )
-from transformer_jax.data.moses import tokenized_pairs
+from transformer_jax.data.moses import MosesSides
+from transformer_jax.data.packing import PackedPipeline
 from transformer_jax.data.pipeline import BatchPipeline
 from transformer_jax.data.sources import Splits, load_splits
 from transformer_jax.data.tokenizers import (
@@ -37,8 +36,7 @@ class DataReport:
       num_train_sources: Different source lines of the training pairs.
       source_vocab_size: Source ids, special ones included.
       target_vocab_size: Target ids, special ones included.
-      shapes: Static batch shapes.
-      num_in_shapes: Training pairs in each shape.
+      batches: What the training batches are like, in words.
       batches_per_epoch: Training batches of an epoch.
       padding_share: Share of an epoch's tokens that is padding, dummy rows included.
       train: What encoding the training pairs found.
@@ -50,8 +48,7 @@ class DataReport:
     num_train_sources: int
     source_vocab_size: int
     target_vocab_size: int
-    shapes: tuple[BatchShape, ...]
-    num_in_shapes: tuple[int, ...]
+    batches: str
     batches_per_epoch: int
     padding_share: float
     train: EncodingReport
@@ -61,16 +58,11 @@ class DataReport:
 
     def lines(self) -> list[str]:
         """The report for people, a few lines."""
-        buckets = ", ".join(
-            f"{shape.source_len}x{shape.target_len} ({count:,})"
-            for shape, count in zip(self.shapes, self.num_in_shapes)
-        )
         lines = [
             f"data: {self.train.num_examples:,} training pairs ({self.num_train_sources:,} sources), "
             f"{self.development.num_examples:,} development and {self.test.num_examples:,} test items",
             f"vocabulary: {self.source_vocab_size:,} source and {self.target_vocab_size:,} target ids",
-            f"batches: {self.batches_per_epoch:,} an epoch, {self.padding_share:.1%} padding; "
-            f"source by target lengths: {buckets}",
+            f"batches: {self.batches_per_epoch:,} an epoch, {self.padding_share:.1%} padding; {self.batches}",
         ]
         for name in ("train", "development", "test"):
             part: EncodingReport = getattr(self, name)
@@ -95,7 +87,7 @@ class PreparedData:
       config: What it was prepared from.
       source_tokenizer: Turns sources into ids.
       target_tokenizer: Turns targets into ids.
-      plan: Static shapes of training and evaluation batches.
+      plan: Static shapes of evaluation batches, and of training batches unless rows are packed.
       train: Training batches.
       development_items: Development sources with all references.
       test_items: Test sources with all references.
@@ -108,7 +100,7 @@ class PreparedData:
     source_tokenizer: Tokenizer
     target_tokenizer: Tokenizer
     plan: BucketPlan
-    train: BatchPipeline
+    train: BatchPipeline | PackedPipeline
     development_items: list[EvaluationItem]
     test_items: list[EvaluationItem]
     development: EncodedExamples
@@ -133,7 +125,7 @@ def prepare(
       DataError: If a file is missing or bad, a line is too long and ``config.too_long`` is ``"fail"``, or no
         training pair is left.
     """
-    splits = _tokenized(limited_splits(load_splits(config.dataset), config), config.moses)
+    splits = _tokenized(limited_splits(load_splits(config.dataset), config), MosesSides.of(config))
     if not splits.train:
         raise DataError("the data set has no training pair with both sides filled")
     if source_tokenizer is None or target_tokenizer is None:
@@ -146,15 +138,12 @@ def prepare(
     development, development_report = _encode(splits.development, tokenizers, config, kept, "development set")
     test, test_report = _encode(splits.test, tokenizers, config, kept, "test set")
     plan = BucketPlan(_shapes(config, [train, development, test]))
-    pipeline = BatchPipeline(
-        train, plan, batch_size=config.batch_size, seed=config.seed, batch_tokens=config.batch_tokens
-    )
+    pipeline = _pipeline(config, train, plan)
     report = DataReport(
         num_train_sources=len({pair.source for pair in splits.train}),
         source_vocab_size=source_tokenizer.vocab_size,
         target_vocab_size=target_tokenizer.vocab_size,
-        shapes=tuple(pipeline.shapes()),
-        num_in_shapes=tuple(plan.counts(train.source_lengths(), train.target_lengths())),
+        batches=pipeline.describe(),
         batches_per_epoch=pipeline.batches_per_epoch,
         padding_share=pipeline.padding_share(),
         train=train_report,
@@ -190,18 +179,14 @@ def limited_splits(splits: Splits, config: DataConfig) -> Splits:
     )
 
 
-def _tokenized(splits: Splits, moses: MosesText | None) -> Splits:
+def _tokenized(splits: Splits, moses: MosesSides | None) -> Splits:
     if moses is None:
         return splits
-
-    def tokens(pairs: Sequence[Any]) -> list[Any]:
-        return tokenized_pairs(pairs, moses.source_language, moses.target_language, lowercase=moses.lowercase)
-
     return dataclasses.replace(
         splits,
-        train=tokens(splits.train),
-        development=tokens(splits.development),
-        test=tokens(splits.test),
+        train=moses.pairs(splits.train),
+        development=moses.pairs(splits.development),
+        test=moses.pairs(splits.test),
     )
 
 
@@ -252,4 +237,18 @@ def _shapes(config: DataConfig, parts: Sequence[EncodedExamples]) -> tuple[tuple
         np.concatenate([part.target_lengths() for part in parts]),
         max_shapes=config.buckets.max_shapes,
         multiple_of=config.buckets.multiple_of,
+    )
+
+
+def _pipeline(config: DataConfig, train: EncodedExamples, plan: BucketPlan) -> BatchPipeline | PackedPipeline:
+    size, tokens = config.batch_size, config.batch_tokens
+    if config.packing is None:
+        return BatchPipeline(train, plan, batch_size=size, seed=config.seed, batch_tokens=tokens)
+    return PackedPipeline(
+        train,
+        source_len=config.packing.source_len,
+        target_len=config.packing.target_len,
+        batch_size=size,
+        seed=config.seed,
+        batch_tokens=tokens,
     )

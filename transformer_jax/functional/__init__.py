@@ -38,6 +38,7 @@ from transformer_jax.functional.positions import (
     alibi_slopes,
     relative_bucket,
     rotary,
+    segment_positions,
     sinusoidal_at,
     sinusoidal_table,
 )
@@ -142,6 +143,7 @@ __all__ = [
     "rms_norm",
     "rotary",
     "running_statistics",
+    "segment_positions",
     "sinusoidal_at",
     "sinusoidal_table",
     "split_key",

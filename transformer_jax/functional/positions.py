@@ -35,6 +35,24 @@ def sinusoidal_table(length: int, model_dim: int, *, base: float = 10_000.0) -> 
     return sinusoidal_at(jnp.arange(length, dtype=jnp.int32), model_dim, base=base)
 
 
+def segment_positions(segments: Int[Array, "batch length"]) -> Int[Array, "batch length"]:
+    """Each token's place in its own sequence, where a row holds several.
+
+    Args:
+      segments: A number for each token; the tokens of a sequence lie next to each other and share theirs.
+
+    Returns:
+      How many tokens lie between a token and the first of its sequence.
+
+    Example:
+      >>> segment_positions(jnp.array([[1, 1, 1, 2, 2, 0]])).tolist()
+      [[0, 1, 2, 0, 1, 0]]
+    """
+    places = jnp.broadcast_to(jnp.arange(segments.shape[1], dtype=jnp.int32), segments.shape)
+    is_first = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)))
+    return places - jax.lax.cummax(jnp.where(is_first, places, 0), axis=1)
+
+
 def sinusoidal_at(
     positions: Int[Array, "*shape"], model_dim: int, *, base: float = 10_000.0
 ) -> Float[Array, "*shape model"]:

@@ -8,7 +8,7 @@ import jax
 from flax import nnx
 
 from transformer_jax.errors import ConfigError, nearest_hint
-from transformer_jax.functional import AttentionMask, split_key
+from transformer_jax.functional import AttentionMask, segment_positions, split_key
 from transformer_jax.functional.dropout import check_rate
 from transformer_jax.nn.cache import AttentionMemory, SelfAttentionCache
 from transformer_jax.nn.embeddings import Embedding
@@ -208,6 +208,8 @@ class EncoderDecoder(nnx.Module):
         source_lengths: _Lengths,
         target_inputs: _Targets,
         *,
+        source_segments: _Tokens | None = None,
+        target_segments: _Targets | None = None,
         rng_key: jax.Array | None = None,
         scheduled_sampling_rate: Float[Array, ""] | None = None,
     ) -> Float[Array, "batch target_len vocab"]:
@@ -217,6 +219,9 @@ class EncoderDecoder(nnx.Module):
           source_tokens: ``[batch, source_len]``.
           source_lengths: Source tokens of each row; what lies behind them changes nothing.
           target_inputs: The target shifted right, ``[batch, target_len]``.
+          source_segments: Where a row holds several pairs, the number of the pair of each source token, in growing
+            order and 0 behind the last; ``None`` = one pair a row.
+          target_segments: The same of the target tokens; goes with ``source_segments``.
           rng_key: Draws dropout; ``None`` = evaluation.
           scheduled_sampling_rate: Must be ``None``.
 
@@ -224,12 +229,15 @@ class EncoderDecoder(nnx.Module):
           ``[batch, target_len, vocab]``, float32.
 
         Raises:
-          NotImplementedError: If ``scheduled_sampling_rate`` is given.
+          NotImplementedError: If ``scheduled_sampling_rate`` is given, or segments meet linear self-attention.
+          ConfigError: If only one side has segments.
         """
         hidden = self.hidden(
             source_tokens,
             source_lengths,
             target_inputs,
+            source_segments=source_segments,
+            target_segments=target_segments,
             rng_key=rng_key,
             scheduled_sampling_rate=scheduled_sampling_rate,
         )
@@ -241,6 +249,8 @@ class EncoderDecoder(nnx.Module):
         source_lengths: _Lengths,
         target_inputs: _Targets,
         *,
+        source_segments: _Tokens | None = None,
+        target_segments: _Targets | None = None,
         rng_key: jax.Array | None = None,
         scheduled_sampling_rate: Float[Array, ""] | None = None,
     ) -> Float[Array, "batch target_len model"]:
@@ -251,17 +261,41 @@ class EncoderDecoder(nnx.Module):
                 "next; leave it None for the Transformer"
             )
         encoder_key, decoder_key = split_key(rng_key, 2)
-        memories, memory_mask = self._memories(source_tokens, source_lengths, encoder_key)
         embedded = self.target_embedding(target_inputs)
-        return self.decoder(embedded, memories, memory_mask=memory_mask, rng_key=decoder_key)
+        if source_segments is None and target_segments is None:
+            memories, memory_mask = self._memories(source_tokens, source_lengths, encoder_key)
+            return self.decoder(embedded, memories, memory_mask=memory_mask, rng_key=decoder_key)
+        if source_segments is None or target_segments is None:
+            raise ConfigError("source_segments and target_segments go together; one of them is None")
+        if self.config.decoder_self_attention == "linear":
+            raise NotImplementedError(
+                "target_segments: linear self-attention cannot keep the pairs of a packed row apart; leave them "
+                "None, or choose decoder_self_attention='softmax'"
+            )
+        encoded = self.encoder(
+            self._source_embedding()(source_tokens),
+            mask=AttentionMask.segments(source_segments, source_segments),
+            positions=segment_positions(source_segments),
+            rng_key=encoder_key,
+        )
+        return self.decoder(
+            embedded,
+            self.decoder.project_memory(encoded),
+            mask=AttentionMask.segments(target_segments, target_segments),
+            memory_mask=AttentionMask.segments(target_segments, source_segments),
+            positions=segment_positions(target_segments),
+            rng_key=decoder_key,
+        )
 
     def encode(
         self, source_tokens: _Tokens, source_lengths: _Lengths, *, rng_key: jax.Array | None = None
     ) -> Float[Array, "batch source_len model"]:
         """The encoder's output; rows of padding hold numbers without meaning."""
-        source_embedding = self.target_embedding if self.source_embedding is None else self.source_embedding
         mask = AttentionMask.from_lengths(source_lengths, source_tokens.shape[1])
-        return self.encoder(source_embedding(source_tokens), mask=mask, rng_key=rng_key)
+        return self.encoder(self._source_embedding()(source_tokens), mask=mask, rng_key=rng_key)
+
+    def _source_embedding(self) -> Embedding:
+        return self.target_embedding if self.source_embedding is None else self.source_embedding
 
     def output_projection(self) -> tuple[Float[Array, "vocab model"], Float[Array, " vocab"] | None]:
         """The table whose product with the hidden states is the logits, and no bias."""

@@ -64,6 +64,7 @@ class EncoderStack(nnx.Module):
         x: Float[Array, "batch q_len model"],
         *,
         mask: AttentionMask | None,
+        positions: Int[Array, "one_or_batch q_len"] | None = None,
         rng_key: jax.Array | None = None,
     ) -> Float[Array, "batch q_len model"]:
         """Encode embeddings.
@@ -71,6 +72,7 @@ class EncoderStack(nnx.Module):
         Args:
           x: Scaled token embeddings.
           mask: Who may attend to whom.
+          positions: Each token's place in its sequence; ``None`` = arange.
           rng_key: Draws dropout; ``None`` = evaluation.
 
         Returns:
@@ -79,11 +81,9 @@ class EncoderStack(nnx.Module):
         Raises:
           ShapeError: If there are more tokens than learned positions.
         """
-        self.positions.check_len(x.shape[1])
-        positions = _arange(x.shape[1])
-        bias = self.positions.bias(positions, positions)
+        x, positions, bias = _enter(self.positions, x, positions)
         keys = split_key(rng_key, len(self.layers) + 1)
-        x = dropout(self.positions.add(x, positions), self.dropout_rate, keys[0])
+        x = dropout(x, self.dropout_rate, keys[0])
         for layer, key in zip(self.layers, keys[1:], strict=True):
             x = layer(x, mask=mask, bias=bias, positions=positions, rng_key=key)
         return x if self.final_norm is None else self.final_norm(x)
@@ -138,7 +138,9 @@ class DecoderStack(nnx.Module):
         x: Float[Array, "batch q_len model"],
         memories: tuple[AttentionMemory, ...],
         *,
+        mask: AttentionMask | None = None,
         memory_mask: AttentionMask | None,
+        positions: Int[Array, "one_or_batch q_len"] | None = None,
         rng_key: jax.Array | None = None,
     ) -> Float[Array, "batch q_len model"]:
         """Decode a whole target (teacher forcing).
@@ -146,7 +148,9 @@ class DecoderStack(nnx.Module):
         Args:
           x: Scaled token embeddings of the targets.
           memories: :meth:`project_memory`.
+          mask: What hides targets from each other beside the causal order, as segments of a packed row do.
           memory_mask: Which memory slots may be attended to.
+          positions: Each token's place in its sequence; ``None`` = arange.
           rng_key: Draws dropout; ``None`` = evaluation.
 
         Returns:
@@ -155,14 +159,15 @@ class DecoderStack(nnx.Module):
         Raises:
           ShapeError: If there are more tokens than learned positions.
         """
-        x, positions, bias = self._enter(x)
+        x, positions, bias = _enter(self.positions, x, positions)
+        causal = AttentionMask.causal() if mask is None else AttentionMask.causal() & mask
         keys = split_key(rng_key, len(self.layers) + 1)
         x = dropout(x, self.dropout_rate, keys[0])
         for layer, memory, key in zip(self.layers, memories, keys[1:], strict=True):
             x = layer(
                 x,
                 memory,
-                mask=AttentionMask.causal(),
+                mask=causal,
                 memory_mask=memory_mask,
                 bias=bias,
                 positions=positions,
@@ -214,7 +219,7 @@ class DecoderStack(nnx.Module):
         memory_mask: AttentionMask | None,
     ) -> list[Float[Array, "batch heads q_len memory_len"]]:
         """Every layer's cross-attention weights by teacher forcing, first layer first."""
-        x, _, bias = self._enter(x)
+        x, _, bias = _enter(self.positions, x, None)
         maps = []
         for layer, memory in zip(self.layers, memories, strict=True):
             x, weights = layer.attention_weights(
@@ -222,11 +227,6 @@ class DecoderStack(nnx.Module):
             )
             maps.append(weights)
         return maps
-
-    def _enter(self, x: Array) -> tuple[Array, Array, PositionBias | Array | None]:
-        self.positions.check_len(x.shape[1])
-        positions = _arange(x.shape[1])
-        return self.positions.add(x, positions), positions, self.positions.bias(positions, positions)
 
 
 def check_stack(config: TransformerLayerConfig, positions: Positions) -> None:
@@ -238,6 +238,16 @@ def check_stack(config: TransformerLayerConfig, positions: Positions) -> None:
             f"got '{positions.kind}'"
         )
     check_self_attention(config)
+
+
+def _enter(
+    encoding: PositionalEncoding, x: Array, positions: Array | None
+) -> tuple[Array, Array, PositionBias | Array | None]:
+    """Embeddings with their positions added, the positions, and what they add to the scores."""
+    encoding.check_len(x.shape[1])
+    if positions is None:
+        positions = _arange(x.shape[1])
+    return encoding.add(x, positions), positions, encoding.bias(positions, positions)
 
 
 def _arange(length: int) -> Int[Array, "1 length"]:

@@ -33,7 +33,7 @@ class BatchSource(Protocol):
     """Training batches without end, from any step on."""
 
     def shapes(self) -> Sequence[Any]:
-        """All batch shapes: ``(rows, source_len, target_len)`` each, or batches of ``ShapeDtypeStruct``."""
+        """All batch shapes: ``(rows, source_len, target_len)`` each, or batches without content."""
         ...
 
     def iterate(self, start_step: int) -> Iterator[Any]:

@@ -6,13 +6,14 @@ gives the objective of that update.
 """
 
 import dataclasses
+import inspect
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer_jax.data.batches import Seq2SeqBatch
+from transformer_jax.data.batches import PackedBatch, Seq2SeqBatch
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional.losses import LossSum, cross_entropy, projected_loss_and_accuracy
 from transformer_jax.train.state import non_parameters
@@ -72,6 +73,9 @@ class SequenceToSequenceLoss:
         batch = jax.tree.map(jnp.asarray, batch)
         arguments = (batch.source_tokens, batch.source_lengths, batch.target_inputs)
         keywords: dict[str, Any] = {"rng_key": rng_key}
+        if isinstance(batch, PackedBatch):
+            _check_reads_segments(model)
+            keywords |= {"source_segments": batch.source_segments, "target_segments": batch.target_segments}
         if self.scheduled_sampling_rate > 0.0 and rng_key is not None:
             keywords["scheduled_sampling_rate"] = self._sampling_rate()
         labels = batch.target_outputs
@@ -116,7 +120,9 @@ def sequence_to_sequence_loss(
     scheduled_sampling_rate: float = 0.0,
     scheduled_sampling_updates: int = 0,
 ) -> SequenceToSequenceLoss:
-    """The objective of encoder-decoders on a ``Seq2SeqBatch``: cross entropy over the real target tokens.
+    """The objective of encoder-decoders: cross entropy over the real target tokens.
+
+    Batches are ``Seq2SeqBatch``, or ``PackedBatch`` for models that take ``source_segments`` and ``target_segments``.
 
     A model that offers ``hidden`` and ``output_projection`` is scored without storing its log-probabilities.
 
@@ -129,9 +135,17 @@ def sequence_to_sequence_loss(
       The objective.
 
     Raises:
-      ConfigError: When called, if the model cannot do scheduled sampling.
+      ConfigError: When called, if the model cannot do scheduled sampling, or cannot read packed rows.
     """
     return SequenceToSequenceLoss(label_smoothing, scheduled_sampling_rate, scheduled_sampling_updates)
+
+
+def _check_reads_segments(model: Any) -> None:
+    if "source_segments" not in inspect.signature(type(model).__call__).parameters:
+        raise ConfigError(
+            f"packed rows hold several pairs each, which {type(model).__name__} cannot keep apart: set data.packing to "
+            "null, or take a Transformer"
+        )
 
 
 def token_accuracy(
@@ -154,7 +168,7 @@ def token_accuracy(
 
 
 def count_tokens(batch: Any) -> int:
-    """Real tokens of a ``Seq2SeqBatch``, source and target, padding apart; read on the host."""
+    """Real tokens of a ``Seq2SeqBatch`` or ``PackedBatch``, source and target, padding apart; read on the host."""
     return int(np.sum(batch.source_lengths) + np.sum(batch.target_lengths))
 
 

@@ -1,0 +1,55 @@
+"""A bidirectional LSTM encoder and an LSTM decoder with the general score rule, from English to German, on Multi30k.
+
+Command: transformer-jax train experiments/translation_multi30k_luong.py --run-dir runs/multi30k-luong
+From German to English: `--set data.dataset.source_language=de --set data.dataset.target_language=en`.
+Time, hardware and score: `experiments/RESULTS.md`, the row multi30k-de-en-luong.
+"""
+
+from transformer_jax.cli.experiment import ExperimentConfig
+from transformer_jax.data.config import ChosenBuckets, DataConfig, MosesText, NamedDataset, Subwords
+from transformer_jax.decode.searcher import BeamConfig
+from transformer_jax.models.recurrent_config import Luong, RecurrentSeq2SeqConfig
+from transformer_jax.train.config import Adam, Cosine, TrainConfig
+
+
+def config() -> ExperimentConfig:
+    """One layer on each side, 160 cells; the attentional vector feeds the next step (Luong et al. 2015)."""
+    return ExperimentConfig(
+        name="translation_multi30k_luong",
+        task="translation",
+        data=DataConfig(
+            dataset=NamedDataset(name="multi30k", source_language="en", target_language="de"),
+            moses=MosesText(),
+            source_tokenizer=Subwords(vocab_size=8000),
+            target_tokenizer=Subwords(vocab_size=8000),
+            share_vocabulary=True,
+            batch_size=128,
+            batch_tokens=4000,
+            buckets=ChosenBuckets(max_shapes=6),
+            max_source_len=64,
+            max_target_len=64,
+            too_long="skip",
+        ),
+        model=RecurrentSeq2SeqConfig(
+            embedding_dim=96,
+            hidden_dim=160,
+            cell="lstm",
+            num_encoder_layers=1,
+            num_decoder_layers=1,
+            bidirectional=True,
+            attention=Luong(score="general", input_feeding=True),
+            dropout_rate=0.3,
+            residual=False,
+        ),
+        train=TrainConfig(
+            updates=1600,
+            optimizer=Adam(),
+            schedule=Cosine(peak_learning_rate=0.003, warmup_updates=150),
+            label_smoothing=0.1,
+            evaluate_every=400,
+            checkpoint_every=250,
+            metric="bleu",
+            metric_mode="max",
+        ),
+        search=BeamConfig(max_len=64, num_beams=5, length_penalty=0.6),
+    )
