@@ -1,11 +1,12 @@
 """A small Transformer from English to German, on the captions of Multi30k.
 
 Command: transformer-jax train experiments/translation_multi30k_transformer.py --run-dir runs/multi30k
+From German to English: `--set data.dataset.source_language=de --set data.dataset.target_language=en`.
 Time, hardware and score: `experiments/RESULTS.md`, the row multi30k-en-de-transformer.
 """
 
 from transformer_jax.cli.experiment import ExperimentConfig
-from transformer_jax.data.config import ChosenBuckets, DataConfig, MosesText, NamedDataset, Subwords
+from transformer_jax.data.config import DataConfig, MosesText, NamedDataset, PackedRows, Subwords
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.nn.positions import Sinusoidal
@@ -25,9 +26,9 @@ def config() -> ExperimentConfig:
             share_vocabulary=True,
             batch_size=128,
             batch_tokens=4000,
-            buckets=ChosenBuckets(max_shapes=6),
-            max_source_len=64,
-            max_target_len=64,
+            packing=PackedRows(source_len=56, target_len=60),
+            max_source_len=56,
+            max_target_len=60,
             too_long="skip",
         ),
         model=EncoderDecoderConfig(
@@ -49,8 +50,9 @@ def config() -> ExperimentConfig:
             label_smoothing=0.1,
             evaluate_every=650,
             checkpoint_every=250,
+            keep_last=10,
             metric="bleu",
             metric_mode="max",
         ),
-        search=BeamConfig(max_len=64, num_beams=5, length_penalty=0.6),
+        search=BeamConfig(max_len=60, num_beams=5, length_penalty=0.6),
     )

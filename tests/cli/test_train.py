@@ -298,3 +298,36 @@ def test_two_files_of_ones_own(
         "train", "--run-dir", tmp_path / "run", "--resume", *own
     )
     assert not (tmp_path / "new").exists()
+
+
+def test_packed_rows_train_and_go_on(
+    tiny_experiment: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    packing = 'data.packing={"source_len": 16, "target_len": 18}'
+    whole, halved = tmp_path / "whole", tmp_path / "halved"
+    ran = run_command("train", tiny_experiment, "--run-dir", whole, "--set", packing, "--strict-compile")
+    assert "pairs in each" in ran.err
+    run_command("train", tiny_experiment, "--run-dir", halved, "--set", packing, "--set", "train.updates=2")
+    run_command("train", "--resume", "--run-dir", halved, "--set", "train.updates=4")
+    last = [json.loads((run / "result.json").read_text()) for run in (whole, halved)]
+    assert last[0]["development"] == last[1]["development"]
+    assert last[0]["best_score"] == last[1]["best_score"]
+
+
+def test_packed_rows_need_a_model_that_keeps_pairs_apart(
+    tiny_experiment: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    packing = 'data.packing={"source_len": 16, "target_len": 18}'
+    said = fails(
+        "train", tiny_experiment, "--run-dir", tmp_path / "run", "--set", packing,
+        "--set", "model.decoder_self_attention=linear",
+    )  # fmt: skip
+    assert "only a Transformer with softmax attention keeps apart" in said
+    assert "a packed row holds 4 source" in fails(
+        "train",
+        tiny_experiment,
+        "--run-dir",
+        tmp_path / "run",
+        "--set",
+        'data.packing={"source_len": 4, "target_len": 18}',
+    )

@@ -187,7 +187,10 @@ class Subwords:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SavedTokenizer:
-    """A file that ``transformer-jax tokenizer train`` or a run wrote; both sides of one path share it."""
+    """A file that ``transformer-jax tokenizer train`` or a run wrote, or any ``tokenizer.json`` of another program.
+
+    Both sides of one path share it.
+    """
 
     kind: Literal["saved"] = "saved"
     path: str

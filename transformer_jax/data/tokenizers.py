@@ -21,7 +21,7 @@ import tokenizers as hf
 from transformer_jax.data.batches import BOS_ID, EOS_ID, NUM_SPECIAL_IDS, PAD_ID, UNK_ID
 from transformer_jax.errors import DataError
 
-Unit = Literal["characters", "words", "subwords"]
+Unit = Literal["characters", "words", "subwords", "pieces"]
 Algorithm = Literal["bpe", "unigram"]
 
 SPECIAL_NAMES = ("special: pad", "special: unk", "special: bos", "special: eos")
@@ -138,10 +138,10 @@ class Tokenizer:
 
     def unknown_pieces(self, text: str) -> list[str]:
         """The pieces of the text that the vocabulary lacks, in order."""
-        encoding = self._hf.encode(_encodable(text), add_special_tokens=False)
+        offsets = self._hf.encode(_encodable(text), add_special_tokens=False).offsets
         return [
             _encodable(text)[start:stop]
-            for token, (start, stop) in zip(encoding.ids, encoding.offsets)
+            for token, (start, stop) in zip(self.encode(text), offsets)
             if token == UNK_ID
         ]
 
@@ -151,21 +151,29 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":
-        """Read what `save` wrote.
+        """Read what `save` wrote, or the ``tokenizer.json`` of another program (see `ForeignTokenizer`).
 
         Raises:
-          DataError: If the file is missing, damaged, or not a tokenizer of this library.
+          DataError: If the file is missing, damaged, or no tokenizer.
         """
         try:
             if os.path.getsize(path) > MAX_FILE_BYTES:
                 raise DataError(f"{path}: larger than {MAX_FILE_BYTES:,} bytes; not a tokenizer")
-            document = json.loads(Path(path).read_bytes())
+            text = Path(path).read_bytes()
+            document = json.loads(text)
         except OSError as error:
             raise DataError(f"{path}: cannot read the tokenizer: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{path}: the tokenizer file is damaged: not JSON") from None
+        if not _is_own(document):
+            from transformer_jax.data.foreign_tokenizer import ForeignTokenizer  # which imports this module
+
+            try:
+                return ForeignTokenizer(text.decode())
+            except (DataError, UnicodeDecodeError) as error:
+                raise DataError(f"{path}: {error}") from None
         try:
             if document["model"]["type"] in ("BPE", "Unigram"):
                 return SubwordTokenizer(document["model"])
@@ -186,6 +194,16 @@ class Tokenizer:
                 f"{path}: not a tokenizer that this library saved, or damaged; take a copy that is whole, or "
                 "train again"
             ) from None
+
+
+def _is_own(document: Any) -> bool:
+    """Whether a tokenizer's JSON has one of this library's special tokens, or is of no known form at all."""
+    try:
+        vocabulary = document["model"]["vocab"]
+        names = vocabulary if isinstance(vocabulary, dict) else [piece for piece, _ in vocabulary]
+        return not set(names).isdisjoint(SPECIAL_NAMES)
+    except (KeyError, TypeError, ValueError):
+        return True  # the reader of our own files says what is wrong
 
 
 class SubwordTokenizer(Tokenizer):

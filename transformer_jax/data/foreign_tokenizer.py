@@ -1,0 +1,129 @@
+"""Any ``tokenizer.json`` of Hugging Face's ``tokenizers``, with this library's special ids before its own."""
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tokenizers as hf
+
+from transformer_jax.data.batches import NUM_SPECIAL_IDS, UNK_ID
+from transformer_jax.data.tokenizers import SPECIAL_NAMES, UNKNOWN_TEXT, Tokenizer
+from transformer_jax.errors import DataError
+
+
+class ForeignTokenizer(Tokenizer):
+    """A tokenizer that another program made; its id ``i`` is ``i + 4`` here, and its unknown one is ours.
+
+    Its normalisation, cutting and decoding are its own; its start, end and padding tokens are not used, and neither is
+    what it says of truncation and padding.
+
+    Example:
+      >>> theirs = hf.Tokenizer(hf.models.WordLevel({"[UNK]": 0, "yes": 1, "no": 2}, unk_token="[UNK]"))
+      >>> theirs.pre_tokenizer = hf.pre_tokenizers.Whitespace()
+      >>> tokenizer = ForeignTokenizer(theirs.to_str())
+      >>> tokenizer.encode("yes or no"), tokenizer.decode([5, 1, 6])
+      ([5, 1, 6], 'yes <unk> no')
+    """
+
+    def __init__(self, document: str) -> None:
+        """Build from the text of a ``tokenizer.json``.
+
+        Raises:
+          DataError: If the underlying library cannot read it, or it is a damaged one of this library.
+        """
+        try:
+            self._hf = hf.Tokenizer.from_str(document)
+        except Exception as error:  # what the underlying library raises has no type of its own
+            raise DataError(f"not a tokenizer: {error}") from None
+        self.unit = "pieces"
+        vocabulary = self._hf.get_vocab(with_added_tokens=True)
+        if not vocabulary or not vocabulary.keys().isdisjoint(SPECIAL_NAMES):
+            raise DataError(
+                "not a tokenizer of another program: it has no tokens, or the special ones of this library"
+            )
+        self._hf.no_truncation()
+        self._hf.no_padding()
+        self._text = document
+        self._unknown = _unknown_id(json.loads(document)["model"], vocabulary)
+        self._num_ids = max(vocabulary.values()) + 1
+        if self._num_ids > 2 * len(vocabulary):  # each id costs a row of an embedding
+            raise DataError(
+                f"not a tokenizer to train with: {len(vocabulary):,} tokens have ids up to {self._num_ids - 1:,}"
+            )
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, the four special ones included."""
+        return self._num_ids + NUM_SPECIAL_IDS
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The tokens in order of ids, without the four special ones; empty where the file has a gap."""
+        return tuple(self._hf.id_to_token(index) or "" for index in range(self._num_ids))
+
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that change when the file does."""
+        return hashlib.sha256(self._text.encode()).hexdigest()[:12]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the text, without start and end; pieces never seen become the unknown id."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of many texts, faster than one by one."""
+        return [[self._own(token) for token in ids] for ids in super().encode_batch(texts)]
+
+    def decode(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> str:
+        """Text of the ids; special tokens are left out, unknown becomes `UNKNOWN_TEXT`.
+
+        Raises:
+          DataError: If an id is not in the vocabulary.
+        """
+        parts = []
+        for is_unknown, group in itertools.groupby(self._checked(ids), lambda token: token == UNK_ID):
+            tokens = list(group)
+            if is_unknown:
+                parts += [UNKNOWN_TEXT] * len(tokens)
+            else:
+                theirs = [token - NUM_SPECIAL_IDS for token in tokens if token >= NUM_SPECIAL_IDS]
+                parts.append(self._hf.decode(theirs, skip_special_tokens=True))
+        return " ".join(part.strip() for part in parts if part.strip())
+
+    def pieces(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> list[str]:
+        """One text for each id that is not padding, start or end.
+
+        Raises:
+          DataError: If an id is not in the vocabulary.
+        """
+        return [
+            UNKNOWN_TEXT if token == UNK_ID else self._hf.id_to_token(token - NUM_SPECIAL_IDS) or UNKNOWN_TEXT
+            for token in self._checked(ids)
+            if token == UNK_ID or token >= NUM_SPECIAL_IDS
+        ]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file as it was read."""
+        Path(path).write_text(self._text, encoding="utf-8")
+
+    def _own(self, token: int) -> int:
+        return UNK_ID if token == self._unknown else token + NUM_SPECIAL_IDS
+
+    def _checked(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> list[int]:
+        tokens = list(map(int, ids))
+        for token in tokens:
+            if not 0 <= token < self.vocab_size:
+                raise DataError(f"tokenizer: id {token} is not between 0 and {self.vocab_size - 1}")
+        return tokens
+
+
+def _unknown_id(model: Any, vocabulary: dict[str, int]) -> int | None:
+    """The id of the unknown token that a tokenizer's ``model`` names; None where it needs none."""
+    if isinstance(model.get("unk_id"), int):
+        return int(model["unk_id"])
+    return vocabulary.get(str(model.get("unk_token")))
