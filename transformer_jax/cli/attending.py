@@ -90,30 +90,38 @@ class AttentionReader:
         source_tokenizer: Tokenizer,
         target_tokenizer: Tokenizer,
     ) -> list[Alignment]:
-        """Alignments of outputs with their sources; without maps where the model has no attention."""
-        found: list[Alignment] = []
+        """Alignments of outputs with their sources; without maps where the model has no attention.
+
+        As in a search, a batch's shape follows from the line alone, so that its weights do not depend on others.
+        """
+        groups: dict[int, list[int]] = {}
+        for index, source in enumerate(sources):
+            padded = self._source_lens[bisect.bisect_left(self._source_lens, len(source))]
+            groups.setdefault(padded, []).append(index)
+        found: dict[int, Alignment] = {}
         batch_size, target_len = self._batch_size, self._target_len
-        for first in range(0, len(sources), batch_size):
-            rows = list(zip(sources[first : first + batch_size], outputs[first : first + batch_size]))
-            longest = max(len(source) for source, _ in rows)
-            source_len = self._source_lens[bisect.bisect_left(self._source_lens, longest)]
-            tokens = np.full((batch_size, source_len), PAD_ID, np.int32)
-            lengths = np.zeros(batch_size, np.int32)
-            inputs = np.full((batch_size, target_len), PAD_ID, np.int32)
-            inputs[:, 0] = BOS_ID
-            for row, (source, output) in enumerate(rows):
-                tokens[row, : len(source)], lengths[row] = source, len(source)
-                # The last token of an output that was cut off is read by no step.
-                read = output.tokens[: target_len - 1]
-                inputs[row, 1 : len(read) + 1] = read
-            maps = {
-                name: np.asarray(value) for name, value in self._maps(state, tokens, lengths, inputs).items()
-            }
-            for row, (source, output) in enumerate(rows):
-                target = target_tokenizer.pieces(output.tokens) + [END_TEXT] * output.finished
-                cut = {name: value[row, :, : len(target), : len(source)] for name, value in maps.items()}
-                found.append(Alignment(source_tokenizer.pieces(source), target, cut))
-        return found
+        for source_len, members in groups.items():
+            for first in range(0, len(members), batch_size):
+                chosen = members[first : first + batch_size]
+                rows = [(sources[index], outputs[index]) for index in chosen]
+                tokens = np.full((batch_size, source_len), PAD_ID, np.int32)
+                lengths = np.zeros(batch_size, np.int32)
+                inputs = np.full((batch_size, target_len), PAD_ID, np.int32)
+                inputs[:, 0] = BOS_ID
+                for row, (source, output) in enumerate(rows):
+                    tokens[row, : len(source)], lengths[row] = source, len(source)
+                    # The last token of an output that was cut off is read by no step.
+                    read = output.tokens[: target_len - 1]
+                    inputs[row, 1 : len(read) + 1] = read
+                maps = {
+                    name: np.asarray(value)
+                    for name, value in self._maps(state, tokens, lengths, inputs).items()
+                }
+                for row, (index, (source, output)) in enumerate(zip(chosen, rows)):
+                    target = target_tokenizer.pieces(output.tokens) + [END_TEXT] * output.finished
+                    cut = {name: value[row, :, : len(target), : len(source)] for name, value in maps.items()}
+                    found[index] = Alignment(source_tokenizer.pieces(source), target, cut)
+        return [found[index] for index in range(len(sources))]
 
 
 class AttentionFile:

@@ -9,9 +9,10 @@ from typing import Any, Literal
 from transformer_jax.cli.attending import AttentionReader
 from transformer_jax.cli.compare_report import environment
 from transformer_jax.cli.lines import require_other_file
-from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, SearchChange, TooLong, load_run
+from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, TooLong, load_run
 from transformer_jax.cli.run_folder import read_result, write_text
 from transformer_jax.cli.scoring import bleu_tokenizer, percentages, score_outputs
+from transformer_jax.cli.search_change import SearchChange
 from transformer_jax.cli.searching import Hypothesis
 from transformer_jax.cli.sentences_html import Sentence, render_sentences
 from transformer_jax.data.examples import EvaluationItem

@@ -22,10 +22,9 @@ from transformer_jax.cli.run_folder import (
 from transformer_jax.cli.searching import BatchSearcher, Hypothesis
 from transformer_jax.data.config import PRONUNCIATION_DATASETS, NamedDataset
 from transformer_jax.data.moses import MosesSides
-from transformer_jax.data.tokenizers import Tokenizer
-from transformer_jax.decode.constraints import Constraints
-from transformer_jax.decode.searcher import BeamConfig, GreedyConfig, SampleConfig, SearchConfig
-from transformer_jax.errors import ConfigError, DataError, RunError
+from transformer_jax.data.tokenizers import UNKNOWN_TEXT, Tokenizer
+from transformer_jax.decode.searcher import SearchConfig
+from transformer_jax.errors import DataError, RunError
 from transformer_jax.train.checkpoint import load_params
 from transformer_jax.train.weights_file import read_weights
 
@@ -65,10 +64,16 @@ class LoadedRun:
         """The model's state, as searches take it."""
         return nnx.split(self.model)[1]
 
-    def searcher(self, search: SearchConfig, *, seed: int = 0) -> BatchSearcher:
+    def searcher(self, search: SearchConfig, *, seed: int = 0, may_be_unknown: bool = False) -> BatchSearcher:
         """A search over batches of a few shapes; ``seed`` is of the draws, where it draws."""
-        lengths = padded_lengths(self.config.data.max_source_len)
-        return BatchSearcher(self.model, search, batch_size=BATCH_ROWS, lengths=lengths, seed=seed)
+        return BatchSearcher(
+            self.model,
+            search,
+            batch_size=BATCH_ROWS,
+            lengths=padded_lengths(self.config.data.max_source_len),
+            seed=seed,
+            may_be_unknown=may_be_unknown,
+        )
 
     def encode(
         self, lines: Sequence[str], *, too_long: TooLong, where: str, first_line: int = 1
@@ -85,11 +90,7 @@ class LoadedRun:
           DataError: If a line is too long and ``too_long`` is ``"fail"``; says which.
         """
         capacity = self.config.data.max_source_len
-        moses = MosesSides.of(self.config.data)
-        if moses is not None:
-            lines = [moses.source(line) for line in lines]
-        elif self.lowers_case:
-            lines = [line.lower() for line in lines]
+        lines = [self.source_text(line) for line in lines]
         encoded = self.source_tokenizer.encode_batch(lines)
         for index, ids in enumerate(encoded):
             if self.source_tokenizer.count_unknown(ids):
@@ -107,6 +108,24 @@ class LoadedRun:
             self.num_too_long += 1
             encoded[index] = ids[:capacity] if too_long == "truncate" else []
         return encoded
+
+    def source_text(self, line: str) -> str:
+        """A line in the form that the source tokenizer reads."""
+        moses = MosesSides.of(self.config.data)
+        if moses is not None:
+            return moses.source(line)
+        return line.lower() if self.lowers_case else line
+
+    def source_word(self, line: str, place: int) -> str:
+        """The word of a line, between white space, that its source token at ``place`` belongs to.
+
+        A tokenizer of characters gives the character.
+        """
+        text = self.source_text(line)
+        start, stop = self.source_tokenizer.spans(text)[place]
+        if self.source_tokenizer.unit == "characters":
+            return text[start:stop]
+        return text[:stop].split()[-1] + (text[stop:].split(maxsplit=1)[0] if text[stop:][:1].strip() else "")
 
     @property
     def lowers_case(self) -> bool:
@@ -146,7 +165,10 @@ class LoadedRun:
 
     def scored_text(self, hypothesis: Hypothesis) -> str:
         """The line in the form that scores are taken of: Moses-style tokens where the data are."""
-        return self.target_tokenizer.decode(hypothesis.tokens)
+        line = self.target_tokenizer.decode(hypothesis.tokens)
+        for word in hypothesis.copied:
+            line = line.replace(UNKNOWN_TEXT, word, 1)
+        return line
 
     def reference(self, line: str) -> str:
         """A reference in the form that scores are taken of."""
@@ -200,86 +222,3 @@ def load_run(run_dir: Path) -> LoadedRun:
                 "bring the run's own file back"
             )
     return LoadedRun(config, model, source_tokenizer, target_tokenizer)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SearchChange:
-    """What a command's options change in a run's own search; None leaves it.
-
-    Args:
-      beam: Beams; 1 is greedy.
-      num_best: Hypotheses to return.
-      length_penalty: Alpha of a beam search.
-      min_len: Fewest tokens.
-      no_repeat_ngram: Size of the n-grams that may not come twice.
-      temperature: Draw at random with this temperature; ``top_k`` and ``top_p`` go with it.
-      top_k: Draw from the most probable so many.
-      top_p: Draw from the smallest set of this probability.
-    """
-
-    beam: int | None = None
-    num_best: int | None = None
-    length_penalty: float | None = None
-    min_len: int | None = None
-    no_repeat_ngram: int | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-
-    def of(self, configured: SearchConfig) -> SearchConfig:
-        """The run's search, changed.
-
-        Raises:
-          ConfigError: If a number is out of range, options exclude each other, or more outputs are wanted than
-            there are beams.
-        """
-        for name, value in (("--beam", self.beam), ("--n-best", self.num_best)):
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}")
-        common: dict[str, Any] = {
-            "max_len": configured.max_len,
-            "forbidden_ids": configured.forbidden_ids,
-            "constraints": self._constraints(configured),
-        }
-        if self.temperature is not None:
-            if self.beam is not None or self.num_best is not None or self.length_penalty is not None:
-                raise ConfigError(
-                    "--temperature draws one output a line: leave --beam, --n-best, --length-penalty out"
-                )
-            top_p = 1.0 if self.top_p is None else self.top_p
-            return SampleConfig(temperature=self.temperature, top_k=self.top_k, top_p=top_p, **common)
-        if self.top_k is not None or self.top_p is not None:
-            raise ConfigError("--top-k and --top-p are for drawing at random: add --temperature 1")
-        if isinstance(configured, SampleConfig) and self.beam is None and self.num_best is None:
-            raise ConfigError("the run's search draws at random: name --beam N or --temperature T")
-        own_beams, penalty = 1, 0.0
-        if isinstance(configured, BeamConfig):
-            own_beams, penalty = configured.num_beams, configured.length_penalty
-        num_beams = own_beams if self.beam is None else self.beam
-        if self.num_best is not None and self.num_best > num_beams:
-            raise ConfigError(
-                f"--n-best {self.num_best} needs at least as many beams, there are {num_beams}: add --beam"
-            )
-        if num_beams == 1:
-            if self.length_penalty is not None:
-                raise ConfigError("--length-penalty ranks the outputs of a beam: add --beam N")
-            return GreedyConfig(**common)
-        return BeamConfig(
-            num_beams=num_beams,
-            length_penalty=penalty if self.length_penalty is None else self.length_penalty,
-            num_best=self.num_best or 1,
-            **common,
-        )
-
-    def _constraints(self, configured: SearchConfig) -> Constraints:
-        own = configured.constraints
-        constraints = Constraints(
-            min_len=own.min_len if self.min_len is None else self.min_len,
-            no_repeat_ngram=own.no_repeat_ngram if self.no_repeat_ngram is None else self.no_repeat_ngram,
-        )
-        if constraints.min_len >= configured.max_len:
-            raise ConfigError(
-                f"--min-len {constraints.min_len} leaves no room for the end: the longest output has "
-                f"{configured.max_len} tokens, the end included (search.max_len)"
-            )
-        return constraints

@@ -27,11 +27,13 @@ class Hypothesis:
       tokens: Ids without start and end.
       score: What the search ranks by: log-probability, or that over the length penalty.
       finished: False where the search was cut off at its longest output.
+      copied: Source words that stand for the unknown tokens, in order; none where those stay unknown.
     """
 
     tokens: tuple[int, ...]
     score: float
     finished: bool
+    copied: tuple[str, ...] = ()
 
 
 NOTHING = Hypothesis((), 0.0, True)
@@ -46,6 +48,7 @@ class BatchSearcher:
       batch_size: Rows of every batch; what is missing is filled with rows that are skipped.
       lengths: Padded lengths of the sources; the last one is the longest that is taken.
       seed: Of the draws, where the search draws.
+      may_be_unknown: Whether an output may hold the unknown token, for a caller that puts a word in its place.
     """
 
     def __init__(
@@ -56,8 +59,10 @@ class BatchSearcher:
         batch_size: int,
         lengths: Sequence[int],
         seed: int = 0,
+        may_be_unknown: bool = False,
     ) -> None:
-        forbidden = tuple(sorted({*config.forbidden_ids, *_FORBIDDEN_IDS}))
+        own = (PAD_ID, BOS_ID) if may_be_unknown else _FORBIDDEN_IDS
+        forbidden = tuple(sorted({*config.forbidden_ids, *own}))
         self.config: SearchConfig = dataclasses.replace(config, forbidden_ids=forbidden)
         self.batch_size = batch_size
         self.lengths = tuple(sorted(set(lengths)))

@@ -56,11 +56,18 @@ class Command:
     length_penalty: Annotated[float | None, tyro.conf.arg(metavar="A")] = None
     """Divide log-probabilities by ((5 + length) / 6) ** A when beams are ranked; without it the run's own."""
 
+    coverage_penalty: Annotated[float | None, tyro.conf.arg(metavar="B")] = None
+    """Rank the outputs of a beam by B times the log of the attention that each source token got, too: against words
+    left out. Usual are 0.1 to 0.4."""
+
     min_len: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Fewest tokens of an output."""
 
     no_repeat_ngram: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """No N tokens in a row come twice in an output."""
+
+    replace_unknown: bool = False
+    """Let outputs say words that training never saw: in their place stands the source word looked at most."""
 
     prefix: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """What each output must begin with, a line for each line of --input; an empty line leaves it free."""
@@ -88,8 +95,8 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.loaded_run import SearchChange
         from transformer_jax.cli.model_folder import chosen_folder
+        from transformer_jax.cli.search_change import SearchChange
         from transformer_jax.cli.translating import translate_lines
 
         translate_lines(
@@ -106,7 +113,9 @@ class Command:
                 temperature=self.temperature,
                 top_k=self.top_k,
                 top_p=self.top_p,
+                coverage=self.coverage_penalty,
             ),
+            replaces_unknown=self.replace_unknown,
             prefix_path=self.prefix,
             seed=self.seed,
             attention_path=self.attention,

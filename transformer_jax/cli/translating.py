@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from transformer_jax.cli.aligned_outputs import AlignedOutputs
 from transformer_jax.cli.attending import AttentionFile, AttentionReader
 from transformer_jax.cli.lines import arriving_lines, require_other_file
-from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, SearchChange, TooLong, load_run
+from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, TooLong, load_run
+from transformer_jax.cli.search_change import SearchChange
 from transformer_jax.cli.searching import Hypothesis
 from transformer_jax.data.readers import count_lines, stream_lines
 from transformer_jax.errors import ConfigError, DataError, RunError
@@ -29,6 +31,7 @@ def translate_lines(
     change: SearchChange = NO_CHANGE,
     prefix_path: Path | None = None,
     seed: int = 0,
+    replaces_unknown: bool = False,
     attention_path: Path | None,
     too_long: TooLong,
     verify_invariance: bool = False,
@@ -60,8 +63,13 @@ def translate_lines(
     total = count_lines(input_path) if input_path is not None and input_path.is_file() else None
     run = load_run(run_dir)
     search = change.of(run.config.search)
-    searcher = run.searcher(search, seed=seed)
+    searcher = run.searcher(search, seed=seed, may_be_unknown=replaces_unknown)
     state = run.state
+    aligned = None
+    if change.coverage or replaces_unknown:
+        aligned = AlignedOutputs(
+            run, search, coverage=change.coverage or 0.0, replaces_unknown=replaces_unknown
+        )
     reader = None
     if attention_path is not None:  # before the output is opened: a refusal leaves the files as they are
         reader = AttentionReader(
@@ -90,8 +98,9 @@ def translate_lines(
                 lines = list(itertools.islice(prefixes, len(group)))
                 given["prefixes"] = run.encode_prefixes(lines, where=str(prefix_path), first_line=number + 1)
             found = searcher(state, sources, **given)
+            outputs = found if aligned is None else aligned(state, group, sources, found)
             try:
-                for index, hypotheses in enumerate(found):
+                for index, hypotheses in enumerate(outputs):
                     out.write(_written(run, hypotheses, number + index + 1, change.num_best).encode())
                 out.flush()
             except BrokenPipeError:
@@ -111,7 +120,7 @@ def translate_lines(
                         "translation or score in another batch; please report the machine and the versions"
                     )
             if attention is not None:
-                attention(state, number, sources, found)
+                attention(state, number, sources, outputs)
             number += len(group)
             progress(number)
     run.report_lines()

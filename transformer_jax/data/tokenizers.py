@@ -138,12 +138,15 @@ class Tokenizer:
 
     def unknown_pieces(self, text: str) -> list[str]:
         """The pieces of the text that the vocabulary lacks, in order."""
-        offsets = self._hf.encode(_encodable(text), add_special_tokens=False).offsets
         return [
             _encodable(text)[start:stop]
-            for token, (start, stop) in zip(self.encode(text), offsets)
+            for token, (start, stop) in zip(self.encode(text), self.spans(text))
             if token == UNK_ID
         ]
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where each token of the text begins and ends in it, in characters."""
+        return list(self._hf.encode(_encodable(text), add_special_tokens=False).offsets)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the JSON of the underlying library, whose other programs can read it."""
