@@ -185,6 +185,23 @@ def decoding_table(name: str) -> str:
     )
 
 
+def translation_training_table(name: str) -> str:
+    """Real tokens a second of each way to make batches, and PyTorch's time for a real token over its."""
+    records = _document(name)["records"]
+    ratios = records[-1]["extra"]
+    rows = [
+        [
+            one["implementation"],
+            str(one["extra"]["programs"] or ""),
+            f"{one['extra']['padding_share_of_an_epoch']:.1%}",
+            f"{one['tokens_per_s']:,.0f}",
+            interval_text(ratios.get(f"time_over_{one['implementation']}")),
+        ]
+        for one in records
+    ]
+    return _table(["batches", "programs", "padding", "real tokens/s", "PyTorch's time / its"], rows)
+
+
 def train_step_table(*names: str) -> str:
     """Milliseconds of both sides and the ratio with its interval, a row for each case, machine and allocator."""
     runs = []
@@ -310,6 +327,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "recurrence-peers": lambda: recurrence_table("recurrence-cpu.json", "peers"),
     "support": support,
     "decoding": lambda: decoding_table("decoding-cpu.json"),
+    "translation-training": lambda: translation_training_table("translation_training-cpu.json"),
     "train-step": lambda: train_step_table(
         "train_step-cpu.json",
         "train_step-cpu-kept.json",

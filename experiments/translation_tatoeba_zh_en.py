@@ -41,11 +41,11 @@ def config() -> ExperimentConfig:
             share_embeddings="target",
         ),
         train=TrainConfig(
-            updates=5000,
+            updates=4000,
             optimizer=Adam(),
             schedule=Cosine(peak_learning_rate=0.0025, warmup_updates=400),
             label_smoothing=0.1,
-            evaluate_every=500,
+            evaluate_every=400,
             checkpoint_every=100,
             keep_last=5,
             metric="bleu",

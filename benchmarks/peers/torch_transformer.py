@@ -18,10 +18,14 @@ class TorchSizes:
     feed_forward_dim: int
     num_layers: int
     dropout_rate: float
+    is_pre_norm: bool = False
 
 
 class TorchTransformer(nn.Module):
-    """Vaswani et al. 2017 out of PyTorch's own layers: post-norm, ReLU, sinusoids, one embedding for all three."""
+    """Vaswani et al. 2017 out of PyTorch's own layers: ReLU, sinusoids, one embedding for all three.
+
+    Post-norm as in the paper, or pre-norm with a last norm behind each stack.
+    """
 
     def __init__(self, sizes: TorchSizes) -> None:
         super().__init__()
@@ -31,12 +35,22 @@ class TorchTransformer(nn.Module):
             "dim_feedforward": sizes.feed_forward_dim,
             "dropout": sizes.dropout_rate,
             "batch_first": True,
+            "norm_first": sizes.is_pre_norm,
         }
+
+        def last_norm() -> nn.LayerNorm | None:
+            return nn.LayerNorm(sizes.model_dim) if sizes.is_pre_norm else None
+
         self.embedding = nn.Embedding(sizes.vocab_size, sizes.model_dim)
         self.encoder = nn.TransformerEncoder(
-            nn.TransformerEncoderLayer(**shared), sizes.num_layers, enable_nested_tensor=False
+            nn.TransformerEncoderLayer(**shared),
+            sizes.num_layers,
+            norm=last_norm(),
+            enable_nested_tensor=False,
         )
-        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(**shared), sizes.num_layers)
+        self.decoder = nn.TransformerDecoder(
+            nn.TransformerDecoderLayer(**shared), sizes.num_layers, norm=last_norm()
+        )
         self.dropout = nn.Dropout(sizes.dropout_rate)
         self.scale = math.sqrt(sizes.model_dim)
         self.register_buffer("table", torch.zeros(0, sizes.model_dim), persistent=False)

@@ -10,7 +10,7 @@ from transformer_jax.models.encoder_decoder import EncoderDecoder
 
 
 def load_from_ours(peer: TorchTransformer, model: EncoderDecoder) -> None:
-    """Set every parameter of ``peer``; ours must be post-norm, with biases, all embeddings shared."""
+    """Set every parameter of ``peer``; ours must have its norm placement, biases, and all embeddings shared."""
     with torch.no_grad():
         _set(peer.embedding.weight, model.target_embedding.embedding)
         for theirs, ours in zip(peer.encoder.layers, model.encoder.layers, strict=True):
@@ -25,6 +25,9 @@ def load_from_ours(peer: TorchTransformer, model: EncoderDecoder) -> None:
             _norm(theirs.norm2, ours.cross_attention_residual.norm)
             _feed_forward(theirs, ours)
             _norm(theirs.norm3, ours.feed_forward_residual.norm)
+        for theirs, ours in ((peer.encoder, model.encoder), (peer.decoder, model.decoder)):
+            if theirs.norm is not None:
+                _norm(theirs.norm, ours.final_norm)
 
 
 def _set(parameter: torch.nn.Parameter, ours: Any, *, transpose: bool = False) -> None:

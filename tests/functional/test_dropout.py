@@ -25,11 +25,34 @@ def test_the_share_and_the_scale(rate):
     assert np.any(y != np.asarray(dropout(x, rate, jax.random.key(1))))
 
 
-def test_the_mean_is_kept_exactly_for_the_rounded_rate():
+def test_the_mean_is_kept():
     rate = 0.3
-    kept = 1 - round(rate * 65536) / 65536
+    kept = 1 - round(rate * 2**32) / 2**32
     y = dropout(jnp.ones(64, jnp.float32), rate, jax.random.key(0))
     np.testing.assert_allclose(float(y.max()), 1 / kept, rtol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (3, 1), (2, 3, 4)])
+def test_every_shape_is_dropped(shape):
+    dropped = [dropout(jnp.ones(shape), 0.5, key) for key in jax.random.split(jax.random.key(0), 40)]
+    assert all(one.shape == shape for one in dropped)
+    assert len({tuple(np.ravel(one).tolist()) for one in dropped}) > 1
+
+
+def test_elements_do_not_know_of_each_other():
+    """Neighbours in a row, in a column, one row later, and under another key agree as often as coins do."""
+    rate, size = 0.2, 512
+    masks = [np.asarray(dropout(jnp.ones((size, size)), rate, jax.random.key(seed))) == 0 for seed in (0, 1)]
+    first, second = masks
+    chance = 1 - 2 * rate * (1 - rate)
+    bound = 5 * np.sqrt(chance * (1 - chance) / size**2)
+    pairs = [(first[:, 1:], first[:, :-1]), (first[1:], first[:-1]), (first[1:, 1:], first[:-1, :-1])]
+    pairs += [(first[:, 8:], first[:, :-8]), (first[:, 128:], first[:, :-128]), (first, second)]
+    for one, other in pairs:
+        assert abs((one == other).mean() - chance) < bound
+    spread = np.sqrt(rate * (1 - rate) / size)
+    for axis in (0, 1):  # rows and columns differ as much as chance lets them, no more
+        assert abs(first.mean(axis=axis).std() / spread - 1) < 0.2
 
 
 def test_the_gradient_is_the_mask():

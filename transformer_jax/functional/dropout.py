@@ -1,12 +1,46 @@
-"""Dropout as a pure function of an explicit key; no key means evaluation."""
+"""Dropout as a pure function of an explicit key, and its mask as a function of place; no key means evaluation."""
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import UInt32
 
 from transformer_jax.errors import ConfigError
-from transformer_jax.typing import Array, Float
+from transformer_jax.typing import Array, Bool, Float
 
-_BIT_RANGE = 2**16
+_WORD = 2**32
+
+
+def row_keys(rng_key: jax.Array, rows: tuple[int, ...]) -> UInt32[Array, "*rows 2"]:
+    """Two random words for each row of an array, which is all that the row's mask depends on.
+
+    Args:
+      rng_key: A typed key (``jax.random.key``).
+      rows: The array's shape without its last axis.
+    """
+    return jax.random.bits(rng_key, (*rows, 2), jnp.uint32)
+
+
+def kept(
+    keys: UInt32[Array, "*rows 2"], first: int | Array, num: int, rate: float
+) -> Bool[Array, "*rows columns"]:
+    """Which of ``num`` columns from ``first`` on stay in each row, each with probability ``1 - rate``.
+
+    A function of place: any block of a mask can be drawn, and drawn again. The row's words and the column's index
+    are mixed by the finaliser of MurmurHash3 and one more multiplication.
+
+    Example:
+      >>> keys = row_keys(jax.random.key(0), (1,))
+      >>> whole, part = kept(keys, 0, 8, 0.5), kept(keys, 3, 5, 0.5)
+      >>> bool((whole[..., 3:] == part).all())
+      True
+    """
+    column = (jnp.arange(num, dtype=jnp.uint32) + jnp.asarray(first, jnp.uint32)) * jnp.uint32(0x9E3779B9)
+    word = keys[..., 0, None] + column.reshape((1,) * (keys.ndim - 1) + (num,))
+    word = (word ^ (word >> 16)) * jnp.uint32(0x85EBCA6B)
+    word = (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
+    word = (word ^ (word >> 16) ^ keys[..., 1, None]) * jnp.uint32(0x9E3779B1)
+    word = word ^ (word >> 15)
+    return word >= jnp.uint32(min(round(rate * _WORD), _WORD - 1))
 
 
 def dropout(
@@ -16,8 +50,8 @@ def dropout(
 
     .. math:: y_i = \frac{b_i x_i}{1 - r}, \quad b_i \sim \mathrm{Bernoulli}(1 - r)
 
-    Sixteen random bits an element decide, since making the bits is what dropout costs on a CPU: the rate
-    is rounded to a multiple of 1/65536, and the scale uses the rounded rate.
+    Making random bits is what dropout costs on a CPU, so that they are made for rows only, and a hash of a row's bits
+    and the column decides (see `kept`). The rate is rounded to a multiple of :math:`2^{-32}`.
 
     Args:
       x: Any floating array.
@@ -40,10 +74,11 @@ def dropout(
     check_rate("rate", rate)
     if rate == 0.0 or rng_key is None:
         return x
-    threshold = min(round(rate * _BIT_RANGE), _BIT_RANGE - 1)
-    bits = jax.random.bits(rng_key, x.shape, jnp.uint16)
-    scale = jnp.asarray(_BIT_RANGE / (_BIT_RANGE - threshold), x.dtype)
-    return jnp.where(bits >= threshold, x * scale, jnp.zeros_like(x))
+    rows = x.reshape(1, *x.shape) if x.ndim == 0 else x
+    keep = kept(row_keys(rng_key, rows.shape[:-1]), 0, rows.shape[-1], rate).reshape(x.shape)
+    threshold = min(round(rate * _WORD), _WORD - 1)
+    scale = jnp.asarray(_WORD / (_WORD - threshold), x.dtype)
+    return jnp.where(keep, x * scale, jnp.zeros_like(x))
 
 
 def split_key(rng_key: jax.Array | None, num: int) -> list[jax.Array | None]:

@@ -33,8 +33,8 @@ from transformer_jax.functional.attention.block_products import (
 )
 from transformer_jax.functional.attention.contract import AttentionCall
 from transformer_jax.functional.attention.guard import guard_in_linear_memory, mark_poisoned
-from transformer_jax.functional.attention.weight_dropout import kept, row_keys
 from transformer_jax.functional.biases import PositionBias
+from transformer_jax.functional.dropout import kept, row_keys
 from transformer_jax.functional.masks import AttentionMask, pick
 from transformer_jax.functional.score_products import products, wide
 from transformer_jax.functional.scores import Dot, General, Linear, Location
@@ -105,7 +105,7 @@ def attend_with_logsumexp(call: AttentionCall) -> tuple[Array, Array, Array | No
     )
     keys, rate = None, 0.0
     if call.drops and call.dropout is not None and call.dropout.rng_key is not None:
-        keys, rate = row_keys(call.dropout.rng_key, batch, num_heads, q_len), call.dropout.rate
+        keys, rate = row_keys(call.dropout.rng_key, (batch, num_heads, q_len)), call.dropout.rate
     fixed = Fixed(call.mask, keys)
     value_heads = call.value.shape[2]
     if _goes_by_lanes() and batch * value_heads > 1:
