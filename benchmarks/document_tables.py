@@ -202,6 +202,42 @@ def translation_training_table(name: str) -> str:
     return _table(["batches", "programs", "padding", "real tokens/s", "PyTorch's time / its"], rows)
 
 
+def int8_table(name: str) -> str:
+    """Time of products with int8 over float32's, a row for each shape."""
+    cases: dict[str, list[str]] = {}
+    for one in _document(name)["records"]:
+        if one["implementation"] != "float32":
+            cases.setdefault(one["case"], [one["case"]]).append(
+                interval_text(one["extra"]["time_over_float32"])
+            )
+    return _table(["rows x matrix", "int8 weights / float32", "int8 both / float32"], list(cases.values()))
+
+
+def decoding_run_table(name: str) -> str:
+    """Tokens out a second over the test set to its ends, line by line too, and the times over ours."""
+    rows = []
+    for one in _document(name)["records"]:
+        share = one["extra"].get("agreement")
+        rows.append(
+            [
+                one["case"],
+                one["implementation"],
+                f"{one['tokens_per_s']:,.0f}",
+                interval_text(one["extra"].get("time_over_ours")),
+                "" if share is None else f"{share:.0%}",
+            ]
+        )
+    return _table(["case", "who", "tokens out/s", "its time / ours", "outputs as ours"], rows)
+
+
+def ended_line(name: str) -> str:
+    """Which rows were computed in vain."""
+    shares = _document(name)["ended_share"]
+    return "Rows computed for sentences that had ended: " + ", ".join(
+        f"{value:.1%} ({case})" for case, value in shares.items()
+    )
+
+
 def train_step_table(*names: str) -> str:
     """Milliseconds of both sides and the ratio with its interval, a row for each case, machine and allocator."""
     runs = []
@@ -327,6 +363,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "recurrence-peers": lambda: recurrence_table("recurrence-cpu.json", "peers"),
     "support": support,
     "decoding": lambda: decoding_table("decoding-cpu.json"),
+    "int8": lambda: int8_table("int8_products-cpu.json"),
+    "decoding-run": lambda: decoding_run_table("decoding_run-cpu.json"),
+    "decoding-run-ended": lambda: ended_line("decoding_run-cpu.json"),
     "translation-training": lambda: translation_training_table("translation_training-cpu.json"),
     "train-step": lambda: train_step_table(
         "train_step-cpu.json",

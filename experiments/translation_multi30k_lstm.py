@@ -1,4 +1,4 @@
-"""A bidirectional LSTM encoder whose last states are where the LSTM decoder begins, from English to German, on Multi30k.
+"""A bidirectional LSTM encoder whose last states are all that the LSTM decoder gets, English to German, on Multi30k.
 
 Command: transformer-jax train experiments/translation_multi30k_lstm.py --run-dir runs/multi30k-lstm
 From German to English: `--set data.dataset.source_language=de --set data.dataset.target_language=en`.

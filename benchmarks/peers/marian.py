@@ -1,4 +1,7 @@
-"""Our Transformer's weights in `transformers`' MarianMT and in CTranslate2: the peers of our decoding."""
+"""Our Transformer's weights in `transformers` and in CTranslate2: the peers of our decoding.
+
+A post-norm model becomes a MarianMT, a pre-norm one a Pegasus, which is the same with the norms before the sublayers.
+"""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,17 +19,18 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def _thirds(arrays: Arrays, name: str, parts: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Weights ``[out, in]`` and biases of projections that ours makes in one product."""
-    kernels = np.split(arrays[f"{name}.kernel"], parts, axis=1)
-    biases = np.split(arrays[f"{name}.bias"], parts)
+    """Weights ``[out, in]`` and biases of projections that ours makes in one product; zeros where ours has none."""
+    kernel = arrays[f"{name}.kernel"]
+    kernels = np.split(kernel, parts, axis=1)
+    biases = np.split(arrays.get(f"{name}.bias", np.zeros(kernel.shape[1], np.float32)), parts)
     return [(kernel.T, bias) for kernel, bias in zip(kernels, biases, strict=True)]
 
 
 class Marian:
-    """`transformers`' MarianMT.
+    """`transformers`' MarianMT, or Pegasus.
 
     Args:
-      arrays: Our parameters by name, of a post-norm model with one table for all embeddings.
+      arrays: Our parameters by name, of a model with one table for all embeddings; pre-norm if it has last norms.
       sizes: ``vocab_size``, ``model_dim``, ``num_heads``, ``feed_forward_dim``, ``num_layers`` (of each side).
       ids: ``pad``, ``bos``, ``eos``.
     """
@@ -40,7 +44,11 @@ class Marian:
         torch.set_num_threads(num_cores())
         transformers.logging.set_verbosity_error()
         self._torch, self._ids = torch, ids
-        config = transformers.MarianConfig(
+        is_pre_norm = "encoder.final_norm.scale" in arrays
+        kinds = (transformers.MarianConfig, transformers.MarianMTModel)
+        if is_pre_norm:
+            kinds = (transformers.PegasusConfig, transformers.PegasusForConditionalGeneration)
+        config = kinds[0](
             vocab_size=sizes["vocab_size"], d_model=sizes["model_dim"],
             encoder_layers=sizes["num_layers"], decoder_layers=sizes["num_layers"],
             encoder_attention_heads=sizes["num_heads"], decoder_attention_heads=sizes["num_heads"],
@@ -49,7 +57,7 @@ class Marian:
             pad_token_id=ids["pad"], eos_token_id=ids["eos"], decoder_start_token_id=ids["bos"],
             forced_eos_token_id=None, bos_token_id=ids["bos"],
         )  # fmt: skip
-        self.model = transformers.MarianMTModel(config).eval()
+        self.model = kinds[1](config).eval()
         state = self.model.state_dict()
         filled = dict.fromkeys(state, False)
 
@@ -68,6 +76,9 @@ class Marian:
             put("final_logits_bias", np.zeros((1, sizes["vocab_size"]), np.float32))
             for side in ("encoder", "decoder"):
                 put(f"model.{side}.embed_positions.weight", positions)
+                if is_pre_norm:
+                    put(f"model.{side}.layer_norm.weight", arrays[f"{side}.final_norm.scale"])
+                    put(f"model.{side}.layer_norm.bias", arrays[f"{side}.final_norm.bias"])
                 for index in range(sizes["num_layers"]):
                     ours, theirs = f"{side}.layers.{index}", f"model.{side}.layers.{index}"
                     blocks = [("self_attention", "self_attn", "self_attn_layer_norm")]
@@ -137,7 +148,8 @@ class CTranslate:
         from ctranslate2.specs import common_spec, transformer_spec
 
         spec = transformer_spec.TransformerSpec.from_config(
-            (sizes["num_layers"], sizes["num_layers"]), sizes["num_heads"], pre_norm=False,
+            (sizes["num_layers"], sizes["num_layers"]), sizes["num_heads"],
+            pre_norm="encoder.final_norm.scale" in arrays,
             activation=common_spec.Activation.RELU,
         )  # fmt: skip
         table = np.array(arrays["target_embedding.embedding"], np.float32)
@@ -159,6 +171,8 @@ class CTranslate:
         for side, stack in (("encoder", spec.encoder), ("decoder", spec.decoder)):
             stack.scale_embeddings = True
             stack.position_encodings.encodings = positions
+            if "encoder.final_norm.scale" in arrays:
+                norm(stack.layer_norm, f"{side}.final_norm")
             for index, layer in enumerate(stack.layer):
                 ours = f"{side}.layers.{index}"
                 linear(

@@ -1,0 +1,222 @@
+"""Decoding of a trained Transformer on its own test sentences, to their real ends, beside other programs.
+
+    python benchmarks/decoding_run.py runs/multi30k --json benchmarks/results/decoding_run-cpu.json
+
+The run's (or model folder's) weights go into `transformers` and CTranslate2 too; its test sources, sorted by length,
+in batches of 32, are translated by greedy search and by a beam of 5 that ranks by log-probability. The share of equal
+outputs is shown; then all take turns over the whole set. Then comes what independence of the batch costs: ``filled
+up`` translates one line at a time in a batch of 32 rows, as `translate` does, ``alone`` in a batch of one row, whose
+numbers differ in their last bits. Last comes the share of rows that the steps of a search computed for sentences that
+had ended already, which is what taking them out of the batch could save at most.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.decoding import BATCH, floor_flops, peers_of
+from transformer_jax.allocator import keep_freed_memory
+from transformer_jax.cli.attending import padded_lengths
+from transformer_jax.cli.loaded_run import LoadedRun, load_run
+from transformer_jax.cli.searching import BatchSearcher
+from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID
+from transformer_jax.data.sources import load_splits
+from transformer_jax.decode.searcher import BeamConfig, GreedyConfig, SearchConfig, make_searcher
+from transformer_jax.models.encoder_decoder import EncoderDecoder
+from transformer_jax.race.timing import (
+    Record,
+    interleave,
+    interval_text,
+    matmul_peak,
+    paired_ratio,
+    quartiles,
+    write_json,
+)
+
+BEAMS = (1, 5)
+
+
+def search_of(run: LoadedRun, beams: int) -> SearchConfig:
+    """Greedy or beam search that ranks by log-probability."""
+    max_len = run.config.search.max_len
+    return GreedyConfig(max_len=max_len) if beams == 1 else BeamConfig(max_len=max_len, num_beams=beams)
+
+
+class Ours:
+    """Our search over lines, in batches of so many rows."""
+
+    name = "transformer_jax"
+
+    def __init__(self, run: LoadedRun, beams: int, rows: int) -> None:
+        self._state = run.state
+        lengths = padded_lengths(run.config.data.max_source_len)
+        self.searcher = BatchSearcher(run.model, search_of(run, beams), batch_size=rows, lengths=lengths)
+
+    def __call__(self, sources: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Outputs of all sources."""
+        return [list(found[0].tokens) for found in self.searcher(self._state, sources)]
+
+
+def record(case: str, name: str, milliseconds: list[float], *, tokens: int, **extra: Any) -> Record:
+    """One contestant's times."""
+    lower, middle, upper = quartiles(milliseconds)
+    return Record(
+        case=case, implementation=name, compile_s=extra.pop("compile_s", None), median_ms=middle, q25_ms=lower,
+        q75_ms=upper, peak_bytes=None, tokens_per_s=tokens / middle * 1e3, flops=None, max_abs_err=None,
+        extra={"calls": len(milliseconds), **extra},
+    )  # fmt: skip
+
+
+def whole_set(
+    run: LoadedRun, peers: dict[str, Any], sizes: dict[str, int], sources: Any, beams: int, options: Any
+) -> list[Record]:
+    """All programs over the whole set."""
+    ours, max_len = Ours(run, beams, BATCH), run.config.search.max_len
+
+    def by(peer: Any) -> list[list[int]]:
+        rows: list[list[int]] = []
+        for first in range(0, len(sources), BATCH):
+            rows += peer(sources[first : first + BATCH], beams=beams, max_len=max_len, exact=False, alpha=0.0)
+        return rows
+
+    wanted = ours(sources)
+    tokens = sum(map(len, wanted)) + len(wanted)  # the end of each is computed too
+    agreement = {
+        name: float(np.mean([row == one for row, one in zip(by(peer), wanted, strict=True)]))
+        for name, peer in peers.items()
+    }
+    calls: dict[str, Any] = {ours.name: lambda: ours(sources)}
+    calls |= {name: lambda peer=peer: by(peer) for name, peer in peers.items()}
+    times = interleave(calls, calls=options.calls, warmup=1, max_seconds=options.max_seconds)
+    peak, case, records = matmul_peak(), "greedy" if beams == 1 else f"beam-{beams}", []
+    for name, values in times.items():
+        extra: dict[str, Any] = {"beams": beams, "sentences": len(sources), "tokens_out": tokens}
+        extra["floor_share"] = floor_flops(sizes, beams) * tokens / peak / (np.median(values) / 1e3)
+        if name in agreement:
+            median, low, high = paired_ratio(values, times[ours.name])
+            extra |= {
+                "agreement": agreement[name],
+                "time_over_ours": {"median": median, "low": low, "high": high},
+            }
+        else:
+            extra["compile_s"] = ours.searcher.compile_seconds
+        records.append(record(case, name, values, tokens=tokens, **extra))
+    return records
+
+
+def line_by_line(run: LoadedRun, sources: Any, beams: int, options: Any) -> list[Record]:
+    """What a line alone costs in a batch that is filled up."""
+    chosen = sources[:: max(1, len(sources) // options.lines)][: options.lines]
+    sides = {"filled up": Ours(run, beams, BATCH), "alone": Ours(run, beams, 1)}
+    tokens = sum(len(one) + 1 for one in sides["filled up"](chosen))
+    calls = {name: lambda side=side: [side([one]) for one in chosen] for name, side in sides.items()}
+    times = interleave(calls, calls=options.calls, warmup=1, max_seconds=options.max_seconds)
+    ratio, low, high = paired_ratio(times["alone"], times["filled up"])
+    case = f"a line at a time, {'greedy' if beams == 1 else f'beam-{beams}'}"
+    return [
+        record(
+            case, name, values, tokens=tokens, lines=len(chosen),
+            milliseconds_a_line=float(np.median(values)) / len(chosen),
+            **({"time_over_ours": {"median": ratio, "low": low, "high": high}} if name == "alone" else {}),
+        )
+        for name, values in times.items()
+    ]  # fmt: skip
+
+
+def ended_share(run: LoadedRun, sources: Any, beams: int) -> float:
+    """Share of the rows of all steps of a search that belonged to sentences whose own search was over.
+
+    How many steps a sentence needs is what a search for it alone, beside empty rows, takes.
+    """
+    search = search_of(run, beams)
+    searcher = make_searcher(run.model, search, bos_id=BOS_ID, eos_id=EOS_ID, pad_id=PAD_ID)
+    lengths, state = padded_lengths(run.config.data.max_source_len), run.state
+    steps: dict[int, list[int]] = {}
+    for source in sources:
+        padded = next(length for length in lengths if length >= len(source))
+        tokens = np.full((BATCH, padded), PAD_ID, np.int32)
+        tokens[0, : len(source)] = source
+        filled = np.zeros(BATCH, np.int32)
+        filled[0] = len(source)
+        limits = np.where(filled > 0, search.max_len, 0).astype(np.int32)
+        output = searcher(state, tokens, filled, max_lens=limits, prefix=None)
+        steps.setdefault(padded, []).append(int(output.num_steps))
+    computed = used = 0
+    for counts in steps.values():
+        for first in range(0, len(counts), BATCH):
+            batch = counts[first : first + BATCH]
+            computed += max(batch) * len(batch)
+            used += sum(batch)
+    return 1.0 - used / computed
+
+
+def main() -> None:
+    """Parse the command line, run, print the tables, write the JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "run", type=Path, help="run or model folder of a Transformer with one shared vocabulary"
+    )
+    parser.add_argument("--peers", nargs="*", choices=["transformers", "ctranslate2"],
+                        default=["transformers", "ctranslate2"])  # fmt: skip
+    parser.add_argument("--sentences", type=int, default=1000, help="test sources at most (default 1000)")
+    parser.add_argument("--lines", type=int, default=20, help="lines translated one at a time (default 20)")
+    parser.add_argument("--calls", type=int, default=8, help="timed passes of each (default 8)")
+    parser.add_argument(
+        "--max-seconds", type=float, default=90, help="of a case, beyond five rounds (default 90)"
+    )
+    parser.add_argument("--json", help="write the records here")
+    options = parser.parse_args()
+    keep_freed_memory()
+    run = load_run(options.run)
+    if not isinstance(run.model, EncoderDecoder) or run.model.config.share_embeddings != "all":
+        parser.error("the run must be of an encoder-decoder Transformer whose embeddings are all one table")
+    config = run.model.config
+    sizes = {
+        "vocab_size": run.target_tokenizer.vocab_size, "model_dim": config.model_dim, "num_heads": config.num_heads,
+        "feed_forward_dim": config.feed_forward_dim, "num_layers": config.num_encoder_layers,
+    }  # fmt: skip
+    items = load_splits(run.config.data.dataset).test[: options.sentences]
+    encoded = run.encode([item.source for item in items], too_long="truncate", where="test set")
+    sources = sorted((one for one in encoded if one), key=len)
+    peers = peers_of(options.peers, run.model, sizes)
+    records: list[Record] = []
+    for beams in BEAMS:
+        records += whole_set(run, peers, sizes, sources, beams, options)
+        records += line_by_line(run, sources, beams, options)
+    ended = {
+        ("greedy" if beams == 1 else f"beam-{beams}"): ended_share(run, sources, beams) for beams in BEAMS
+    }
+    table = Table(title=f"{run.config.name}, {len(sources)} test sentences to their ends")
+    for column in ("case", "who", "tokens out/s", "its time / ours", "outputs as ours"):
+        table.add_column(column, justify="left" if column in ("case", "who") else "right")
+    for one in records:
+        share = one.extra.get("agreement")
+        table.add_row(
+            one.case,
+            one.implementation,
+            f"{one.tokens_per_s:,.0f}",
+            interval_text(one.extra.get("time_over_ours")),
+            "" if share is None else f"{share:.0%}",
+        )
+    Console().print(table)
+    print(
+        "rows computed for sentences that had ended: " + ", ".join(f"{k} {v:.1%}" for k, v in ended.items())
+    )
+    if options.json:
+        header = {"sizes": sizes, "run": run.config.name, "sentences": len(sources), "ended_share": ended}
+        write_json(options.json, records, benchmark="decoding_run", **header)
+
+
+if __name__ == "__main__":
+    main()
