@@ -1,4 +1,4 @@
-"""Ctrl-C in a real process: one line, status 130, a whole checkpoint, and a run that goes on."""
+"""Signals in a real process: one line, 130 or 143, whole checkpoints, and a run that goes on to the same bits."""
 
 import contextlib
 import json
@@ -11,7 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from transformer_jax.train.checkpoint import CheckpointStore
+import numpy as np
+import pytest
+
+from transformer_jax.train import read_rows
+from transformer_jax.train.checkpoint import CheckpointStore, _restore_item
 
 PROGRAM = [sys.executable, "-m", "transformer_jax.cli.main"]
 
@@ -77,6 +81,117 @@ def test_interrupt_before_anything_is_there(tiny_experiment: Path, tmp_path: Pat
     assert process.returncode == 130, err
     assert "Traceback" not in out + err
     assert err.strip().splitlines()[-1].startswith("interrupted")
+
+
+def test_sigterm_saves_the_update_it_came_in(
+    tiny_experiment: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    run_dir = tmp_path / "run"
+    long = ("--set", "train.updates=100000", "train.evaluate_every=100000", "train.checkpoint_every=50000")
+    with started("train", tiny_experiment, "--run-dir", run_dir, *long) as process:
+        wait_for(lambda: (run_dir / "metrics.jsonl").exists() and bool(read_rows(run_dir)), process)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=300)
+    assert process.returncode == 143, err
+    assert "Traceback" not in out + err
+    assert "stopping after this update; once more stops at once" in err
+    (saved,) = CheckpointStore(run_dir).updates()
+    assert f"stopped at update {saved} of 100000; resume from update {saved}" in err
+    assert not (run_dir / "lock").exists()
+    words = ("train", "--run-dir", run_dir, "--resume", "--set", f"train.updates={saved + 3}")
+    assert run_command(*words, "train.evaluate_every=100000").status == 0
+
+
+DEAF = """
+import hashlib
+from transformer_jax.cli.interrupts import end_at_second_signal
+from transformer_jax.train.stopping import StopRequests
+
+end_at_second_signal()
+with StopRequests() as stops, stops.held():
+    print("deaf", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # as a compiler: long, outside of Python, without its lock
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_ends_the_process_whatever_it_does(number: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", DEAF], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "deaf\n"
+        process.send_signal(number)
+        time.sleep(0.5)
+        assert process.poll() is None, "the first is held"
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 128 + number
+        assert process.stderr is not None
+        assert process.stderr.read() == "stopped at once\n"
+
+
+def left_by(run_dir: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
+    """The bytes of every array of the last checkpoint, and the log rows without their times."""
+    store = CheckpointStore(run_dir)
+    path = store._path(store.updates()[-1])
+    arrays = {
+        f"{item}/{name}": (str(array.dtype), array.shape, np.asarray(array).tobytes())
+        for item in ("model", "training")
+        for name, array in _restore_item(path, item).items()
+    }
+    rows = [
+        {name: value for name, value in row.items() if "second" not in name} for row in read_rows(run_dir)
+    ]
+    return arrays, rows
+
+
+def test_a_run_killed_in_many_places_ends_with_the_same_bits(
+    tiny_experiment: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    settings = ("--set", "train.updates=60", "train.evaluate_every=20", "train.checkpoint_every=4")
+    settings = (*settings, "train.log_every=3", "model.dropout_rate=0.3", "train.keep_last=2")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run_command("train", tiny_experiment, "--run-dir", whole, *settings).status == 0
+
+    def entries() -> set[str]:
+        folder = killed / "checkpoints"
+        return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+    def is_saving() -> bool:  # a checkpoint without its name yet
+        return any(not name.isdecimal() for name in entries())
+
+    def has_saved(least: int) -> bool:
+        return any(int(name) >= least for name in entries() if name.isdecimal())
+
+    moments: list[Callable[[], bool]] = [
+        is_saving,
+        lambda: has_saved(8) and is_saving(),
+        lambda: has_saved(24),
+        lambda: len(read_rows(killed)) > 15,
+    ]
+    words: tuple[object, ...] = ("train", tiny_experiment, "--run-dir", killed, *settings)
+    kills = 0
+    for moment in moments:
+        with started(*words) as process:
+            end = time.monotonic() + 300
+            while process.poll() is None and not moment():
+                assert time.monotonic() < end
+            if process.poll() is None:
+                process.kill()
+                kills += 1
+            process.communicate()
+        words = ("train", "--run-dir", killed, "--resume")
+        if not (killed / "config.json").exists() or not (killed / "metrics.jsonl").exists():
+            words = ("train", tiny_experiment, "--run-dir", killed, "--overwrite", *settings)
+    assert kills >= 2, "the run was over before it could be killed"
+    ran = run_command(*words)
+    assert ran.status == 0, ran.err
+    arrays, rows = left_by(killed)
+    wanted_arrays, wanted_rows = left_by(whole)
+    assert arrays == wanted_arrays
+    assert rows == wanted_rows
+    scores = [json.loads((folder / "result.json").read_text())["development"] for folder in (killed, whole)]
+    assert scores[0] == scores[1]
 
 
 LOSES_ITS_INTERRUPT = """

@@ -128,15 +128,71 @@ def test_other_shape_and_other_structure_are_one_clear_line(
         CheckpointStore(tmp_path).restore(state, 1)
 
 
-def test_damaged_checkpoint_is_one_line(tmp_path: Path, make_model: Callable[..., TinySeq2Seq]) -> None:
+def saved(tmp_path: Path, make_model: Callable[..., TinySeq2Seq], *updates: int) -> CheckpointStore:
+    """A store with checkpoints of models that differ, all scored the same way: the later the better."""
+    store = CheckpointStore(tmp_path, keep_best=3, keep_last=3)
+    for update in updates:
+        store.save(make_state(make_model(seed=update)), info(update, score=float(-update)))
+    return store
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "emptied": lambda path: path.write_bytes(b""),
+    "a bit turned": lambda path: path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:]),
+    "removed": lambda path: path.unlink(),
+    "a link": lambda path: (path.rename(path.with_name("elsewhere")), path.symlink_to("elsewhere")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_newest_whole_checkpoint_is_read_and_the_damaged_named(
+    tmp_path: Path, make_model: Callable[..., TinySeq2Seq], capfd: pytest.CaptureFixture[str], damage: str
+) -> None:
+    saved(tmp_path, make_model, 1, 2)
+    target = max(
+        (path for path in (tmp_path / "checkpoints" / "00000002" / "model").rglob("*") if path.is_file()),
+        key=lambda path: path.stat().st_size,
+    )
+    DAMAGES[damage](target)
+    model = make_model()
+    assert load_params(tmp_path, model=model).update == 1
+    np.testing.assert_array_equal(model.embedding[...], make_model(seed=1).embedding[...])
+    said = capfd.readouterr().err
+    assert "checkpoint of update 2 is passed over" in said
+    assert str(target.parent) in said
+    assert said.count("\n") == 1
     store = CheckpointStore(tmp_path)
-    store.save(make_state(make_model()), info(1))
-    for path in (tmp_path / "checkpoints" / "00000001" / "model").rglob("*"):
-        if path.is_file():
-            path.write_bytes(b"")
-    with pytest.raises(RunError, match="damaged or incomplete") as error:
+    store.pass_over_damaged(sets_aside=True)
+    assert store.updates() == [1]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "00000001",
+        "damaged-00000002",
+    ]
+
+
+def test_only_damaged_checkpoints_is_one_line(tmp_path: Path, make_model: Callable[..., TinySeq2Seq]) -> None:
+    saved(tmp_path, make_model, 1)
+    (tmp_path / "checkpoints" / "00000001" / "manifest.json").write_text("{")
+    with pytest.raises(RunError, match="no whole checkpoint, only damaged ones"):
         load_params(tmp_path, model=make_model())
-    assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_without_a_manifest_is_read_as_before(
+    tmp_path: Path, make_model: Callable[..., TinySeq2Seq]
+) -> None:
+    saved(tmp_path, make_model, 1)
+    (tmp_path / "checkpoints" / "00000001" / "manifest.json").unlink()
+    assert load_params(tmp_path, model=make_model()).update == 1
+
+
+def test_a_later_format_is_told(
+    tmp_path: Path, make_model: Callable[..., TinySeq2Seq], capfd: pytest.CaptureFixture[str]
+) -> None:
+    saved(tmp_path, make_model, 1, 2)
+    path = tmp_path / "checkpoints" / "00000002" / "manifest.json"
+    path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
+    assert load_params(tmp_path, model=make_model()).update == 1
+    assert "checkpoints of format 3; this version reads up to 2" in capfd.readouterr().err
 
 
 def test_interrupted_save_leaves_the_former_whole(

@@ -1,6 +1,9 @@
 """The trainer: run folders, logs, evaluations, checkpoints, interruption, divergence."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,13 +44,14 @@ def run_trainer(
         batches: Any = None,
         model: Any = None,
         evaluate: Any = None,
+        run_dir: Path = tmp_path / "run",
         **changes: Any,
     ) -> TrainResult:
         trainer = Trainer(
             model or make_model(),
             sequence_to_sequence_loss(),
             make_config(**changes),
-            run_dir=tmp_path / "run",
+            run_dir=run_dir,
             batches=batches or task,
             evaluate=evaluate,
             quiet=True,
@@ -177,10 +181,66 @@ def test_ctrl_c_says_where_to_resume_and_rows_are_not_doubled(
         TrainingInterrupted, match=r"stopped at update 5 of 6; resume from update 3 with --resume"
     ):
         run_trainer(batches=InterruptedBatches(task, at=5))
-    assert isinstance(TrainingInterrupted(), KeyboardInterrupt), "the command line exits with 130"
+    assert issubclass(TrainingInterrupted, KeyboardInterrupt), "the command line exits with 130"
     assert CheckpointStore(tmp_path / "run").updates() == [3]
     result = run_trainer(fit={"resume": True})
     assert [point["update"] for point in result.curve] == [2, 4, 6]
+
+
+class Signals:
+    """The task's batches; a signal comes while the one of an update is made."""
+
+    def __init__(self, task: SequenceTask, *, at: int, number: int) -> None:
+        self._task, self._at, self._number = task, at, number
+
+    def shapes(self) -> Any:
+        return self._task.shapes()
+
+    def iterate(self, start_step: int) -> Any:
+        for step, batch in enumerate(self._task.iterate(start_step), start_step + 1):
+            if step == self._at:
+                signal.raise_signal(self._number)
+            yield batch
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("at", [2, 3, 5])  # between two, at a checkpoint with its evaluation, after one
+def test_a_stop_signal_lets_the_update_end_and_be_saved(
+    tmp_path: Path, run_trainer: RunTrainer, task: SequenceTask, number: int, at: int
+) -> None:
+    with pytest.raises(
+        TrainingInterrupted, match=f"stopped at update {at} of 6; resume from update {at}"
+    ) as caught:
+        run_trainer(batches=Signals(task, at=at, number=number))
+    assert caught.value.signal_number == number
+    assert CheckpointStore(tmp_path / "run").updates()[-1] == at
+    resumed = run_trainer(fit={"resume": True})
+    whole = run_trainer(run_dir=tmp_path / "whole")
+    untimed = [
+        [{name: value for name, value in row.items() if "second" not in name} for row in read_rows(folder)]
+        for folder in (tmp_path / "run", tmp_path / "whole")
+    ]
+    assert sorted(untimed[0], key=lambda row: (row["update"], row["kind"])) == sorted(
+        untimed[1], key=lambda row: (row["update"], row["kind"])
+    )
+    assert [point["loss"] for point in resumed.curve] == [point["loss"] for point in whole.curve]
+
+
+def test_a_second_trainer_in_the_folder_is_refused(tmp_path: Path, run_trainer: RunTrainer) -> None:
+    run_trainer(updates=3)
+    hold = (
+        "import fcntl, sys, time; file = open(sys.argv[1], 'a+'); fcntl.flock(file, fcntl.LOCK_EX); "
+        "print(1, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path / "run" / "lock")], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(RunError, match="is being trained by another process"):
+            run_trainer(fit={"resume": True})
+        process.kill()
+    assert run_trainer(fit={"resume": True}).updates == 6
 
 
 def test_ctrl_c_before_the_first_checkpoint_resumes_from_the_start(
@@ -236,6 +296,7 @@ def test_resume_refuses_fewer_updates_and_other_metadata(tmp_path: Path, run_tra
         run_trainer(fit={"resume": True}, updates=4)
     path = tmp_path / "run" / "checkpoints" / "00000006" / "metadata" / "metadata"
     path.write_text(path.read_text().replace("kept", "changed"))
+    (path.parent.parent / "manifest.json").unlink()
     with pytest.raises(RunError, match="its config was 'changed', now it is 'kept'"):
         run_trainer(fit={"resume": True})
 

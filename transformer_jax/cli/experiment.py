@@ -37,6 +37,7 @@ from transformer_jax.errors import RunError
 from transformer_jax.models.build import build_model
 from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.train.checkpoint import CheckpointStore, require_same
+from transformer_jax.train.folder_lock import locked_folder
 from transformer_jax.train.loop import Trainer, TrainResult
 from transformer_jax.train.objectives import sequence_to_sequence_loss
 from transformer_jax.train.run_folder import check_run_folder, holds_any, remove_run
@@ -144,6 +145,26 @@ def run_experiment(
     """
     run_dir = Path(run_dir)
     check_run_folder(run_dir, resume=resume, overwrite=overwrite, entries=RUN_ENTRIES)
+    with locked_folder(run_dir):
+        return _run_locked(
+            config, run_dir, resume=resume, overwrite=overwrite, quiet=quiet, label=label, data=data,
+            after_evaluation=after_evaluation, start=start, strict_compile=strict_compile,
+        )  # fmt: skip
+
+
+def _run_locked(
+    config: ExperimentConfig,
+    run_dir: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+    label: str | None,
+    data: PreparedData | None,
+    after_evaluation: Callable[[], None] | None,
+    start: Start | None,
+    strict_compile: bool,
+) -> ExperimentResult:
     done = max(CheckpointStore(run_dir).updates(), default=0) if resume else 0
     if done > config.train.updates:  # before config.json is written anew
         raise RunError(f"{run_dir} has {done:,} updates already: train.updates must be at least that")
@@ -164,7 +185,6 @@ def run_experiment(
         # Only now, when the new run is known to be possible, may the old one go.
         if overwrite:
             remove_run(run_dir, RUN_ENTRIES)
-        run_dir.mkdir(parents=True, exist_ok=True)
         data.source_tokenizer.save(run_dir / SOURCE_TOKENIZER_NAME)
         data.target_tokenizer.save(run_dir / TARGET_TOKENIZER_NAME)
         config = dataclasses.replace(config, data=with_absolute_paths(config.data))

@@ -1,7 +1,10 @@
-"""Ctrl-C that is not lost: an interrupt raised where Python can only ignore it comes again a moment later."""
+"""Ctrl-C that is not lost: raised where Python can only ignore it, it comes again; a second one ends the process."""
 
+import os
 import signal
 import sys
+import threading
+import time
 from typing import Any
 
 _SOON = 0.01
@@ -36,3 +39,34 @@ def keep_interrupts() -> None:
 
     signal.signal(signal.SIGALRM, deliver)
     sys.unraisablehook = hook
+
+
+_ONE_SIGNAL = 0.25
+"""Signals that come within so many seconds are one: a process may get its group's beside its own."""
+
+
+def end_at_second_signal() -> None:
+    """Have the second SIGINT or SIGTERM end the process at once, whatever it is doing.
+
+    A handler of Python's waits until the main thread is back in Python, and compiling may take minutes. Here a thread
+    of its own is told of each signal by the system (``signal.set_wakeup_fd``). For programs that own their process,
+    whose files are whole at any instant.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        first = None
+        while number := os.read(reader, 1):
+            if number[0] not in (signal.SIGINT, signal.SIGTERM):
+                continue
+            now = time.monotonic()
+            if first is not None and now - first > _ONE_SIGNAL:
+                os.write(2, b"stopped at once\n")
+                os._exit(128 + number[0])
+            first = first or now
+
+    threading.Thread(target=watch, name="second signal", daemon=True).start()

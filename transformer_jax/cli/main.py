@@ -1,8 +1,8 @@
 """The console script ``transformer-jax``: picks the command and turns every failure into one line.
 
 Exit status: 0 done; 2 something that the user can put right (one line on stderr says what); 130 interrupted
-by Ctrl-C; 1 a fault of this program. No traceback is shown unless ``TRANSFORMER_JAX_DEBUG=1``. Commands are
-imported when they are named, and import jax when they run, so that ``--help`` is quick.
+by Ctrl-C, 143 by SIGTERM; 1 a fault of this program. No traceback is shown unless ``TRANSFORMER_JAX_DEBUG=1``.
+Commands are imported when they are named, and import jax when they run, so that ``--help`` is quick.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from typing import Any
 
 from transformer_jax.allocator import keep_freed_memory
 from transformer_jax.cli.compile_cache import KEEPING, keep_compiled_programs
-from transformer_jax.cli.interrupts import keep_interrupts
+from transformer_jax.cli.interrupts import end_at_second_signal, keep_interrupts
 from transformer_jax.errors import TransformerJaxError, nearest_hint
 
 PROGRAM = "transformer-jax"
@@ -66,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if from_terminal:
         keep_freed_memory()
         keep_interrupts()
+        end_at_second_signal()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = os.environ.get("TRANSFORMER_JAX_DEBUG", "") not in ("", "0")
     if from_terminal:
@@ -79,8 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         if from_terminal:  # a second Ctrl-C, while threads are joined, would only print a traceback
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         note = str(interrupt)
-        return _fail(f"interrupted{': ' + note if note else ''}", status=130, label="")
+        status = 128 + getattr(interrupt, "signal_number", signal.SIGINT)
+        return _fail(f"interrupted{': ' + note if note else ''}", status=status, label="")
     except BrokenPipeError:
         # The reader of our output has gone, as in `... | head`: stop, and keep the flush at exit quiet.
         with contextlib.suppress(OSError, ValueError):

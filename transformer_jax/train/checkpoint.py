@@ -2,13 +2,15 @@
 
 ``RUN/checkpoints/00000500/`` is one checkpoint of orbax: the item ``model`` (parameters and other variables
 by name; the averaged ones where an average is kept), ``training`` (optimiser, key, counters, and the
-parameters that are trained beside an average) and ``metadata`` (JSON: update, score, times). orbax
-writes into a temporary folder and renames it, so an interrupted save leaves the former checkpoint alone.
+parameters that are trained beside an average) and ``metadata`` (JSON: update, score, times). It is written
+under another name, gets a manifest of its files, and only then its own name: what has the name was whole once, an
+interrupted save leaves the former checkpoint alone, and what was damaged later is found by the manifest.
 """
 
 import dataclasses
 import logging
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +22,11 @@ from flax import nnx
 
 from transformer_jax.errors import RunError
 from transformer_jax.train.interrupts import deferred_interrupts
+from transformer_jax.train.manifest import require_whole, sync, write_manifest
 from transformer_jax.train.state import NamedArrays, TrainState, named_arrays, split_model
 
 FOLDER = "checkpoints"
-_REMOVED = "removed-"
+_NEW, _REMOVED, _DAMAGED = "new-", "removed-", "damaged-"
 _AVERAGED = "averaged updates"
 _TEMPORARY_MARK = ".orbax-checkpoint-tmp"
 
@@ -64,14 +67,42 @@ class CheckpointStore:
         self._folder = Path(run_dir).absolute() / FOLDER
         self._keep_best, self._keep_last = keep_best, keep_last
         self._infos: dict[int, CheckpointInfo] = {}
+        self._passed_over: set[int] = set()
 
     def updates(self) -> list[int]:
-        """The updates that have a whole checkpoint, rising."""
+        """The updates that have a checkpoint, rising; without those that were passed over as damaged."""
         if not self._folder.is_dir():
             return []
-        return sorted(
-            int(path.name) for path in self._folder.iterdir() if path.name.isdecimal() and path.is_dir()
-        )
+        found = (int(path.name) for path in self._folder.iterdir() if path.name.isdecimal() and path.is_dir())
+        return sorted(set(found) - self._passed_over)
+
+    def pass_over_damaged(self, *, sets_aside: bool = False) -> None:
+        """Leave damaged checkpoints out of everything from now on, and say so on standard error.
+
+        Every file of the newest one is read; of the others, names and sizes are looked at.
+
+        Args:
+          sets_aside: Give them other names, so that a new checkpoint can have theirs.
+        """
+        is_newest = True
+        for update in reversed(self.updates()):
+            if self._is_whole(update, deep=is_newest):
+                is_newest = False
+            elif sets_aside:
+                aside = self._folder / f"{_DAMAGED}{update:08d}"
+                shutil.rmtree(aside, ignore_errors=True)
+                self._path(update).rename(aside)
+
+    def _is_whole(self, update: int, *, deep: bool) -> bool:
+        """Whether a checkpoint is as it was written; one that is not is told of and passed over."""
+        try:
+            require_whole(self._path(update), deep=deep)
+            self.info(update)
+        except RunError as error:
+            print(f"note: checkpoint of update {update} is passed over: {error}", file=sys.stderr)
+            self._passed_over.add(update)
+            return False
+        return True
 
     def info(self, update: int) -> CheckpointInfo:
         """The metadata of one checkpoint.
@@ -118,10 +149,16 @@ class CheckpointStore:
         arguments = {name: ocp.args.StandardSave(arrays) for name, arrays in items.items()}
         metadata = ocp.args.JsonSave(dataclasses.asdict(info))
         self._folder.mkdir(parents=True, exist_ok=True)
-        with deferred_interrupts(), _quiet_orbax(), _checkpointer() as checkpointer:
-            checkpointer.save(
-                self._path(info.update), args=ocp.args.Composite(**arguments, metadata=metadata)
-            )
+        new, path = self._folder / f"{_NEW}{info.update:08d}", self._path(info.update)
+        with deferred_interrupts():
+            shutil.rmtree(new, ignore_errors=True)
+            with _quiet_orbax(), _checkpointer() as checkpointer:
+                checkpointer.save(new, args=ocp.args.Composite(**arguments, metadata=metadata))
+            write_manifest(new)
+            if path.exists():
+                self._remove(info.update)
+            new.rename(path)
+            sync(self._folder)
         self._infos[info.update] = info
 
     def restore(self, state: TrainState, update: int) -> tuple[TrainState, CheckpointInfo]:
@@ -168,18 +205,21 @@ class CheckpointStore:
         """Delete what an interrupted save or removal left behind."""
         if self._folder.is_dir():
             for path in self._folder.iterdir():
-                if _TEMPORARY_MARK in path.name or path.name.startswith(_REMOVED):
+                if _TEMPORARY_MARK in path.name or path.name.startswith((_NEW, _REMOVED)):
                     shutil.rmtree(path, ignore_errors=True)
 
     def _remove_superseded(self) -> None:
         kept = {*self.updates()[-self._keep_last :], *self.best_updates()[: self._keep_best]}
         for update in self.updates():
             if update not in kept:
-                # Renamed first: an interrupted removal must not look like a checkpoint.
-                removed = self._folder / f"{_REMOVED}{update}"
-                shutil.rmtree(removed, ignore_errors=True)
-                self._path(update).rename(removed)
-                shutil.rmtree(removed, ignore_errors=True)
+                self._remove(update)
+
+    def _remove(self, update: int) -> None:
+        # Renamed first: an interrupted removal must not look like a checkpoint.
+        removed = self._folder / f"{_REMOVED}{update}"
+        shutil.rmtree(removed, ignore_errors=True)
+        self._path(update).rename(removed)
+        shutil.rmtree(removed, ignore_errors=True)
 
     def _path(self, update: int) -> Path:
         return self._folder / f"{update:08d}"
@@ -202,11 +242,17 @@ def load_params(
       RunError: If there is no checkpoint, or it does not fit the model.
     """
     store = CheckpointStore(run_dir)
-    updates = store.updates()
-    if not updates:
-        raise RunError(f"{run_dir} holds no checkpoint: train first, or name another run folder")
-    best = store.best_updates() if which == "best" else []
-    update = best[0] if best else updates[-1]
+    had_any = bool(store.updates())
+    store.pass_over_damaged()
+    update = None
+    while update is None:
+        updates = store.updates()
+        if not updates:
+            state = "no whole checkpoint, only damaged ones" if had_any else "no checkpoint"
+            raise RunError(f"{run_dir} holds {state}: train first, or name another run folder")
+        best = store.best_updates() if which == "best" else []
+        chosen = best[0] if best else updates[-1]
+        update = chosen if store._is_whole(chosen, deep=True) else None
     structure, params, model_state = split_model(model)
     path = store._path(update)
     arrays = _restore_item(path, "model")
@@ -242,6 +288,7 @@ def average_checkpoints(run_dir: Path | str, output_dir: Path | str, *, num_last
     last: dict[str, np.ndarray] = {}
     sums: dict[str, np.ndarray] = {}
     for update in updates:  # one at a time: a model may be large
+        require_whole(store._path(update), deep=True)
         last = _restore_item(store._path(update), "model")
         require_same(last, sums or last, store._path(update), same_dtype=False)
         for name, array in last.items():

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -13,6 +14,7 @@ from flax import nnx
 from transformer_jax.errors import ConfigError, RunError, nearest_hint
 from transformer_jax.train.checkpoint import CheckpointInfo, CheckpointStore
 from transformer_jax.train.config import TrainConfig
+from transformer_jax.train.folder_lock import locked_folder
 from transformer_jax.train.metrics import Row, fetch_means, learning_curve, require_finite, zero_metrics
 from transformer_jax.train.objectives import Objective, abstract_batch, count_tokens
 from transformer_jax.train.optimizers import build_optimizer
@@ -22,6 +24,7 @@ from transformer_jax.train.schedules import build_schedule
 from transformer_jax.train.session import Session
 from transformer_jax.train.state import TrainState, create_state, split_model
 from transformer_jax.train.step import CompiledSteps, build_step, metric_shapes
+from transformer_jax.train.stopping import Stopped, StopRequests
 from transformer_jax.train.trackers import JsonLinesTracker, TensorBoardTracker, Tracker, read_rows
 from transformer_jax.typing import PyTree
 
@@ -41,8 +44,8 @@ class BatchSource(Protocol):
         ...
 
 
-class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C came; the message says where the run can be taken up again."""
+class TrainingInterrupted(Stopped):
+    """Ctrl-C or SIGTERM came; the message says where the run can be taken up again."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,6 +120,7 @@ class Trainer:
         self._store = CheckpointStore(run_dir, keep_best=config.keep_best, keep_last=config.keep_last)
         self._progress: Progress | None = None
         self._trackers: list[Tracker] = []
+        self._stops = StopRequests()
         self.steps = CompiledSteps(build_step(self._structure, objective, config), self._report_unplanned)
 
     def fit(self, *, resume: bool = False, overwrite: bool = False) -> TrainResult:
@@ -130,16 +134,19 @@ class Trainer:
           The result of the whole run.
 
         Raises:
-          RunError: If the folder holds a run and neither was asked, or holds none and ``resume`` was; if its
-            checkpoint does not fit or is past ``config.updates``; if the data end early; if the loss is no
-            longer a number; if a shape was not announced and ``strict_compile``.
+          RunError: If another process trains here; if the folder holds a run and neither was asked, or holds none and
+            ``resume`` was; if its checkpoint does not fit or is past ``config.updates``; if the data end early; if the
+            loss is no longer a number; if a shape was not announced and ``strict_compile``.
           ConfigError: If the evaluation has no number of the name ``config.metric``.
-          TrainingInterrupted: After Ctrl-C; the last checkpoint stays whole.
+          TrainingInterrupted: After Ctrl-C or SIGTERM, once the update is done and saved; after a second one at once.
         """
+        with locked_folder(self._run_dir):
+            return self._fit(resume=resume, overwrite=overwrite)
+
+    def _fit(self, *, resume: bool, overwrite: bool) -> TrainResult:
         check_run_folder(self._run_dir, resume=resume, overwrite=overwrite)
         if overwrite:
             remove_run(self._run_dir)
-        self._run_dir.mkdir(parents=True, exist_ok=True)
         self._store.remove_leftovers()
         planned = [_abstract(shape) for shape in self._batches.shapes()]
         state, session = self._start_state(planned, resume=resume)
@@ -152,6 +159,7 @@ class Trainer:
             for tracker_class in (JsonLinesTracker, TensorBoardTracker):
                 self._trackers.append(tracker_class(self._run_dir, from_update=session.update))
                 stack.callback(self._trackers[-1].close)
+            self._stops = stack.enter_context(StopRequests(self._say_stopping))
             try:
                 if session.evaluation_due:
                     self._run_evaluation(state, session)
@@ -159,7 +167,8 @@ class Trainer:
                     self.steps.compile(state, planned)
                     state = self._run(state, session)
             except KeyboardInterrupt as interrupt:
-                raise TrainingInterrupted(self._where_to_resume(session.update)) from interrupt
+                number = interrupt.signal_number if isinstance(interrupt, Stopped) else signal.SIGINT
+                raise TrainingInterrupted(number, self._where_to_resume(session.update)) from interrupt
         nnx.update(self._model, self._structure.state(state.best_params, state.model_state))
         return self._result(session)
 
@@ -175,7 +184,11 @@ class Trainer:
             metrics=metric_shapes(structure, params, model_state, self._objective, planned[0]),
             averages=self._config.average_decay > 0,
         )
+        had_any = bool(self._store.updates())
+        self._store.pass_over_damaged(sets_aside=resume)
         updates = self._store.updates()
+        if resume and had_any and not updates:
+            raise RunError(f"{self._run_dir}: every checkpoint is damaged: begin again with --overwrite")
         if not resume or not updates:
             return state, Session()
         state, info = self._store.restore(state, updates[-1])
@@ -202,32 +215,37 @@ class Trainer:
         session.start_window()
         session.stopwatch.start()
         while session.update < config.updates and not self._lost_patience(session.update):
-            batch = next(iterator, None)
-            if batch is None:
-                raise RunError(
-                    f"the training data ended at update {session.update} of {config.updates}: "
-                    "the batch source must repeat its epochs"
-                )
-            compiled_before = self.steps.compile_seconds
-            state = self.steps(state, batch)
-            session.stopwatch.exclude(self.steps.compile_seconds - compiled_before)
-            session.update += 1
-            session.tokens += self._count_tokens(batch)
-            progress.advance(session.update)
+            with self._stops.held():  # from a signal on, the update is finished
+                batch = next(iterator, None)
+                if batch is None:
+                    raise RunError(
+                        f"the training data ended at update {session.update} of {config.updates}: "
+                        "the batch source must repeat its epochs"
+                    )
+                compiled_before = self.steps.compile_seconds
+                state = self.steps(state, batch)
+                session.stopwatch.exclude(self.steps.compile_seconds - compiled_before)
+                session.update += 1
+                session.tokens += self._count_tokens(batch)
+                progress.advance(session.update)
 
-            evaluates = self._evaluates_at(session.update)
-            saves = session.update % config.checkpoint_every == 0 or session.update == config.updates
-            if session.update % config.log_every == 0 or evaluates or session.update == config.updates:
-                state = self._log(state, session)
-            elif saves:  # what is no number must not become the last checkpoint
-                require_finite(fetch_means(state.metrics), session.update)
-            if evaluates or saves:
+                evaluates = self._evaluates_at(session.update)
+                saves = session.update % config.checkpoint_every == 0 or session.update == config.updates
+                if session.update % config.log_every == 0 or evaluates or session.update == config.updates:
+                    state = self._log(state, session)
+                elif saves or self._stops.came:  # what is no number must not become the last checkpoint
+                    require_finite(fetch_means(state.metrics), session.update)
+            if evaluates or saves or self._stops.came:
                 jax.block_until_ready(state.update)
                 session.stopwatch.stop()
                 self._evaluate_and_save(state, session, evaluates=evaluates, saves=saves)
                 session.stopwatch.start()
         session.stopwatch.stop()
         return state
+
+    def _say_stopping(self) -> None:
+        if self._progress is not None:
+            self._progress.message(f"{self._label}: stopping after this update; once more stops at once")
 
     def _lost_patience(self, update: int) -> bool:
         """Whether the score has not become better in the last ``patience`` evaluations; from the rows alone."""
@@ -252,18 +270,27 @@ class Trainer:
     def _evaluate_and_save(
         self, state: TrainState, session: Session, *, evaluates: bool, saves: bool
     ) -> None:
-        """Score the model, then save it if that is due or the score is among the best."""
+        """Score the model, then save it if that is due or the score is among the best; stop where that was asked."""
         metrics: dict[str, float] = {}
         try:
+            if self._stops.came is not None:
+                raise Stopped(self._stops.came)
             if evaluates:
                 metrics = self._run_evaluation(state, session)
-        except BaseException:
-            if saves:  # the updates are done, whatever became of their score
-                self._store.save(state, self._info(session, {}, None))
+        except BaseException as error:
+            # The updates are done, whatever became of their score, which a run that goes on takes first.
+            if saves or isinstance(error, KeyboardInterrupt):
+                self._save(state, self._info(session, {}, None))
             raise
         score = _finite(metrics.get(self._config.metric))
         if saves or (score is not None and self._store.is_among_best(score, self._config.metric_mode)):
-            self._store.save(state, self._info(session, metrics, score))
+            self._save(state, self._info(session, metrics, score))
+        if self._stops.came is not None:
+            raise Stopped(self._stops.came)
+
+    def _save(self, state: TrainState, info: CheckpointInfo) -> None:
+        with self._stops.held():
+            self._store.save(state, info)
 
     def _log(self, state: TrainState, session: Session) -> TrainState:
         """Fetch the running metrics, write a row, and start new sums."""

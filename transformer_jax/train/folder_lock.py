@@ -1,0 +1,110 @@
+"""One trainer a run folder: a lock that the system gives back when its holder dies, however it dies."""
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from transformer_jax.errors import RunError
+
+LOCK_NAME = "lock"
+
+_held: dict[Path, int] = {}
+"""How often this process holds each folder's lock: whoever locks inside of a lock waits for nobody."""
+
+
+@contextlib.contextmanager
+def locked_folder(run_dir: Path | str) -> Iterator[None]:
+    """Hold the lock of a run folder, which is made where it is missing and removed if it stays empty.
+
+    The file ``lock`` says which process on which host holds it, and is removed afterwards; one that a killed process
+    left behind locks nothing. Where the system has no file locks, nothing is locked.
+
+    Raises:
+      RunError: If another process holds it; says which.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder, locked_folder(folder):
+      ...   sorted(json.loads((Path(folder) / "lock").read_text()))
+      ['host', 'pid', 'since']
+    """
+    folder = Path(run_dir).absolute()
+    if folder in _held:
+        _held[folder] += 1
+        try:
+            yield
+        finally:
+            _held[folder] -= 1
+        return
+    was_there = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK_NAME
+    handle = _acquire(path)
+    _held[folder] = 1
+    try:
+        yield
+    finally:
+        del _held[folder]
+        with contextlib.suppress(OSError):  # the folder may have vanished, or have become read-only
+            path.unlink()  # still held: whoever opened the old file sees that it is gone
+            if not was_there:
+                folder.rmdir()  # only if nothing came of it
+        os.close(handle)
+
+
+def _acquire(path: Path) -> int:
+    """An open file that holds the lock, with our name in it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        try:
+            _lock(handle, path)
+            if not _is_still_there(handle, path):
+                os.close(handle)
+                continue
+            said = {
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+            }
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, (json.dumps(said) + "\n").encode(), 0)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.close(handle)
+            raise
+        return handle
+
+
+def _lock(handle: int, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # not a system with such locks
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunError(
+            f"{path.parent} is being trained by {_holder(handle)}: wait for it, stop it, or name another folder"
+        ) from None
+    except OSError:  # a file system without locks
+        return
+
+
+def _is_still_there(handle: int, path: Path) -> bool:
+    """Whether the path is still the file that was locked, not one that its last holder removed."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder(handle: int) -> str:
+    try:
+        said = json.loads(os.pread(handle, 1000, 0))
+        return f"process {int(said['pid'])} on {str(said['host'])[:60]} since {str(said['since'])[:19]}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

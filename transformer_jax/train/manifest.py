@@ -1,0 +1,111 @@
+"""What a checkpoint's files should be: their sizes and SHA-256, written before the checkpoint gets its name."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from transformer_jax.errors import RunError
+
+MANIFEST_NAME = "manifest.json"
+FORMAT = 2
+"""Of checkpoints with a manifest; those of format 1 had none, and are read as they are."""
+
+_MAX_BYTES = 10_000_000
+_MAX_FILES = 100_000
+
+
+def write_manifest(folder: Path) -> None:
+    """List every file of a folder with its size and SHA-256, and have the disk keep all of them."""
+    files = {}
+    for path in _files(folder):
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+        sync(path)
+    path = folder / MANIFEST_NAME
+    path.write_text(json.dumps({"format": FORMAT, "files": files}, indent=1, sort_keys=True) + "\n")
+    sync(path)
+    for directory in {path.parent for path in _files(folder)} | {folder}:
+        sync(directory)
+
+
+def require_whole(folder: Path, *, deep: bool) -> None:
+    """Check a checkpoint's files against its manifest.
+
+    Args:
+      folder: The checkpoint.
+      deep: Read every file; otherwise only look that all are there with their sizes.
+
+    Raises:
+      RunError: If a file is missing, added or changed, or the manifest cannot be used; names the file.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as name:
+      ...   _ = (Path(name) / "data").write_text("x")
+      ...   write_manifest(Path(name))
+      ...   _ = (Path(name) / "data").write_text("y")
+      ...   require_whole(Path(name), deep=True)
+      Traceback (most recent call last):
+      ...
+      transformer_jax.errors.RunError: ...data: damaged (its SHA-256 is not the manifest's)
+    """
+    path = folder / MANIFEST_NAME
+    if not path.exists():
+        return
+    files = _read(path)
+    found = {one.relative_to(folder).as_posix(): one for one in _files(folder)}
+    for name in sorted(files.keys() | found.keys()):
+        if name not in found:
+            raise RunError(f"{folder / name}: missing")
+        if name not in files:
+            raise RunError(f"{folder / name}: not of this checkpoint (the manifest does not list it)")
+        size, digest = files[name]
+        if found[name].stat().st_size != size:
+            raise RunError(
+                f"{found[name]}: damaged ({found[name].stat().st_size:,} bytes, {size:,} were written)"
+            )
+        if deep and _digest(found[name]) != digest:
+            raise RunError(f"{found[name]}: damaged (its SHA-256 is not the manifest's)")
+
+
+def _read(path: Path) -> dict[str, tuple[int, str]]:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ValueError("too large")
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["format"] != FORMAT:
+            raise RunError(
+                f"{path}: checkpoints of format {document['format']!r}; this version reads up to {FORMAT}"
+            )
+        files = {
+            str(name): (int(one["bytes"]), str(one["sha256"])) for name, one in document["files"].items()
+        }
+        if len(files) > _MAX_FILES:
+            raise ValueError("too many files")
+        return files
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RunError(f"{path}: damaged ({error})") from None
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files below a folder but the manifest; a link is a file of its own, whatever it leads to."""
+    found = []
+    for directory, _, names in os.walk(folder):
+        found += [Path(directory) / name for name in names]
+    return sorted(path for path in found if path != folder / MANIFEST_NAME)
+
+
+def _digest(path: Path) -> str:
+    if path.is_symlink() or not path.is_file():
+        raise RunError(f"{path}: not a regular file")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Have the disk keep a file, or the names in a folder, before going on."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
