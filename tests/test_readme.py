@@ -14,6 +14,7 @@ PAGES = {
     "README.md": README,
     "docs/attention.md": GUIDE,
     "docs/recurrence.md": RECURRENCE,
+    "docs/reliability.md": (ROOT / "docs" / "reliability.md").read_text(),
     "docs/translation.md": (ROOT / "docs" / "translation.md").read_text(),
     "experiments/RESULTS.md": (ROOT / "experiments" / "RESULTS.md").read_text(),
 }
@@ -35,6 +36,21 @@ def test_every_table_of_results_is_that_of_the_committed_files() -> None:
     assert set(re.findall(r"<!-- table (\S+) -->", ALL)) == set(TABLES)
     for text in PAGES.values():
         assert filled_in(text) == text
+
+
+def test_every_promise_is_held_by_a_test_that_is_there() -> None:
+    rows = [
+        row for row in PAGES["docs/reliability.md"].splitlines() if row.startswith("| ") and "---" not in row
+    ][1:]
+    assert len(rows) > 5
+    for row in rows:
+        file = None
+        named = re.findall(r"`(tests/[\w/]+\.py)?(?:::(\w+))?`", row.rsplit("|", 2)[1])
+        assert named, row
+        for path, test in named:
+            file = path or file  # `::test` is of the file named before it
+            text = (ROOT / file).read_text()
+            assert not test or f"def {test}(" in text, (file, test)
 
 
 @pytest.mark.parametrize("page", PAGES)
