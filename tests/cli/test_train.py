@@ -331,3 +331,29 @@ def test_packed_rows_need_a_model_that_keeps_pairs_apart(
         "--set",
         'data.packing={"source_len": 4, "target_len": 18}',
     )
+
+
+def test_a_run_goes_on_in_another_setting_only_when_told(
+    tiny_experiment: Path, tmp_path: Path, run_command: Callable[..., Any], fails: Callable[..., str]
+) -> None:
+    run_dir = tmp_path / "run"
+    assert run_command("train", tiny_experiment, "--run-dir", run_dir).status == 0
+    path = run_dir / "run.lock"
+    (session,) = json.loads(path.read_text())["sessions"]
+    assert session["from_update"] == 0
+    assert {"jax", "device", "processor", "xla_flags", "training data", "batches"} <= session.keys()
+    more = ("train", "--run-dir", run_dir, "--resume", "--set", "train.updates=6")
+    path.write_text(path.read_text().replace(f'"jax": "{session["jax"]}"', '"jax": "0.0.1"'))
+    said = fails(*more)
+    assert f"jax was 0.0.1, now it is {session['jax']}" in said
+    assert "--allow-inexact" in said
+    assert run_command(*more, "--allow-inexact").status == 0
+    sessions = json.loads(path.read_text())["sessions"]
+    assert [one["from_update"] for one in sessions] == [0, 4]
+    assert run_command(*more[:-1], "train.updates=8").status == 0
+    assert len(json.loads(path.read_text())["sessions"]) == 2, "nothing changed this time"
+    path.write_text("{}")
+    assert "run.lock: damaged" in fails(*more[:-1], "train.updates=10")
+    path.unlink()
+    assert run_command(*more[:-1], "train.updates=10").status == 0
+    assert path.exists()

@@ -26,6 +26,7 @@ from transformer_jax.cli.run_folder import (
     write_json,
     write_text,
 )
+from transformer_jax.cli.run_lock import keep_setting, run_setting
 from transformer_jax.cli.scoring import METRICS, bleu_tokenizer, percentages, score_outputs
 from transformer_jax.cli.searching import BatchSearcher
 from transformer_jax.config_json import to_json
@@ -123,6 +124,7 @@ def run_experiment(
     after_evaluation: Callable[[], None] | None = None,
     start: Start | None = None,
     strict_compile: bool = False,
+    allow_inexact: bool = False,
 ) -> ExperimentResult:
     """Train as ``config`` says and keep everything in ``run_dir``.
 
@@ -137,9 +139,11 @@ def run_experiment(
       after_evaluation: Called after every evaluation on the development set.
       start: Another run to begin from; not for a run that goes on.
       strict_compile: Whether a batch shape that was not planned is an error.
+      allow_inexact: Whether a run may go on with other versions, flags or another device.
 
     Raises:
-      RunError: If the folder does not fit ``resume`` and ``overwrite``, or the model not ``start``.
+      RunError: If the folder does not fit ``resume`` and ``overwrite``, or the model not ``start``; if a run would go
+        on to other bits and that is not allowed; if another process trains here.
       DataError: If the data are not to be had or hold no training example.
       KeyboardInterrupt: After Ctrl-C, with a message that says how to go on.
     """
@@ -149,6 +153,7 @@ def run_experiment(
         return _run_locked(
             config, run_dir, resume=resume, overwrite=overwrite, quiet=quiet, label=label, data=data,
             after_evaluation=after_evaluation, start=start, strict_compile=strict_compile,
+            allow_inexact=allow_inexact,
         )  # fmt: skip
 
 
@@ -164,6 +169,7 @@ def _run_locked(
     after_evaluation: Callable[[], None] | None,
     start: Start | None,
     strict_compile: bool,
+    allow_inexact: bool,
 ) -> ExperimentResult:
     done = max(CheckpointStore(run_dir).updates(), default=0) if resume else 0
     if done > config.train.updates:  # before config.json is written anew
@@ -185,6 +191,7 @@ def _run_locked(
         # Only now, when the new run is known to be possible, may the old one go.
         if overwrite:
             remove_run(run_dir, RUN_ENTRIES)
+        keep_setting(run_dir, run_setting(data), update=done, allow_inexact=allow_inexact)
         data.source_tokenizer.save(run_dir / SOURCE_TOKENIZER_NAME)
         data.target_tokenizer.save(run_dir / TARGET_TOKENIZER_NAME)
         config = dataclasses.replace(config, data=with_absolute_paths(config.data))

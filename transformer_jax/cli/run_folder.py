@@ -4,6 +4,7 @@
 
     config.json             the ExperimentConfig, all that a resumed run reads
     source_tokenizer.json   and target_tokenizer.json
+    run.lock                versions, device, flags and data that the run's bits follow from
     checkpoints/            written by the trainer (orbax)
     metrics.jsonl           one record a line; the TensorBoard log stands in tensorboard/
     result.json             the scores, once training has ended
@@ -26,12 +27,14 @@ CONFIG_NAME = "config.json"
 SOURCE_TOKENIZER_NAME = "source_tokenizer.json"
 TARGET_TOKENIZER_NAME = "target_tokenizer.json"
 RESULT_NAME = "result.json"
+RUN_LOCK_NAME = "run.lock"
 
 RUN_ENTRIES = (
     CONFIG_NAME,
     SOURCE_TOKENIZER_NAME,
     TARGET_TOKENIZER_NAME,
     RESULT_NAME,
+    RUN_LOCK_NAME,
     *TRAINER_ENTRIES,
     "figures",
 )

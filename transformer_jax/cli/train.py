@@ -66,6 +66,9 @@ class Command:
     strict_compile: bool = False
     """Stop where a batch comes for which no program was planned; without it the program is compiled then."""
 
+    allow_inexact: bool = False
+    """Go on with a run though versions, flags, processor or device are others than its own (see run.lock)."""
+
     too_long: Literal["skip", "truncate", "fail"] | None = None
     """What to do with lines longer than the model's capacity (as --set data.too_long=...)."""
 
@@ -129,6 +132,7 @@ class Command:
             overwrite=self.overwrite,
             start=start,
             strict_compile=self.strict_compile,
+            allow_inexact=self.allow_inexact,
         )
         scores = spoken(result.scores) or "none"
         print(

@@ -1,0 +1,90 @@
+"""``run.lock``: what a run's bits follow from beside its config, and whether a run that goes on has it still."""
+
+from pathlib import Path
+from typing import Any
+
+from transformer_jax.cli.compare_report import environment
+from transformer_jax.cli.run_folder import RUN_LOCK_NAME, read_text, write_json
+from transformer_jax.config_json import load_document
+from transformer_jax.data.prepare import PreparedData
+from transformer_jax.errors import ConfigError, RunError
+
+FORMAT = 1
+
+_SAYS_NOTHING = ("platform",)
+"""Parts of the environment from which no bit follows."""
+
+_CHECKED_ELSEWHERE = (
+    "training data",
+    "development data",
+    "source tokenizer",
+    "target tokenizer",
+    "batches",
+)
+"""What a checkpoint knows too, or what follows from that; other data are not a matter of bits."""
+
+_FLAGS = (
+    "jax_default_matmul_precision",
+    "jax_enable_x64",
+    "jax_threefry_partitionable",
+    "jax_default_prng_impl",
+)
+
+
+def run_setting(data: PreparedData) -> dict[str, str]:
+    """What a run computes with and on, by name.
+
+    Args:
+      data: Its prepared data.
+    """
+    import jax
+
+    setting = {name: str(value) for name, value in environment().items() if name not in _SAYS_NOTHING}
+    setting |= {name: str(getattr(jax.config, name, None)) for name in _FLAGS}
+    return setting | {
+        "training data": data.train.examples.fingerprint(),
+        "development data": data.development.fingerprint(),
+        "source tokenizer": data.source_tokenizer.fingerprint(),
+        "target tokenizer": data.target_tokenizer.fingerprint(),
+        "batches": f"{data.train.batches_per_epoch} an epoch; {data.train.describe()}",
+    }
+
+
+def keep_setting(run_dir: Path, setting: dict[str, str], *, update: int, allow_inexact: bool) -> None:
+    """Write ``run.lock``, or compare with what is there.
+
+    Args:
+      run_dir: The run folder.
+      setting: That of now.
+      update: Updates that the run has done.
+      allow_inexact: Whether a run may go on with another setting; it is then written behind the former.
+
+    Raises:
+      RunError: If the setting differs and that is not allowed; says in what.
+    """
+    path = run_dir / RUN_LOCK_NAME
+    sessions = _read(path) if update and path.is_file() else []
+    if sessions:
+        changed = [
+            f"{name} was {sessions[-1][name]}, now it is {setting.get(name)}"
+            for name in sessions[-1].keys() - {"from_update", *_CHECKED_ELSEWHERE}
+            if sessions[-1][name] != setting.get(name)
+        ]
+        if not changed:
+            return
+        if not allow_inexact:
+            raise RunError(
+                f"{run_dir} would not go on to the same bits: {'; '.join(sorted(changed))} "
+                "(--allow-inexact goes on all the same)"
+            )
+    write_json(path, {"format": FORMAT, "sessions": [*sessions, {"from_update": update, **setting}]})
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    document = load_document(read_text(path), str(path))
+    try:
+        if document["format"] != FORMAT:
+            raise ConfigError(f"{path}: of format {document['format']!r}; this version reads {FORMAT}")
+        return [{str(name): value for name, value in one.items()} for one in document["sessions"]]
+    except (KeyError, TypeError, AttributeError):
+        raise ConfigError(f"{path}: damaged: remove it to go on without the comparison") from None
