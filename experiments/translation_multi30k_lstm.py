@@ -1,4 +1,4 @@
-"""A bidirectional LSTM encoder whose last states are all that the LSTM decoder gets, English to German, on Multi30k.
+"""An LSTM encoder whose last states are all that the LSTM decoder gets, English to German, on Multi30k.
 
 Command: transformer-jax train experiments/translation_multi30k_lstm.py --run-dir runs/multi30k-lstm
 From German to English: `--set data.dataset.source_language=de --set data.dataset.target_language=en`.
@@ -13,7 +13,7 @@ from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
 def config() -> ExperimentConfig:
-    """Two layers on each side, 256 cells, read in both directions; nothing but the last states joins the sides."""
+    """Two layers on each side, 256 cells; nothing but the last states joins them (Sutskever et al. 2014)."""
     return ExperimentConfig(
         name="translation_multi30k_lstm",
         task="translation",
@@ -36,7 +36,7 @@ def config() -> ExperimentConfig:
             cell="lstm",
             num_encoder_layers=2,
             num_decoder_layers=2,
-            bidirectional=True,
+            bidirectional=False,
             attention=LastState(feed_each_step=False),
             dropout_rate=0.3,
             residual=False,
