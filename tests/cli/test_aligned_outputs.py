@@ -65,6 +65,24 @@ def test_unknown_tokens_become_the_word_looked_at(looking: Callable[..., LoadedR
     assert run.text(hypothesis).split()[1:3] == ["<unk>", "<unk>"]
 
 
+def test_several_unknown_tokens_for_one_word_have_it_once(looking: Callable[..., LoadedRun]) -> None:
+    target = train_subword_tokenizer(["low lower lowest"] * 9, algorithm="bpe", vocab_size=16)
+    run = looking([0, 1, 1, 1, 2, 0], target_tokenizer=target)
+    low = target.encode("low")[0]
+    hypothesis = Hypothesis((low, UNK_ID, UNK_ID, UNK_ID, low), -1.0, True)
+    ((found,),) = aligned(run, ["the <unk>yx sat"], [[hypothesis]], coverage=0.0, replaces_unknown=True)
+    assert run.scored_text(found) == "low<unk>yx low"
+
+
+def test_the_space_before_a_word_stands_for_the_word(looking: Callable[..., LoadedRun]) -> None:
+    tokenizer = train_subword_tokenizer(["low lower lowest"] * 9, algorithm="bpe", vocab_size=16)
+    run = looking([0], source_tokenizer=tokenizer)
+    line = "low Zyx low"
+    words = [run.source_word(line, place) for place in range(len(tokenizer.encode(line)))]
+    assert words[0] == words[-1] == "low"
+    assert set(words[1:-1]) == {"Zyx"}
+
+
 def test_a_piece_of_a_word_stands_for_the_word(looking: Callable[..., LoadedRun]) -> None:
     tokenizer = train_subword_tokenizer(["low lower lowest"] * 9, algorithm="bpe", vocab_size=16)
     run = looking([2, 0, 0, 0, 0, 0], source_tokenizer=tokenizer)

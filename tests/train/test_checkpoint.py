@@ -175,6 +175,22 @@ def test_only_damaged_checkpoints_is_one_line(tmp_path: Path, make_model: Callab
     (tmp_path / "checkpoints" / "00000001" / "manifest.json").write_text("{")
     with pytest.raises(RunError, match="no whole checkpoint, only damaged ones"):
         load_params(tmp_path, model=make_model())
+    CheckpointStore(tmp_path).pass_over_damaged(sets_aside=True)
+    assert CheckpointStore(tmp_path).updates() == [1], "what could still be repaired keeps its name"
+
+
+def test_a_new_checkpoint_that_is_whole_gets_its_name(
+    tmp_path: Path, make_model: Callable[..., TinySeq2Seq]
+) -> None:
+    saved(tmp_path, make_model, 1, 2, 3)
+    folder = tmp_path / "checkpoints"
+    for update in (2, 3):  # killed just before the rename, and before the manifest
+        (folder / f"{update:08d}").rename(folder / f"new-{update:08d}")
+    (folder / "new-00000003" / "manifest.json").unlink()
+    store = CheckpointStore(tmp_path)
+    store.remove_leftovers()
+    assert store.updates() == [1, 2]
+    assert sorted(path.name for path in folder.iterdir()) == ["00000001", "00000002"]
 
 
 def test_a_checkpoint_without_a_manifest_is_read_as_before(
@@ -185,14 +201,15 @@ def test_a_checkpoint_without_a_manifest_is_read_as_before(
     assert load_params(tmp_path, model=make_model()).update == 1
 
 
-def test_a_later_format_is_told(
-    tmp_path: Path, make_model: Callable[..., TinySeq2Seq], capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_later_format_is_told(tmp_path: Path, make_model: Callable[..., TinySeq2Seq]) -> None:
     saved(tmp_path, make_model, 1, 2)
     path = tmp_path / "checkpoints" / "00000002" / "manifest.json"
     path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
-    assert load_params(tmp_path, model=make_model()).update == 1
-    assert "checkpoints of format 3; this version reads up to 2" in capfd.readouterr().err
+    with pytest.raises(RunError, match="checkpoints of format 3; this version reads up to 2"):
+        load_params(tmp_path, model=make_model())
+    with pytest.raises(RunError, match="format 3"):
+        CheckpointStore(tmp_path).pass_over_damaged(sets_aside=True)
+    assert path.exists()
 
 
 def test_interrupted_save_leaves_the_former_whole(

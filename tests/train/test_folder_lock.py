@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,24 @@ def test_inside_of_a_lock_is_no_wait(tmp_path: Path) -> None:
         pass
     with locked_folder(tmp_path):
         assert (tmp_path / LOCK_NAME).exists()
+
+
+def test_another_thread_is_another_trainer(tmp_path: Path) -> None:
+    said = []
+
+    def work() -> None:
+        try:
+            with locked_folder(tmp_path):
+                said.append("in")
+        except RunError as error:
+            said.append(str(error))
+
+    (tmp_path / "link").symlink_to(tmp_path)
+    with locked_folder(tmp_path), locked_folder(tmp_path / "link"):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert f"process {os.getpid()}" in said[0]
 
 
 def test_a_folder_of_which_nothing_came_is_removed(tmp_path: Path) -> None:

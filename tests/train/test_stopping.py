@@ -2,10 +2,11 @@
 
 import signal
 import threading
+import time
 
 import pytest
 
-from transformer_jax.train.stopping import STOP_SIGNALS, Stopped, StopRequests
+from transformer_jax.train.stopping import ONE_SIGNAL, STOP_SIGNALS, Stopped, StopRequests
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
@@ -30,8 +31,30 @@ def test_a_held_block_ends_and_the_signal_is_known(number: int) -> None:
 def test_the_second_is_raised_even_in_a_held_block() -> None:
     with StopRequests() as stops, stops.held():
         signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # the group's, which is the same
+        time.sleep(ONE_SIGNAL)
         with pytest.raises(Stopped):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_what_may_be_broken_off_is() -> None:
+    with StopRequests() as stops, stops.held():
+        with pytest.raises(Stopped), stops.released():
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Stopped), stops.released():
+            raise AssertionError("a signal came before: this may not begin")
+
+
+@pytest.mark.parametrize(
+    "fault", [BrokenPipeError(), RuntimeError("reentrant call"), ValueError("closed file")]
+)
+def test_nobody_to_tell_is_no_reason_to_break_off(fault: Exception) -> None:
+    def tell() -> None:
+        raise fault
+
+    with StopRequests(tell) as stops, stops.held():
+        signal.raise_signal(signal.SIGTERM)
+        assert stops.came == signal.SIGTERM
 
 
 def test_handlers_come_back() -> None:

@@ -73,12 +73,17 @@ class AlignedOutputs:
             if self._coverage:
                 one = dataclasses.replace(one, score=one.score + coverage_penalty(weights, self._coverage))
             if self._replaces_unknown:
-                looked_at = weights.argmax(axis=1)
-                copied = tuple(
-                    self._run.source_word(lines[line], int(looked_at[step]))
-                    for step, token in enumerate(one.tokens)
-                    if token == UNK_ID
-                )
-                one = dataclasses.replace(one, copied=copied)
+                one = dataclasses.replace(one, copied=self._copied(one, lines[line], weights.argmax(axis=1)))
             changed[line][rank] = one
         return [sorted(hypotheses, key=lambda one: -one.score) for hypotheses in changed]
+
+    def _copied(self, one: Hypothesis, line: str, looked_at: Any) -> tuple[str, ...]:
+        """The source word for each unknown token; of several in a row for one word, the first has it."""
+        copied: list[str] = []
+        before: str | None = None
+        for step, token in enumerate(one.tokens):
+            word = self._run.source_word(line, int(looked_at[step])) if token == UNK_ID else None
+            if word is not None:
+                copied.append("" if word == before else word)
+            before = word
+        return tuple(copied)

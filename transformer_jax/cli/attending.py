@@ -2,6 +2,7 @@
 
 import bisect
 import dataclasses
+import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +48,9 @@ class Alignment:
 
     def mean_of_last(self) -> np.ndarray:
         """The last attention's mean over its heads, ``[target, source]``."""
-        return self.maps[list(self.maps)[-1]].mean(axis=0)
+        # By number: names in order of letters have layer 10 before layer 2.
+        last = max(self.maps, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
+        return self.maps[last].mean(axis=0)
 
 
 class AttentionReader:

@@ -192,8 +192,9 @@ def _run_locked(
         if overwrite:
             remove_run(run_dir, RUN_ENTRIES)
         keep_setting(run_dir, run_setting(data), update=done, allow_inexact=allow_inexact)
-        data.source_tokenizer.save(run_dir / SOURCE_TOKENIZER_NAME)
-        data.target_tokenizer.save(run_dir / TARGET_TOKENIZER_NAME)
+        if not resume:
+            data.source_tokenizer.save(run_dir / SOURCE_TOKENIZER_NAME)
+            data.target_tokenizer.save(run_dir / TARGET_TOKENIZER_NAME)
         config = dataclasses.replace(config, data=with_absolute_paths(config.data))
         write_text(run_dir / CONFIG_NAME, to_json(config))  # last: it is what makes the folder a run
     trainer = Trainer(
@@ -213,6 +214,7 @@ def _run_locked(
         quiet=quiet,
         extra_metadata={
             "training data's fingerprint": data.train.examples.fingerprint(),
+            "development data's fingerprint": data.development.fingerprint(),
             **tokenizer_fingerprints(data.source_tokenizer, data.target_tokenizer),
         },
         strict_compile=strict_compile,

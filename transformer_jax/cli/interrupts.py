@@ -25,24 +25,27 @@ def keep_interrupts() -> None:
     if not hasattr(signal, "setitimer"):
         return
     report = sys.unraisablehook
+    numbers: list[int] = []
 
     def hook(lost: Any) -> None:
         if issubclass(lost.exc_type, KeyboardInterrupt):
+            numbers.append(getattr(lost.exc_value, "signal_number", signal.SIGINT))
             signal.setitimer(signal.ITIMER_REAL, _SOON)
         else:
             report(lost)
 
     def deliver(_: int, frame: Any) -> None:
-        handler = signal.getsignal(signal.SIGINT)  # of now: it may hold interrupts back, or ignore them
+        number = numbers.pop()
+        handler = signal.getsignal(number)  # of now: it may hold interrupts back, or ignore them
         if callable(handler):
-            handler(signal.SIGINT, frame)
+            handler(number, frame)
 
     signal.signal(signal.SIGALRM, deliver)
     sys.unraisablehook = hook
 
 
 _ONE_SIGNAL = 0.25
-"""Signals that come within so many seconds are one: a process may get its group's beside its own."""
+"""As `transformer_jax.train.stopping.ONE_SIGNAL`, whose package brings jax."""
 
 
 def end_at_second_signal() -> None:

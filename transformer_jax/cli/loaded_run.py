@@ -125,7 +125,11 @@ class LoadedRun:
         start, stop = self.source_tokenizer.spans(text)[place]
         if self.source_tokenizer.unit == "characters":
             return text[start:stop]
-        return text[:stop].split()[-1] + (text[stop:].split(maxsplit=1)[0] if text[stop:][:1].strip() else "")
+        while start < stop and text[start].isspace():
+            start += 1
+        if start == stop:  # only the space before a word
+            return (text[stop:].split(maxsplit=1) or [""])[0]
+        return text[:start].rpartition(" ")[2] + text[start:].split(maxsplit=1)[0]
 
     @property
     def lowers_case(self) -> bool:
@@ -166,9 +170,10 @@ class LoadedRun:
     def scored_text(self, hypothesis: Hypothesis) -> str:
         """The line in the form that scores are taken of: Moses-style tokens where the data are."""
         line = self.target_tokenizer.decode(hypothesis.tokens)
-        for word in hypothesis.copied:
-            line = line.replace(UNKNOWN_TEXT, word, 1)
-        return line
+        parts = line.split(UNKNOWN_TEXT)
+        if len(parts) != len(hypothesis.copied) + 1:  # nothing is copied
+            return line
+        return "".join(piece for pair in zip(parts, (*hypothesis.copied, "")) for piece in pair)
 
     def reference(self, line: str) -> str:
         """A reference in the form that scores are taken of."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import tokenizers as hf
 
 from transformer_jax.data.batches import NUM_SPECIAL_IDS, UNK_ID
-from transformer_jax.data.tokenizers import SPECIAL_NAMES, UNKNOWN_TEXT, Tokenizer
+from transformer_jax.data.tokenizers import SPECIAL_NAMES, UNKNOWN_TEXT, Tokenizer, write_whole
 from transformer_jax.errors import DataError
 
 
@@ -109,7 +109,7 @@ class ForeignTokenizer(Tokenizer):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file as it was read."""
-        Path(path).write_text(self._text, encoding="utf-8")
+        write_whole(Path(path), self._text)
 
     def _own(self, token: int) -> int:
         return UNK_ID if token == self._unknown else token + NUM_SPECIAL_IDS

@@ -150,7 +150,7 @@ class Tokenizer:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the JSON of the underlying library, whose other programs can read it."""
-        Path(path).write_text(self._hf.to_str(pretty=True) + "\n", encoding="utf-8")
+        write_whole(Path(path), self._hf.to_str(pretty=True) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":
@@ -197,6 +197,13 @@ class Tokenizer:
                 f"{path}: not a tokenizer that this library saved, or damaged; take a copy that is whole, or "
                 "train again"
             ) from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that the old one or the new one is there, whatever happens in between."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
 
 
 def _is_own(document: Any) -> bool:

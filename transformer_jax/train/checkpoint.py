@@ -22,7 +22,14 @@ from flax import nnx
 
 from transformer_jax.errors import RunError
 from transformer_jax.train.interrupts import deferred_interrupts
-from transformer_jax.train.manifest import require_whole, sync, write_manifest
+from transformer_jax.train.manifest import (
+    LaterFormatError,
+    has_manifest,
+    is_whole,
+    require_whole,
+    sync,
+    write_manifest,
+)
 from transformer_jax.train.state import NamedArrays, TrainState, named_arrays, split_model
 
 FOLDER = "checkpoints"
@@ -84,20 +91,29 @@ class CheckpointStore:
         Args:
           sets_aside: Give them other names, so that a new checkpoint can have theirs.
         """
+        damaged = []
         is_newest = True
         for update in reversed(self.updates()):
             if self._is_whole(update, deep=is_newest):
                 is_newest = False
-            elif sets_aside:
-                aside = self._folder / f"{_DAMAGED}{update:08d}"
-                shutil.rmtree(aside, ignore_errors=True)
-                self._path(update).rename(aside)
+            else:
+                damaged.append(update)
+        if (
+            not sets_aside or is_newest
+        ):  # where none is whole, all stay what they are for whoever can repair them
+            return
+        for update in damaged:
+            aside = self._folder / f"{_DAMAGED}{update:08d}"
+            shutil.rmtree(aside, ignore_errors=True)
+            self._path(update).rename(aside)
 
     def _is_whole(self, update: int, *, deep: bool) -> bool:
         """Whether a checkpoint is as it was written; one that is not is told of and passed over."""
         try:
             require_whole(self._path(update), deep=deep)
             self.info(update)
+        except LaterFormatError:
+            raise  # whole, but not for this version: to pass it over would lose what it holds
         except RunError as error:
             print(f"note: checkpoint of update {update} is passed over: {error}", file=sys.stderr)
             self._passed_over.add(update)
@@ -202,10 +218,17 @@ class CheckpointStore:
         return restored, self.info(update)
 
     def remove_leftovers(self) -> None:
-        """Delete what an interrupted save or removal left behind."""
-        if self._folder.is_dir():
-            for path in self._folder.iterdir():
-                if _TEMPORARY_MARK in path.name or path.name.startswith((_NEW, _REMOVED)):
+        """Delete what an interrupted save or removal left behind; a new checkpoint that is whole gets its name."""
+        if not self._folder.is_dir():
+            return
+        for path in sorted(self._folder.iterdir()):
+            if _TEMPORARY_MARK in path.name or path.name.startswith(_REMOVED):
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name.startswith(_NEW):
+                named = self._folder / path.name.removeprefix(_NEW)
+                if has_manifest(path) and not named.exists() and is_whole(path):
+                    path.rename(named)
+                else:
                     shutil.rmtree(path, ignore_errors=True)
 
     def _remove_superseded(self) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,8 @@ from transformer_jax.errors import RunError
 
 LOCK_NAME = "lock"
 
-_held: dict[Path, int] = {}
-"""How often this process holds each folder's lock: whoever locks inside of a lock waits for nobody."""
+_held: dict[Path, tuple[int, int]] = {}
+"""Process and thread that hold each folder's lock: whoever locks inside of an own lock waits for nobody."""
 
 
 @contextlib.contextmanager
@@ -32,19 +33,15 @@ def locked_folder(run_dir: Path | str) -> Iterator[None]:
       ...   sorted(json.loads((Path(folder) / "lock").read_text()))
       ['host', 'pid', 'since']
     """
-    folder = Path(run_dir).absolute()
-    if folder in _held:
-        _held[folder] += 1
-        try:
-            yield
-        finally:
-            _held[folder] -= 1
+    folder, me = Path(run_dir).resolve(), (os.getpid(), threading.get_ident())
+    if _held.get(folder) == me:
+        yield
         return
     was_there = folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_NAME
     handle = _acquire(path)
-    _held[folder] = 1
+    _held[folder] = me
     try:
         yield
     finally:
@@ -71,7 +68,7 @@ def _acquire(path: Path) -> int:
                 "since": time.strftime("%Y-%m-%d %H:%M:%S"),
             }
             os.ftruncate(handle, 0)
-            os.pwrite(handle, (json.dumps(said) + "\n").encode(), 0)
+            os.write(handle, (json.dumps(said) + "\n").encode())
         except BaseException:
             with contextlib.suppress(OSError):
                 os.close(handle)
@@ -104,7 +101,7 @@ def _is_still_there(handle: int, path: Path) -> bool:
 
 def _holder(handle: int) -> str:
     try:
-        said = json.loads(os.pread(handle, 1000, 0))
+        said = json.loads(os.read(handle, 1000))
         return f"process {int(said['pid'])} on {str(said['host'])[:60]} since {str(said['since'])[:19]}"
     except (ValueError, KeyError, TypeError):
         return "another process"

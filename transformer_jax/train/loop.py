@@ -156,16 +156,21 @@ class Trainer:
             )
             stack.callback(self._progress.close)
             self._trackers = []
-            for tracker_class in (JsonLinesTracker, TensorBoardTracker):
-                self._trackers.append(tracker_class(self._run_dir, from_update=session.update))
-                stack.callback(self._trackers[-1].close)
+            rows = JsonLinesTracker(
+                self._run_dir, from_update=session.update, repeats_evaluation=session.evaluation_due
+            )
+            for tracker in (rows, TensorBoardTracker(self._run_dir, from_update=session.update)):
+                self._trackers.append(tracker)
+                stack.callback(tracker.close)
             self._stops = stack.enter_context(StopRequests(self._say_stopping))
             try:
                 if session.evaluation_due:
-                    self._run_evaluation(state, session)
+                    with self._stops.held():  # its score belongs into the checkpoint
+                        self._evaluate_and_save(state, session, evaluates=True, saves=True)
                 if session.update < self._config.updates:
                     self.steps.compile(state, planned)
-                    state = self._run(state, session)
+                    with self._stops.held():  # from a signal on, the update is finished and saved
+                        state = self._run(state, session)
             except KeyboardInterrupt as interrupt:
                 number = interrupt.signal_number if isinstance(interrupt, Stopped) else signal.SIGINT
                 raise TrainingInterrupted(number, self._where_to_resume(session.update)) from interrupt
@@ -215,27 +220,27 @@ class Trainer:
         session.start_window()
         session.stopwatch.start()
         while session.update < config.updates and not self._lost_patience(session.update):
-            with self._stops.held():  # from a signal on, the update is finished
-                batch = next(iterator, None)
-                if batch is None:
-                    raise RunError(
-                        f"the training data ended at update {session.update} of {config.updates}: "
-                        "the batch source must repeat its epochs"
-                    )
-                compiled_before = self.steps.compile_seconds
-                state = self.steps(state, batch)
-                session.stopwatch.exclude(self.steps.compile_seconds - compiled_before)
-                session.update += 1
-                session.tokens += self._count_tokens(batch)
-                progress.advance(session.update)
+            batch = next(iterator, None)
+            if batch is None:
+                raise RunError(
+                    f"the training data ended at update {session.update} of {config.updates}: "
+                    "the batch source must repeat its epochs"
+                )
+            compiled_before = self.steps.compile_seconds
+            state = self.steps(state, batch)
+            session.stopwatch.exclude(self.steps.compile_seconds - compiled_before)
+            session.update += 1
+            session.tokens += self._count_tokens(batch)
+            progress.advance(session.update)
 
-                evaluates = self._evaluates_at(session.update)
-                saves = session.update % config.checkpoint_every == 0 or session.update == config.updates
-                if session.update % config.log_every == 0 or evaluates or session.update == config.updates:
-                    state = self._log(state, session)
-                elif saves or self._stops.came:  # what is no number must not become the last checkpoint
-                    require_finite(fetch_means(state.metrics), session.update)
-            if evaluates or saves or self._stops.came:
+            evaluates = self._evaluates_at(session.update)
+            saves = session.update % config.checkpoint_every == 0 or session.update == config.updates
+            stopping = self._stops.came is not None
+            if session.update % config.log_every == 0 or evaluates or session.update == config.updates:
+                state = self._log(state, session)
+            elif saves or stopping:  # what is no number must not become the last checkpoint
+                require_finite(fetch_means(state.metrics), session.update)
+            if evaluates or saves or stopping:
                 jax.block_until_ready(state.update)
                 session.stopwatch.stop()
                 self._evaluate_and_save(state, session, evaluates=evaluates, saves=saves)
@@ -273,24 +278,22 @@ class Trainer:
         """Score the model, then save it if that is due or the score is among the best; stop where that was asked."""
         metrics: dict[str, float] = {}
         try:
-            if self._stops.came is not None:
-                raise Stopped(self._stops.came)
             if evaluates:
                 metrics = self._run_evaluation(state, session)
         except BaseException as error:
             # The updates are done, whatever became of their score, which a run that goes on takes first.
             if saves or isinstance(error, KeyboardInterrupt):
-                self._save(state, self._info(session, {}, None))
+                self._store.save(state, self._info(session, {}, None))
             raise
         score = _finite(metrics.get(self._config.metric))
-        if saves or (score is not None and self._store.is_among_best(score, self._config.metric_mode)):
-            self._save(state, self._info(session, metrics, score))
+        stops = self._stops.came is not None
+        if saves or stops or (score is not None and self._is_among_best(score)):
+            self._store.save(state, self._info(session, metrics, score))
         if self._stops.came is not None:
             raise Stopped(self._stops.came)
 
-    def _save(self, state: TrainState, info: CheckpointInfo) -> None:
-        with self._stops.held():
-            self._store.save(state, info)
+    def _is_among_best(self, score: float) -> bool:
+        return self._store.is_among_best(score, self._config.metric_mode)
 
     def _log(self, state: TrainState, session: Session) -> TrainState:
         """Fetch the running metrics, write a row, and start new sums."""
@@ -310,7 +313,9 @@ class Trainer:
         assert self._evaluate is not None
         assert self._progress is not None
         model_state = self._structure.state(state.best_params, state.model_state)
-        metrics = {name: float(value) for name, value in self._evaluate(model_state).items()}
+        with self._stops.released():
+            found = self._evaluate(model_state)
+        metrics = {name: float(value) for name, value in found.items()}
         if self._config.metric not in metrics:
             raise ConfigError(
                 f"metric is {self._config.metric!r}, but the evaluation gives only "

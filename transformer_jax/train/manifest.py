@@ -1,5 +1,6 @@
 """What a checkpoint's files should be: their sizes and SHA-256, written before the checkpoint gets its name."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,6 +14,24 @@ FORMAT = 2
 
 _MAX_BYTES = 10_000_000
 _MAX_FILES = 100_000
+
+
+class LaterFormatError(RunError):
+    """A checkpoint of a later version of this library."""
+
+
+def has_manifest(folder: Path) -> bool:
+    """Whether a folder has a manifest, damaged or not."""
+    return (folder / MANIFEST_NAME).is_file()
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder's files are those of its manifest, every byte."""
+    try:
+        require_whole(folder, deep=True)
+    except RunError:
+        return False
+    return True
 
 
 def write_manifest(folder: Path) -> None:
@@ -49,10 +68,15 @@ def require_whole(folder: Path, *, deep: bool) -> None:
       ...
       transformer_jax.errors.RunError: ...data: damaged (its SHA-256 is not the manifest's)
     """
-    path = folder / MANIFEST_NAME
-    if not path.exists():
+    if not has_manifest(folder):
         return
-    files = _read(path)
+    try:
+        _require_listed(folder, _read(folder / MANIFEST_NAME), deep=deep)
+    except OSError as error:
+        raise RunError(f"{error.filename or folder}: cannot be read: {error.strerror}") from None
+
+
+def _require_listed(folder: Path, files: dict[str, tuple[int, str]], *, deep: bool) -> None:
     found = {one.relative_to(folder).as_posix(): one for one in _files(folder)}
     for name in sorted(files.keys() | found.keys()):
         if name not in found:
@@ -74,7 +98,7 @@ def _read(path: Path) -> dict[str, tuple[int, str]]:
             raise ValueError("too large")
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["format"] != FORMAT:
-            raise RunError(
+            raise LaterFormatError(
                 f"{path}: checkpoints of format {document['format']!r}; this version reads up to {FORMAT}"
             )
         files = {
@@ -83,6 +107,8 @@ def _read(path: Path) -> dict[str, tuple[int, str]]:
         if len(files) > _MAX_FILES:
             raise ValueError("too many files")
         return files
+    except LaterFormatError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{path}: damaged ({error})") from None
 
@@ -104,7 +130,15 @@ def _digest(path: Path) -> str:
 
 def sync(path: Path) -> None:
     """Have the disk keep a file, or the names in a folder, before going on."""
-    handle = os.open(path, os.O_RDONLY)
+    if path.is_dir():
+        with contextlib.suppress(OSError):  # not every system can be told so of a folder
+            _fsync(path, os.O_RDONLY)
+    else:
+        _fsync(path, os.O_RDWR)
+
+
+def _fsync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
     try:
         os.fsync(handle)
     finally:

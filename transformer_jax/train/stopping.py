@@ -3,10 +3,14 @@
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+ONE_SIGNAL = 0.25
+"""Signals that come within so many seconds are one: a process may get its group's beside its own."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -26,8 +30,8 @@ class StopRequests:
     """Takes the stop signals while its block runs, and gives the handlers back after it.
 
     A signal in a :meth:`held` block is kept in ``came``; outside of one, and the second in any, raises `Stopped` where
-    the program stands. A signal that the process ignores stays ignored; in any thread but the main one, where Python
-    has no say over signals, nothing is taken.
+    the program stands. One that comes within `ONE_SIGNAL` of the first is no second one. A signal that the process
+    ignores stays ignored; in any thread but the main one, where Python has no say over signals, nothing is taken.
 
     Args:
       tell: Called when a signal is kept, to say that it was heard.
@@ -41,7 +45,7 @@ class StopRequests:
 
     def __init__(self, tell: Callable[[], None] = lambda: None) -> None:
         self.came: int | None = None
-        self._tell, self._is_held = tell, False
+        self._tell, self._is_held, self._first = tell, False, 0.0
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequests":
@@ -65,9 +69,25 @@ class StopRequests:
         finally:
             self._is_held = before
 
+    @contextlib.contextmanager
+    def released(self) -> Iterator[None]:
+        """Inside of a held block something that may be broken off; raises at once if a signal was kept before."""
+        before, self._is_held = self._is_held, False
+        try:
+            if self.came is not None:
+                raise Stopped(self.came)
+            yield
+        finally:
+            self._is_held = before
+
     def _handle(self, number: int, frame: Any) -> None:
+        now = time.monotonic()
+        if self.came is not None and now - self._first < ONE_SIGNAL:
+            return
         if not self._is_held or self.came is not None:
-            self.came = number
+            self.came, self._first = number, now
             raise Stopped(number)
-        self.came = number
-        self._tell()
+        self.came, self._first = number, now
+        # Whoever read our output may be gone by the same signal, or be written to right now.
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            self._tell()

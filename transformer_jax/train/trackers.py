@@ -32,11 +32,17 @@ class JsonLinesTracker:
     Args:
       run_dir: The run folder.
       from_update: Rows of later updates are removed first: a resumed run writes them again.
+      repeats_evaluation: Whether the evaluation of that update will be written again, too.
     """
 
-    def __init__(self, run_dir: Path, *, from_update: int) -> None:
+    def __init__(self, run_dir: Path, *, from_update: int, repeats_evaluation: bool = False) -> None:
         path = run_dir / METRICS_FILE
-        kept = [row for row in read_rows(run_dir) if row["update"] <= from_update]
+
+        def stays(row: Row) -> bool:
+            repeated = repeats_evaluation and row["update"] == from_update and row["kind"] == "evaluation"
+            return row["update"] <= from_update and not repeated
+
+        kept = [row for row in read_rows(run_dir) if stays(row)]
         temporary = path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         os.replace(temporary, path)
