@@ -99,7 +99,7 @@ def test_sigterm_saves_the_update_it_came_in(tiny_experiment: Path, tmp_path: Pa
     assert "stopping after this update; once more stops at once" in err
     (saved,) = CheckpointStore(run_dir).updates()
     assert f"stopped at update {saved} of 100000; resume from update {saved}" in err
-    assert not (run_dir / "lock").exists()
+    assert not (run_dir / "trainer.lock").exists()
     words = ("train", "--run-dir", run_dir, "--resume", "--set", f"train.updates={saved + 3}")
     ended(*words, "train.evaluate_every=100000")
 

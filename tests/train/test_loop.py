@@ -233,7 +233,7 @@ def test_a_second_trainer_in_the_folder_is_refused(tmp_path: Path, run_trainer: 
         "print(1, flush=True); time.sleep(60)"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", hold, str(tmp_path / "run" / "lock")], stdout=subprocess.PIPE
+        [sys.executable, "-c", hold, str(tmp_path / "run" / "trainer.lock")], stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from transformer_jax.errors import RunError
 
-LOCK_NAME = "lock"
+LOCK_NAME = "trainer.lock"
 
 _held: dict[Path, tuple[int, int]] = {}
 """Process and thread that hold each folder's lock: whoever locks inside of an own lock waits for nobody."""
@@ -21,7 +21,7 @@ _held: dict[Path, tuple[int, int]] = {}
 def locked_folder(run_dir: Path | str) -> Iterator[None]:
     """Hold the lock of a run folder, which is made where it is missing and removed if it stays empty.
 
-    The file ``lock`` says which process on which host holds it, and is removed afterwards; one that a killed process
+    The file ``trainer.lock`` says which process on which host holds it, and is removed afterwards; one that a killed process
     left behind locks nothing. Where the system has no file locks, nothing is locked.
 
     Raises:
@@ -30,7 +30,7 @@ def locked_folder(run_dir: Path | str) -> Iterator[None]:
     Example:
       >>> import tempfile
       >>> with tempfile.TemporaryDirectory() as folder, locked_folder(folder):
-      ...   sorted(json.loads((Path(folder) / "lock").read_text()))
+      ...   sorted(json.loads((Path(folder) / "trainer.lock").read_text()))
       ['host', 'pid', 'since']
     """
     folder, me = Path(run_dir).resolve(), (os.getpid(), threading.get_ident())
