@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -209,7 +210,7 @@ def _by_length(
     tokenize: str,
 ) -> list[dict[str, Any]]:
     found = []
-    lengths = [len(item.source.split()) for item in items]
+    lengths = [count_words(item.source) for item in items]
     for low, high in zip(LENGTH_EDGES, [*LENGTH_EDGES[1:], None]):
         chosen = [i for i, words in enumerate(lengths) if words > low and (high is None or words <= high)]
         if chosen:
@@ -217,6 +218,20 @@ def _by_length(
             words = f"{low + 1} to {high}" if high is not None else f"{low + 1} and more"
             found.append({"words": words, "lines": len(chosen), "bleu": score.score})
     return found
+
+
+_CHARACTERS = "\\u3040-\\u30ff\\u3400-\\u4dbf\\u4e00-\\u9fff\\uf900-\\ufaff"
+_WORD = re.compile(f"[{_CHARACTERS}]|[^\\s{_CHARACTERS}]+")
+
+
+def count_words(line: str) -> int:
+    """Words between white space; a Chinese or Japanese character, of scripts without spaces, counts as one.
+
+    Example:
+      >>> count_words("two dogs ."), count_words("\\u4f60\\u597d\\u3002")
+      (3, 3)
+    """
+    return len(_WORD.findall(line))
 
 
 def print_scores(scores: dict[str, Any], *, as_json: bool) -> None:

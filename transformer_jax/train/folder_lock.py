@@ -21,8 +21,8 @@ _held: dict[Path, tuple[int, int]] = {}
 def locked_folder(run_dir: Path | str) -> Iterator[None]:
     """Hold the lock of a run folder, which is made where it is missing and removed if it stays empty.
 
-    The file ``trainer.lock`` says which process on which host holds it, and is removed afterwards; one that a killed process
-    left behind locks nothing. Where the system has no file locks, nothing is locked.
+    The file ``trainer.lock`` says which process on which host holds it, and is removed afterwards; one that a killed
+    process left behind locks nothing. Where the system has no file locks, nothing is locked.
 
     Raises:
       RunError: If another process holds it; says which.
