@@ -47,6 +47,8 @@ def segment_positions(segments: Int[Array, "batch length"]) -> Int[Array, "batch
     Example:
       >>> segment_positions(jnp.array([[1, 1, 1, 2, 2, 0]])).tolist()
       [[0, 1, 2, 0, 1, 0]]
+
+    Source: Krell et al. 2021, https://arxiv.org/abs/2107.02027.
     """
     places = jnp.broadcast_to(jnp.arange(segments.shape[1], dtype=jnp.int32), segments.shape)
     is_first = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)))
