@@ -111,11 +111,18 @@ def peers_of(names: Sequence[str], model: EncoderDecoder, sizes: dict[str, int])
     return found
 
 
-def over_batches(peer: Callable[..., list[list[int]]], sources: Sequence[Any], beams: int) -> list[list[int]]:
-    """A peer's outputs of all sources, in batches of 32."""
+def over_batches(
+    peer: Callable[..., list[list[int]]],
+    sources: Sequence[Any],
+    beams: int,
+    *,
+    max_len: int = OUT,
+    exact: bool = True,
+) -> list[list[int]]:
+    """A peer's outputs of all sources, in batches of 32; ``exact``: of ``max_len`` tokens each."""
     rows: list[list[int]] = []
     for first in range(0, len(sources), BATCH):
-        rows += peer(sources[first : first + BATCH], beams=beams, max_len=OUT, exact=True, alpha=0.0)
+        rows += peer(sources[first : first + BATCH], beams=beams, max_len=max_len, exact=exact, alpha=0.0)
     return rows
 
 

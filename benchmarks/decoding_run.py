@@ -23,7 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.decoding import BATCH, floor_flops, peers_of
+from benchmarks.decoding import BATCH, floor_flops, over_batches, peers_of
 from transformer_jax.allocator import keep_freed_memory
 from transformer_jax.cli.attending import padded_lengths
 from transformer_jax.cli.loaded_run import LoadedRun, load_run
@@ -83,10 +83,7 @@ def whole_set(
     ours, max_len = Ours(run, beams, BATCH), run.config.search.max_len
 
     def by(peer: Any) -> list[list[int]]:
-        rows: list[list[int]] = []
-        for first in range(0, len(sources), BATCH):
-            rows += peer(sources[first : first + BATCH], beams=beams, max_len=max_len, exact=False, alpha=0.0)
-        return rows
+        return over_batches(peer, sources, beams, max_len=max_len, exact=False)
 
     wanted = ours(sources)
     tokens = sum(map(len, wanted)) + len(wanted)  # the end of each is computed too

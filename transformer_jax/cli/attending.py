@@ -1,6 +1,5 @@
 """What a model's attention looked at while it wrote its outputs, computed in batches of a few shapes."""
 
-import bisect
 import dataclasses
 import re
 import zipfile
@@ -12,7 +11,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from transformer_jax.cli.searching import Hypothesis
+from transformer_jax.cli.searching import Hypothesis, by_padded_length
 from transformer_jax.data.batches import BOS_ID, PAD_ID
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import RunError
@@ -97,10 +96,7 @@ class AttentionReader:
 
         As in a search, a batch's shape follows from the line alone, so that its weights do not depend on others.
         """
-        groups: dict[int, list[int]] = {}
-        for index, source in enumerate(sources):
-            padded = self._source_lens[bisect.bisect_left(self._source_lens, len(source))]
-            groups.setdefault(padded, []).append(index)
+        groups = by_padded_length(sources, self._source_lens, range(len(sources)))
         found: dict[int, Alignment] = {}
         batch_size, target_len = self._batch_size, self._target_len
         for source_len, members in groups.items():

@@ -3,7 +3,7 @@
 import bisect
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -104,15 +104,12 @@ class BatchSearcher:
           ShapeError: If a source is longer than the longest shape, or a prefix than the longest output.
         """
         found: list[list[Hypothesis]] = [[NOTHING] for _ in sources]
-        groups: dict[int, list[int]] = {}
-        for index, source in enumerate(sources):
+        for source in sources:
             if len(source) > self.lengths[-1]:
                 raise ShapeError(
                     f"a source has {len(source)} tokens, the search takes at most {self.lengths[-1]}"
                 )
-            if source:
-                padded = self.lengths[bisect.bisect_left(self.lengths, len(source))]
-                groups.setdefault(padded, []).append(index)
+        groups = by_padded_length(sources, self.lengths, [i for i, one in enumerate(sources) if one])
         self._searcher.compile([(self.batch_size, padded) for padded in sorted(groups)])
         start = time.perf_counter()
         for padded, indices in sorted(groups.items()):
@@ -151,11 +148,8 @@ class BatchSearcher:
           row_ids: As for the search.
         """
         order = np.random.default_rng(seed).permutation(len(sources)).tolist()
-        by_length: dict[int, list[int]] = {}
-        for index in order:
-            by_length.setdefault(bisect.bisect_left(self.lengths, len(sources[index])), []).append(index)
         changed, size = [], self.batch_size // 2
-        for members in by_length.values():
+        for members in by_padded_length(sources, self.lengths, order).values():
             for first in range(0, len(members), size):
                 chosen = members[first : first + size]
                 # Before them stands the last of them once more, so that each has another row and a neighbour.
@@ -219,6 +213,22 @@ class BatchSearcher:
             ]
             found.append(hypotheses or [NOTHING])
         return found
+
+
+def by_padded_length(
+    sources: Sequence[Sequence[int]], lengths: Sequence[int], indices: Iterable[int]
+) -> dict[int, list[int]]:
+    """The indices of sources by the length that each is padded to, which follows from the source alone.
+
+    Example:
+      >>> by_padded_length([[4], [4, 5, 6], []], [2, 4], range(3))
+      {2: [0, 2], 4: [1]}
+    """
+    groups: dict[int, list[int]] = {}
+    for index in indices:
+        padded = lengths[bisect.bisect_left(lengths, len(sources[index]))]
+        groups.setdefault(padded, []).append(index)
+    return groups
 
 
 def _picked(values: Sequence[Any] | None, indices: Sequence[int]) -> list[Any] | None:

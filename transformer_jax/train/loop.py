@@ -287,13 +287,14 @@ class Trainer:
             raise
         score = _finite(metrics.get(self._config.metric))
         stops = self._stops.came is not None
-        if saves or stops or (score is not None and self._is_among_best(score)):
+        if (
+            saves
+            or stops
+            or (score is not None and self._store.is_among_best(score, self._config.metric_mode))
+        ):
             self._store.save(state, self._info(session, metrics, score))
         if self._stops.came is not None:
             raise Stopped(self._stops.came)
-
-    def _is_among_best(self, score: float) -> bool:
-        return self._store.is_among_best(score, self._config.metric_mode)
 
     def _log(self, state: TrainState, session: Session) -> TrainState:
         """Fetch the running metrics, write a row, and start new sums."""
