@@ -3,11 +3,11 @@
     python benchmarks/decoding_run.py runs/multi30k --json benchmarks/results/decoding_run-cpu.json
 
 The run's (or model folder's) weights go into `transformers` and CTranslate2 too; its test sources, sorted by length,
-in batches of 32, are translated by greedy search and by a beam of 5 that ranks by log-probability. The share of equal
-outputs is shown; then all take turns over the whole set. Then comes what independence of the batch costs: ``filled
-up`` translates one line at a time in a batch of 32 rows, as `translate` does, ``alone`` in a batch of one row, whose
-numbers differ in their last bits. Last comes the share of rows that the steps of a search computed for sentences that
-had ended already, which is what taking them out of the batch could save at most.
+are translated by greedy search and by a beam of 5 that ranks by log-probability: the peers in batches of 32, ours in
+the batches of `translate`. The share of equal outputs is shown; then all take turns over the whole set. Then comes what
+independence of the batch costs: ``filled up`` translates one line at a time in such a batch, as `translate --invariant`
+does, ``alone`` in a batch of one row, whose numbers differ in their last bits. Last comes the share of rows that the
+steps of a search computed for sentences that had ended already, in these batches and in batches of 32.
 """
 
 import argparse
@@ -27,7 +27,6 @@ from benchmarks.decoding import BATCH, floor_flops, over_batches, peers_of
 from transformer_jax.allocator import keep_freed_memory
 from transformer_jax.cli.attending import padded_lengths
 from transformer_jax.cli.loaded_run import LoadedRun, load_run
-from transformer_jax.cli.searching import BatchSearcher
 from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID
 from transformer_jax.data.sources import load_splits
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig, SearchConfig, make_searcher
@@ -56,10 +55,9 @@ class Ours:
 
     name = "transformer_jax"
 
-    def __init__(self, run: LoadedRun, beams: int, rows: int) -> None:
+    def __init__(self, run: LoadedRun, beams: int, rows: int | None = None) -> None:
         self._state = run.state
-        lengths = padded_lengths(run.config.data.max_source_len)
-        self.searcher = BatchSearcher(run.model, search_of(run, beams), batch_size=rows, lengths=lengths)
+        self.searcher = run.searcher(search_of(run, beams), rows=rows)
 
     def __call__(self, sources: Sequence[Sequence[int]]) -> list[list[int]]:
         """Outputs of all sources."""
@@ -80,7 +78,7 @@ def whole_set(
     run: LoadedRun, peers: dict[str, Any], sizes: dict[str, int], sources: Any, beams: int, options: Any
 ) -> list[Record]:
     """All programs over the whole set."""
-    ours, max_len = Ours(run, beams, BATCH), run.config.search.max_len
+    ours, max_len = Ours(run, beams), run.config.search.max_len
 
     def by(peer: Any) -> list[list[int]]:
         return over_batches(peer, sources, beams, max_len=max_len, exact=False)
@@ -113,7 +111,7 @@ def whole_set(
 def line_by_line(run: LoadedRun, sources: Any, beams: int, options: Any) -> list[Record]:
     """What a line alone costs in a batch that is filled up."""
     chosen = sources[:: max(1, len(sources) // options.lines)][: options.lines]
-    sides = {"filled up": Ours(run, beams, BATCH), "alone": Ours(run, beams, 1)}
+    sides = {"filled up": Ours(run, beams), "alone": Ours(run, beams, 1)}
     tokens = sum(len(one) + 1 for one in sides["filled up"](chosen))
     calls = {name: lambda side=side: [side([one]) for one in chosen] for name, side in sides.items()}
     times = interleave(calls, calls=options.calls, warmup=1, max_seconds=options.max_seconds)
@@ -129,10 +127,10 @@ def line_by_line(run: LoadedRun, sources: Any, beams: int, options: Any) -> list
     ]  # fmt: skip
 
 
-def ended_share(run: LoadedRun, sources: Any, beams: int) -> float:
-    """Share of the rows of all steps of a search that belonged to sentences whose own search was over.
+def ended_share(run: LoadedRun, sources: Any, beams: int, sizes: Sequence[int]) -> dict[int, float]:
+    """For each size of a batch, the share of the rows of all steps that belonged to sentences whose search was over.
 
-    How many steps a sentence needs is what a search for it alone, beside empty rows, takes.
+    How many steps a sentence needs is what a search for it alone takes.
     """
     search = search_of(run, beams)
     searcher = make_searcher(run.model, search, bos_id=BOS_ID, eos_id=EOS_ID, pad_id=PAD_ID)
@@ -140,20 +138,18 @@ def ended_share(run: LoadedRun, sources: Any, beams: int) -> float:
     steps: dict[int, list[int]] = {}
     for source in sources:
         padded = next(length for length in lengths if length >= len(source))
-        tokens = np.full((BATCH, padded), PAD_ID, np.int32)
+        tokens = np.full((1, padded), PAD_ID, np.int32)
         tokens[0, : len(source)] = source
-        filled = np.zeros(BATCH, np.int32)
-        filled[0] = len(source)
-        limits = np.where(filled > 0, search.max_len, 0).astype(np.int32)
-        output = searcher(state, tokens, filled, max_lens=limits, prefix=None)
+        output = searcher(state, tokens, np.array([len(source)]))
         steps.setdefault(padded, []).append(int(output.num_steps))
-    computed = used = 0
-    for counts in steps.values():
-        for first in range(0, len(counts), BATCH):
-            batch = counts[first : first + BATCH]
-            computed += max(batch) * len(batch)
-            used += sum(batch)
-    return 1.0 - used / computed
+    shares = {}
+    for size in sizes:
+        batches = [
+            counts[first : first + size] for counts in steps.values() for first in range(0, len(counts), size)
+        ]
+        computed = sum(max(batch) * len(batch) for batch in batches)
+        shares[size] = 1.0 - sum(map(sum, batches)) / computed
+    return shares
 
 
 def main() -> None:
@@ -191,9 +187,10 @@ def main() -> None:
     for beams in BEAMS:
         records += whole_set(run, peers, sizes, sources, beams, options)
         records += line_by_line(run, sources, beams, options)
-    ended = {
-        ("greedy" if beams == 1 else f"beam-{beams}"): ended_share(run, sources, beams) for beams in BEAMS
-    }
+    ended = {}
+    for beams in BEAMS:
+        own = Ours(run, beams).searcher.batch_size
+        ended["greedy" if beams == 1 else f"beam-{beams}"] = ended_share(run, sources, beams, (own, BATCH))
     table = Table(title=f"{run.config.name}, {len(sources)} test sentences to their ends")
     for column in ("case", "who", "tokens out/s", "its time / ours", "outputs as ours"):
         table.add_column(column, justify="left" if column in ("case", "who") else "right")
@@ -207,9 +204,9 @@ def main() -> None:
             "" if share is None else f"{share:.0%}",
         )
     Console().print(table)
-    print(
-        "rows computed for sentences that had ended: " + ", ".join(f"{k} {v:.1%}" for k, v in ended.items())
-    )
+    for name, shares in ended.items():
+        told = ", ".join(f"{share:.1%} in batches of {size}" for size, share in shares.items())
+        print(f"rows computed for sentences that had ended, {name}: {told}")
     if options.json:
         header = {"sizes": sizes, "run": run.config.name, "sentences": len(sources), "ended_share": ended}
         write_json(options.json, records, benchmark="decoding_run", **header)

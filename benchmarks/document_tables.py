@@ -231,11 +231,12 @@ def decoding_run_table(name: str) -> str:
 
 
 def ended_line(name: str) -> str:
-    """Which rows were computed in vain."""
-    shares = _document(name)["ended_share"]
-    return "Rows computed for sentences that had ended: " + ", ".join(
-        f"{value:.1%} ({case})" for case, value in shares.items()
-    )
+    """Which share of the rows of all steps was of sentences that had ended, in our batches and in those of 32."""
+    found = []
+    for search, shares in _document(name)["ended_share"].items():
+        told = ", ".join(f"{share:.1%} in batches of {size}" for size, share in shares.items())
+        found.append(f"{search}: {told}")
+    return f"Rows computed for sentences that had ended: {'; '.join(found)}"
 
 
 def train_step_table(*names: str) -> str:
@@ -319,13 +320,14 @@ def experiments_table() -> str:
     rows = []
     for path in sorted(EXPERIMENTS.glob("*.json")):
         document = json.loads(path.read_text())
-        training, machine = document["training"], document["environment"]
+        training = document["training"]
+        machine = training.get("machine") or document["environment"]
         names = ("per", "wer") if document["task"] == "pronunciation" else ("bleu", "chrf", "ter")
         rows.append(
             [
                 path.stem,
                 f"{training['parameters']:,}",
-                f"{training['updates']:,}",
+                f"{training['updates']:,}{' (truncated)' if training.get('truncated') else ''}",
                 f"{training['train_seconds']:,.0f}",
                 "greedy"
                 if document["search"]["kind"] == "greedy"

@@ -1,6 +1,7 @@
 """average: the mean of checkpoints by plain arithmetic, as a run that translates."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ def test_the_mean_of_the_last_checkpoints(
     result = json.loads((tmp_path / "mean" / "result.json").read_text())
     assert result["averaged"] == [4, 6]
     assert "development" not in result
+    assert result["truncated"] is False
+    assert result["machine"]["device"] == "1 x cpu (cpu)"
     resumed = run_command("train", "--run-dir", tmp_path / "mean", "--resume", "--set", "train.updates=8")
     assert resumed.status == 2
     assert "is the mean of several checkpoints" in resumed.err
@@ -55,3 +58,24 @@ def test_bad_input_is_one_line(long_run: Path, tmp_path: Path, fails: Callable[.
     assert "no such run folder" in fails("average", tmp_path / "none", "--output", tmp_path / "a")
     (tmp_path / "file").write_text("x")
     assert "is a file" in fails("average", long_run, "--output", tmp_path / "file", "--last", 2)
+
+
+def test_a_stopped_run_tells_what_it_was_trained(
+    long_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    stopped = tmp_path / "stopped"
+    shutil.copytree(long_run, stopped)
+    (stopped / "result.json").unlink()
+    shutil.rmtree(stopped / "checkpoints" / "00000006")
+    whole = json.loads((long_run / "result.json").read_text())
+    ran = run_command("average", stopped, "--output", tmp_path / "mean", "--last", 2)
+    assert ran.status == 0, ran.err
+    told = json.loads((tmp_path / "mean" / "result.json").read_text())
+    assert (told["updates"], told["truncated"], told["averaged"]) == (4, True, [2, 4])
+    assert told["parameters"] == whole["parameters"]
+    assert 0 < told["train_seconds"] < whole["train_seconds"]
+    assert told["machine"] == whole["machine"]
+    ran = run_command("export", tmp_path / "mean", "--output", tmp_path / "model", "--split", "development")
+    assert ran.status == 0, ran.err
+    assert json.loads((tmp_path / "model" / "result.json").read_text()) == told
+    assert "mean of the checkpoints at updates 2, 4" in (tmp_path / "model" / "MODEL_CARD.md").read_text()

@@ -22,6 +22,7 @@ FILES = [
     "MODEL_CARD.md",
     "config.json",
     "model.safetensors",
+    "result.json",
     "source_tokenizer.json",
     "target_tokenizer.json",
 ]

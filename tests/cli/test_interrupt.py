@@ -132,6 +132,25 @@ def test_the_second_signal_ends_the_process_whatever_it_does(number: int) -> Non
         assert process.stderr.read() == "stopped at once\n"
 
 
+LINGERING = """
+import concurrent.futures, sys, time
+from transformer_jax.cli import main
+
+def compile_long(words):
+    concurrent.futures.ThreadPoolExecutor(1).submit(time.sleep, 600)
+    raise KeyboardInterrupt("go on with --resume")
+
+main._dispatch = compile_long
+sys.argv = ["transformer-jax", "train"]
+sys.exit(main.main())
+"""
+
+
+def test_an_interrupted_command_does_not_wait_for_threads_that_compile() -> None:
+    ran = subprocess.run([sys.executable, "-c", LINGERING], capture_output=True, text=True, timeout=300)
+    assert (ran.returncode, ran.stderr) == (130, "interrupted: go on with --resume\n")
+
+
 def left_by(run_dir: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
     """The bytes of every array of the last checkpoint, and the log rows without their times."""
     store = CheckpointStore(run_dir)

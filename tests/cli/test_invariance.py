@@ -83,3 +83,30 @@ def test_the_command_verifies_its_own_lines(
     verified = run_command("translate", tiny_run, "--input", path, "--verify-invariance")
     assert (verified.status, verified.out) == (0, plain.out)
     assert "verified: 80 lines" in verified.err
+
+
+def test_lines_that_come_alone_are_searched_alone_unless_invariance_is_wanted(
+    tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = []
+    search = BatchSearcher.__call__
+
+    def watched(self: BatchSearcher, *arguments: Any, **options: Any) -> Any:
+        rows.append(self.batch_size)
+        return search(self, *arguments, **options)
+
+    monkeypatch.setattr(BatchSearcher, "__call__", watched)
+    one, many = tmp_path / "one.txt", tmp_path / "many.txt"
+    one.write_text("cat\n")
+    many.write_text("cat\nattack\ntic\n")
+    scores = []
+    for words in ((one,), (one, "--invariant"), (many,)):
+        ran = run_command("translate", tiny_run, "--beam", 4, "--n-best", 4, "--input", *words)
+        assert ran.status == 0, ran.err
+        scores.append([line.split("\t") for line in ran.out.splitlines() if line.startswith("1\t")])
+    assert rows == [1, 10, 10]
+    assert (
+        [line[2] for line in scores[0]] == [line[2] for line in scores[1]] == [line[2] for line in scores[2]]
+    )
+    for (_, alone, _), (_, filled, _) in zip(scores[0], scores[1], strict=True):
+        assert float(alone) == pytest.approx(float(filled), abs=2e-4)

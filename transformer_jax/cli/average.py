@@ -33,16 +33,17 @@ class Command:
 
         # Loaded here, not above: they bring jax, and --help does without.
         from transformer_jax.cli.experiment_config import saved_config
+        from transformer_jax.cli.loaded_run import load_run
         from transformer_jax.cli.run_folder import (
             CONFIG_NAME,
             RESULT_NAME,
             RUN_ENTRIES,
             SOURCE_TOKENIZER_NAME,
             TARGET_TOKENIZER_NAME,
-            read_result,
             require_run,
             write_json,
         )
+        from transformer_jax.cli.training_record import training_record
         from transformer_jax.errors import ConfigError, RunError
         from transformer_jax.train.checkpoint import average_checkpoints
         from transformer_jax.train.run_folder import holds_any, remove_run
@@ -64,11 +65,11 @@ class Command:
             updates = average_checkpoints(self.run_dir, self.output, num_last=self.last)
             for name in (SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME):
                 shutil.copyfile(self.run_dir / name, self.output / name)
-            result = read_result(self.run_dir)
-            if result is not None:
-                scores = ("development", "best_update", "best_score")  # of the run, not of the mean
-                result = {key: value for key, value in result.items() if key not in scores}
-                write_json(self.output / RESULT_NAME, result | {"averaged": updates})
+            record = training_record(self.run_dir, load_run(self.run_dir))
+            assert record is not None  # of a run with checkpoints
+            scores = ("development", "best_update", "best_score")  # of the run, not of the mean
+            record = {key: value for key, value in record.items() if key not in scores}
+            write_json(self.output / RESULT_NAME, record | {"averaged": updates})
             shutil.copyfile(self.run_dir / CONFIG_NAME, self.output / CONFIG_NAME)  # last: it makes a run
         except BaseException:
             remove_run(self.output, RUN_ENTRIES)

@@ -11,11 +11,12 @@ from transformer_jax.cli.attending import AttentionReader
 from transformer_jax.cli.compare_report import environment
 from transformer_jax.cli.lines import require_other_file
 from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, TooLong, load_run
-from transformer_jax.cli.run_folder import read_result, write_text
+from transformer_jax.cli.run_folder import write_text
 from transformer_jax.cli.scoring import bleu_tokenizer, percentages, score_outputs
 from transformer_jax.cli.search_change import SearchChange
 from transformer_jax.cli.searching import Hypothesis
 from transformer_jax.cli.sentences_html import Sentence, render_sentences
+from transformer_jax.cli.training_record import training_record
 from transformer_jax.data.examples import EvaluationItem
 from transformer_jax.data.moses import MosesSides
 from transformer_jax.data.prepare import limited_splits
@@ -85,7 +86,7 @@ def evaluate_run(
         if not items:
             raise DataError(f"the data of {run_dir} have no {split} set: name --source and --reference")
     where = f"{split} set" if source is None else str(source)
-    training = read_result(run_dir)
+    training = training_record(run_dir, run)
     lines = [item.source for item in items]
     systems = [
         (

@@ -26,7 +26,7 @@ from transformer_jax.cli.run_folder import (
     write_json,
     write_text,
 )
-from transformer_jax.cli.run_lock import keep_setting, run_setting
+from transformer_jax.cli.run_lock import keep_setting, machine_of, run_setting
 from transformer_jax.cli.scoring import METRICS, bleu_tokenizer, percentages, score_outputs
 from transformer_jax.cli.searching import BatchSearcher
 from transformer_jax.config_json import to_json
@@ -232,7 +232,7 @@ def _run_locked(
         data=data,
         searcher=searcher,
     )
-    write_json(run_dir / RESULT_NAME, _result_document(result))
+    write_json(run_dir / RESULT_NAME, _result_document(result, machine_of(run_dir)))
     return result
 
 
@@ -322,7 +322,7 @@ def _saved_tokenizers(run_dir: Path) -> tuple[Tokenizer, Tokenizer]:
     return Tokenizer.load(run_dir / SOURCE_TOKENIZER_NAME), Tokenizer.load(run_dir / TARGET_TOKENIZER_NAME)
 
 
-def _result_document(result: ExperimentResult) -> dict[str, Any]:
+def _result_document(result: ExperimentResult, machine: dict[str, str]) -> dict[str, Any]:
     training = result.training
     return {
         "name": result.config.name,
@@ -332,6 +332,8 @@ def _result_document(result: ExperimentResult) -> dict[str, Any]:
         "train_seconds": training.train_seconds,
         "compile_seconds": result.compile_seconds,
         "tokens_per_second": training.tokens_per_second,
+        "truncated": False,
+        "machine": machine,
         "best_update": training.best_update,
         "best_score": training.best_score,
         "development": result.scores,

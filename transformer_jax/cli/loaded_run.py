@@ -19,12 +19,13 @@ from transformer_jax.cli.run_folder import (
     require_file,
     require_run,
 )
-from transformer_jax.cli.searching import BatchSearcher, Hypothesis
+from transformer_jax.cli.searching import BatchSearcher, Hypothesis, batch_rows
 from transformer_jax.data.config import PRONUNCIATION_DATASETS, NamedDataset
 from transformer_jax.data.moses import MosesSides
 from transformer_jax.data.tokenizers import UNKNOWN_TEXT, Tokenizer
 from transformer_jax.decode.searcher import SearchConfig
 from transformer_jax.errors import DataError, RunError
+from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.train.checkpoint import load_params
 from transformer_jax.train.weights_file import read_weights
 
@@ -35,8 +36,8 @@ TOKENIZER_NAME = "tokenizer.json"
 
 TooLong = Literal["skip", "truncate", "fail"]
 
-# Rows of a search's batch: enough to keep two cores busy, few enough that a single line is answered quickly.
 BATCH_ROWS = 32
+"""Rows of a batch where the outputs are known already: reading attention, scoring pairs."""
 
 
 @dataclasses.dataclass
@@ -64,12 +65,21 @@ class LoadedRun:
         """The model's state, as searches take it."""
         return nnx.split(self.model)[1]
 
-    def searcher(self, search: SearchConfig, *, seed: int = 0, may_be_unknown: bool = False) -> BatchSearcher:
-        """A search over batches of a few shapes; ``seed`` is of the draws, where it draws."""
+    def searcher(
+        self, search: SearchConfig, *, rows: int | None = None, seed: int = 0, may_be_unknown: bool = False
+    ) -> BatchSearcher:
+        """A search over batches of a few shapes.
+
+        Args:
+          search: Which.
+          rows: Of a batch; None for what suits the search.
+          seed: Of the draws, where it draws.
+          may_be_unknown: Whether an output may hold the unknown token.
+        """
         return BatchSearcher(
             self.model,
             search,
-            batch_size=BATCH_ROWS,
+            batch_size=rows or batch_rows(search, parameters=parameter_count(self.model)),
             lengths=padded_lengths(self.config.data.max_source_len),
             seed=seed,
             may_be_unknown=may_be_unknown,

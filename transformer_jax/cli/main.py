@@ -83,7 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         note = str(interrupt)
         status = 128 + getattr(interrupt, "signal_number", signal.SIGINT)
-        return _fail(f"interrupted{': ' + note if note else ''}", status=status, label="")
+        _fail(f"interrupted{': ' + note if note else ''}", status=status, label="")
+        if from_terminal:  # threads that compile would be waited for, minutes on a GPU; all files are written
+            os._exit(status)
+        return status
     except BrokenPipeError:
         # The reader of our output has gone, as in `... | head`: stop, and keep the flush at exit quiet.
         with contextlib.suppress(OSError, ValueError):

@@ -5,6 +5,7 @@
     config.json          the run's ExperimentConfig
     tokenizer.json       or source_tokenizer.json and target_tokenizer.json where they are two
     model.safetensors    the parameters in half precision
+    result.json          updates, seconds and machine of the training
     MODEL_CARD.md        what it is, what it was trained on and how, its scores
 
 Some come with the library: `pretrained_folder` finds them by name.
@@ -20,12 +21,14 @@ from transformer_jax.cli.experiment import tokenizer_fingerprints
 from transformer_jax.cli.loaded_run import TOKENIZER_NAME, WEIGHTS_NAME, load_run
 from transformer_jax.cli.run_folder import (
     CONFIG_NAME,
+    RESULT_NAME,
     RUN_ENTRIES,
     SOURCE_TOKENIZER_NAME,
     TARGET_TOKENIZER_NAME,
-    read_result,
+    write_json,
     write_text,
 )
+from transformer_jax.cli.training_record import training_record
 from transformer_jax.config_json import to_json
 from transformer_jax.data.config import NamedDataset
 from transformer_jax.data.registry import find_dataset
@@ -34,7 +37,15 @@ from transformer_jax.train.run_folder import holds_any
 from transformer_jax.train.weights_file import write_weights
 
 CARD_NAME = "MODEL_CARD.md"
-ENTRIES = (CONFIG_NAME, TOKENIZER_NAME, SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME, WEIGHTS_NAME, CARD_NAME)
+ENTRIES = (
+    CONFIG_NAME,
+    TOKENIZER_NAME,
+    SOURCE_TOKENIZER_NAME,
+    TARGET_TOKENIZER_NAME,
+    WEIGHTS_NAME,
+    RESULT_NAME,
+    CARD_NAME,
+)
 
 
 def pretrained_names() -> list[str]:
@@ -112,10 +123,11 @@ def export_model(
             output, source=None, reference=None, split=split, beam=None, too_long="truncate", against=None,
             by_length=False,
         )  # fmt: skip
-        write_text(
-            output / CARD_NAME,
-            _card(output.name, about, run.config, read_result(run_dir), scores, split, size),
-        )
+        training = training_record(run_dir, run)
+        if training is not None:
+            write_json(output / RESULT_NAME, training)
+        card = _card(output.name, about, run.config, training, scores, split, size)
+        write_text(output / CARD_NAME, card)
     except BaseException:
         for name in ENTRIES:
             (output / name).unlink(missing_ok=True)
@@ -132,7 +144,8 @@ def _card(
     split: str,
     size: int,
 ) -> str:
-    machine, dataset = scores["environment"], config.data.dataset
+    dataset = config.data.dataset
+    machine = scores["environment"] if training is None else training.get("machine") or scores["environment"]
     lines = [f"# {name}", "", about, "", f"- Task: {config.task}"]
     if isinstance(dataset, NamedDataset):
         entry = find_dataset(dataset.name)

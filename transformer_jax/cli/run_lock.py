@@ -23,6 +23,8 @@ _CHECKED_ELSEWHERE = (
 )
 """What a checkpoint knows too, or what follows from that; other data are not a matter of bits."""
 
+_MACHINE = ("processor", "cores", "device", "jax")
+
 _FLAGS = (
     "jax_default_matmul_precision",
     "jax_enable_x64",
@@ -78,6 +80,13 @@ def keep_setting(run_dir: Path, setting: dict[str, str], *, update: int, allow_i
                 "(--allow-inexact goes on all the same)"
             )
     write_json(path, {"format": FORMAT, "sessions": [*sessions, {"from_update": update, **setting}]})
+
+
+def machine_of(run_dir: Path) -> dict[str, str]:
+    """Processor, cores, device and JAX version of the run's last session; empty without a ``run.lock``."""
+    path = run_dir / RUN_LOCK_NAME
+    sessions = _read(path) if path.is_file() else []
+    return {name: str(sessions[-1][name]) for name in _MACHINE if name in sessions[-1]} if sessions else {}
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

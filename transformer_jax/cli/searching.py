@@ -12,7 +12,7 @@ from flax import nnx
 
 from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from transformer_jax.decode.beam import BeamOutput
-from transformer_jax.decode.searcher import SampleConfig, SearchConfig, make_searcher
+from transformer_jax.decode.searcher import BeamConfig, SampleConfig, SearchConfig, make_searcher
 from transformer_jax.errors import ShapeError
 
 # No output holds padding, a start token or an unknown one: such a token could only be dropped or be wrong.
@@ -37,6 +37,29 @@ class Hypothesis:
 
 
 NOTHING = Hypothesis((), 0.0, True)
+
+SMALL_MODEL = 8_000_000
+"""Parameters up to which a step's weights stay in a processor's cache."""
+
+
+def batch_rows(search: SearchConfig, *, parameters: int) -> int:
+    """Rows of a search's batch, from search and model alone.
+
+    A batch is the tile that a search ends with: no step is computed for one whose lines have all ended. So few rows
+    waste less on lines that ended before their neighbours, and on a line that has none; many read a large model's
+    weights less often.
+
+    Args:
+      search: Which search.
+      parameters: Of the model.
+
+    Example:
+      >>> batch_rows(BeamConfig(max_len=60, num_beams=5), parameters=3_000_000)
+      8
+    """
+    beams = search.num_beams if isinstance(search, BeamConfig) else 1
+    most, hypotheses = (24, 40) if parameters <= SMALL_MODEL else (32, 64)
+    return max(4, min(most, hypotheses // beams))
 
 
 class BatchSearcher:

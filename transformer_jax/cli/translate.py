@@ -27,7 +27,10 @@ run has one.
 and n/NAME for each attention of the model, [heads, target, source].
 
 A line's translation, its tokens and its score do not depend on the lines beside it: every batch has one
-shape, chosen by the line alone. --verify-invariance shows it on your lines, at about three times the work."""
+shape, chosen by the line alone. --verify-invariance shows it on your lines, at about three times the work.
+One or two lines that come by themselves are searched in a batch of one row, some times as fast: their scores can
+differ from those among others in the last digits, and their tokens where two candidates are within 1e-4.
+--invariant does without that."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +93,10 @@ class Command:
     too_long: Literal["skip", "truncate", "fail"] = "truncate"
     """Lines longer than the model's capacity: an empty line out, cut off, or stop with an error."""
 
+    invariant: bool = False
+    """Give a line the same bits of tokens and score even where it comes alone; without it, one or two lines that come
+    by themselves are searched by themselves, some times as fast, and two candidates within 1e-4 may change places."""
+
     verify_invariance: bool = False
     """Translate each line again in other batches and another order; stop if a token or a bit of a score differs."""
 
@@ -120,6 +127,7 @@ class Command:
             seed=self.seed,
             attention_path=self.attention,
             too_long=self.too_long,
+            invariant=self.invariant,
             verify_invariance=self.verify_invariance,
         )
         return 0

@@ -19,6 +19,9 @@ from transformer_jax.errors import ConfigError, DataError, RunError
 # Lines that are searched together: sorted by length into batches, written before the next group is read.
 GROUP_LINES = 16 * BATCH_ROWS
 
+ALONE = 2
+"""Of so few lines each is searched alone, unless their bits are to be those they have among others."""
+
 NO_CHANGE = SearchChange()
 
 
@@ -34,6 +37,7 @@ def translate_lines(
     replaces_unknown: bool = False,
     attention_path: Path | None,
     too_long: TooLong,
+    invariant: bool = False,
     verify_invariance: bool = False,
 ) -> int:
     """Translate a file or standard input; see the command's help.
@@ -64,6 +68,8 @@ def translate_lines(
     run = load_run(run_dir)
     search = change.of(run.config.search)
     searcher = run.searcher(search, seed=seed, may_be_unknown=replaces_unknown)
+    alone = run.searcher(search, rows=1, seed=seed, may_be_unknown=replaces_unknown)
+    always_filled = invariant or verify_invariance
     state = run.state
     aligned = None
     if change.coverage or replaces_unknown:
@@ -97,7 +103,8 @@ def translate_lines(
             if prefixes is not None:
                 lines = list(itertools.islice(prefixes, len(group)))
                 given["prefixes"] = run.encode_prefixes(lines, where=str(prefix_path), first_line=number + 1)
-            found = searcher(state, sources, **given)
+            is_alone = len(group) <= ALONE and not always_filled
+            found = (alone if is_alone else searcher)(state, sources, **given)
             outputs = found if aligned is None else aligned(state, group, sources, found)
             try:
                 for index, hypotheses in enumerate(outputs):

@@ -50,8 +50,9 @@ _LOG2_E = math.log2(math.e)
 _LOWEST = -1e30  # below every score that a finite 16-bit product gives, and far from the end of float32
 _COMPUTE_REGISTERS, _MEMORY_REGISTERS = 232, 40  # 2 * 232 + 40 of the 512 that four warps' threads share
 _ROW_LAYOUT, _COLUMN_LAYOUT = 1, 0  # the axis that a vector of one number a row, or a column, has lost
-# JAX 0.10 has an index between the reference and the layout, which later versions have no more.
-_WHOLE = ((),) if "idx" in inspect.signature(plgpu.load).parameters else ()
+# JAX 0.10 wants an index between the reference and the layout; later versions warn of one, or know none.
+_INDEX = inspect.signature(plgpu.load).parameters.get("idx")
+_WHOLE = ((),) if _INDEX is not None and _INDEX.default is inspect.Parameter.empty else ()
 
 
 def forward(
