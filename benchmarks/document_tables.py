@@ -333,7 +333,7 @@ def experiments_table() -> str:
                 if document["search"]["kind"] == "greedy"
                 else f"beam {document['search']['num_beams']}",
                 ", ".join(f"{name.upper()} {document[name]:.2f}" for name in names),
-                f"{machine['cores']} cores, {machine['device'].split(' (')[0]}",
+                f"{machine['cores']} cores, {machine['device'].removesuffix(' (cpu)')}",
             ]
         )
     titles = ["run", "parameters", "updates", "training s", "search", "test scores"]

@@ -54,5 +54,5 @@ def config() -> ExperimentConfig:
             metric="bleu",
             metric_mode="max",
         ),
-        search=BeamConfig(max_len=60, num_beams=5, length_penalty=0.6),
+        search=BeamConfig(max_len=60, num_beams=5, length_penalty=1.0),
     )

@@ -13,7 +13,7 @@ import safetensors.numpy
 
 from transformer_jax.cli.loaded_run import WEIGHTS_NAME, load_run
 from transformer_jax.cli.main import main
-from transformer_jax.cli.model_folder import pretrained_names
+from transformer_jax.cli.model_folder import pretrained_folder, pretrained_names
 from transformer_jax.errors import RunError
 from transformer_jax.nn.parameters import load_parameters, named_parameters
 from transformer_jax.train.weights_file import read_weights, write_weights
@@ -170,12 +170,22 @@ def test_a_model_is_chosen_once(exported: Path, fails: Callable[..., str]) -> No
     assert "no such model" in fails("translate", "--pretrained", "g2p")
 
 
-@pytest.mark.parametrize("name", pretrained_names())
+MODELS = Path(__file__).parents[2] / "experiments" / "models"
+ANSWERED = {
+    "g2p-en": ("attention", "AH T EH N SH AH N"),
+    "tatoeba-zh-en": ("他是医生。", "he is a doctor."),
+    "multi30k-en-de": ("a man is riding a bicycle.", "ein mann fährt fahrrad."),
+}
+
+
+@pytest.mark.parametrize("name", [*pretrained_names(), *sorted(path.name for path in MODELS.iterdir())])
 def test_the_models_that_come_with_the_library_answer(
     name: str, tmp_path: Path, run_command: Callable[..., Any]
 ) -> None:
-    (tmp_path / "in.txt").write_text({"g2p-en": "attention\n"}.get(name, "你好。\n"))
-    ran = run_command("translate", "--pretrained", name, "--input", tmp_path / "in.txt")
-    assert ran.status == 0, ran.err
-    assert ran.out.count("\n") == 1
-    assert ran.out.strip()
+    folder = MODELS / name if (MODELS / name).is_dir() else pretrained_folder(name)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
+    line, answer = ANSWERED[name]
+    (tmp_path / "in.txt").write_text(line + "\n")
+    chosen = ("--pretrained", name) if name in pretrained_names() else (folder,)
+    ran = run_command("translate", *chosen, "--input", tmp_path / "in.txt")
+    assert (ran.status, ran.out.lower()) == (0, answer.lower() + "\n"), ran.err
