@@ -15,6 +15,7 @@ PAGES = {
     "docs/attention.md": GUIDE,
     "docs/recurrence.md": RECURRENCE,
     "docs/reliability.md": (ROOT / "docs" / "reliability.md").read_text(),
+    "docs/scaling.md": (ROOT / "docs" / "scaling.md").read_text(),
     "docs/translation.md": (ROOT / "docs" / "translation.md").read_text(),
     "experiments/RESULTS.md": (ROOT / "experiments" / "RESULTS.md").read_text(),
 }

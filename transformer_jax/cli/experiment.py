@@ -188,6 +188,28 @@ def _run_locked(
         model, searcher = build_checked(config, data)
         if start is not None:
             start.fill(model)
+        trainer = Trainer(
+            model,
+            sequence_to_sequence_loss(
+                config.train.label_smoothing,
+                config.train.scheduled_sampling_rate,
+                config.train.scheduled_sampling_updates,
+            ),
+            config.train,
+            run_dir=run_dir,
+            batches=data.train,
+            evaluate=DevelopmentScores(config, data, searcher, after_evaluation)
+            if data.development_items
+            else None,
+            label=label or config.name,
+            quiet=quiet,
+            extra_metadata={
+                "training data's fingerprint": data.train.examples.fingerprint(),
+                "development data's fingerprint": data.development.fingerprint(),
+                **tokenizer_fingerprints(data.source_tokenizer, data.target_tokenizer),
+            },
+            strict_compile=strict_compile,
+        )
         # Only now, when the new run is known to be possible, may the old one go.
         if overwrite:
             remove_run(run_dir, RUN_ENTRIES)
@@ -197,28 +219,6 @@ def _run_locked(
             data.target_tokenizer.save(run_dir / TARGET_TOKENIZER_NAME)
         config = dataclasses.replace(config, data=with_absolute_paths(config.data))
         write_text(run_dir / CONFIG_NAME, to_json(config))  # last: it is what makes the folder a run
-    trainer = Trainer(
-        model,
-        sequence_to_sequence_loss(
-            config.train.label_smoothing,
-            config.train.scheduled_sampling_rate,
-            config.train.scheduled_sampling_updates,
-        ),
-        config.train,
-        run_dir=run_dir,
-        batches=data.train,
-        evaluate=DevelopmentScores(config, data, searcher, after_evaluation)
-        if data.development_items
-        else None,
-        label=label or config.name,
-        quiet=quiet,
-        extra_metadata={
-            "training data's fingerprint": data.train.examples.fingerprint(),
-            "development data's fingerprint": data.development.fingerprint(),
-            **tokenizer_fingerprints(data.source_tokenizer, data.target_tokenizer),
-        },
-        strict_compile=strict_compile,
-    )
     training = trainer.fit(resume=holds_any(run_dir))
     scores = last_scores(training.curve, list(METRICS[config.task]))
     result = ExperimentResult(

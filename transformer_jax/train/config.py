@@ -154,6 +154,27 @@ ScheduleConfig = Noam | Cosine | Linear | Constant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshShape:
+    """Devices along each axis of the mesh that a run is spread over; their product is all devices.
+
+    Args:
+      data: Over which the rows of a batch are spread.
+      fsdp: Over which rows are spread, and the matrices of parameters and optimiser too.
+      tensor: Over which the columns of layers and the vocabulary are spread.
+      sequence: Over which the positions of a batch are spread.
+    """
+
+    data: int = 1
+    fsdp: int = 1
+    tensor: int = 1
+    sequence: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("data", "fsdp", "tensor", "sequence"):
+            _require(getattr(self, name) >= 1, self, name, "at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training run. An update is one batch and one optimiser step.
 
@@ -179,6 +200,7 @@ class TrainConfig:
       average_decay: Decay of an exponential moving average of the parameters, which is then what is evaluated
         and what a checkpoint gives to search with; 0 keeps none. It starts lower, at update :math:`t` it is
         :math:`\\min(d, (1 + t) / (10 + t))`.
+      sharding: The mesh of devices; None trains on one.
     """
 
     updates: int
@@ -199,6 +221,7 @@ class TrainConfig:
     metric_mode: Literal["min", "max"] = "min"
     patience: int | None = None
     average_decay: float = 0.0
+    sharding: MeshShape | None = None
 
     def __post_init__(self) -> None:
         for name in (

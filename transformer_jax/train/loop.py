@@ -22,6 +22,7 @@ from transformer_jax.train.progress import Progress, start_progress
 from transformer_jax.train.run_folder import check_run_folder, remove_run
 from transformer_jax.train.schedules import build_schedule
 from transformer_jax.train.session import Session
+from transformer_jax.train.sharding import Placement
 from transformer_jax.train.state import TrainState, create_state, split_model
 from transformer_jax.train.step import CompiledSteps, build_step, metric_shapes
 from transformer_jax.train.stopping import Stopped, StopRequests
@@ -93,6 +94,10 @@ class Trainer:
       extra_metadata: Saved in every checkpoint's metadata (JSON values), and to be the same when the run is
         continued: the training data's fingerprint, say.
       strict_compile: Whether a batch shape that the data did not announce is an error.
+
+    Raises:
+      ConfigError: If ``config.sharding`` does not fit the devices.
+      ShapeError: If a batch does not divide over them.
     """
 
     def __init__(
@@ -121,7 +126,13 @@ class Trainer:
         self._progress: Progress | None = None
         self._trackers: list[Tracker] = []
         self._stops = StopRequests()
-        self.steps = CompiledSteps(build_step(self._structure, objective, config), self._report_unplanned)
+        self._placement = Placement(config.sharding)
+        self._planned = [_abstract(shape) for shape in batches.shapes()]
+        for batch in self._planned:
+            self._placement.check_batch(batch, accumulation=config.accumulation)
+        structure = self._placement.structure(self._structure)
+        step = self._placement.step(build_step(structure, objective, config))
+        self.steps = CompiledSteps(step, self._report_unplanned)
 
     def fit(self, *, resume: bool = False, overwrite: bool = False) -> TrainResult:
         """Train to ``config.updates``.
@@ -148,7 +159,7 @@ class Trainer:
         if overwrite:
             remove_run(self._run_dir)
         self._store.remove_leftovers()
-        planned = [_abstract(shape) for shape in self._batches.shapes()]
+        planned = [self._placement.abstract_batch(batch) for batch in self._planned]
         state, session = self._start_state(planned, resume=resume)
         with contextlib.ExitStack() as stack:
             self._progress = start_progress(
@@ -174,7 +185,7 @@ class Trainer:
             except KeyboardInterrupt as interrupt:
                 number = interrupt.signal_number if isinstance(interrupt, Stopped) else signal.SIGINT
                 raise TrainingInterrupted(number, self._where_to_resume(session.update)) from interrupt
-        nnx.update(self._model, self._structure.state(state.best_params, state.model_state))
+        nnx.update(self._model, self._whole_model(state))
         return self._result(session)
 
     def _start_state(self, planned: list[Any], *, resume: bool) -> tuple[TrainState, Session]:
@@ -195,7 +206,7 @@ class Trainer:
         if resume and had_any and not updates:
             raise RunError(f"{self._run_dir}: every checkpoint is damaged: begin again with --overwrite")
         if not resume or not updates:
-            return state, Session()
+            return self._placement.state(state), Session()
         state, info = self._store.restore(state, updates[-1])
         if info.update > self._config.updates:
             raise RunError(
@@ -210,7 +221,7 @@ class Trainer:
         session = Session(update=info.update, tokens=info.tokens)
         session.evaluation_due = not info.metrics and self._evaluates_at(info.update)
         session.stopwatch.seconds = info.train_seconds
-        return state, session
+        return self._placement.state(state), session
 
     def _run(self, state: TrainState, session: Session) -> TrainState:
         """All updates that are still to do."""
@@ -227,7 +238,7 @@ class Trainer:
                     "the batch source must repeat its epochs"
                 )
             compiled_before = self.steps.compile_seconds
-            state = self.steps(state, batch)
+            state = self.steps(state, self._placement.batch(batch))
             session.stopwatch.exclude(self.steps.compile_seconds - compiled_before)
             session.update += 1
             session.tokens += self._count_tokens(batch)
@@ -308,12 +319,18 @@ class Trainer:
         assert self._progress is not None
         text = f"loss {row['loss']:.4f}  {row['tokens_per_second']:,.0f} tokens/s"
         self._progress.show(text, update=session.update)
-        return dataclasses.replace(state, metrics=zero_metrics(state.metrics))
+        return dataclasses.replace(state, metrics=self._placement.replicated(zero_metrics(state.metrics)))
+
+    def _whole_model(self, state: TrainState) -> PyTree:
+        """The model's state on one device, as evaluations and searches take it."""
+        return self._structure.state(
+            self._placement.gathered(state.best_params), self._placement.gathered(state.model_state)
+        )
 
     def _run_evaluation(self, state: TrainState, session: Session) -> dict[str, float]:
         assert self._evaluate is not None
         assert self._progress is not None
-        model_state = self._structure.state(state.best_params, state.model_state)
+        model_state = self._whole_model(state)
         with self._stops.released():
             found = self._evaluate(model_state)
         metrics = {name: float(value) for name, value in found.items()}

@@ -1,0 +1,45 @@
+"""A run that was spread over eight devices goes on with one, and back."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ONE = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+EIGHT = ONE | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+
+
+def run(*words: object, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-m", "transformer_jax.cli.main", *map(str, words)]
+    return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.slow
+def test_a_run_of_eight_devices_goes_on_with_one_and_back(tiny_experiment: Path, tmp_path: Path) -> None:
+    run_dir, none = tmp_path / "run", tmp_path / "none"
+    mesh = 'train.sharding={"data": 2, "fsdp": 2, "tensor": 2}'
+    steps = [
+        (EIGHT, [tiny_experiment, "--set", mesh, "data.batch_size=16", "train.updates=2"]),
+        (ONE, ["--resume", "--allow-inexact", "--set", "train.sharding=null", "train.updates=3"]),
+        (EIGHT, ["--resume", "--allow-inexact", "--set", mesh, "train.updates=4"]),
+    ]
+    for size, said in ((12, "12 rows does not divide over 8 devices"), (16, "wants 9 devices")):
+        wrong = f'train.sharding={{"data": {8 if size == 12 else 9}}}'
+        words = ("train", tiny_experiment, "--run-dir", none, "--set", wrong, f"data.batch_size={size}")
+        refused = run(*words, environment=EIGHT)
+        assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
+        assert not (none / "config.json").exists()
+    for environment, words in steps:
+        ran = run("train", *words, "--run-dir", run_dir, environment=environment)
+        assert ran.returncode == 0, ran.stderr
+    assert json.loads((run_dir / "result.json").read_text())["updates"] == 4
+    refused = run("train", "--resume", "--run-dir", run_dir, environment=ONE)
+    assert refused.returncode == 2
+    assert "train.sharding wants 8 devices" in refused.stderr
+    assert "there are 1" in refused.stderr
+    (tmp_path / "in.txt").write_text("cat\n")
+    said = run("translate", run_dir, "--input", tmp_path / "in.txt", environment=ONE)
+    assert said.returncode == 0, said.stderr

@@ -1,0 +1,95 @@
+"""Trains two tiny models over several meshes of eight virtual devices, and on one; writes what came of each.
+
+XLA_FLAGS=--xla_force_host_platform_device_count=8 python sharded_training.py OUTPUT.npz
+"""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from transformer_jax.data.batches import PAD_ID
+from transformer_jax.models.build import build_model
+from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
+from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
+from transformer_jax.testing.training import SequenceTask
+from transformer_jax.train.config import AdamW, Cosine, MeshShape, TrainConfig
+from transformer_jax.train.loop import Trainer
+from transformer_jax.train.objectives import sequence_to_sequence_loss
+from transformer_jax.train.state import split_model
+from transformer_jax.train.trackers import read_rows
+
+VOCAB = 48
+MODELS: dict[str, Any] = {
+    "transformer": EncoderDecoderConfig(
+        model_dim=32, num_heads=4, num_kv_heads=4, feed_forward_dim=64, num_encoder_layers=1, num_decoder_layers=1,
+        dropout_rate=0.1, share_embeddings="target",
+    ),
+    "recurrent": RecurrentSeq2SeqConfig(
+        embedding_dim=24, hidden_dim=32, cell="lstm", num_encoder_layers=1, num_decoder_layers=1, bidirectional=True,
+        attention=Bahdanau(attention_dim=16), dropout_rate=0.1, residual=False,
+    ),
+}  # fmt: skip
+MESHES: dict[str, MeshShape | None] = {
+    "one": None,
+    "data": MeshShape(data=8),
+    "fsdp": MeshShape(fsdp=8),
+    "tensor": MeshShape(tensor=8),
+    "data-fsdp-tensor": MeshShape(data=2, fsdp=2, tensor=2),
+    "data-sequence": MeshShape(data=4, sequence=2),
+}
+UPDATES = 4
+TASK = SequenceTask(task="reverse", vocab_size=VOCAB, min_len=3, max_lens=(11,), batch_size=16, dummy_rows=3)
+
+
+class Batches:
+    """The task's batches, their sources a place longer, so that all lengths are even."""
+
+    def shapes(self) -> list[tuple[int, int, int]]:
+        return [(rows, source_len + 1, target_len) for rows, source_len, target_len in TASK.shapes()]
+
+    def iterate(self, start_step: int) -> Iterator[Any]:
+        for batch in TASK.iterate(start_step):
+            yield batch._replace(
+                source_tokens=np.pad(batch.source_tokens, ((0, 0), (0, 1)), constant_values=PAD_ID)
+            )
+
+
+def train(model_name: str, sharding: MeshShape | None, folder: Path) -> dict[str, np.ndarray]:
+    """Parameters, losses and bytes a device after some updates."""
+    model = build_model(MODELS[model_name], source_vocab_size=VOCAB, target_vocab_size=VOCAB, seed=0)
+    config = TrainConfig(
+        updates=UPDATES, optimizer=AdamW(), schedule=Cosine(peak_learning_rate=0.001, warmup_updates=1),
+        label_smoothing=0.1, log_every=1, checkpoint_every=UPDATES, average_decay=0.5,
+        sharding=sharding,
+    )  # fmt: skip
+    trainer = Trainer(
+        model, sequence_to_sequence_loss(0.1), config, run_dir=folder, batches=Batches(), quiet=True
+    )
+    trainer.fit()
+    found = {f"parameters/{name}": np.asarray(leaf) for name, leaf in split_model(model)[1].items()}
+    found["losses"] = np.array([row["loss"] for row in read_rows(folder)])
+    return found
+
+
+def main() -> None:
+    """All models over all meshes."""
+    jax.config.update("jax_default_matmul_precision", "highest")
+    found: dict[str, np.ndarray] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for model in MODELS:
+            for name, shape in MESHES.items():
+                if (
+                    name != "data-sequence" or model == "transformer"
+                ):  # a recurrence takes one position after another
+                    for key, array in train(model, shape, Path(folder) / f"{model}-{name}").items():
+                        found[f"{model}/{name}/{key}"] = array
+    np.savez(sys.argv[1], **found)
+
+
+if __name__ == "__main__":
+    main()

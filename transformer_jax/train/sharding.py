@@ -1,0 +1,237 @@
+"""Where the arrays of a run lie on a mesh of devices: one rule a kind of parameter, the same for every model.
+
+The step itself is written for one device. Parameters, optimiser state and batches get a sharding each, and XLA
+partitions the program and puts the collectives in (GSPMD, Xu et al. 2021, https://arxiv.org/abs/2105.04663). Four axes:
+
+``data``
+    Rows of a batch; every device has all parameters.
+``fsdp``
+    Rows of a batch too, and a share of every matrix, gathered where it is used (Rajbhandari et al. 2020,
+    https://arxiv.org/abs/1910.02054, stage 3).
+``tensor``
+    Columns of what a layer spreads out to, rows of what brings it together (Shoeybi et al. 2019,
+    https://arxiv.org/abs/1909.08053, section 3), and the vocabulary.
+``sequence``
+    Positions of a batch.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.pytree import replace
+from transformer_jax.train.config import MeshShape
+from transformer_jax.train.state import ModelStructure, NamedArrays, TrainState, named_arrays
+from transformer_jax.typing import PyTree
+
+AXES = ("data", "fsdp", "tensor", "sequence")
+ROWS = ("data", "fsdp")
+
+# Path of a parameter: the mesh axis of each of its own axes. The first that fits is taken.
+RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+    (r"embedding\.embedding$", ("tensor", "fsdp")),
+    (r"(attention\.output|feed_forward\.outer)\.kernel$", ("tensor", "fsdp")),
+    (r"\.(kernel|[a-z_]*weight)$|^[a-z_]+\.kernel$", ("fsdp", "tensor")),
+)
+
+# Parameters that a loop over time reads at each step: cut where they are kept, gathered once before the loop. A
+# collective a step would cost more than they weigh; and inside of such loops JAX 0.10 to 0.12 (Shardy) partition cut
+# matrices into gradients that are wrong by as much as their size (tests/integration/test_sharding.py shows it).
+LOOPED = re.compile(r"_cell\.|^decoder\.(attend|combine|readout|stack)\.")
+
+
+def parameter_spec(name: str, shape: Sequence[int], sizes: dict[str, int]) -> PartitionSpec:
+    """How a parameter is cut.
+
+    Args:
+      name: Its dotted path; what stands before it (``optimizer.0.mu.``) does not matter.
+      shape: Its shape.
+      sizes: Devices along each axis of the mesh.
+
+    Returns:
+      The spec of its rule, without the axes that do not divide; vectors and what has no rule lie everywhere.
+
+    Example:
+      >>> sizes = {"data": 1, "fsdp": 2, "tensor": 2, "sequence": 1}
+      >>> parameter_spec("encoder.layers.0.feed_forward.outer.kernel", (32, 16), sizes)
+      PartitionSpec('tensor', 'fsdp')
+      >>> parameter_spec("output_embedding.embedding", (25, 16), sizes)
+      PartitionSpec(None, 'fsdp')
+    """
+    for pattern, axes in RULES:
+        if len(axes) == len(shape) and re.search(pattern, name):
+            cut = (axis if axis and size % sizes[axis] == 0 else None for axis, size in zip(axes, shape))
+            return PartitionSpec(*cut)
+    return PartitionSpec()
+
+
+class Placement:
+    """Puts a run's arrays where they belong.
+
+    Args:
+      shape: Devices along each axis; None for the default device alone, where nothing needs to be put anywhere.
+
+    Raises:
+      ConfigError: If the mesh does not fit the devices.
+    """
+
+    def __init__(self, shape: MeshShape | None) -> None:
+        self._mesh: Mesh | None = None
+        self._sizes = {axis: 1 if shape is None else getattr(shape, axis) for axis in AXES}
+        if shape is None:
+            return
+        wanted, have = math.prod(self._sizes.values()), jax.device_count()
+        if wanted != have:
+            text = " x ".join(f"{axis} {size}" for axis, size in self._sizes.items())
+            raise ConfigError(
+                f"train.sharding wants {wanted} device{'s' * (wanted != 1)} ({text}), there are {have}: choose axes "
+                "whose product that is, or null for one device"
+            )
+        self._mesh = jax.make_mesh(tuple(self._sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """The mesh; None for one device."""
+        return self._mesh
+
+    def check_batch(self, batch: Any, *, accumulation: int = 1) -> None:
+        """Raise ``ShapeError`` unless a batch (arrays or shapes) can be cut.
+
+        Args:
+          batch: Leaves ``[rows, ...]`` or ``[rows, length]``.
+          accumulation: Micro-batches that it is cut into first.
+        """
+        num_rows = math.prod(self._sizes[axis] for axis in ROWS)
+        for leaf in jax.tree.leaves(batch):
+            rows = leaf.shape[0]
+            if rows % (num_rows * accumulation):
+                micro = f" in {accumulation} micro-batches" if accumulation > 1 else ""
+                raise ShapeError(
+                    f"a batch of {rows} rows{micro} does not divide over {num_rows} devices (sharding.data x "
+                    "sharding.fsdp): change data.batch_size, data.batch_tokens or the sharding"
+                )
+            if leaf.ndim > 1 and leaf.shape[1] % self._sizes["sequence"]:
+                raise ShapeError(
+                    f"a batch of length {leaf.shape[1]} does not divide over {self._sizes['sequence']} devices "
+                    "(sharding.sequence): change the lengths (data.packing, data.buckets) or the sharding"
+                )
+
+    def _batch_sharding(self, leaf: Any) -> NamedSharding:
+        """Of a batch's array: its rows over ``data`` and ``fsdp``, its positions over ``sequence``."""
+        assert self._mesh is not None
+        return NamedSharding(self._mesh, PartitionSpec(ROWS, *(["sequence"] if leaf.ndim > 1 else [])))
+
+    def abstract_batch(self, batch: Any) -> Any:
+        """The shapes of a batch as they will come from `batch`."""
+        if self._mesh is None:
+            return batch
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._batch_sharding(leaf)),
+            batch,
+        )
+
+    def batch(self, batch: Any) -> Any:
+        """A batch of the host on the devices; of several hosts each puts its own part."""
+        if self._mesh is None:
+            return batch
+
+        def place(leaf: Any) -> jax.Array:
+            array = np.asarray(leaf)
+            sharding = self._batch_sharding(array)
+            return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+        return jax.tree.map(place, batch)
+
+    def _shardings(self, tree: PyTree) -> PyTree:
+        assert self._mesh is not None
+        named = named_arrays(tree)
+        mesh = self._mesh
+        specs = [
+            NamedSharding(mesh, parameter_spec(name, leaf.shape, self._sizes)) for name, leaf in named.items()
+        ]
+        return jax.tree.unflatten(jax.tree.structure(tree), specs)
+
+    def state(self, state: TrainState) -> TrainState:
+        """A state on the devices: optimiser state and averages lie as their parameters do."""
+        if self._mesh is None:
+            return state
+        return jax.tree.map(_put, state, self._shardings(state))
+
+    def replicated(self, tree: PyTree) -> PyTree:
+        """Arrays that every device has whole."""
+        if self._mesh is None:
+            return tree
+        everywhere = NamedSharding(self._mesh, PartitionSpec())
+        return jax.tree.map(lambda leaf: _put(leaf, everywhere), tree)
+
+    def gathered(self, tree: PyTree) -> PyTree:
+        """Arrays whole on the default device, for what runs there alone."""
+        if self._mesh is None:
+            return tree
+        return jax.tree.map(lambda leaf: jax.numpy.asarray(to_host(leaf)), tree)
+
+    def structure(self, structure: ModelStructure) -> ModelStructure:
+        """The structure, gathering what loops over time read when it is merged inside of a step."""
+        return structure if self._mesh is None else _GatheringStructure(structure, self._mesh)
+
+    def step(self, step: Callable[[TrainState, Any], TrainState]) -> Callable[[TrainState, Any], TrainState]:
+        """A step whose state comes out where it went in."""
+        if self._mesh is None:
+            return step
+
+        def kept_in_place(state: TrainState, batch: Any) -> TrainState:
+            after = step(state, batch)
+            shardings = self._shardings(after)
+            kept = jax.lax.with_sharding_constraint(
+                replace(after, rng_key=()), replace(shardings, rng_key=())
+            )
+            return replace(kept, rng_key=after.rng_key)
+
+        return kept_in_place
+
+
+class _GatheringStructure(ModelStructure):
+    """A structure that merges looped parameters whole."""
+
+    def __init__(self, structure: ModelStructure, mesh: Mesh) -> None:
+        super().__init__(
+            **{field.name: getattr(structure, field.name) for field in dataclasses.fields(structure)}
+        )
+        object.__setattr__(self, "_everywhere", NamedSharding(mesh, PartitionSpec()))
+
+    def merge(self, params: NamedArrays, model_state: NamedArrays) -> nnx.Module:
+        """The module, its looped parameters gathered."""
+        everywhere: NamedSharding = self._everywhere  # type: ignore[attr-defined]
+        whole = {
+            name: jax.lax.with_sharding_constraint(array, everywhere) if LOOPED.search(name) else array
+            for name, array in params.items()
+        }
+        return super().merge(whole, model_state)
+
+
+def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+    """An array as ``sharding`` says, whichever process holds what of it."""
+    if jax.process_count() == 1:
+        return jax.device_put(leaf, sharding)
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _put(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    array = to_host(leaf)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def to_host(leaf: Any) -> np.ndarray:
+    """A whole array in the host's memory; every process must ask for it where several hold its parts."""
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable and not leaf.is_fully_replicated:
+        from jax.experimental import multihost_utils
+
+        leaf = multihost_utils.process_allgather(leaf, tiled=True)
+    return np.asarray(leaf)
