@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUN_DIR ?= runs/compare
 PRESET ?= quick
 
-.PHONY: help compare test lint types contracts race check clean
+.PHONY: help compare test lint types contracts race chaos check clean
 
 help:
 	@echo "make compare   train the six rungs on the pronouncing dictionary; table and pictures in $(RUN_DIR)"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint      ruff: style and formatting"
 	@echo "make types     mypy"
 	@echo "make contracts which package may import which"
+	@echo "make chaos     break training runs at 200 places and compare what they end with, some 20 minutes"
 	@echo "make check     lint, types and contracts"
 	@echo "make race      race recurrent networks against Transformers; tables, report.html, figures in runs/race"
 	@echo "make clean     remove the environment and caches (runs/ stays)"
@@ -35,6 +36,9 @@ compare: $(VENV)/.stamp-cli
 
 race: $(VENV)/.stamp-cli
 	$(BIN)/transformer-jax race $(ARGS)
+
+chaos: $(VENV)/.stamp-cli
+	$(BIN)/python tests/chaos/chaos.py $(ARGS)
 
 test: $(VENV)/.stamp-test
 	$(BIN)/python -m pytest $(ARGS)

@@ -24,6 +24,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "docs" / "attention.md",
     ROOT / "docs" / "recurrence.md",
+    ROOT / "docs" / "reliability.md",
     ROOT / "docs" / "translation.md",
     ROOT / "experiments" / "RESULTS.md",
 ]
@@ -340,6 +341,33 @@ def experiments_table() -> str:
     return _table([*titles, "hardware"], rows)
 
 
+def chaos_table(name: str) -> str:
+    """What broke, how often, and what the runs ended with."""
+    document = _document(name)
+    rows = [[fault, f"{count:,}"] for fault, count in sorted(document["faults"].items())]
+    table = _table(["fault", "places"], [*rows, ["together", f"{document['points']:,}"]])
+    ends = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(document["outcomes"].items()))
+    runs = f"{document['identical']} of {document['runs']} runs ended with the bits of the one that was left alone"
+    lost = f"{document['lost']} said that their only checkpoint was damaged and began again"
+    return f"{table}\n\nThe broken processes: {ends}. {runs}; {lost}."
+
+
+def fuzz_table(name: str) -> str:
+    """Damaged files by kind."""
+    rows = [
+        [
+            kind,
+            f"{found['files']:,}",
+            f"{found['refused']:,}",
+            f"{found['wrong']:,}",
+            f"{found['slowest_s'] * 1e3:,.0f}",
+            f"{found['grown_mb']:,.0f}",
+        ]
+        for kind, found in _document(name)["loaders"].items()
+    ]
+    return _table(["kind", "files", "refused", "anything else", "slowest, ms", "memory above, MB"], rows)
+
+
 def support() -> str:
     """Which implementation of attention serves which case, as the code lists it."""
     from transformer_jax.testing.support_matrix import support_table
@@ -348,6 +376,8 @@ def support() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "chaos": lambda: chaos_table("chaos-cpu.json"),
+    "fuzz": lambda: fuzz_table("fuzz-cpu.json"),
     "attention-memory": lambda: attention_memory_table("attention-memory-cpu.json"),
     "attention-time": lambda: attention_time_table("attention-cpu.json"),
     "attention-time-newest-jax": lambda: attention_time_table("attention-cpu-newest-jax.json"),

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from transformer_jax.errors import ConfigError, TransformerJaxError, nearest_hint
+from transformer_jax.errors import ConfigError, TransformerJaxError, nearest_hint, shortened
 
 MAX_DOCUMENT_BYTES = 1_000_000
 MAX_NESTING = 32
@@ -280,7 +280,9 @@ def _check_keys(annotation: Any, value: Any, where: str, path: tuple[str, ...]) 
     for name, child in value.items():
         if name not in hints:
             hint = nearest_hint(name, hints) or f"; known here: {', '.join(hints)}"
-            raise ConfigError(f"{where}: unknown key '{'.'.join((*path, name))}'{hint}")
+            raise ConfigError(
+                f"{where}: unknown key '{'.'.join((*path, shortened(json.dumps(name)[1:-1])))}'{hint}"
+            )
         _check_keys(hints[name], child, where, (*path, name))
 
 

@@ -33,3 +33,16 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def shortened(text: str, limit: int = 100) -> str:
+    """The text, its middle left out where a damaged file made it longer than a line can show.
+
+    Example:
+      >>> shortened("abcdefghij", limit=7)
+      'ab...ij'
+    """
+    if len(text) <= limit:
+        return text
+    half = (limit - 3) // 2
+    return f"{text[:half]}...{text[-half:]}"

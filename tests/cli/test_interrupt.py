@@ -9,13 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from transformer_jax.train import read_rows
-from transformer_jax.train.checkpoint import CheckpointStore, _restore_item
+from transformer_jax.train.checkpoint import CheckpointStore
 
 PROGRAM = [sys.executable, "-m", "transformer_jax.cli.main"]
 
@@ -149,67 +147,6 @@ sys.exit(main.main())
 def test_an_interrupted_command_does_not_wait_for_threads_that_compile() -> None:
     ran = subprocess.run([sys.executable, "-c", LINGERING], capture_output=True, text=True, timeout=300)
     assert (ran.returncode, ran.stderr) == (130, "interrupted: go on with --resume\n")
-
-
-def left_by(run_dir: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
-    """The bytes of every array of the last checkpoint, and the log rows without their times."""
-    store = CheckpointStore(run_dir)
-    path = store._path(store.updates()[-1])
-    arrays = {
-        f"{item}/{name}": (str(array.dtype), array.shape, np.asarray(array).tobytes())
-        for item in ("model", "training")
-        for name, array in _restore_item(path, item).items()
-    }
-    rows = [
-        {name: value for name, value in row.items() if "second" not in name} for row in read_rows(run_dir)
-    ]
-    return arrays, rows
-
-
-def test_a_run_killed_in_many_places_ends_with_the_same_bits(tiny_experiment: Path, tmp_path: Path) -> None:
-    settings = ("--set", "train.updates=60", "train.evaluate_every=20", "train.checkpoint_every=4")
-    settings = (*settings, "train.log_every=3", "model.dropout_rate=0.3", "train.keep_last=2")
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    ended("train", tiny_experiment, "--run-dir", whole, *settings)
-
-    def entries() -> set[str]:
-        folder = killed / "checkpoints"
-        return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-
-    def is_saving() -> bool:  # a checkpoint without its name yet
-        return any(not name.isdecimal() for name in entries())
-
-    def has_saved(least: int) -> bool:
-        return any(int(name) >= least for name in entries() if name.isdecimal())
-
-    moments: list[Callable[[], bool]] = [
-        is_saving,
-        lambda: has_saved(8) and is_saving(),
-        lambda: has_saved(24),
-        lambda: len(read_rows(killed)) > 15,
-    ]
-    words: tuple[object, ...] = ("train", tiny_experiment, "--run-dir", killed, *settings)
-    kills = 0
-    for moment in moments:
-        with started(*words) as process:
-            end = time.monotonic() + 300
-            while process.poll() is None and not moment():
-                assert time.monotonic() < end
-            if process.poll() is None:
-                process.kill()
-                kills += 1
-            process.communicate()
-        words = ("train", "--run-dir", killed, "--resume")
-        if not (killed / "config.json").exists() or not (killed / "metrics.jsonl").exists():
-            words = ("train", tiny_experiment, "--run-dir", killed, "--overwrite", *settings)
-    assert kills >= 2, "the run was over before it could be killed"
-    ended(*words)
-    arrays, rows = left_by(killed)
-    wanted_arrays, wanted_rows = left_by(whole)
-    assert arrays == wanted_arrays
-    assert rows == wanted_rows
-    scores = [json.loads((folder / "result.json").read_text())["development"] for folder in (killed, whole)]
-    assert scores[0] == scores[1]
 
 
 LOSES_ITS_INTERRUPT = """

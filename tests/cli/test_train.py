@@ -255,9 +255,13 @@ def test_changed_data_and_fewer_updates_are_refused_on_resume(
     monkeypatch.chdir(tiny_data)  # the path was kept whole
     more = ("train", "--run-dir", run_dir, "--resume", "--set", "train.updates=6")
     source.write_text(source.read_text().replace("cat\n", "cut\n", 1))
-    assert "fingerprint" in fails(*more)
+    message = fails(*more)
+    assert "its training data's fingerprint was" in message
+    assert "--allow-other-data goes on all the same" in message
+    assert run_command(*more[:-1], "train.updates=5", "--allow-other-data").status == 0
     source.write_text(source.read_text().replace("cut\n", "cat\n", 1))
-    assert run_command(*more).status == 0
+    assert "fingerprint" in fails(*more), "the run is of the other data now"
+    assert run_command(*more, "--allow-other-data").status == 0
 
 
 def test_a_longer_schedule_is_told(

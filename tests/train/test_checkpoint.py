@@ -1,6 +1,7 @@
 """Checkpoints: whole or absent, the last and the best kept, refused when they do not fit."""
 
 import dataclasses
+import errno
 import os
 import signal
 import subprocess
@@ -104,6 +105,37 @@ def test_load_params_best_last_and_none(tmp_path: Path, make_model: Callable[...
     assert bits(nnx.state(model)) == bits(nnx.state(second))
 
 
+@pytest.mark.parametrize("broken", ["rename", "fsync", "open"])
+def test_a_full_disk_is_told_and_leaves_the_former_whole(
+    broken: str, tmp_path: Path, make_model: Callable[..., TinySeq2Seq], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CheckpointStore(tmp_path)
+    store.save(make_state(make_model()), info(4))
+
+    def full(*unused: object, **unused_too: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            *{"rename": (os, "rename"), "fsync": (os, "fsync"), "open": (Path, "open")}[broken], full
+        )
+        with pytest.raises(
+            RunError, match=r"update 8 cannot be written \(No space left.*the last one is of update 4"
+        ):
+            store.save(make_state(make_model()), info(8))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["00000004"]
+    assert load_params(tmp_path, model=make_model()).update == 4
+    store.save(make_state(make_model()), info(8))
+    assert store.updates() == [8]
+
+
+def test_every_mth_checkpoint_is_kept(tmp_path: Path, make_model: Callable[..., TinySeq2Seq]) -> None:
+    store = CheckpointStore(tmp_path, keep_best=0, keep_every=4)
+    for update in (2, 4, 6, 8, 10):
+        store.save(make_state(make_model()), info(update))
+    assert store.updates() == [4, 8, 10]
+
+
 def test_other_shape_and_other_structure_are_one_clear_line(
     tmp_path: Path, make_model: Callable[..., TinySeq2Seq]
 ) -> None:
@@ -113,6 +145,7 @@ def test_other_shape_and_other_structure_are_one_clear_line(
     ) as error:
         load_params(tmp_path, model=make_model(model_dim=4))
     assert "\n" not in str(error.value)
+    assert "'layers.0.bias' is float32[8], the model wants float32[4]" in str(error.value), "all are listed"
 
     model = make_model()
     model.layers.append(nnx.Linear(8, 8, rngs=nnx.Rngs(0)))

@@ -19,6 +19,7 @@ GOOD = {"updates": 10, "optimizer": Adam(), "schedule": Constant(peak_learning_r
         ("evaluate_every", -1),
         ("checkpoint_every", 0),
         ("keep_best", -1),
+        ("keep_every", 750),
         ("seed", -1),
         ("clip_norm", 0.0),
         ("clip_norm", float("nan")),

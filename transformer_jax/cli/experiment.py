@@ -44,6 +44,9 @@ from transformer_jax.train.objectives import sequence_to_sequence_loss
 from transformer_jax.train.run_folder import check_run_folder, holds_any, remove_run
 from transformer_jax.train.state import split_model
 
+TRAINING_DATA, DEVELOPMENT_DATA = "training data's fingerprint", "development data's fingerprint"
+"""Names in a checkpoint's metadata."""
+
 __all__ = [
     "ExperimentConfig",
     "ExperimentResult",
@@ -125,6 +128,7 @@ def run_experiment(
     start: Start | None = None,
     strict_compile: bool = False,
     allow_inexact: bool = False,
+    allow_other_data: bool = False,
 ) -> ExperimentResult:
     """Train as ``config`` says and keep everything in ``run_dir``.
 
@@ -140,6 +144,7 @@ def run_experiment(
       start: Another run to begin from; not for a run that goes on.
       strict_compile: Whether a batch shape that was not planned is an error.
       allow_inexact: Whether a run may go on with other versions, flags or another device.
+      allow_other_data: Whether it may go on with other training or development data.
 
     Raises:
       RunError: If the folder does not fit ``resume`` and ``overwrite``, or the model not ``start``; if a run would go
@@ -153,7 +158,7 @@ def run_experiment(
         return _run_locked(
             config, run_dir, resume=resume, overwrite=overwrite, quiet=quiet, label=label, data=data,
             after_evaluation=after_evaluation, start=start, strict_compile=strict_compile,
-            allow_inexact=allow_inexact,
+            allow_inexact=allow_inexact, allow_other_data=allow_other_data,
         )  # fmt: skip
 
 
@@ -170,6 +175,7 @@ def _run_locked(
     start: Start | None,
     strict_compile: bool,
     allow_inexact: bool,
+    allow_other_data: bool,
 ) -> ExperimentResult:
     done = max(CheckpointStore(run_dir).updates(), default=0) if resume else 0
     if done > config.train.updates:  # before config.json is written anew
@@ -204,10 +210,11 @@ def _run_locked(
             label=label or config.name,
             quiet=quiet,
             extra_metadata={
-                "training data's fingerprint": data.train.examples.fingerprint(),
-                "development data's fingerprint": data.development.fingerprint(),
+                TRAINING_DATA: data.train.examples.fingerprint(),
+                DEVELOPMENT_DATA: data.development.fingerprint(),
                 **tokenizer_fingerprints(data.source_tokenizer, data.target_tokenizer),
             },
+            may_differ=(TRAINING_DATA, DEVELOPMENT_DATA) if allow_other_data else (),
             strict_compile=strict_compile,
         )
         # Only now, when the new run is known to be possible, may the old one go.
@@ -219,7 +226,12 @@ def _run_locked(
             data.target_tokenizer.save(run_dir / TARGET_TOKENIZER_NAME)
         config = dataclasses.replace(config, data=with_absolute_paths(config.data))
         write_text(run_dir / CONFIG_NAME, to_json(config))  # last: it is what makes the folder a run
-    training = trainer.fit(resume=holds_any(run_dir))
+    try:
+        training = trainer.fit(resume=holds_any(run_dir))
+    except RunError as error:
+        if any(name in str(error) for name in (TRAINING_DATA, DEVELOPMENT_DATA)):
+            raise RunError(f"{error} (--allow-other-data goes on all the same)") from None
+        raise
     scores = last_scores(training.curve, list(METRICS[config.task]))
     result = ExperimentResult(
         config=config,

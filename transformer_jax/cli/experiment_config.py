@@ -26,6 +26,7 @@ RESUMABLE = (
     "train.checkpoint_every",
     "train.keep_best",
     "train.keep_last",
+    "train.keep_every",
     "train.sharding",
     "search.",
 )

@@ -110,6 +110,8 @@ def write_text(path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # or the power could go between the name and the content
         # mkstemp makes private files; a report is as readable as any other file that the user writes.
         Path(name).chmod(0o666 & ~_umask())
         os.replace(name, path)

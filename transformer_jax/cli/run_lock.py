@@ -7,7 +7,7 @@ from transformer_jax.cli.compare_report import environment
 from transformer_jax.cli.run_folder import RUN_LOCK_NAME, read_text, write_json
 from transformer_jax.config_json import load_document
 from transformer_jax.data.prepare import PreparedData
-from transformer_jax.errors import ConfigError, RunError
+from transformer_jax.errors import ConfigError, RunError, shortened
 
 FORMAT = 1
 
@@ -93,7 +93,9 @@ def _read(path: Path) -> list[dict[str, Any]]:
     document = load_document(read_text(path), str(path))
     try:
         if document["format"] != FORMAT:
-            raise ConfigError(f"{path}: of format {document['format']!r}; this version reads {FORMAT}")
+            raise ConfigError(
+                f"{path}: of format {shortened(repr(document['format']))}; this version reads {FORMAT}"
+            )
         return [{str(name): value for name, value in one.items()} for one in document["sessions"]]
     except (KeyError, TypeError, AttributeError):
         raise ConfigError(f"{path}: damaged: remove it to go on without the comparison") from None

@@ -69,6 +69,9 @@ class Command:
     allow_inexact: bool = False
     """Go on with a run though versions, flags, processor or device are others than its own (see run.lock)."""
 
+    allow_other_data: bool = False
+    """Go on with a run though its training or development data have changed."""
+
     too_long: Literal["skip", "truncate", "fail"] | None = None
     """What to do with lines longer than the model's capacity (as --set data.too_long=...)."""
 
@@ -133,6 +136,7 @@ class Command:
             start=start,
             strict_compile=self.strict_compile,
             allow_inexact=self.allow_inexact,
+            allow_other_data=self.allow_other_data,
         )
         scores = spoken(result.scores) or "none"
         print(

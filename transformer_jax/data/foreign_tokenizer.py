@@ -1,10 +1,11 @@
 """Any ``tokenizer.json`` of Hugging Face's ``tokenizers``, with this library's special ids before its own."""
 
+import contextlib
 import hashlib
 import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import tokenizers as hf
 
 from transformer_jax.data.batches import NUM_SPECIAL_IDS, UNK_ID
 from transformer_jax.data.tokenizers import SPECIAL_NAMES, UNKNOWN_TEXT, Tokenizer, write_whole
-from transformer_jax.errors import DataError
+from transformer_jax.errors import DataError, shortened
 
 
 class ForeignTokenizer(Tokenizer):
@@ -37,10 +38,7 @@ class ForeignTokenizer(Tokenizer):
         Raises:
           DataError: If the underlying library cannot read it, or it is a damaged one of this library.
         """
-        try:
-            self._hf = hf.Tokenizer.from_str(document)
-        except Exception as error:  # what the underlying library raises has no type of its own
-            raise DataError(f"not a tokenizer: {error}") from None
+        self._hf = _parsed(document)
         self.unit = "pieces"
         vocabulary = self._hf.get_vocab(with_added_tokens=True)
         if not vocabulary or not vocabulary.keys().isdisjoint(SPECIAL_NAMES):
@@ -120,6 +118,35 @@ class ForeignTokenizer(Tokenizer):
             if not 0 <= token < self.vocab_size:
                 raise DataError(f"tokenizer: id {token} is not between 0 and {self.vocab_size - 1}")
         return tokens
+
+
+def _parsed(document: str) -> Any:
+    try:
+        with _muted_stderr():  # where it panics, it writes a trace of its own
+            return hf.Tokenizer.from_str(document)
+    except Exception as error:  # what the underlying library raises has no type of its own
+        raise DataError(f"not a tokenizer: {shortened(str(error), 300)}") from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise DataError("not a tokenizer: damaged (the tokenizers library cannot get through it)") from None
+
+
+@contextlib.contextmanager
+def _muted_stderr() -> Iterator[None]:
+    """Nothing that any code of this process writes to standard error inside the block is seen."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed already
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _unknown_id(model: Any, vocabulary: dict[str, int]) -> int | None:

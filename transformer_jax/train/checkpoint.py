@@ -1,4 +1,4 @@
-"""Checkpoints in a run folder: the last one and the best few, each written whole or not at all.
+"""Checkpoints in a run folder: the last ones, the best and every m-th, each written whole or not at all.
 
 ``RUN/checkpoints/00000500/`` is one checkpoint of orbax: the item ``model`` (parameters and other variables
 by name; the averaged ones where an average is kept), ``training`` (optimiser, key, counters, and the
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from transformer_jax.errors import RunError
+from transformer_jax.errors import RunError, shortened
 from transformer_jax.train.interrupts import deferred_interrupts
 from transformer_jax.train.manifest import (
     LaterFormatError,
@@ -35,6 +35,7 @@ from transformer_jax.train.state import NamedArrays, TrainState, named_arrays, s
 FOLDER = "checkpoints"
 _NEW, _REMOVED, _DAMAGED = "new-", "removed-", "damaged-"
 _AVERAGED = "averaged updates"
+_FAULTS_SHOWN = 6
 _TEMPORARY_MARK = ".orbax-checkpoint-tmp"
 
 
@@ -68,11 +69,14 @@ class CheckpointStore:
       run_dir: The run folder.
       keep_best: How many of the best-scoring checkpoints to keep besides the last.
       keep_last: How many of the last to keep.
+      keep_every: Those of updates that it divides are kept as well; None keeps no such.
     """
 
-    def __init__(self, run_dir: Path | str, *, keep_best: int = 1, keep_last: int = 1) -> None:
+    def __init__(
+        self, run_dir: Path | str, *, keep_best: int = 1, keep_last: int = 1, keep_every: int | None = None
+    ) -> None:
         self._folder = Path(run_dir).absolute() / FOLDER
-        self._keep_best, self._keep_last = keep_best, keep_last
+        self._keep_best, self._keep_last, self._keep_every = keep_best, keep_last, keep_every
         self._infos: dict[int, CheckpointInfo] = {}
         self._passed_over: set[int] = set()
 
@@ -149,33 +153,53 @@ class CheckpointStore:
         return len(kept) < self._keep_best or any(badness < _badness(self.info(update)) for update in kept)
 
     def save(self, state: TrainState, info: CheckpointInfo) -> None:
-        """Write one checkpoint atomically, then remove those that are neither among the last nor the best.
+        """Write one checkpoint atomically, then remove those that are not to be kept.
 
         Args:
           state: The state after ``info.update`` updates; only read.
           info: The metadata.
+
+        Raises:
+          RunError: If it cannot be written; the former ones are left as they are.
         """
         model, training = state.best_params | state.model_state, _training_arrays(state)
         self._write(info, model=_to_numpy(model), training=_to_numpy(training))
         self._remove_superseded()
 
     def _write(self, info: CheckpointInfo, **items: Mapping[str, np.ndarray]) -> None:
+        new = self._folder / f"{_NEW}{info.update:08d}"
+        try:
+            with deferred_interrupts():
+                self._write_as(new, info, items)
+        except (OSError, ValueError) as error:  # tensorstore's own faults are of the second kind
+            for left in self._folder.glob(f"{new.name}*"):  # orbax has a name of its own while it writes
+                shutil.rmtree(left, ignore_errors=True)
+            reason = getattr(error, "strerror", None) or shortened(str(error).splitlines()[0], 200)
+            kept = self.updates()
+            last = f"the last one is of update {kept[-1]}" if kept else "there is none yet"
+            raise RunError(
+                f"{self._folder}: the checkpoint of update {info.update} cannot be written ({reason}); {last}: see to "
+                "it that there is room and the folder may be written to, then go on with --resume"
+            ) from error
+        self._infos[info.update] = info
+
+    def _write_as(
+        self, new: Path, info: CheckpointInfo, items: Mapping[str, Mapping[str, np.ndarray]]
+    ) -> None:
         import orbax.checkpoint as ocp
 
         arguments = {name: ocp.args.StandardSave(arrays) for name, arrays in items.items()}
         metadata = ocp.args.JsonSave(dataclasses.asdict(info))
         self._folder.mkdir(parents=True, exist_ok=True)
-        new, path = self._folder / f"{_NEW}{info.update:08d}", self._path(info.update)
-        with deferred_interrupts():
-            shutil.rmtree(new, ignore_errors=True)
-            with _quiet_orbax(), _checkpointer() as checkpointer:
-                checkpointer.save(new, args=ocp.args.Composite(**arguments, metadata=metadata))
-            write_manifest(new)
-            if path.exists():
-                self._remove(info.update)
-            new.rename(path)
-            sync(self._folder)
-        self._infos[info.update] = info
+        shutil.rmtree(new, ignore_errors=True)
+        with _quiet_orbax(), _checkpointer() as checkpointer:
+            checkpointer.save(new, args=ocp.args.Composite(**arguments, metadata=metadata))
+        write_manifest(new)
+        path = self._path(info.update)
+        if path.exists():
+            self._remove(info.update)
+        new.rename(path)
+        sync(self._folder)
 
     def restore(self, state: TrainState, update: int) -> tuple[TrainState, CheckpointInfo]:
         """Read a checkpoint into a state of the same structure.
@@ -234,7 +258,7 @@ class CheckpointStore:
     def _remove_superseded(self) -> None:
         kept = {*self.updates()[-self._keep_last :], *self.best_updates()[: self._keep_best]}
         for update in self.updates():
-            if update not in kept:
+            if update not in kept and (self._keep_every is None or update % self._keep_every):
                 self._remove(update)
 
     def _remove(self, update: int) -> None:
@@ -346,19 +370,26 @@ def _to_numpy(arrays: NamedArrays) -> dict[str, np.ndarray]:
 def require_same(
     found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path, *, same_dtype: bool = True
 ) -> None:
-    """Raise ``RunError`` naming the first array in which a checkpoint differs from what is wanted."""
-    hint = "was the run trained with another configuration or version?"
+    """Raise ``RunError`` naming the arrays in which a checkpoint differs from what is wanted, the first of many."""
+    faults = []
     for name in sorted(wanted.keys() | found.keys()):
         if name not in found:
-            raise RunError(f"checkpoint {path} has no array {name!r}: {hint}")
-        if name not in wanted:
-            raise RunError(f"checkpoint {path} holds {name!r}, which the model does not have: {hint}")
-        differs = same_dtype and found[name].dtype != wanted[name].dtype
-        if differs or found[name].shape != wanted[name].shape:
-            raise RunError(
-                f"checkpoint {path}: {name!r} is {found[name].dtype}{list(found[name].shape)}, "
-                f"the model wants {wanted[name].dtype}{list(wanted[name].shape)}: {hint}"
+            faults.append(f"has no array {name!r}")
+        elif name not in wanted:
+            faults.append(f"holds {name!r}, which the model does not have")
+        elif (same_dtype and found[name].dtype != wanted[name].dtype) or (
+            found[name].shape != wanted[name].shape
+        ):
+            faults.append(
+                f"{name!r} is {found[name].dtype}{list(found[name].shape)}, "
+                f"the model wants {wanted[name].dtype}{list(wanted[name].shape)}"
             )
+    if faults:
+        more = len(faults) - _FAULTS_SHOWN
+        shown = "; ".join(faults[:_FAULTS_SHOWN]) + (f"; and {more} more arrays" if more > 0 else "")
+        raise RunError(
+            f"checkpoint {path}: {shown}: was the run trained with another configuration or version?"
+        )
 
 
 def _badness(info: CheckpointInfo) -> float:
@@ -393,12 +424,12 @@ def _restore_item(path: Path, item: Literal["model", "training", "metadata"]) ->
 
 
 class _quiet_orbax:
-    """Silence orbax's running commentary (through absl's logger), errors excepted."""
+    """Silence orbax's commentary (through absl's logger): what goes wrong is raised as well."""
 
     def __enter__(self) -> None:
         self._logger = logging.getLogger("absl")
         self._level = self._logger.level
-        self._logger.setLevel(logging.ERROR)
+        self._logger.setLevel(logging.CRITICAL)
 
     def __exit__(self, *unused: object) -> None:
         self._logger.setLevel(self._level)

@@ -194,6 +194,7 @@ class TrainConfig:
       checkpoint_every: Updates between checkpoints.
       keep_last: How many of the last checkpoints are kept; several to take their mean.
       keep_best: How many of the best-scoring checkpoints are kept besides.
+      keep_every: Checkpoints of updates that it divides are kept for good; a multiple of ``checkpoint_every``, or None.
       metric: Which of the evaluation's numbers is the score.
       metric_mode: Whether the best score is the lowest (``"min"``) or the highest (``"max"``).
       patience: Stop after so many evaluations without a better score; None trains to the end.
@@ -217,6 +218,7 @@ class TrainConfig:
     checkpoint_every: int = 500
     keep_last: int = 1
     keep_best: int = 1
+    keep_every: int | None = None
     metric: str = "loss"
     metric_mode: Literal["min", "max"] = "min"
     patience: int | None = None
@@ -241,6 +243,10 @@ class TrainConfig:
         )
         _require(_is_rate(self.label_smoothing), self, "label_smoothing", "at least 0 and below 1")
         _require(_is_rate(self.average_decay), self, "average_decay", "at least 0 and below 1")
+        _require(
+            self.keep_every is None or (self.keep_every >= 1 and self.keep_every % self.checkpoint_every == 0),
+            self, "keep_every", f"a multiple of checkpoint_every ({self.checkpoint_every}), or None",
+        )  # fmt: skip
         _require(self.patience is None or self.patience >= 1, self, "patience", "at least 1, or None")
         _require(
             0.0 <= self.scheduled_sampling_rate <= 1.0, self, "scheduled_sampling_rate", "between 0 and 1"

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -93,6 +93,7 @@ class Trainer:
       quiet: Show nothing.
       extra_metadata: Saved in every checkpoint's metadata (JSON values), and to be the same when the run is
         continued: the training data's fingerprint, say.
+      may_differ: Names of such metadata that may be others when the run is continued.
       strict_compile: Whether a batch shape that the data did not announce is an error.
 
     Raises:
@@ -113,16 +114,19 @@ class Trainer:
         label: str = "training",
         quiet: bool = False,
         extra_metadata: Mapping[str, Any] | None = None,
+        may_differ: Container[str] = (),
         strict_compile: bool = False,
     ) -> None:
         self._model, self._objective, self._config = model, objective, config
         self._run_dir, self._batches = Path(run_dir), batches
         self._evaluate, self._count_tokens = evaluate, count_tokens
         self._label, self._quiet = label, quiet
-        self._extra_metadata = dict(extra_metadata or {})
+        self._extra_metadata, self._may_differ = dict(extra_metadata or {}), may_differ
         self._strict_compile = strict_compile
         self._structure = split_model(model)[0]
-        self._store = CheckpointStore(run_dir, keep_best=config.keep_best, keep_last=config.keep_last)
+        self._store = CheckpointStore(
+            run_dir, keep_best=config.keep_best, keep_last=config.keep_last, keep_every=config.keep_every
+        )
         self._progress: Progress | None = None
         self._trackers: list[Tracker] = []
         self._stops = StopRequests()
@@ -172,7 +176,7 @@ class Trainer:
             )
             for tracker in (rows, TensorBoardTracker(self._run_dir, from_update=session.update)):
                 self._trackers.append(tracker)
-                stack.callback(tracker.close)
+                stack.push(_closing(tracker))
             self._stops = stack.enter_context(StopRequests(self._say_stopping))
             try:
                 if session.evaluation_due:
@@ -214,10 +218,9 @@ class Trainer:
                 f"({self._config.updates}): ask for at least {info.update}"
             )
         for name, value in self._extra_metadata.items():
-            if info.extra.get(name, value) != value:  # what an older version did not write cannot differ
-                raise RunError(
-                    f"{self._run_dir} cannot go on: its {name} was {info.extra.get(name)!r}, now it is {value!r}"
-                )
+            was = info.extra.get(name, value)  # what an older version did not write cannot differ
+            if was != value and name not in self._may_differ:
+                raise RunError(f"{self._run_dir} cannot go on: its {name} was {was!r}, now it is {value!r}")
         session = Session(update=info.update, tokens=info.tokens)
         session.evaluation_due = not info.metrics and self._evaluates_at(info.update)
         session.stopwatch.seconds = info.train_seconds
@@ -387,6 +390,19 @@ class Trainer:
             raise RunError(f"a batch of shapes {shapes} came, which were not announced (--strict-compile)")
         if self._progress is not None:
             self._progress.message(f"compiling for a batch shape that was not announced: {shapes}")
+
+
+def _closing(tracker: Tracker) -> Callable[[Any, Any, Any], None]:
+    """Closes a tracker at the end of a block; where the block failed, on a full disk say, that is what is told."""
+
+    def leave(kind: Any, error: Any, trace: Any) -> None:
+        try:
+            tracker.close()
+        except OSError:
+            if kind is None:
+                raise
+
+    return leave
 
 
 def _abstract(shape: Any) -> Any:

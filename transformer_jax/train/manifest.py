@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from transformer_jax.errors import RunError
+from transformer_jax.errors import RunError, shortened
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = 2
@@ -78,7 +78,7 @@ def _require_listed(folder: Path, files: dict[str, tuple[int, str]], *, deep: bo
     found = {one.relative_to(folder).as_posix(): one for one in _files(folder)}
     for name in sorted(files.keys() | found.keys()):
         if name not in found:
-            raise RunError(f"{folder / name}: missing")
+            raise RunError(f"{folder / shortened(name)}: missing")
         if name not in files:
             raise RunError(f"{folder / name}: not of this checkpoint (the manifest does not list it)")
         size, digest = files[name]
@@ -97,7 +97,8 @@ def _read(path: Path) -> dict[str, tuple[int, str]]:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["format"] != FORMAT:
             raise LaterFormatError(
-                f"{path}: checkpoints of format {document['format']!r}; this version reads up to {FORMAT}"
+                f"{path}: checkpoints of format {shortened(repr(document['format']))}; this version reads up to "
+                f"{FORMAT}"
             )
         files = {
             str(name): (int(one["bytes"]), str(one["sha256"])) for name, one in document["files"].items()
@@ -107,7 +108,15 @@ def _read(path: Path) -> dict[str, tuple[int, str]]:
         return files
     except LaterFormatError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        OSError,
+        ArithmeticError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise RunError(f"{path}: damaged ({error})") from None
 
 

@@ -44,7 +44,7 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
 
 # Parameters that a loop over time reads at each step: cut where they are kept, gathered once before the loop. A
 # collective a step would cost more than they weigh; and inside of such loops JAX 0.10 to 0.12 (Shardy) partition cut
-# matrices into gradients that are wrong by as much as their size (tests/integration/test_sharding.py shows it).
+# matrices into gradients that are wrong by as much as their size; tests/integration/test_sharding.py would find it.
 LOOPED = re.compile(r"_cell\.|^decoder\.(attend|combine|readout|stack)\.")
 
 
@@ -61,10 +61,10 @@ def parameter_spec(name: str, shape: Sequence[int], sizes: dict[str, int]) -> Pa
 
     Example:
       >>> sizes = {"data": 1, "fsdp": 2, "tensor": 2, "sequence": 1}
-      >>> parameter_spec("encoder.layers.0.feed_forward.outer.kernel", (32, 16), sizes)
-      PartitionSpec('tensor', 'fsdp')
-      >>> parameter_spec("output_embedding.embedding", (25, 16), sizes)
-      PartitionSpec(None, 'fsdp')
+      >>> tuple(parameter_spec("encoder.layers.0.feed_forward.outer.kernel", (32, 16), sizes))
+      ('tensor', 'fsdp')
+      >>> tuple(parameter_spec("output_embedding.embedding", (25, 16), sizes))
+      (None, 'fsdp')
     """
     for pattern, axes in RULES:
         if len(axes) == len(shape) and re.search(pattern, name):
@@ -180,7 +180,9 @@ class Placement:
 
     def structure(self, structure: ModelStructure) -> ModelStructure:
         """The structure, gathering what loops over time read when it is merged inside of a step."""
-        return structure if self._mesh is None else _GatheringStructure(structure, self._mesh)
+        if self._mesh is None:
+            return structure
+        return _GatheringStructure(**vars(structure), everywhere=NamedSharding(self._mesh, PartitionSpec()))
 
     def step(self, step: Callable[[TrainState, Any], TrainState]) -> Callable[[TrainState, Any], TrainState]:
         """A step whose state comes out where it went in."""
@@ -198,20 +200,16 @@ class Placement:
         return kept_in_place
 
 
+@dataclasses.dataclass(frozen=True)
 class _GatheringStructure(ModelStructure):
     """A structure that merges looped parameters whole."""
 
-    def __init__(self, structure: ModelStructure, mesh: Mesh) -> None:
-        super().__init__(
-            **{field.name: getattr(structure, field.name) for field in dataclasses.fields(structure)}
-        )
-        object.__setattr__(self, "_everywhere", NamedSharding(mesh, PartitionSpec()))
+    everywhere: NamedSharding
 
     def merge(self, params: NamedArrays, model_state: NamedArrays) -> nnx.Module:
         """The module, its looped parameters gathered."""
-        everywhere: NamedSharding = self._everywhere  # type: ignore[attr-defined]
         whole = {
-            name: jax.lax.with_sharding_constraint(array, everywhere) if LOOPED.search(name) else array
+            name: jax.lax.with_sharding_constraint(array, self.everywhere) if LOOPED.search(name) else array
             for name, array in params.items()
         }
         return super().merge(whole, model_state)

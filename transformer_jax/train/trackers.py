@@ -102,7 +102,7 @@ def read_rows(run_dir: Path | str) -> list[Row]:
         try:
             row: Any = json.loads(line)
             row["update"] + 0
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             if number == len(lines):
                 break
             raise RunError(f"{path}, line {number}: not a log row; repair or remove the file") from error
