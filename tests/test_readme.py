@@ -40,9 +40,8 @@ def test_every_table_of_results_is_that_of_the_committed_files() -> None:
 
 
 def test_every_promise_is_held_by_a_test_that_is_there() -> None:
-    rows = [
-        row for row in PAGES["docs/reliability.md"].splitlines() if row.startswith("| ") and "---" not in row
-    ][1:]
+    promises = PAGES["docs/reliability.md"].split("\n## ")[0]
+    rows = [row for row in promises.splitlines() if row.startswith("| ") and "---" not in row][1:]
     assert len(rows) > 5
     for row in rows:
         file = None
