@@ -38,7 +38,7 @@ import jax
 import numpy as np
 import orbax.checkpoint  # noqa: F401 - the children need it at once
 
-from transformer_jax.cli import experiment, train  # noqa: F401
+from transformer_jax.cli import experiment, train  # noqa: F401 - the children need them at once
 from transformer_jax.cli.main import _hush_libraries
 from transformer_jax.cli.main import main as command
 from transformer_jax.train import read_rows

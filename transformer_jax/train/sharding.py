@@ -22,7 +22,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -97,11 +96,6 @@ class Placement:
             )
         self._mesh = jax.make_mesh(tuple(self._sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
-    @property
-    def mesh(self) -> Mesh | None:
-        """The mesh; None for one device."""
-        return self._mesh
-
     def check_batch(self, batch: Any, *, accumulation: int = 1) -> None:
         """Raise ``ShapeError`` unless a batch (arrays or shapes) can be cut.
 
@@ -139,16 +133,10 @@ class Placement:
         )
 
     def batch(self, batch: Any) -> Any:
-        """A batch of the host on the devices; of several hosts each puts its own part."""
+        """A batch of the host on the devices."""
         if self._mesh is None:
             return batch
-
-        def place(leaf: Any) -> jax.Array:
-            array = np.asarray(leaf)
-            sharding = self._batch_sharding(array)
-            return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-
-        return jax.tree.map(place, batch)
+        return jax.device_put(batch, jax.tree.map(self._batch_sharding, batch))
 
     def _shardings(self, tree: PyTree) -> PyTree:
         assert self._mesh is not None
@@ -163,20 +151,19 @@ class Placement:
         """A state on the devices: optimiser state and averages lie as their parameters do."""
         if self._mesh is None:
             return state
-        return jax.tree.map(_put, state, self._shardings(state))
+        return jax.device_put(state, self._shardings(state))
 
     def replicated(self, tree: PyTree) -> PyTree:
         """Arrays that every device has whole."""
         if self._mesh is None:
             return tree
-        everywhere = NamedSharding(self._mesh, PartitionSpec())
-        return jax.tree.map(lambda leaf: _put(leaf, everywhere), tree)
+        return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
 
     def gathered(self, tree: PyTree) -> PyTree:
         """Arrays whole on the default device, for what runs there alone."""
         if self._mesh is None:
             return tree
-        return jax.tree.map(lambda leaf: jax.numpy.asarray(to_host(leaf)), tree)
+        return jax.device_put(tree, jax.devices()[0])
 
     def structure(self, structure: ModelStructure) -> ModelStructure:
         """The structure, gathering what loops over time read when it is merged inside of a step."""
@@ -213,23 +200,3 @@ class _GatheringStructure(ModelStructure):
             for name, array in params.items()
         }
         return super().merge(whole, model_state)
-
-
-def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
-    """An array as ``sharding`` says, whichever process holds what of it."""
-    if jax.process_count() == 1:
-        return jax.device_put(leaf, sharding)
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = _put(jax.random.key_data(leaf), sharding)
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    array = to_host(leaf)
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-
-
-def to_host(leaf: Any) -> np.ndarray:
-    """A whole array in the host's memory; every process must ask for it where several hold its parts."""
-    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable and not leaf.is_fully_replicated:
-        from jax.experimental import multihost_utils
-
-        leaf = multihost_utils.process_allgather(leaf, tiled=True)
-    return np.asarray(leaf)
