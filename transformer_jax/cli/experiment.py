@@ -39,7 +39,7 @@ from transformer_jax.models.build import build_model
 from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.train.checkpoint import CheckpointStore, require_same
 from transformer_jax.train.folder_lock import locked_folder
-from transformer_jax.train.loop import Trainer, TrainResult
+from transformer_jax.train.loop import ChangedMetadataError, Trainer, TrainResult
 from transformer_jax.train.objectives import sequence_to_sequence_loss
 from transformer_jax.train.run_folder import check_run_folder, holds_any, remove_run
 from transformer_jax.train.state import split_model
@@ -228,8 +228,8 @@ def _run_locked(
         write_text(run_dir / CONFIG_NAME, to_json(config))  # last: it is what makes the folder a run
     try:
         training = trainer.fit(resume=holds_any(run_dir))
-    except RunError as error:
-        if any(name in str(error) for name in (TRAINING_DATA, DEVELOPMENT_DATA)):
+    except ChangedMetadataError as error:
+        if error.name in (TRAINING_DATA, DEVELOPMENT_DATA):
             raise RunError(f"{error} (--allow-other-data goes on all the same)") from None
         raise
     scores = last_scores(training.curve, list(METRICS[config.task]))

@@ -49,6 +49,19 @@ class TrainingInterrupted(Stopped):
     """Ctrl-C or SIGTERM came; the message says where the run can be taken up again."""
 
 
+class ChangedMetadataError(RunError):
+    """A run would go on with other metadata than its checkpoint's.
+
+    Args:
+      message: What differs.
+      name: Of the metadata.
+    """
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainResult:
     """What a finished run reports; times and tokens cover the whole run, sessions before a resume included.
@@ -220,7 +233,9 @@ class Trainer:
         for name, value in self._extra_metadata.items():
             was = info.extra.get(name, value)  # what an older version did not write cannot differ
             if was != value and name not in self._may_differ:
-                raise RunError(f"{self._run_dir} cannot go on: its {name} was {was!r}, now it is {value!r}")
+                raise ChangedMetadataError(
+                    f"{self._run_dir} cannot go on: its {name} was {was!r}, now it is {value!r}", name
+                )
         session = Session(update=info.update, tokens=info.tokens)
         session.evaluation_due = not info.metrics and self._evaluates_at(info.update)
         session.stopwatch.seconds = info.train_seconds
