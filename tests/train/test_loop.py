@@ -256,7 +256,7 @@ def test_divergence_stops_the_run_in_one_line(
 ) -> None:
     model = make_model()
     model.embedding[...] = model.embedding[...] * np.float32(np.nan)
-    with pytest.raises(RunError, match="training diverged: loss is nan at update 2"):
+    with pytest.raises(RunError, match=r"training diverged: loss is nan at update 1 .* and at 1 more"):
         run_trainer(model=model)
 
 
@@ -265,7 +265,7 @@ def test_diverged_parameters_are_not_saved(
 ) -> None:
     model = make_model()
     model.embedding[...] = model.embedding[...] * np.float32(np.nan)
-    with pytest.raises(RunError, match="training diverged: loss is nan at update 3"):
+    with pytest.raises(RunError, match=r"training diverged: loss is nan at update 1 .* and at 2 more"):
         run_trainer(model=model, log_every=5, checkpoint_every=3)
     assert CheckpointStore(tmp_path / "run").updates() == []
 

@@ -26,7 +26,7 @@ from transformer_jax.cli.run_folder import (
     write_json,
     write_text,
 )
-from transformer_jax.cli.run_lock import keep_setting, machine_of, run_setting
+from transformer_jax.cli.run_lock import WARM_START, keep_setting, machine_of, run_setting
 from transformer_jax.cli.scoring import METRICS, bleu_tokenizer, percentages, score_outputs
 from transformer_jax.cli.searching import BatchSearcher
 from transformer_jax.config_json import to_json
@@ -43,6 +43,7 @@ from transformer_jax.train.loop import ChangedMetadataError, Trainer, TrainResul
 from transformer_jax.train.objectives import sequence_to_sequence_loss
 from transformer_jax.train.run_folder import check_run_folder, holds_any, remove_run
 from transformer_jax.train.state import split_model
+from transformer_jax.train.trackers import Tracker
 
 TRAINING_DATA, DEVELOPMENT_DATA = "training data's fingerprint", "development data's fingerprint"
 """Names in a checkpoint's metadata."""
@@ -95,24 +96,49 @@ class Start:
       model: A module with its parameters.
       source_tokenizer: Of the other run.
       target_tokenizer: Of the other run.
+      allow_partial: Whether the new model may be of another structure: arrays of the same name, shape and dtype are
+        then taken, the others stay as they were initialized.
     """
 
     where: Path
     model: nnx.Module
     source_tokenizer: Tokenizer
     target_tokenizer: Tokenizer
+    allow_partial: bool = False
 
-    def fill(self, model: nnx.Module) -> None:
+    def fill(self, model: nnx.Module) -> str:
         """Give ``model`` the parameters.
 
+        Returns:
+          What was taken and what was not, for a person.
+
         Raises:
-          RunError: If it is of another structure; says in what.
+          RunError: If it is of another structure and that is not allowed, or nothing of it fits; says in what.
         """
         structure, *wanted = split_model(model)
         _, *found = split_model(self.model)
-        arrays = found[0] | found[1]
-        require_same(arrays, wanted[0] | wanted[1], self.where)
-        nnx.update(model, structure.state(arrays, arrays))
+        own, arrays = wanted[0] | wanted[1], found[0] | found[1]
+        if not self.allow_partial:
+            try:
+                require_same(arrays, own, self.where)
+            except RunError as error:
+                raise RunError(f"{error} (--allow-partial takes what fits)") from None
+        fitting = {
+            name
+            for name, array in own.items()
+            if name in arrays and (arrays[name].shape, arrays[name].dtype) == (array.shape, array.dtype)
+        }
+        if not fitting:
+            raise RunError(f"{self.where}: not one of its arrays fits the model: begin without --warm-start")
+        taken = {name: arrays[name] if name in fitting else array for name, array in own.items()}
+        nnx.update(model, structure.state(taken, taken))
+        text = f"warm start: {len(fitting)} of {len(own)} arrays are those of {self.where}"
+        for what, names in (
+            ("as initialized", own.keys() - fitting),
+            ("not taken", arrays.keys() - fitting),
+        ):
+            text += f"\n  {what}: {', '.join(sorted(names))}" if names else ""
+        return text
 
 
 def run_experiment(
@@ -129,6 +155,8 @@ def run_experiment(
     strict_compile: bool = False,
     allow_inexact: bool = False,
     allow_other_data: bool = False,
+    tokenizers: tuple[Tokenizer, Tokenizer] | None = None,
+    tracker: Tracker | None = None,
 ) -> ExperimentResult:
     """Train as ``config`` says and keep everything in ``run_dir``.
 
@@ -145,6 +173,8 @@ def run_experiment(
       strict_compile: Whether a batch shape that was not planned is an error.
       allow_inexact: Whether a run may go on with other versions, flags or another device.
       allow_other_data: Whether it may go on with other training or development data.
+      tokenizers: Of source and target, for a new run that is not to train or load its own.
+      tracker: Gets the log's rows too.
 
     Raises:
       RunError: If the folder does not fit ``resume`` and ``overwrite``, or the model not ``start``; if a run would go
@@ -158,7 +188,7 @@ def run_experiment(
         return _run_locked(
             config, run_dir, resume=resume, overwrite=overwrite, quiet=quiet, label=label, data=data,
             after_evaluation=after_evaluation, start=start, strict_compile=strict_compile,
-            allow_inexact=allow_inexact, allow_other_data=allow_other_data,
+            allow_inexact=allow_inexact, allow_other_data=allow_other_data, tokenizers=tokenizers, tracker=tracker,
         )  # fmt: skip
 
 
@@ -176,6 +206,8 @@ def _run_locked(
     strict_compile: bool,
     allow_inexact: bool,
     allow_other_data: bool,
+    tokenizers: tuple[Tokenizer, Tokenizer] | None,
+    tracker: Tracker | None,
 ) -> ExperimentResult:
     done = max(CheckpointStore(run_dir).updates(), default=0) if resume else 0
     if done > config.train.updates:  # before config.json is written anew
@@ -183,17 +215,19 @@ def _run_locked(
     note = "nothing was trained in this session: go on with --resume" if resume else "nothing was trained yet"
     with interruptible(f"{note} ({run_dir})"):
         if data is None:
-            tokenizers: tuple[Tokenizer | None, Tokenizer | None] = (None, None)
             if resume:
-                tokenizers = _saved_tokenizers(run_dir)
+                tokenizers = saved_tokenizers(run_dir)
             elif start is not None:
                 tokenizers = (start.source_tokenizer, start.target_tokenizer)
-            data = prepare(config.data, source_tokenizer=tokenizers[0], target_tokenizer=tokenizers[1])
+            source_tokenizer, target_tokenizer = tokenizers or (None, None)
+            data = prepare(config.data, source_tokenizer=source_tokenizer, target_tokenizer=target_tokenizer)
             if not quiet:
                 print("\n".join(data.report.lines()), file=sys.stderr)
         model, searcher = build_checked(config, data)
         if start is not None:
-            start.fill(model)
+            told = start.fill(model)
+            if not quiet:
+                print(told, file=sys.stderr)
         trainer = Trainer(
             model,
             sequence_to_sequence_loss(
@@ -216,11 +250,13 @@ def _run_locked(
             },
             may_differ=(TRAINING_DATA, DEVELOPMENT_DATA) if allow_other_data else (),
             strict_compile=strict_compile,
+            tracker=tracker,
         )
         # Only now, when the new run is known to be possible, may the old one go.
         if overwrite:
             remove_run(run_dir, RUN_ENTRIES)
-        keep_setting(run_dir, run_setting(data), update=done, allow_inexact=allow_inexact)
+        setting = run_setting(data) | {WARM_START: str(start.where.absolute()) if start else "none"}
+        keep_setting(run_dir, setting, update=done, allow_inexact=allow_inexact)
         if not resume:
             data.source_tokenizer.save(run_dir / SOURCE_TOKENIZER_NAME)
             data.target_tokenizer.save(run_dir / TARGET_TOKENIZER_NAME)
@@ -330,7 +366,8 @@ def _compile_seconds(run_dir: Path, training: TrainResult, searcher: BatchSearch
     return training.compile_seconds + searcher.compile_seconds
 
 
-def _saved_tokenizers(run_dir: Path) -> tuple[Tokenizer, Tokenizer]:
+def saved_tokenizers(run_dir: Path) -> tuple[Tokenizer, Tokenizer]:
+    """Source and target tokenizer of a run."""
     return Tokenizer.load(run_dir / SOURCE_TOKENIZER_NAME), Tokenizer.load(run_dir / TARGET_TOKENIZER_NAME)
 
 

@@ -28,6 +28,9 @@ RESUMABLE = (
     "train.keep_last",
     "train.keep_every",
     "train.sharding",
+    "train.on_divergence",
+    "train.max_divergences",
+    "train.on_failed_save",
     "search.",
 )
 

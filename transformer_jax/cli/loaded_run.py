@@ -10,7 +10,7 @@ from typing import Any, Literal
 from flax import nnx
 
 from transformer_jax.cli.attending import padded_lengths
-from transformer_jax.cli.experiment import ExperimentConfig, build_from, tokenizer_fingerprints
+from transformer_jax.cli.experiment import ExperimentConfig, Start, build_from, tokenizer_fingerprints
 from transformer_jax.cli.experiment_config import saved_config
 from transformer_jax.cli.run_folder import (
     CONFIG_NAME,
@@ -204,6 +204,26 @@ class LoadedRun:
 
 
 _DONE = {"skip": "skipped", "truncate": "cut off"}
+
+
+def start_from(run_dir: Path, *, allow_partial: bool = False) -> Start:
+    """What a new run takes of another: its parameters and tokenizers.
+
+    Args:
+      run_dir: A run folder or model folder.
+      allow_partial: Whether the new run's model may be of another structure.
+
+    Raises:
+      RunError: If it cannot be read.
+    """
+    other = load_run(run_dir)
+    return Start(
+        where=run_dir,
+        model=other.model,
+        source_tokenizer=other.source_tokenizer,
+        target_tokenizer=other.target_tokenizer,
+        allow_partial=allow_partial,
+    )
 
 
 def load_run(run_dir: Path) -> LoadedRun:

@@ -1,5 +1,7 @@
 """``run.lock``: what a run's bits follow from beside its config, and whether a run that goes on has it still."""
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ from transformer_jax.errors import ConfigError, RunError, shortened
 
 FORMAT = 1
 
+WARM_START = "warm start"
+"""Whose parameters the run began with."""
+
 _SAYS_NOTHING = ("platform",)
 """Parts of the environment from which no bit follows."""
 
@@ -20,6 +25,7 @@ _CHECKED_ELSEWHERE = (
     "source tokenizer",
     "target tokenizer",
     "batches",
+    WARM_START,
 )
 """What a checkpoint knows too, or what follows from that; other data are not a matter of bits."""
 
@@ -67,19 +73,52 @@ def keep_setting(run_dir: Path, setting: dict[str, str], *, update: int, allow_i
     path = run_dir / RUN_LOCK_NAME
     sessions = _read(path) if update and path.is_file() else []
     if sessions:
-        changed = [
-            f"{name} was {sessions[-1][name]}, now it is {setting.get(name)}"
-            for name in sessions[-1].keys() - {"from_update", *_CHECKED_ELSEWHERE}
-            if sessions[-1][name] != setting.get(name)
-        ]
+        changed = _differences(sessions[-1], setting, _CHECKED_ELSEWHERE)
         if not changed:
             return
         if not allow_inexact:
             raise RunError(
-                f"{run_dir} would not go on to the same bits: {'; '.join(sorted(changed))} "
+                f"{run_dir} would not go on to the same bits: {'; '.join(changed)} "
                 "(--allow-inexact goes on all the same)"
             )
     write_json(path, {"format": FORMAT, "sessions": [*sessions, {"from_update": update, **setting}]})
+
+
+def _differences(was: dict[str, Any], now: dict[str, Any], ignored: Sequence[str]) -> list[str]:
+    """In what a session's setting is not another one, as far as bits follow from it."""
+    names = sorted(was.keys() - {"from_update", *ignored})
+    return [
+        f"{name} was {was[name]}, now it is {now.get(name)}" for name in names if was[name] != now.get(name)
+    ]
+
+
+def setting_differences(run_dir: Path, again_dir: Path) -> list[str]:
+    """Why a run trained again may come to other bits, a line each: settings that differ, then or now.
+
+    Args:
+      run_dir: The run.
+      again_dir: The run that repeats it.
+    """
+    settings = []
+    for folder in (run_dir, again_dir):
+        path = folder / RUN_LOCK_NAME
+        settings.append(_read(path) if path.is_file() else [])
+    before, again = settings
+    if not before or not again:
+        return [f"{run_dir} has no {RUN_LOCK_NAME}: what it was trained with is not known"]
+    found = _differences(before[0], again[0], (WARM_START,))
+    for earlier, later in itertools.pairwise(before):
+        changed = _differences(earlier, later, ())
+        found += [f"from update {later['from_update']} of the run on: {change}" for change in changed]
+    return found
+
+
+def warm_start_of(run_dir: Path) -> str | None:
+    """The run whose parameters a run began with; None where it began with its own."""
+    path = run_dir / RUN_LOCK_NAME
+    sessions = _read(path) if path.is_file() else []
+    name = str(sessions[0].get(WARM_START, "none")) if sessions else "none"
+    return None if name == "none" else name
 
 
 def machine_of(run_dir: Path) -> dict[str, str]:

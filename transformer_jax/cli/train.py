@@ -63,6 +63,9 @@ class Command:
     warm_start: Annotated[Path | None, tyro.conf.arg(metavar="OTHER_RUN")] = None
     """Begin with the parameters and the tokenizers of another run (or model folder) of the same model."""
 
+    allow_partial: bool = False
+    """With --warm-start: take what fits of another model's arrays, and list what does not."""
+
     strict_compile: bool = False
     """Stop where a batch comes for which no program was planned; without it the program is compiled then."""
 
@@ -113,21 +116,16 @@ class Command:
         else:
             config = start_config(self.config, overrides)
         start = None
+        if self.allow_partial and self.warm_start is None:
+            raise ConfigError("--allow-partial goes with --warm-start: a run that goes on needs all its arrays")
         if self.warm_start is not None:
             if self.resume and not self.overwrite:
                 raise ConfigError(
                     "--warm-start begins a run, --resume goes on with one: leave one of them out"
                 )
-            from transformer_jax.cli.experiment import Start
-            from transformer_jax.cli.loaded_run import load_run
+            from transformer_jax.cli.loaded_run import start_from
 
-            other = load_run(self.warm_start)
-            start = Start(
-                where=self.warm_start,
-                model=other.model,
-                source_tokenizer=other.source_tokenizer,
-                target_tokenizer=other.target_tokenizer,
-            )
+            start = start_from(self.warm_start, allow_partial=self.allow_partial)
         result = run_experiment(
             config,
             self.run_dir,

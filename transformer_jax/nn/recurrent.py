@@ -1,5 +1,6 @@
 """Recurrent layers and stacks: modules that own the parameters of the cells in ``functional.recurrent``."""
 
+import functools
 from typing import Any, Literal
 
 import jax
@@ -19,6 +20,7 @@ from transformer_jax.functional.recurrent import (
     RNNCell,
     recurrence,
 )
+from transformer_jax.functional.remat import Remat, remat
 from transformer_jax.nn.initializers import fused_xavier_uniform
 from transformer_jax.nn.linear import Linear
 from transformer_jax.typing import Array, Float, Int
@@ -197,6 +199,7 @@ class RecurrentStack(nnx.Module):
         if num_layers < 1:
             raise ConfigError(f"num_layers must be at least 1; got {num_layers}")
         check_rate("dropout_rate", dropout_rate)
+        self.remat: Remat = "nothing"
         self.dropout_rate = dropout_rate
         self.residual = residual
         self.bidirectional = bidirectional
@@ -237,13 +240,14 @@ class RecurrentStack(nnx.Module):
         starts = [None] * len(self.layers) if initial_carry is None else initial_carry
         for index, (layer, start) in enumerate(zip(self.layers, starts, strict=True)):
             dropped = inputs if index == 0 else dropout(inputs, self.dropout_rate, keys[index])
-            outputs, carry = layer(
-                dropped,
+            run = functools.partial(
+                layer,
                 lengths=lengths,
                 segments=segments,
                 initial_carry=start,
                 implementation=implementation,
             )
+            outputs, carry = remat(run, self.remat)(dropped)
             inputs = outputs + inputs if self.residual and index > 0 else outputs
             carries.append(carry)
         return inputs, tuple(carries)

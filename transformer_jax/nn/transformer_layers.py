@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 
 from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional import AttentionMask, PositionBias, dropout, split_key
+from transformer_jax.functional.remat import Remat, remat
 from transformer_jax.nn.cache import (
     AttentionMemory,
     BeamCache,
@@ -125,6 +126,7 @@ class EncoderLayer(nnx.Module):
     """
 
     def __init__(self, config: TransformerLayerConfig, *, rngs: nnx.Rngs) -> None:
+        self.remat: Remat = "nothing"
         self.self_attention = _self_attention(config, rngs)
         self.self_attention_residual = Residual(config)
         self.feed_forward = _feed_forward(config, rngs)
@@ -155,12 +157,15 @@ class EncoderLayer(nnx.Module):
           ConfigError: In linear self-attention, if there is a bias, or the mask is not a causal one with padding.
         """
         keys = split_key(rng_key, 4)
-        update = _attend(
-            self.self_attention, self.self_attention_residual.enter(x), mask, bias, positions, keys[0]
-        )
-        x = self.self_attention_residual.leave(x, update, keys[1])
-        update = self.feed_forward(self.feed_forward_residual.enter(x), rng_key=keys[2])
-        return self.feed_forward_residual.leave(x, update, keys[3])
+
+        def layer(x: _Inputs) -> _Inputs:
+            entered = self.self_attention_residual.enter(x)
+            update = _attend(self.self_attention, entered, mask, bias, positions, keys[0])
+            x = self.self_attention_residual.leave(x, update, keys[1])
+            update = self.feed_forward(self.feed_forward_residual.enter(x), rng_key=keys[2])
+            return self.feed_forward_residual.leave(x, update, keys[3])
+
+        return remat(layer, self.remat)(x)
 
     def extend(
         self,
@@ -202,6 +207,7 @@ class DecoderLayer(nnx.Module):
     """
 
     def __init__(self, config: TransformerLayerConfig, *, rngs: nnx.Rngs) -> None:
+        self.remat: Remat = "nothing"
         self.self_attention = _self_attention(config, rngs)
         self.self_attention_residual = Residual(config)
         self.cross_attention = MultiHeadAttention(
@@ -250,11 +256,14 @@ class DecoderLayer(nnx.Module):
           ConfigError: In linear self-attention, if there is a bias, or the mask is not a causal one with padding.
         """
         keys = split_key(rng_key, 6)
-        update = _attend(
-            self.self_attention, self.self_attention_residual.enter(x), mask, bias, positions, keys[0]
-        )
-        x = self.self_attention_residual.leave(x, update, keys[1])
-        return self._after_self_attention(x, memory, memory_mask, keys[2:])
+
+        def layer(x: _Inputs) -> _Inputs:
+            entered = self.self_attention_residual.enter(x)
+            update = _attend(self.self_attention, entered, mask, bias, positions, keys[0])
+            x = self.self_attention_residual.leave(x, update, keys[1])
+            return self._after_self_attention(x, memory, memory_mask, keys[2:])
+
+        return remat(layer, self.remat)(x)
 
     def extend(
         self,

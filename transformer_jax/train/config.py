@@ -202,6 +202,15 @@ class TrainConfig:
         and what a checkpoint gives to search with; 0 keeps none. It starts lower, at update :math:`t` it is
         :math:`\\min(d, (1 + t) / (10 + t))`.
       sharding: The mesh of devices; None trains on one.
+      on_divergence: What to do when a loss or a gradient is no number: ``"stop"`` the run; ``"skip"`` the update,
+        parameters and optimiser staying as they were; ``"rollback"`` to the last checkpoint and pass over the batches
+        from there to that one (Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, section 5.1).
+      max_divergences: So many updates skipped, or rollbacks, are allowed in a run; one more stops it.
+      on_failed_save: What to do when a checkpoint cannot be written (a full disk): ``"stop"`` the run, or ``"go_on"``
+        and try again at the next; the last one of a run must succeed.
+      remat: What is computed again in the backward pass instead of being kept (Chen et al. 2016,
+        https://arxiv.org/abs/1604.06174): ``"nothing"``; ``"elementwise"``: all but the products with weights, of
+        use for Transformers; ``"layers"``: all but the layers' inputs. XLA undoes it on a CPU.
     """
 
     updates: int
@@ -224,6 +233,10 @@ class TrainConfig:
     patience: int | None = None
     average_decay: float = 0.0
     sharding: MeshShape | None = None
+    on_divergence: Literal["stop", "skip", "rollback"] = "stop"
+    max_divergences: int = 10
+    on_failed_save: Literal["stop", "go_on"] = "stop"
+    remat: Literal["nothing", "elementwise", "layers"] = "nothing"
 
     def __post_init__(self) -> None:
         for name in (
@@ -235,7 +248,7 @@ class TrainConfig:
             "keep_last",
         ):
             _require(getattr(self, name) >= 1, self, name, "at least 1")
-        for name in ("keep_best", "scheduled_sampling_updates"):
+        for name in ("keep_best", "scheduled_sampling_updates", "max_divergences"):
             _require(getattr(self, name) >= 0, self, name, "at least 0")
         _require(0 <= self.seed < 2**32, self, "seed", "at least 0 and below 2**32")
         _require(

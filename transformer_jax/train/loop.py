@@ -12,10 +12,13 @@ import jax
 from flax import nnx
 
 from transformer_jax.errors import ConfigError, RunError, nearest_hint
+from transformer_jax.train.background import BackgroundSaver
 from transformer_jax.train.checkpoint import CheckpointInfo, CheckpointStore
 from transformer_jax.train.config import TrainConfig
+from transformer_jax.train.digest import digest_arrays, digest_text
+from transformer_jax.train.divergence import Diverged, diverged_error, example_ids, no_divergence
 from transformer_jax.train.folder_lock import locked_folder
-from transformer_jax.train.metrics import Row, fetch_means, learning_curve, require_finite, zero_metrics
+from transformer_jax.train.metrics import Row, fetch_means, learning_curve, zero_metrics
 from transformer_jax.train.objectives import Objective, abstract_batch, count_tokens
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.progress import Progress, start_progress
@@ -23,7 +26,7 @@ from transformer_jax.train.run_folder import check_run_folder, remove_run
 from transformer_jax.train.schedules import build_schedule
 from transformer_jax.train.session import Session
 from transformer_jax.train.sharding import Placement
-from transformer_jax.train.state import TrainState, create_state, split_model
+from transformer_jax.train.state import TrainState, create_state, set_remat, split_model
 from transformer_jax.train.step import CompiledSteps, build_step, metric_shapes
 from transformer_jax.train.stopping import Stopped, StopRequests
 from transformer_jax.train.trackers import JsonLinesTracker, TensorBoardTracker, Tracker, read_rows
@@ -108,9 +111,10 @@ class Trainer:
         continued: the training data's fingerprint, say.
       may_differ: Names of such metadata that may be others when the run is continued.
       strict_compile: Whether a batch shape that the data did not announce is an error.
+      tracker: Gets the rows too, after the logs; what it raises ends the run.
 
     Raises:
-      ConfigError: If ``config.sharding`` does not fit the devices.
+      ConfigError: If ``config.sharding`` does not fit the devices, or ``config.remat`` the model.
       ShapeError: If a batch does not divide over them.
     """
 
@@ -129,17 +133,21 @@ class Trainer:
         extra_metadata: Mapping[str, Any] | None = None,
         may_differ: Container[str] = (),
         strict_compile: bool = False,
+        tracker: Tracker | None = None,
     ) -> None:
         self._model, self._objective, self._config = model, objective, config
         self._run_dir, self._batches = Path(run_dir), batches
         self._evaluate, self._count_tokens = evaluate, count_tokens
         self._label, self._quiet = label, quiet
         self._extra_metadata, self._may_differ = dict(extra_metadata or {}), may_differ
-        self._strict_compile = strict_compile
+        self._strict_compile, self._tracker = strict_compile, tracker
+        set_remat(model, config.remat)
         self._structure = split_model(model)[0]
         self._store = CheckpointStore(
             run_dir, keep_best=config.keep_best, keep_last=config.keep_last, keep_every=config.keep_every
         )
+        self._saver = self._new_saver()
+        self._digest: Any = None
         self._progress: Progress | None = None
         self._trackers: list[Tracker] = []
         self._stops = StopRequests()
@@ -176,36 +184,77 @@ class Trainer:
         if overwrite:
             remove_run(self._run_dir)
         self._store.remove_leftovers()
-        planned = [self._placement.abstract_batch(batch) for batch in self._planned]
-        state, session = self._start_state(planned, resume=resume)
+        state, session = self._start_state(resume=resume)
         with contextlib.ExitStack() as stack:
             self._progress = start_progress(
                 self._label, total=self._config.updates, done=session.update, quiet=self._quiet
             )
             stack.callback(self._progress.close)
-            self._trackers = []
-            rows = JsonLinesTracker(
-                self._run_dir, from_update=session.update, repeats_evaluation=session.evaluation_due
-            )
-            for tracker in (rows, TensorBoardTracker(self._run_dir, from_update=session.update)):
-                self._trackers.append(tracker)
-                stack.push(_closing(tracker))
+            stack.push(self._close_trackers)
+            self._open_trackers(session)
+            self._saver = self._new_saver()
+            stack.push(self._close_saver)
             self._stops = stack.enter_context(StopRequests(self._say_stopping))
             try:
                 if session.evaluation_due:
                     with self._stops.held():  # its score belongs into the checkpoint
                         self._evaluate_and_save(state, session, evaluates=True, saves=True)
+                        self._saver.wait()
                 if session.update < self._config.updates:
-                    self.steps.compile(state, planned)
+                    self.steps.compile(state, self._planned_batches())
+                    self._digest = jax.jit(digest_arrays).lower(state.params | state.model_state).compile()
                     with self._stops.held():  # from a signal on, the update is finished and saved
                         state = self._run(state, session)
             except KeyboardInterrupt as interrupt:
+                if not isinstance(interrupt, Stopped):
+                    self._saver.wait()  # a second signal does not wait; the first has done so
                 number = interrupt.signal_number if isinstance(interrupt, Stopped) else signal.SIGINT
                 raise TrainingInterrupted(number, self._where_to_resume(session.update)) from interrupt
         nnx.update(self._model, self._whole_model(state))
         return self._result(session)
 
-    def _start_state(self, planned: list[Any], *, resume: bool) -> tuple[TrainState, Session]:
+    def _open_trackers(self, session: Session) -> None:
+        """Begin the logs behind an update; rows of later ones, which will come again, go."""
+        self._trackers = []
+        goes_on = self._config.on_failed_save == "go_on"
+        self._trackers.append(
+            JsonLinesTracker(
+                self._run_dir,
+                from_update=session.update,
+                repeats_evaluation=session.evaluation_due,
+                passed_over=session.passed_over,
+                on_failure=self._tell if goes_on else None,
+            )
+        )
+        self._trackers.append(TensorBoardTracker(self._run_dir, from_update=session.update))
+
+    def _close_trackers(self, kind: Any = None, error: Any = None, trace: Any = None) -> None:
+        """Close the logs; where a block failed, on a full disk say, that is what is told."""
+        while self._trackers:
+            try:
+                self._trackers.pop().close()
+            except OSError:
+                if kind is None:
+                    raise
+
+    def _new_saver(self) -> BackgroundSaver:
+        return BackgroundSaver(self._store, on_failure=self._config.on_failed_save, tell=self._tell)
+
+    def _close_saver(self, kind: Any, error: Any, trace: Any) -> None:
+        # Whoever stops on a signal has waited, or was told not to.
+        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self._saver.close(waits=not stopped, raises=kind is None)
+
+    def _tell(self, text: str) -> None:
+        if self._progress is not None:
+            self._progress.message(f"{self._label}: {text}")
+
+    def _planned_batches(self) -> list[Any]:
+        """The shapes to compile for, with where they lie."""
+        return [self._placement.abstract_batch(batch) for batch in self._planned]
+
+    def _start_state(self, *, resume: bool) -> tuple[TrainState, Session]:
+        planned = self._planned_batches()
         if not planned:
             raise RunError("the training data announce no batch shape: are there no examples?")
         structure, params, model_state = split_model(self._model)
@@ -236,7 +285,9 @@ class Trainer:
                 raise ChangedMetadataError(
                     f"{self._run_dir} cannot go on: its {name} was {was!r}, now it is {value!r}", name
                 )
-        session = Session(update=info.update, tokens=info.tokens)
+        session = Session(
+            update=info.update, tokens=info.tokens, passed_over=info.passed_over, divergences=info.divergences
+        )
         session.evaluation_due = not info.metrics and self._evaluates_at(info.update)
         session.stopwatch.seconds = info.train_seconds
         return self._placement.state(state), session
@@ -245,7 +296,7 @@ class Trainer:
         """All updates that are still to do."""
         config, progress = self._config, self._progress
         assert progress is not None
-        iterator = self._batches.iterate(session.update)
+        iterator = self._batches.iterate(session.batches)
         session.start_window()
         session.stopwatch.start()
         while session.update < config.updates and not self._lost_patience(session.update):
@@ -261,14 +312,25 @@ class Trainer:
             session.update += 1
             session.tokens += self._count_tokens(batch)
             progress.advance(session.update)
+            self._saver.poll()
 
             evaluates = self._evaluates_at(session.update)
             saves = session.update % config.checkpoint_every == 0 or session.update == config.updates
             stopping = self._stops.came is not None
-            if session.update % config.log_every == 0 or evaluates or session.update == config.updates:
+            logs = session.update % config.log_every == 0 or evaluates or session.update == config.updates
+            if logs or saves or stopping:  # what is no number must not become a checkpoint
+                diverged = self._look(state, session)
+                if diverged is not None and config.on_divergence == "rollback":
+                    session.stopwatch.stop()
+                    state = self._roll_back(session, diverged)
+                    iterator = self._batches.iterate(session.batches)
+                    session.start_window()
+                    session.stopwatch.start()
+                    continue
+                if diverged is not None:
+                    state = dataclasses.replace(state, divergence=self._placement.replicated(no_divergence()))
+            if logs:
                 state = self._log(state, session)
-            elif saves or stopping:  # what is no number must not become the last checkpoint
-                require_finite(fetch_means(state.metrics), session.update)
             if evaluates or saves or stopping:
                 jax.block_until_ready(state.update)
                 session.stopwatch.stop()
@@ -277,9 +339,54 @@ class Trainer:
         session.stopwatch.stop()
         return state
 
+    def _look(self, state: TrainState, session: Session) -> Diverged | None:
+        """What has diverged since the last look: written and told, or the end of the run."""
+        found = Diverged.fetched(state.divergence)
+        if found is None:
+            return None
+        ids = []
+        for update in found.updates:
+            place = update - 1 + session.passed_over
+            batch = next(self._batches.iterate(place), None)
+            ids.append(example_ids(batch))
+        found = dataclasses.replace(found, examples=tuple(ids) if any(ids) else ())
+        policy = self._config.on_divergence
+        told = found.told(fetch_means(state.metrics))
+        session.divergences += 1 if policy == "rollback" else found.count
+        if policy != "rollback":
+            self._write_row(found.row(session.update, policy))
+        if policy == "stop" or session.divergences > self._config.max_divergences:
+            raise diverged_error(told, policy=policy, limit=self._config.max_divergences)
+        if policy == "skip":
+            self._tell(f"skipped: {told}")
+        return found
+
+    def _roll_back(self, session: Session, diverged: Diverged) -> TrainState:
+        """The last checkpoint's state, or the first one; the batches up to the one that diverged are passed over."""
+        self._saver.wait()
+        self._close_trackers()
+        bad = diverged.updates[0]
+        state, back = self._start_state(resume=True)
+        back.evaluation_due = False  # it was made before this update was done
+        back.divergences = session.divergences
+        back.passed_over = session.passed_over + bad - back.update
+        vars(session).update(vars(back))
+        self._open_trackers(session)
+        self._write_row(diverged.row(session.update, "rollback") | {"passed_over": session.passed_over})
+        self._tell(
+            f"back at update {session.update}: the loss or its gradient was no number at update {bad}; passing over "
+            f"{bad - session.update} batches"
+        )
+        return state
+
+    def _write_row(self, row: Row) -> None:
+        for tracker in self._trackers:
+            tracker.write(row)
+        if self._tracker is not None:
+            self._tracker.write(row)
+
     def _say_stopping(self) -> None:
-        if self._progress is not None:
-            self._progress.message(f"{self._label}: stopping after this update; once more stops at once")
+        self._tell("stopping after this update; once more stops at once")
 
     def _lost_patience(self, update: int) -> bool:
         """Whether the score has not become better in the last ``patience`` evaluations; from the rows alone."""
@@ -312,18 +419,29 @@ class Trainer:
         except BaseException as error:
             # The updates are done, whatever became of their score, which a run that goes on takes first.
             if saves or isinstance(error, KeyboardInterrupt):
-                self._store.save(state, self._info(session, {}, None))
+                self._save(state, self._info(session, {}, None))
+                self._saver.wait()
             raise
         score = _finite(metrics.get(self._config.metric))
-        stops = self._stops.came is not None
-        if (
-            saves
-            or stops
-            or (score is not None and self._store.is_among_best(score, self._config.metric_mode))
-        ):
-            self._store.save(state, self._info(session, metrics, score))
+        if saves or self._stops.came is not None or self._is_among_best(score):
+            self._save(state, self._info(session, metrics, score))
         if self._stops.came is not None:
+            self._saver.wait()
             raise Stopped(self._stops.came)
+
+    def _save(self, state: TrainState, info: CheckpointInfo) -> None:
+        self._saver.wait()
+        if not self._run_dir.is_dir():  # a new one would lack the config and the log
+            raise RunError(
+                f"{self._run_dir} has vanished: the checkpoint of update {info.update} cannot be written"
+            )
+        self._saver.save(state, info)
+
+    def _is_among_best(self, score: float | None) -> bool:
+        if score is None:
+            return False
+        self._saver.wait()
+        return self._store.is_among_best(score, self._config.metric_mode)
 
     def _log(self, state: TrainState, session: Session) -> TrainState:
         """Fetch the running metrics, write a row, and start new sums."""
@@ -331,9 +449,8 @@ class Trainer:
         seconds = session.stopwatch.read()
         row = {"kind": "train", "update": session.update, "seconds": seconds} | means
         row["tokens_per_second"] = session.close_window(seconds)
-        for tracker in self._trackers:
-            tracker.write(row)
-        require_finite(row, session.update)
+        row["digest"] = digest_text(self._digest(state.params | state.model_state))
+        self._write_row(row)
         assert self._progress is not None
         text = f"loss {row['loss']:.4f}  {row['tokens_per_second']:,.0f} tokens/s"
         self._progress.show(text, update=session.update)
@@ -358,8 +475,7 @@ class Trainer:
                 f"{', '.join(sorted(metrics)) or 'nothing'}{nearest_hint(self._config.metric, metrics)}"
             )
         row = {"kind": "evaluation", "update": session.update, "seconds": session.stopwatch.read()} | metrics
-        for tracker in self._trackers:
-            tracker.write(row)
+        self._write_row(row)
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         self._progress.message(
             f"{self._label} {session.update}/{self._config.updates}  development: {numbers}"
@@ -375,6 +491,8 @@ class Trainer:
             tokens=session.tokens,
             metrics={name: _finite(value) for name, value in metrics.items()},
             extra=self._extra_metadata,
+            passed_over=session.passed_over,
+            divergences=session.divergences,
         )
 
     def _result(self, session: Session) -> TrainResult:
@@ -405,19 +523,6 @@ class Trainer:
             raise RunError(f"a batch of shapes {shapes} came, which were not announced (--strict-compile)")
         if self._progress is not None:
             self._progress.message(f"compiling for a batch shape that was not announced: {shapes}")
-
-
-def _closing(tracker: Tracker) -> Callable[[Any, Any, Any], None]:
-    """Closes a tracker at the end of a block; where the block failed, on a full disk say, that is what is told."""
-
-    def leave(kind: Any, error: Any, trace: Any) -> None:
-        try:
-            tracker.close()
-        except OSError:
-            if kind is None:
-                raise
-
-    return leave
 
 
 def _abstract(shape: Any) -> Any:

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from transformer_jax.errors import RunError
 from transformer_jax.functional.losses import LossSum
 
 Row = dict[str, Any]
@@ -42,16 +41,6 @@ def zero_metrics(metrics: dict[str, LossSum]) -> dict[str, LossSum]:
     return jax.tree.map(lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype)), metrics)
 
 
-def require_finite(row: Row, update: int) -> None:
-    """Raise ``RunError`` when the loss or the gradient's norm of a log row is no longer a number."""
-    for name in ("loss", "gradient_norm"):
-        if not math.isfinite(row[name]):
-            raise RunError(
-                f"training diverged: {name} is {row[name]} at update {update}; "
-                "start again (--overwrite) with a lower learning rate, a longer warm-up, or clip_norm"
-            )
-
-
 def learning_curve(rows: list[Row]) -> list[Row]:
     """Training rows with the development metrics of the same update merged in.
 
@@ -67,7 +56,9 @@ def learning_curve(rows: list[Row]) -> list[Row]:
     """
     curve: dict[int, Row] = {}
     for row in rows:
-        numbers = {name: value for name, value in row.items() if name != "kind"}
+        if row["kind"] not in ("train", "evaluation"):
+            continue
+        numbers = {name: value for name, value in row.items() if name not in ("kind", "digest")}
         point = curve.setdefault(row["update"], {"update": row["update"], "seconds": row["seconds"]})
         for name, value in numbers.items():
             if row["kind"] == "evaluation" and name not in ("update", "seconds"):

@@ -35,14 +35,22 @@ class Session:
     """The host's counters: updates and tokens so far, time, and where the current log window began.
 
     ``evaluation_due`` says that a run to be continued was stopped in the evaluation of its last checkpoint.
+    ``passed_over`` batches were taken by no update, after ``divergences`` skipped updates or roll-backs.
     """
 
     update: int = 0
     tokens: int = 0
+    passed_over: int = 0
+    divergences: int = 0
     stopwatch: Stopwatch = dataclasses.field(default_factory=Stopwatch)
     window_tokens: int = 0
     window_seconds: float = 0.0
     evaluation_due: bool = False
+
+    @property
+    def batches(self) -> int:
+        """Batches behind this update: where the data go on."""
+        return self.update + self.passed_over
 
     def start_window(self) -> None:
         """Begin a log window here."""

@@ -12,8 +12,11 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from transformer_jax.errors import ConfigError
 from transformer_jax.functional.losses import LossSum
+from transformer_jax.functional.remat import Remat
 from transformer_jax.pytree import pytree_dataclass
+from transformer_jax.train.divergence import no_divergence
 from transformer_jax.typing import Array, Int, Key, PyTree
 
 NamedArrays = dict[str, Array]
@@ -35,6 +38,7 @@ class TrainState:
       rng_key: `dropout_key` of the run; never changes, the update is folded into it.
       metrics: Sums since the last log row.
       average: Moving average of the parameters by their dotted path; empty where none is kept.
+      divergence: Updates since the last look whose loss or gradient was no number, see `note_divergence`.
     """
 
     params: NamedArrays
@@ -44,6 +48,7 @@ class TrainState:
     rng_key: Key[Array, ""]
     metrics: dict[str, LossSum]
     average: NamedArrays
+    divergence: NamedArrays
 
     @property
     def best_params(self) -> NamedArrays:
@@ -105,6 +110,25 @@ def split_model(model: nnx.Module) -> tuple[ModelStructure, NamedArrays, NamedAr
     return structure, named_params, named_others
 
 
+def set_remat(model: nnx.Module, recomputed: Remat) -> None:
+    """Tell every part of ``model`` that has layers what its backward pass computes again.
+
+    Args:
+      model: Its modules with an attribute ``remat`` are told.
+      recomputed: See :func:`~transformer_jax.functional.remat.remat`.
+
+    Raises:
+      ConfigError: If something is to be computed again and no module has that attribute.
+    """
+    told = [module for _, module in nnx.iter_graph(model) if hasattr(module, "remat")]
+    if recomputed != "nothing" and not told:
+        raise ConfigError(
+            f"train.remat is {recomputed!r}, but {type(model).__name__} has no layers that know it: set it to 'nothing'"
+        )
+    for module in told:
+        module.remat = recomputed
+
+
 def named_arrays(tree: PyTree) -> NamedArrays:
     """The leaves of ``tree`` by their dotted path, in the tree's order.
 
@@ -163,6 +187,7 @@ def create_state(
         rng_key=dropout_key(seed),
         metrics=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), metrics),
         average={name: jnp.array(array, copy=True) for name, array in params.items()} if averages else {},
+        divergence=no_divergence(),
     )
     return structure, state
 

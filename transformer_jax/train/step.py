@@ -14,6 +14,7 @@ from transformer_jax.errors import ShapeError
 from transformer_jax.functional.losses import LossSum
 from transformer_jax.pytree import replace
 from transformer_jax.train.config import TrainConfig
+from transformer_jax.train.divergence import note_divergence
 from transformer_jax.train.metrics import add_metrics
 from transformer_jax.train.objectives import Objective, ScheduledObjective
 from transformer_jax.train.optimizers import build_optimizer
@@ -38,10 +39,11 @@ def build_step(structure: ModelStructure, objective: Objective, config: TrainCon
     Args:
       structure: The static half of the model.
       objective: Gives the summed loss of the model on a batch.
-      config: Optimiser, schedule, clipping and accumulation.
+      config: Optimiser, schedule, clipping, accumulation, and what a divergence does.
 
     Returns:
-      ``(state, batch) -> state``, pure; the metrics of the update are added to ``state.metrics``.
+      ``(state, batch) -> state``, pure; the metrics of the update are added to ``state.metrics``, and an update whose
+      loss or gradient is no number is noted in ``state.divergence``.
 
     Raises:
       ShapeError: When traced, if the rows of the batch do not divide by ``accumulation``.
@@ -103,15 +105,19 @@ def build_step(structure: ModelStructure, objective: Objective, config: TrainCon
             "learning_rate": LossSum.of(schedule(state.update), 1.0),
         }
         params = optax.apply_updates(state.params, changes)
-        return replace(
+        after = replace(
             state,
             params=params,
             average=moved_average(state.average, params, state.update, config.average_decay),
             model_state=model_state,
             optimizer_state=optimizer_state,
-            update=state.update + 1,
             metrics=add_metrics(state.metrics, metrics | own_metrics),
         )
+        is_finite = jnp.isfinite(loss.sum) & jnp.isfinite(norm)
+        if config.on_divergence == "skip":
+            after = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), after, state)
+        update = state.update + 1
+        return replace(after, update=update, divergence=note_divergence(state.divergence, is_finite, update))
 
     return step
 

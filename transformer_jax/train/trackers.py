@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,7 +16,7 @@ TENSORBOARD_FOLDER = "tensorboard"
 
 @runtime_checkable
 class Tracker(Protocol):
-    """Takes rows; each has ``kind`` (``"train"`` or ``"evaluation"``), ``update`` and numbers by name."""
+    """Takes rows: ``kind`` (``"train"``, ``"evaluation"`` or ``"divergence"``), ``update`` and values by name."""
 
     def write(self, row: Row) -> None:
         """Record one row."""
@@ -33,30 +34,66 @@ class JsonLinesTracker:
       run_dir: The run folder.
       from_update: Rows of later updates are removed first: a resumed run writes them again.
       repeats_evaluation: Whether the evaluation of that update will be written again, too.
+      passed_over: Batches passed over so far: rows of roll-backs to ``from_update`` that passed over more are removed.
+      on_failure: Called with the reason when the file cannot be written to; what was to be written is kept and tried
+        again with the next row. ``None`` raises.
     """
 
-    def __init__(self, run_dir: Path, *, from_update: int, repeats_evaluation: bool = False) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        from_update: int,
+        repeats_evaluation: bool = False,
+        passed_over: int = 0,
+        on_failure: Callable[[str], None] | None = None,
+    ) -> None:
         path = run_dir / METRICS_FILE
 
         def stays(row: Row) -> bool:
             repeated = repeats_evaluation and row["update"] == from_update and row["kind"] == "evaluation"
-            return row["update"] <= from_update and not repeated
+            undone = row.get("passed_over", 0) > passed_over
+            return row["update"] <= from_update and not repeated and not undone
 
         kept = [row for row in read_rows(run_dir) if stays(row)]
         temporary = path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         os.replace(temporary, path)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
+        self._whole = self._file.seek(0, os.SEEK_END)
+        self._unwritten = b""
+        self._on_failure = on_failure
 
     def write(self, row: Row) -> None:
-        """Append one row."""
-        finite = {name: None if _is_not_finite(value) else value for name, value in row.items()}
-        self._file.write(json.dumps(finite) + "\n")
-        self._file.flush()
+        """Append one row.
+
+        Raises:
+          OSError: If that fails and was not to be told only.
+        """
+        self._unwritten += json.dumps(as_written(row)).encode() + b"\n"
+        try:
+            self._write_out()
+        except OSError as error:
+            if self._on_failure is None:
+                raise
+            self._on_failure(f"{self._file.name}: {error.strerror}")
+
+    def _write_out(self) -> None:
+        self._file.truncate(self._whole)  # without the half of a row that a full disk took
+        left = self._unwritten
+        while left:
+            left = left[self._file.write(left) :]
+        self._whole, self._unwritten = self._whole + len(self._unwritten), b""
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file, after a last try to write what could not be written.
+
+        Raises:
+          OSError: If that fails.
+        """
+        with self._file:
+            if self._unwritten and self._on_failure is not None:
+                self._write_out()
 
 
 class TensorBoardTracker:
@@ -108,6 +145,16 @@ def read_rows(run_dir: Path | str) -> list[Row]:
             raise RunError(f"{path}, line {number}: not a log row; repair or remove the file") from error
         rows.append(row)
     return rows
+
+
+def as_written(row: Row) -> Row:
+    """The row as JSON can hold it: None for numbers that are not finite.
+
+    Example:
+      >>> as_written({"update": 3, "loss": math.inf})
+      {'update': 3, 'loss': None}
+    """
+    return {name: None if _is_not_finite(value) else value for name, value in row.items()}
 
 
 def _is_not_finite(value: Any) -> bool:
