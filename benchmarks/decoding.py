@@ -6,6 +6,10 @@
 The paper's base model (6 + 6 layers, width 512, vocabulary 8,000) with random weights; sources of 8 to 40 tokens,
 sorted by length, in batches of 32; exactly 32 tokens out of each. First all must give the same outputs (greedy: each
 one; beam: the share that agrees is shown), then they take turns over the whole set. Compiling is timed apart.
+
+Peak memory is measured two ways: what each holds in a process of its own above its loaded libraries while it translates
+the set once more, weights included (see `benchmarks/resident.py`; the same for all), and of ours what the largest
+compiled program says of its arguments, results and temporary arrays. ``--no-memory`` leaves the first out.
 """
 
 import argparse
@@ -22,6 +26,7 @@ from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.resident import all_in_children
 from transformer_jax.allocator import keep_freed_memory
 from transformer_jax.cli.searching import BatchSearcher
 from transformer_jax.data.batches import BOS_ID, EOS_ID, NUM_SPECIAL_IDS, PAD_ID, UNK_ID
@@ -35,6 +40,7 @@ from transformer_jax.race.timing import (
     interval_text,
     matmul_peak,
     paired_ratio,
+    program_bytes,
     quartiles,
     write_json,
 )
@@ -95,12 +101,22 @@ class Ours:
         """Outputs of all sources."""
         return [list(found[0].tokens) for found in self.searcher(self._state, sources)]
 
+    def program_bytes(self) -> int | None:
+        """Bytes that the largest compiled search says it takes."""
+        sizes = [program_bytes(one) for one in self.searcher.executables]
+        return max((size for size in sizes if size is not None), default=None)
+
+
+def arrays_of(model: EncoderDecoder) -> dict[str, np.ndarray]:
+    """Our parameters by name."""
+    return {name: np.asarray(array) for name, array in named_parameters(model).items()}
+
 
 def peers_of(names: Sequence[str], model: EncoderDecoder, sizes: dict[str, int]) -> dict[str, Any]:
     """The peers that are installed, with our weights."""
     from benchmarks.peers import marian
 
-    arrays = {name: np.asarray(array) for name, array in named_parameters(model).items()}
+    arrays = arrays_of(model)
     known = {"transformers": marian.Marian, "ctranslate2": marian.CTranslate}
     found = {}
     for name in names:
@@ -147,6 +163,11 @@ def run_case(
     for name, peer in peers.items():
         calls[name] = lambda peer=peer: over_batches(peer, sources, beams)
     times = interleave(calls, calls=options.calls, warmup=1, max_seconds=options.max_seconds)
+    resident: dict[str, Any] = {}
+    if options.memory:
+        weights = arrays_of(model)
+        child = {"sizes": options.sizes, "beams": beams, "sentences": options.sentences}
+        resident = all_in_children(list(calls), weights, child)
     tokens, records = OUT * len(sources), []
     for name, milliseconds in times.items():
         lower, middle, upper = quartiles(milliseconds)
@@ -157,17 +178,27 @@ def run_case(
                 "agreement": agreement[name],
                 "time_over_ours": {"median": median, "low": low, "high": high},
             }
+        if name == ours.name:
+            extra["program_bytes"] = ours.program_bytes()
+        held = resident.get(name)
+        if held is not None:
+            extra["resident_bytes"] = held
         flops = floor_flops(sizes, beams) * tokens
         extra["floor_share"] = flops / peak / (middle / 1e3)
         records.append(
             Record(
                 case="greedy" if beams == 1 else f"beam-{beams}", implementation=name,
                 compile_s=ours.searcher.compile_seconds if name == ours.name else None,
-                median_ms=middle, q25_ms=lower, q75_ms=upper, peak_bytes=None,
+                median_ms=middle, q25_ms=lower, q75_ms=upper, peak_bytes=None if held is None else held["pass"],
                 tokens_per_s=tokens / middle * 1e3, flops=flops, max_abs_err=None, extra=extra,
             )
         )  # fmt: skip
     return records
+
+
+def megabytes(size: int | None) -> str:
+    """Bytes for the table; nothing where nobody tells."""
+    return "" if size is None else f"{size / 1e6:,.0f}"
 
 
 def main() -> None:
@@ -187,6 +218,9 @@ def main() -> None:
         "--max-seconds", type=float, default=240, help="of a case, beyond five rounds (default 240)"
     )
     parser.add_argument("--agreement", type=float, default=0.95, help="least share of equal greedy outputs")
+    parser.add_argument(
+        "--no-memory", dest="memory", action="store_false", help="measure no process's resident memory"
+    )
     parser.add_argument("--json", help="write the records here")
     options = parser.parse_args()
     keep_freed_memory()
@@ -203,7 +237,9 @@ def main() -> None:
     for beams in options.beams:
         records += run_case(model, peers, sizes, beams, options, peak)
     table = Table(title=f"{options.sizes}, {options.sentences} sources, {OUT} tokens out of each")
-    for column in ("case", "who", "tokens out/s", "share of the floor", "its time / ours", "outputs as ours"):
+    columns = ("case", "who", "tokens out/s", "share of the floor", "its time / ours", "outputs as ours",
+               "peak, MB", "program, MB")  # fmt: skip
+    for column in columns:
         table.add_column(column, justify="left" if column in ("case", "who") else "right")
     for one in records:
         ratio = one.extra.get("time_over_ours")
@@ -214,6 +250,8 @@ def main() -> None:
             f"{one.extra['floor_share']:.2f}",
             interval_text(ratio),
             "" if ratio is None else f"{one.extra['agreement']:.0%}",
+            megabytes(one.peak_bytes),
+            megabytes(one.extra.get("program_bytes")),
         )
     Console().print(table)
     if options.json:

@@ -133,6 +133,28 @@ def test_by_the_command_the_lines_beside_do_not_matter(
     assert scores == sorted(scores, reverse=True)
 
 
+def test_coverage_within_the_search_is_counted_once(
+    tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    (tmp_path / "in.txt").write_text("cactus\nattack\nit\n")
+    words = ("translate", tiny_run, "--input", tmp_path / "in.txt", "--beam", 3, "--n-best", 3)
+    rows = {}
+    for name, options in {
+        "plain": (),
+        "after": ("--coverage-penalty", 0.4),
+        "within": ("--coverage-penalty", 0.4, "--stepwise-coverage"),
+    }.items():
+        ran = run_command(*words, *options)
+        assert ran.status == 0, ran.err
+        split = [row.split("\t") for row in ran.out.splitlines()]
+        rows[name] = {(number, text): float(score) for number, score, text in split}
+    both = rows["after"].keys() & rows["within"].keys()
+    assert both
+    for one in both:  # the same penalty, whenever it is counted
+        assert rows["within"][one] == pytest.approx(rows["after"][one], abs=3e-4)
+    assert any(rows["plain"][one] > rows["within"][one] + 1e-3 for one in both & rows["plain"].keys())
+
+
 def test_what_cannot_be_is_refused(tiny_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     (tmp_path / "in.txt").write_text("cat\n")
     words = ("translate", tiny_run, "--input", tmp_path / "in.txt")
@@ -143,6 +165,7 @@ def test_what_cannot_be_is_refused(tiny_run: Path, tmp_path: Path, fails: Callab
         *words, "--beam", 2, "--coverage-penalty", -1
     )
     assert "--coverage-penalty out" in fails(*words, "--temperature", 1, "--coverage-penalty", 0.2)
+    assert "add --coverage-penalty B" in fails(*words, "--beam", 2, "--stepwise-coverage")
 
 
 def test_a_model_without_attention_is_told(looking: Callable[..., LoadedRun]) -> None:

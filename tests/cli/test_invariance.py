@@ -13,9 +13,26 @@ from transformer_jax.cli.searching import BatchSearcher
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
 from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
-from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
+from transformer_jax.models.recurrent_config import Bahdanau, Luong, RecurrentSeq2SeqConfig
+from transformer_jax.nn.local_attention import Predictive
 
 VOCAB = 40
+
+
+def recurrent(attention: Bahdanau | Luong) -> RecurrentSeq2SeqConfig:
+    return RecurrentSeq2SeqConfig(
+        embedding_dim=24,
+        hidden_dim=32,
+        cell="gru",
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+        bidirectional=True,
+        attention=attention,
+        dropout_rate=0.0,
+        residual=False,
+    )
+
+
 MODELS = {
     "transformer": EncoderDecoderConfig(
         model_dim=32,
@@ -25,28 +42,24 @@ MODELS = {
         num_encoder_layers=2,
         num_decoder_layers=2,
     ),
-    "bahdanau": RecurrentSeq2SeqConfig(
-        embedding_dim=24,
-        hidden_dim=32,
-        cell="gru",
-        num_encoder_layers=1,
-        num_decoder_layers=1,
-        bidirectional=True,
-        attention=Bahdanau(attention_dim=32),
-        dropout_rate=0.0,
-        residual=False,
-    ),
+    "bahdanau": recurrent(Bahdanau(attention_dim=32)),
+    "luong": recurrent(Luong(score="general", input_feeding=True)),
+    "luong_local": recurrent(Luong(score="concat", input_feeding=False, local=Predictive(half_width=2))),
 }
 SEARCHES = {
     "greedy": GreedyConfig(max_len=9),
     "beam": BeamConfig(max_len=9, num_beams=4, num_best=2, length_penalty=0.6),
+    "coverage": BeamConfig(max_len=9, num_beams=4, num_best=2, length_penalty=0.6, coverage_penalty=0.2),
 }
+PAIRS = [
+    *((model, search) for model in ("transformer", "bahdanau") for search in ("greedy", "beam")),
+    *((model, search) for model in ("luong", "luong_local") for search in ("beam", "coverage")),
+    ("transformer", "coverage"),
+]
 SOURCES = st.lists(st.lists(st.integers(4, VOCAB - 1), max_size=12), min_size=1, max_size=40)
 
 
-@pytest.fixture(
-    scope="module", params=[(model, search) for model in MODELS for search in SEARCHES], ids="-".join
-)
+@pytest.fixture(scope="module", params=PAIRS, ids="-".join)
 def searching(request: pytest.FixtureRequest) -> tuple[BatchSearcher, nnx.State]:
     model_name, search_name = request.param
     model = build_model(MODELS[model_name], source_vocab_size=VOCAB, target_vocab_size=VOCAB, seed=0)

@@ -175,7 +175,7 @@ def test_last_state_is_the_context_of_each_step_or_only_the_start():
         differs = float(jnp.max(jnp.abs(logits[0] - logits[1]))) > 1e-4
         assert differs == reaches_beside_the_carry, name
         if reaches_beside_the_carry:
-            np.testing.assert_array_equal(state.fed, state.carries[0])
+            np.testing.assert_array_equal(state.memory.context, state.carries[0])
 
 
 @pytest.mark.parametrize("name", VARIANTS)

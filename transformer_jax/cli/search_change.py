@@ -22,6 +22,8 @@ class SearchChange:
       top_k: Draw from the most probable so many.
       top_p: Draw from the smallest set of this probability.
       coverage: Rank all outputs of a beam by what they looked at too: beta of the coverage penalty.
+      stepwise_coverage: Rank by it at each step of the search too, where prefixes compete; a run whose own search
+        does so goes on to.
     """
 
     beam: int | None = None
@@ -33,6 +35,7 @@ class SearchChange:
     top_k: int | None = None
     top_p: float | None = None
     coverage: float | None = None
+    stepwise_coverage: bool = False
 
     def of(self, configured: SearchConfig) -> SearchConfig:
         """The run's search, changed.
@@ -47,6 +50,10 @@ class SearchChange:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
         if self.coverage is not None and not 0.0 <= self.coverage < float("inf"):
             raise ConfigError(f"--coverage-penalty must be a number of at least 0, got {self.coverage}")
+        if self.stepwise_coverage and self.coverage is None:
+            raise ConfigError(
+                "--stepwise-coverage says when --coverage-penalty counts: add --coverage-penalty B"
+            )
         common: dict[str, Any] = {
             "max_len": configured.max_len,
             "forbidden_ids": configured.forbidden_ids,
@@ -67,9 +74,12 @@ class SearchChange:
             raise ConfigError("--top-k and --top-p are for drawing at random: add --temperature 1")
         if isinstance(configured, SampleConfig) and self.beam is None and self.num_best is None:
             raise ConfigError("the run's search draws at random: name --beam N or --temperature T")
-        own_beams, penalty = 1, 0.0
+        own_beams, penalty, within = 1, 0.0, 0.0
         if isinstance(configured, BeamConfig):
             own_beams, penalty = configured.num_beams, configured.length_penalty
+            within = configured.coverage_penalty
+        if self.coverage is not None and (within or self.stepwise_coverage):
+            within = self.coverage
         num_beams = own_beams if self.beam is None else self.beam
         if self.num_best is not None and self.num_best > num_beams:
             raise ConfigError(
@@ -84,9 +94,19 @@ class SearchChange:
         return BeamConfig(
             num_beams=num_beams,
             length_penalty=penalty if self.length_penalty is None else self.length_penalty,
-            num_best=num_beams if self.coverage else self.num_best or 1,
+            coverage_penalty=within,
+            num_best=num_beams if self.coverage_afterwards(configured) else self.num_best or 1,
             **common,
         )
+
+    def coverage_afterwards(self, configured: SearchConfig) -> float:
+        """Beta by which the outputs of the changed search are ranked anew; 0 where the search has counted it itself.
+
+        Args:
+          configured: The run's search.
+        """
+        within = isinstance(configured, BeamConfig) and configured.coverage_penalty > 0.0
+        return 0.0 if self.stepwise_coverage or within else self.coverage or 0.0
 
     def _constraints(self, configured: SearchConfig) -> Constraints:
         own = configured.constraints

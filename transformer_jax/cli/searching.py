@@ -103,6 +103,11 @@ class BatchSearcher:
         """Searches compiled so far."""
         return self._searcher.compile_count
 
+    @property
+    def executables(self) -> tuple[jax.stages.Compiled, ...]:
+        """The compiled searches."""
+        return self._searcher.executables
+
     def check(self) -> None:
         """Raise what the search of the longest sources would raise, without compiling it."""
         self._searcher.check((self.batch_size, self.lengths[-1]))

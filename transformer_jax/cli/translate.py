@@ -63,6 +63,9 @@ class Command:
     """Rank the outputs of a beam by B times the log of the attention that each source token got, too: against words
     left out. Usual are 0.1 to 0.4."""
 
+    stepwise_coverage: bool = False
+    """Let --coverage-penalty count at each step of the search, where prefixes compete, not only among its outputs."""
+
     min_len: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Fewest tokens of an output."""
 
@@ -121,6 +124,7 @@ class Command:
                 top_k=self.top_k,
                 top_p=self.top_p,
                 coverage=self.coverage_penalty,
+                stepwise_coverage=self.stepwise_coverage,
             ),
             replaces_unknown=self.replace_unknown,
             prefix_path=self.prefix,

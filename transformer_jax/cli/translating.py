@@ -72,10 +72,9 @@ def translate_lines(
     always_filled = invariant or verify_invariance
     state = run.state
     aligned = None
-    if change.coverage or replaces_unknown:
-        aligned = AlignedOutputs(
-            run, search, coverage=change.coverage or 0.0, replaces_unknown=replaces_unknown
-        )
+    coverage = change.coverage_afterwards(run.config.search)
+    if coverage or replaces_unknown:
+        aligned = AlignedOutputs(run, search, coverage=coverage, replaces_unknown=replaces_unknown)
     reader = None
     if attention_path is not None:  # before the output is opened: a refusal leaves the files as they are
         reader = AttentionReader(

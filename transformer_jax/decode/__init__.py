@@ -3,7 +3,13 @@
 from transformer_jax.decode.beam import BeamOutput, beam_search
 from transformer_jax.decode.greedy import greedy_search
 from transformer_jax.decode.logits import clean_logits, keep_top_p, length_penalty, top_k_rows
-from transformer_jax.decode.protocol import StepModel, reorder_state, repeat_state, state_batch_size
+from transformer_jax.decode.protocol import (
+    AttendingStepModel,
+    StepModel,
+    reorder_state,
+    repeat_state,
+    state_batch_size,
+)
 from transformer_jax.decode.sampling import sample_search, sample_tokens
 from transformer_jax.decode.searcher import (
     BeamConfig,
@@ -16,6 +22,7 @@ from transformer_jax.decode.searcher import (
 from transformer_jax.decode.token_loop import DecodeOutput
 
 __all__ = [
+    "AttendingStepModel",
     "BeamConfig",
     "BeamOutput",
     "DecodeOutput",

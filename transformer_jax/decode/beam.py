@@ -5,7 +5,17 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from transformer_jax.decode.beam_state import (
+    BeamOutput,
+    BeamState,
+    Candidates,
+    Pool,
+    empty_pool,
+    extended_tokens,
+    take,
+)
 from transformer_jax.decode.constraints import NONE, Constraints
+from transformer_jax.decode.coverage import coverage_penalties, nothing_covered
 from transformer_jax.decode.logits import (
     check_token_id,
     choice_log_probs,
@@ -14,75 +24,21 @@ from transformer_jax.decode.logits import (
     length_penalty,
     top_k_rows,
 )
-from transformer_jax.decode.protocol import StepModel, reorder_state, repeat_state, state_batch_size
-from transformer_jax.decode.token_loop import DecodeOutput, row_limits
+from transformer_jax.decode.protocol import (
+    AttendingStepModel,
+    StepModel,
+    reorder_state,
+    repeat_state,
+    state_batch_size,
+)
+from transformer_jax.decode.token_loop import row_limits
 from transformer_jax.errors import ConfigError
-from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Bool, Float, Int, PyTree
 
-
-@pytree_dataclass
-class BeamOutput:
-    """The best hypotheses of each row, by falling score.
-
-    Attributes:
-      tokens: Generated ids, without the start token; ``eos_id`` where it ended, ``pad_id`` after it.
-      lengths: Tokens before the end of the sequence (all tokens of an unfinished hypothesis).
-      log_probs: Sum of the log-probabilities of all generated tokens, the end of the sequence included.
-      scores: ``log_probs`` divided by the length penalty at the number of generated tokens, the end of the
-        sequence included. ``-inf`` marks a place for which no hypothesis was found; it holds padding alone.
-      finished: Whether the hypothesis reached the end of the sequence; False where ``max_len`` cut it off.
-      num_steps: Steps that the loop took, one number for the batch.
-    """
-
-    tokens: Int[Array, "batch num_best max_len"]
-    lengths: Int[Array, "batch num_best"]
-    log_probs: Float[Array, "batch num_best"]
-    scores: Float[Array, "batch num_best"]
-    finished: Bool[Array, "batch num_best"]
-    num_steps: Int[Array, ""]
-
-    def best(self) -> DecodeOutput:
-        """The best hypothesis of each row, in the form that the other searches return."""
-        return DecodeOutput(
-            self.tokens[:, 0], self.lengths[:, 0], self.log_probs[:, 0], self.finished[:, 0], self.num_steps
-        )
+__all__ = ["BeamOutput", "beam_search", "check_beam_options"]
 
 
-@pytree_dataclass
-class Pool:
-    """The best ended hypotheses of each row so far, by falling score."""
-
-    tokens: Int[Array, "batch pool max_len"]
-    lengths: Int[Array, "batch pool"]
-    log_probs: Float[Array, "batch pool"]
-    scores: Float[Array, "batch pool"]
-    finished: Bool[Array, "batch pool"]
-
-
-@pytree_dataclass
-class BeamState:
-    """Carry of the loop: live hypotheses by falling log-probability, and the pool."""
-
-    step: Int[Array, ""]
-    last_tokens: Int[Array, "batch beams"]
-    tokens: Int[Array, "batch beams max_len"]
-    log_probs: Float[Array, "batch beams"]
-    pool: Pool
-    running: Bool[Array, "batch"]
-    model_state: PyTree
-
-
-@pytree_dataclass
-class Candidates:
-    """The best one-token continuations of each row's live hypotheses, by falling log-probability."""
-
-    parents: Int[Array, "batch candidates"]
-    tokens: Int[Array, "batch candidates"]
-    log_probs: Float[Array, "batch candidates"]
-
-
-def check_beam_options(num_beams: int, num_best: int, alpha: float) -> None:
+def check_beam_options(num_beams: int, num_best: int, alpha: float, beta: float = 0.0) -> None:
     """Raise ConfigError unless the options of beam search are in range.
 
     Example:
@@ -94,12 +50,15 @@ def check_beam_options(num_beams: int, num_best: int, alpha: float) -> None:
         raise ConfigError(f"num_best must be between 1 and num_beams, {num_beams}; got {num_best}")
     if not 0.0 <= alpha < float("inf"):
         raise ConfigError(f"length_penalty must be zero (none) or a positive number; got {alpha}")
+    if not 0.0 <= beta < float("inf"):
+        raise ConfigError(f"coverage_penalty must be zero (none) or a positive number; got {beta}")
 
 
 def _extend(
     logits: Float[Array, "rows vocab"],
     live_log_probs: Float[Array, "batch beams"],
     allow: Callable[[Array], Array],
+    rank: Callable[[Array], Array] | None = None,
 ) -> Candidates:
     """The ``2 * beams`` best continuations: at most ``beams`` of them end, so that enough stay live."""
     num_rows, num_beams = live_log_probs.shape
@@ -111,45 +70,13 @@ def _extend(
     num_choices = min(num_beams + 1, vocab_size)
     values, tokens = top_k_rows(allow(logits), num_choices)  # [batch * beams, choices]
     log_probs = choice_log_probs(values, log_normalizer).reshape(num_rows, num_beams, num_choices)
-    log_probs = (live_log_probs[:, :, None] + log_probs).reshape(num_rows, num_beams * num_choices)
-    best_log_probs, places = jax.lax.top_k(log_probs, min(2 * num_beams, num_beams * num_choices))
-    tokens = jnp.take_along_axis(tokens.reshape(num_rows, num_beams * num_choices), places, axis=1)
-    return Candidates(places // num_choices, tokens, best_log_probs)
-
-
-def _extend_tokens(
-    tokens: Int[Array, "batch beams max_len"],
-    parents: Int[Array, "batch chosen"],
-    new_tokens: Int[Array, "batch chosen"],
-    step: Int[Array, ""],
-) -> Int[Array, "batch chosen max_len"]:
-    """The parents' tokens with one more at ``step``."""
-    history = jnp.take_along_axis(tokens, parents[:, :, None], axis=1)
-    here = (jnp.arange(tokens.shape[2]) == step)[None, None]
-    return jnp.where(here, new_tokens[:, :, None], history)
-
-
-def _take(node: PyTree, places: Int[Array, "batch chosen"]) -> PyTree:
-    """Entries of axis 1 of every leaf."""
-
-    def take_leaf(leaf: Array) -> Array:
-        return jnp.take_along_axis(leaf, places.reshape(places.shape + (1,) * (leaf.ndim - 2)), axis=1)
-
-    return jax.tree.map(take_leaf, node)
-
-
-def _empty_pool(limits: Int[Array, "batch"], pool_size: int, max_len: int, pad_id: int) -> Pool:
-    """A pool of places without a hypothesis; where nothing may be generated, the empty one is there."""
-    num_rows = limits.shape[0]
-    is_empty_hypothesis = (limits == 0)[:, None] & (jnp.arange(pool_size) == 0)[None]
-    log_probs = jnp.where(is_empty_hypothesis, 0.0, -jnp.inf)
-    return Pool(
-        tokens=jnp.full((num_rows, pool_size, max_len), pad_id, dtype=jnp.int32),
-        lengths=jnp.zeros((num_rows, pool_size), dtype=jnp.int32),
-        log_probs=log_probs,
-        scores=log_probs,
-        finished=jnp.zeros((num_rows, pool_size), dtype=bool),
-    )
+    log_probs = live_log_probs[:, :, None] + log_probs
+    ranks = log_probs if rank is None else rank(log_probs)  # the same order within a beam
+    flat = (num_rows, num_beams * num_choices)
+    best_ranks, places = jax.lax.top_k(ranks.reshape(flat), min(2 * num_beams, num_beams * num_choices))
+    tokens = jnp.take_along_axis(tokens.reshape(flat), places, axis=1)
+    best = best_ranks if rank is None else jnp.take_along_axis(log_probs.reshape(flat), places, axis=1)
+    return Candidates(places // num_choices, tokens, best, best_ranks)
 
 
 def _add_to_pool(
@@ -160,6 +87,7 @@ def _add_to_pool(
     *,
     pad_id: int,
     alpha: float,
+    penalties: Float[Array, "batch beams"] | None,
 ) -> Pool:
     """The pool with the candidates among the first ``beams`` that end here; rows that stopped are frozen."""
     num_beams, num_best = carry.log_probs.shape[1], carry.pool.scores.shape[1]
@@ -168,16 +96,19 @@ def _add_to_pool(
     ends = ends[:, :num_beams]
     accepted = carry.running[:, None] & (ends | (num_generated >= limits)[:, None])
     log_probs = jnp.where(accepted, first.log_probs, -jnp.inf)
+    scores = log_probs / length_penalty(num_generated, alpha)
+    if penalties is not None:
+        scores = scores + take(penalties, first.parents)
     ended = Pool(
-        tokens=_extend_tokens(carry.tokens, first.parents, first.tokens, carry.step),
+        tokens=extended_tokens(carry.tokens, first.parents, first.tokens, carry.step),
         lengths=jnp.where(ends, carry.step, num_generated),
         log_probs=log_probs,
-        scores=log_probs / length_penalty(num_generated, alpha),
+        scores=scores,
         finished=ends,
     )
     merged = jax.tree.map(lambda old, new: jnp.concatenate([old, new], axis=1), carry.pool, ended)
     scores, places = jax.lax.top_k(merged.scores, num_best)
-    pool = _take(merged, places)
+    pool = take(merged, places)
     exists = scores > -jnp.inf
     return Pool(
         tokens=jnp.where(exists[:, :, None], pool.tokens, pad_id),
@@ -192,7 +123,18 @@ def _best_to_come(
     live_log_probs: Float[Array, "batch beams"], limits: Int[Array, "batch"], *, alpha: float
 ) -> Float[Array, "batch"]:
     """A score that no continuation of a live hypothesis exceeds: nothing more lost, the longest divisor."""
-    return live_log_probs[:, 0] / length_penalty(limits, alpha)
+    return jnp.max(live_log_probs, axis=1) / length_penalty(limits, alpha)
+
+
+def _ranking(
+    penalties: Float[Array, "batch beams"], num_generated: Int[Array, ""], alpha: float
+) -> Callable[[Array], Array]:
+    """From log-probabilities ``[batch, beams, choices]``, the scores of hypotheses that would end here."""
+
+    def rank(log_probs: Array) -> Array:
+        return log_probs / length_penalty(num_generated, alpha) + penalties[:, :, None]
+
+    return rank
 
 
 def beam_search(
@@ -210,13 +152,18 @@ def beam_search(
     forbidden_ids: tuple[int, ...] = (),
     constraints: Constraints = NONE,
     prefix: Int[Array, "batch prefix_len"] | None = None,
+    coverage_penalty: float = 0.0,
+    source_lengths: Int[Array, "batch"] | None = None,
 ) -> BeamOutput:
     r"""Follow the ``num_beams`` most probable prefixes of each row; return the best hypotheses by score.
 
-    .. math:: s(y) = \frac{\log p(y \mid x)}{lp(|y|)}, \quad lp(n) = \left(\frac{5 + n}{6}\right)^\alpha
+    .. math:: s(y) = \frac{\log p(y \mid x)}{lp(|y|)} + cp(x, y), \quad
+      lp(n) = \left(\frac{5 + n}{6}\right)^\alpha, \quad
+      cp(x, y) = \beta \sum_i \log\min\Bigl(\sum_j p_{ij}, 1\Bigr)
 
     :math:`|y|` counts all generated tokens, the end of the sequence included, and so does
-    :math:`\log p(y \mid x) = \sum_t \log p(y_t \mid y_{<t}, x)`.
+    :math:`\log p(y \mid x) = \sum_t \log p(y_t \mid y_{<t}, x)`. :math:`p_{ij}` is the attention of the step that
+    chose token :math:`j` to source token :math:`i`.
 
     At each step the continuations of a row's live hypotheses are ranked by log-probability. Those among the
     first ``num_beams`` that end (or reach the row's limit, unfinished) go to a pool of the ``num_best`` best
@@ -224,6 +171,9 @@ def beam_search(
     pool any more: its log-probability only falls, so its score stays below ``log p / lp(limit)``. One beam is
     greedy search: it stops at its first ended hypothesis, whatever the length penalty. Ties go to the better
     parent, then to the lower id.
+
+    With a coverage penalty continuations are ranked by the score that they would have if they ended here, not by
+    log-probability, so that a prefix which has left a part of the source out can lose its place to one that has not.
 
     Args:
       model: A model with ``step``.
@@ -240,12 +190,14 @@ def beam_search(
       forbidden_ids: Tokens never to choose; the log-probabilities stay the model's own.
       constraints: Least length and n-grams that may not come twice.
       prefix: Tokens that each row must begin with, ``[batch, prefix_len]``, ``-1`` where it is free; None for none.
+      coverage_penalty: Beta of the formula, 0 for none. The model must have ``step_with_attention``.
+      source_lengths: Tokens of each row's source, for the coverage penalty alone.
 
     Returns:
       The hypotheses of each row, best first.
 
     Raises:
-      ConfigError: If an option or a token id is out of range.
+      ConfigError: If an option or a token id is out of range, or a coverage penalty has no attention or lengths.
       ShapeError: If a leaf of ``state`` does not have the batch as axis 0.
 
     Example:
@@ -258,9 +210,10 @@ def beam_search(
       >>> output.tokens[0, 0].tolist(), bool(output.scores[0, 0] > output.scores[0, 1])
       ([1, 0, 3, 4], True)
 
-    Source: Wu et al. 2016, https://arxiv.org/abs/1609.08144, equation 14 (without coverage).
+    Source: Wu et al. 2016, https://arxiv.org/abs/1609.08144, equation 14; its penalties at each step: Klein et al.
+    2017, https://arxiv.org/abs/1701.02810 (OpenNMT).
     """
-    check_beam_options(num_beams, num_best, length_penalty)
+    check_beam_options(num_beams, num_best, length_penalty, coverage_penalty)
     num_rows = state_batch_size(state)
     limits = row_limits(max_len, max_lens, num_rows)
     beam_prefix = None if prefix is None else jnp.repeat(prefix, num_beams, axis=0)
@@ -270,7 +223,15 @@ def beam_search(
         return jnp.any(carry.running)
 
     def advance(carry: BeamState) -> BeamState:
-        logits, model_state = model.step(carry.model_state, carry.last_tokens.reshape(-1))
+        last_tokens, covered, penalties = carry.last_tokens.reshape(-1), None, None
+        if carry.covered is None:
+            logits, model_state = model.step(carry.model_state, last_tokens)
+        else:
+            assert isinstance(model, AttendingStepModel)
+            assert source_lengths is not None
+            logits, weights, model_state = model.step_with_attention(carry.model_state, last_tokens)
+            covered = carry.covered + weights.reshape(carry.covered.shape)
+            penalties = coverage_penalties(covered, source_lengths, coverage_penalty)
         check_token_id("eos_id", eos_id, logits.shape[-1])
 
         def allow(logits: Array) -> Array:
@@ -282,13 +243,17 @@ def beam_search(
                 prefix=beam_prefix,
             )
 
-        candidates = _extend(logits, carry.log_probs, allow)
+        rank = None if penalties is None else _ranking(penalties, carry.step + 1, length_penalty)
+        candidates = _extend(logits, carry.log_probs, allow, rank)
         ends = candidates.tokens == eos_id
-        pool = _add_to_pool(carry, candidates, ends, limits, pad_id=pad_id, alpha=length_penalty)
+        pool = _add_to_pool(
+            carry, candidates, ends, limits, pad_id=pad_id, alpha=length_penalty, penalties=penalties
+        )
 
         # Candidates are sorted, and top_k keeps the order of equals: these are the first that do not end.
-        live_log_probs, places = jax.lax.top_k(jnp.where(ends, -jnp.inf, candidates.log_probs), num_beams)
-        live = _take(candidates, places)
+        live_ranks, places = jax.lax.top_k(jnp.where(ends, -jnp.inf, candidates.ranks), num_beams)
+        live = take(candidates, places)
+        live_log_probs = jnp.where(live_ranks > -jnp.inf, live.log_probs, -jnp.inf)
         rows = (group_starts + live.parents).reshape(-1)
 
         can_improve = _best_to_come(live_log_probs, limits, alpha=length_penalty) > pool.scores[:, -1]
@@ -297,12 +262,18 @@ def beam_search(
         return BeamState(
             step=carry.step + 1,
             last_tokens=live.tokens,
-            tokens=_extend_tokens(carry.tokens, live.parents, live.tokens, carry.step),
+            tokens=extended_tokens(carry.tokens, live.parents, live.tokens, carry.step),
             log_probs=live_log_probs,
             pool=pool,
             running=carry.running & can_improve & (carry.step + 1 < limits),
             model_state=reorder_state(model_state, carry.model_state, rows),
+            covered=None if covered is None else take(covered, live.parents),
         )
+
+    repeated = repeat_state(state, num_beams)
+    covered = None
+    if coverage_penalty:
+        covered = nothing_covered(model, repeated, num_beams, source_lengths)
 
     final = jax.lax.while_loop(
         should_continue,
@@ -313,9 +284,10 @@ def beam_search(
             tokens=jnp.full((num_rows, num_beams, max_len), pad_id, dtype=jnp.int32),
             # All beams of a row are equal at first: one of them stands for all.
             log_probs=jnp.tile(jnp.where(jnp.arange(num_beams) == 0, 0.0, -jnp.inf)[None], (num_rows, 1)),
-            pool=_empty_pool(limits, num_best, max_len, pad_id),
+            pool=empty_pool(limits, num_best, max_len, pad_id),
             running=limits > 0,
-            model_state=repeat_state(state, num_beams),
+            model_state=repeated,
+            covered=covered,
         ),
     )
     pool = final.pool

@@ -30,6 +30,17 @@ class StepModel(Protocol):
         ...
 
 
+@runtime_checkable
+class AttendingStepModel(StepModel, Protocol):
+    """A step model that can tell where each step looked, as a coverage penalty within a search asks."""
+
+    def step_with_attention(
+        self, state: Any, tokens: Int[Array, "batch"]
+    ) -> tuple[Float[Array, "batch vocab"], Float[Array, "batch kv_len"], Any]:
+        """As ``step``, and between its results the attention to each source token, which sums to one."""
+        ...
+
+
 def state_batch_size(state: PyTree) -> int:
     """Number of rows of a decoding state.
 

@@ -2,100 +2,22 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from transformer_jax.decode.beam import BeamOutput, beam_search, check_beam_options
-from transformer_jax.decode.constraints import NONE, Constraints
+from transformer_jax.decode.beam import BeamOutput, beam_search
 from transformer_jax.decode.greedy import greedy_search
-from transformer_jax.decode.sampling import check_sampling_options, sample_search
+from transformer_jax.decode.sampling import sample_search
+from transformer_jax.decode.search_config import BeamConfig, GreedyConfig, SampleConfig, SearchConfig
 from transformer_jax.decode.token_loop import DecodeOutput, row_limits
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.typing import PyTree
 
-
-@dataclass(frozen=True, kw_only=True)
-class GreedyConfig:
-    """The most probable token at each step.
-
-    Attributes:
-      max_len: Most tokens to generate, the end of the sequence included.
-      forbidden_ids: Tokens never to choose.
-      constraints: Least length, and n-grams that may not come twice.
-    """
-
-    kind: Literal["greedy"] = "greedy"
-    max_len: int
-    forbidden_ids: tuple[int, ...] = ()
-    constraints: Constraints = NONE
-
-    def __post_init__(self) -> None:
-        _check_max_len(self.max_len)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleConfig:
-    """Tokens drawn from the model's distribution.
-
-    Attributes:
-      max_len: Most tokens to generate, the end of the sequence included.
-      temperature: Divisor of the logits; 0 is greedy.
-      top_k: Draw from this many of the most probable tokens; None for all.
-      top_p: Then from the smallest set of them with at least this probability mass; 1 for all.
-      forbidden_ids: Tokens never to draw.
-      constraints: Least length, and n-grams that may not come twice.
-    """
-
-    kind: Literal["sample"] = "sample"
-    max_len: int
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float = 1.0
-    forbidden_ids: tuple[int, ...] = ()
-    constraints: Constraints = NONE
-
-    def __post_init__(self) -> None:
-        _check_max_len(self.max_len)
-        check_sampling_options(self.temperature, self.top_k, self.top_p)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BeamConfig:
-    """The best hypotheses of a beam.
-
-    Attributes:
-      max_len: Most tokens to generate, the end of the sequence included.
-      num_beams: Live hypotheses of each row.
-      length_penalty: Alpha of Wu et al. 2016; 0 ranks by log-probability.
-      num_best: Hypotheses to return for each row.
-      forbidden_ids: Tokens never to choose.
-      constraints: Least length, and n-grams that may not come twice.
-    """
-
-    kind: Literal["beam"] = "beam"
-    max_len: int
-    num_beams: int
-    length_penalty: float = 0.0
-    num_best: int = 1
-    forbidden_ids: tuple[int, ...] = ()
-    constraints: Constraints = NONE
-
-    def __post_init__(self) -> None:
-        _check_max_len(self.max_len)
-        check_beam_options(self.num_beams, self.num_best, self.length_penalty)
-
-
-SearchConfig = GreedyConfig | SampleConfig | BeamConfig
-
-
-def _check_max_len(max_len: int) -> None:
-    if max_len < 1:
-        raise ConfigError(f"max_len must be at least 1; got {max_len}")
+__all__ = ["BeamConfig", "GreedyConfig", "SampleConfig", "SearchConfig", "Searcher", "make_searcher"]
 
 
 class Searcher:
@@ -116,6 +38,11 @@ class Searcher:
     def compile_count(self) -> int:
         """Searches compiled so far: one for each shape of the sources."""
         return len(self._executables)
+
+    @property
+    def executables(self) -> tuple[jax.stages.Compiled, ...]:
+        """The compiled searches, which tell of their memory."""
+        return tuple(self._executables.values())
 
     @property
     def compile_seconds(self) -> float:
@@ -161,6 +88,8 @@ class Searcher:
             state,
             num_beams=config.num_beams,
             length_penalty=config.length_penalty,
+            coverage_penalty=config.coverage_penalty,
+            source_lengths=source_lengths,
             num_best=config.num_best,
             **options,
         )

@@ -327,6 +327,19 @@ class EncoderDecoder(nnx.Module):
         logits, state = self.extend(state, tokens[:, None])
         return logits[:, 0], state
 
+    def step_with_attention(
+        self, state: EncoderDecoderState, tokens: Int[Array, " batch"]
+    ) -> tuple[Float[Array, "batch vocab"], Float[Array, "batch kv_len"], EncoderDecoderState]:
+        """As :meth:`step`, and between its results where the last layer looked, the mean of its heads."""
+        hidden, weights, caches = self.decoder.extend_with_weights(
+            self.target_embedding(tokens[:, None]),
+            state.memories,
+            state.caches,
+            memory_mask=state.memory_mask(),
+        )
+        after = EncoderDecoderState(state.memories, state.source_lengths, caches)
+        return self._logits(hidden)[:, 0], weights[:, :, 0].mean(axis=1), after
+
     def extend(
         self,
         state: EncoderDecoderState,

@@ -15,8 +15,8 @@ from transformer_jax.models.recurrent_decoders import (
     LastStateDecoder,
     LuongDecoder,
     RecurrentDecoder,
-    RecurrentState,
 )
+from transformer_jax.models.recurrent_state import RecurrentState
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.linear import Linear
 from transformer_jax.nn.recurrent import CarryBridge, RecurrentStack
@@ -154,6 +154,21 @@ class RecurrentSeq2Seq(nnx.Module):
         """Feed one token a row; logits of the next one, float32, and the new state."""
         hidden, state = self.decoder.step(state, self.target_embedding(tokens))
         return self._logits(hidden), state
+
+    def step_with_attention(
+        self, state: RecurrentState, tokens: Int[Array, "batch"]
+    ) -> tuple[Float[Array, "batch vocab"], Float[Array, "batch kv_len"], RecurrentState]:
+        """As :meth:`step`, and between its results where the step looked.
+
+        Raises:
+          ConfigError: If the model has no attention.
+        """
+        if isinstance(self.decoder, LastStateDecoder):
+            raise ConfigError(
+                "attention 'last_state' has no weights to tell of: a coverage penalty needs another"
+            )
+        hidden, weights, state = self.decoder.step_with_attention(state, self.target_embedding(tokens))
+        return self._logits(hidden), weights, state
 
     def attention_maps(
         self,

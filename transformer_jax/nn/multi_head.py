@@ -15,7 +15,7 @@ from transformer_jax.functional import (
     prepare_key,
     rotary,
 )
-from transformer_jax.functional.attention.stored import attend_stored
+from transformer_jax.functional.attention.stored import attend_stored, attend_stored_with_weights
 from transformer_jax.nn.cache import AttentionMemory, BeamCache, KeyValueCache
 from transformer_jax.nn.linear import Linear
 from transformer_jax.typing import Array, Float, Int
@@ -215,12 +215,9 @@ class MultiHeadAttention(nnx.Module):
         """
         query = self._heads(self.query(query_input), self.num_heads)
         if query.shape[1] == 1 and rng_key is None:
-            num_sources, _, kv_len, _ = memory.stored_values.shape
-            visible = (AttentionMask() if mask is None else mask).materialize(1, kv_len)
-            if visible.shape[1] == 1:  # one mask for all heads
-                by_source = query.reshape(num_sources, -1, *query.shape[2:])
-                context = attend_stored(by_source, memory.stored_keys, memory.stored_values, visible[:, 0])
-                return self._joined(context.reshape(query.shape))
+            stored = self._attend_stored_memory(query, memory, mask)
+            if stored is not None:
+                return stored[0]
         return self._attend(query, memory.keys, memory.values, mask, None, rng_key)
 
     def attend_memory_with_weights(
@@ -232,7 +229,25 @@ class MultiHeadAttention(nnx.Module):
     ) -> tuple[Float[Array, "batch q_len model"], Float[Array, "batch heads q_len kv_len"]]:
         """As :meth:`attend_memory` without dropout, and the weights too."""
         query = self._heads(self.query(query_input), self.num_heads)
+        stored = self._attend_stored_memory(query, memory, mask) if query.shape[1] == 1 else None
+        if stored is not None:
+            return stored
         return self._attend_with_weights(query, memory.keys, memory.values, mask, None)
+
+    def _attend_stored_memory(
+        self, query: Array, memory: AttentionMemory, mask: AttentionMask | None
+    ) -> tuple[Array, Array] | None:
+        """Output and weights of one query a row over the memory as it lies; ``None`` if heads have own masks."""
+        num_sources, _, kv_len, _ = memory.stored_values.shape
+        visible = (AttentionMask() if mask is None else mask).materialize(1, kv_len)
+        if visible.shape[1] != 1:
+            return None
+        by_source = query.reshape(num_sources, -1, *query.shape[2:])
+        context, weights = attend_stored_with_weights(
+            by_source, memory.stored_keys, memory.stored_values, visible[:, 0]
+        )
+        by_row = jax.numpy.moveaxis(weights, 2, 1).reshape(-1, self.num_heads, 1, kv_len)
+        return self._joined(context.reshape(query.shape)), by_row
 
     def _project(
         self, query_input: Array, key_value_input: Array | None, positions: Array | None

@@ -196,7 +196,39 @@ class DecoderStack(nnx.Module):
         Returns:
           ``[batch, q_len, model]`` and the longer caches.
         """
-        first = caches[0]
+        x, bias = self._enter_next(x, caches[0])
+        new_caches = []
+        for layer, memory, cache in zip(self.layers, memories, caches, strict=True):
+            x, cache = layer.extend(x, memory, cache, memory_mask=memory_mask, bias=bias, num_valid=num_valid)
+            new_caches.append(cache)
+        return (x if self.final_norm is None else self.final_norm(x)), tuple(new_caches)
+
+    def extend_with_weights(
+        self,
+        x: Float[Array, "batch q_len model"],
+        memories: tuple[AttentionMemory, ...],
+        caches: tuple[SelfAttentionCache, ...],
+        *,
+        memory_mask: AttentionMask | None,
+    ) -> tuple[
+        Float[Array, "batch q_len model"],
+        Float[Array, "batch heads q_len memory_len"],
+        tuple[SelfAttentionCache, ...],
+    ]:
+        """As :meth:`extend`, and between its results the weights of the last layer's cross-attention."""
+        x, bias = self._enter_next(x, caches[0])
+        new_caches = []
+        for layer, memory, cache in zip(self.layers[:-1], memories[:-1], caches[:-1], strict=True):
+            x, cache = layer.extend(x, memory, cache, memory_mask=memory_mask, bias=bias)
+            new_caches.append(cache)
+        x, weights, last = self.layers[-1].extend_with_weights(
+            x, memories[-1], caches[-1], memory_mask=memory_mask, bias=bias
+        )
+        x = x if self.final_norm is None else self.final_norm(x)
+        return x, weights, (*new_caches, last)
+
+    def _enter_next(self, x: Array, first: SelfAttentionCache) -> tuple[Array, PositionBias | Array | None]:
+        """Embeddings of the tokens behind those held, their positions added, and what these add to the scores."""
         positions = first.next_positions(x.shape[1])
         bias = None
         if isinstance(first, KeyValueCache | BeamCache):
@@ -204,12 +236,7 @@ class DecoderStack(nnx.Module):
                 positions if isinstance(first, KeyValueCache) else first.length[:, None]
             )  # one for all beams
             bias = self.positions.bias(own, _arange(first.capacity))
-        x = self.positions.add(x, positions)
-        new_caches = []
-        for layer, memory, cache in zip(self.layers, memories, caches, strict=True):
-            x, cache = layer.extend(x, memory, cache, memory_mask=memory_mask, bias=bias, num_valid=num_valid)
-            new_caches.append(cache)
-        return (x if self.final_norm is None else self.final_norm(x)), tuple(new_caches)
+        return self.positions.add(x, positions), bias
 
     def attention_weights(
         self,

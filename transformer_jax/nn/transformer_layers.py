@@ -281,6 +281,26 @@ class DecoderLayer(nnx.Module):
         x = self.self_attention_residual.leave(x, update, None)
         return self._after_self_attention(x, memory, memory_mask, [None] * 4), cache
 
+    def extend_with_weights(
+        self,
+        x: _Inputs,
+        memory: AttentionMemory,
+        cache: SelfAttentionCache,
+        *,
+        memory_mask: AttentionMask | None,
+        bias: _Bias | None = None,
+    ) -> tuple[_Inputs, Float[Array, "batch heads q_len memory_len"], SelfAttentionCache]:
+        """As :meth:`extend`, and between its results the cross-attention's weights."""
+        entered = self.self_attention_residual.enter(x)
+        update, cache = _attend_cached(self.self_attention, entered, cache, bias, None)
+        x = self.self_attention_residual.leave(x, update, None)
+        update, weights = self.cross_attention.attend_memory_with_weights(
+            self.cross_attention_residual.enter(x), memory, mask=memory_mask
+        )
+        x = self.cross_attention_residual.leave(x, update, None)
+        update = self.feed_forward(self.feed_forward_residual.enter(x), rng_key=None)
+        return self.feed_forward_residual.leave(x, update, None), weights, cache
+
     def attention_weights(
         self,
         x: _Inputs,

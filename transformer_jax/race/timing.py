@@ -81,17 +81,21 @@ def compile_ahead(function: Callable, *arguments: Any, **jit_options: Any) -> tu
     begin = time.perf_counter()
     executable = jax.jit(function, **jit_options).lower(*arguments).compile()
     seconds = time.perf_counter() - begin
+    return executable, seconds, program_bytes(executable)
+
+
+def program_bytes(executable: Any) -> int | None:
+    """Bytes of a compiled program's arguments, results and temporary arrays together, if XLA tells."""
     try:
         analysis: Any = executable.memory_analysis()
-        peak = int(
+        return int(
             analysis.temp_size_in_bytes
             + analysis.argument_size_in_bytes
             + analysis.output_size_in_bytes
             - analysis.alias_size_in_bytes
         )
     except (AttributeError, NotImplementedError, RuntimeError):
-        peak = None
-    return executable, seconds, peak
+        return None
 
 
 def interleave(

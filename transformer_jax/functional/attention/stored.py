@@ -6,7 +6,7 @@ from transformer_jax.errors import ShapeError
 from transformer_jax.functional.softmax import masked_softmax
 from transformer_jax.typing import Array, Bool, Float
 
-__all__ = ["attend_stored"]
+__all__ = ["attend_stored", "attend_stored_with_weights"]
 
 
 def attend_stored(
@@ -44,6 +44,26 @@ def attend_stored(
 
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 1.
     """
+    return attend_stored_with_weights(query, stored_keys, stored_values, visible, bias)[0]
+
+
+def attend_stored_with_weights(
+    query: Float[Array, "batch q_len heads head_dim"],
+    stored_keys: Float[Array, "batch kv_heads head_dim kv_len"],
+    stored_values: Float[Array, "batch kv_heads kv_len value_dim"],
+    visible: Bool[Array, "#batch #q_len kv_len"],
+    bias: Float[Array, "#batch heads #q_len kv_len"] | None = None,
+) -> tuple[Float[Array, "batch q_len heads value_dim"], Float[Array, "batch heads q_len kv_len"]]:
+    r"""As :func:`attend_stored`, to the bit, and the weights too, float32; arguments as there.
+
+    Example:
+      >>> keys, values = jnp.ones((1, 1, 4, 3)), jnp.ones((1, 1, 3, 4))
+      >>> visible = jnp.array([[[True, True, False]]])
+      >>> attend_stored_with_weights(jnp.ones((1, 1, 1, 4)), keys, values, visible)[1].tolist()
+      [[[[0.5, 0.5, 0.0]]]]
+
+    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 1.
+    """
     batch, q_len, heads, head_dim = query.shape
     kv_heads, kv_len, value_dim = stored_values.shape[1:]
     if kv_heads < 1 or heads % kv_heads:
@@ -61,7 +81,8 @@ def attend_stored(
         by_group = bias.reshape(bias.shape[0], kv_heads, group, *bias.shape[2:])
         scores = scores + jnp.moveaxis(by_group, 2, 3)
     weights = masked_softmax(scores, visible[:, None, :, None, :])
-    weights = weights.reshape(batch, kv_heads, q_len * group, kv_len).astype(stored_values.dtype)
-    context = jnp.einsum("bhql,bhld->bhqd", weights, stored_values, preferred_element_type=jnp.float32)
+    applied = weights.reshape(batch, kv_heads, q_len * group, kv_len).astype(stored_values.dtype)
+    context = jnp.einsum("bhql,bhld->bhqd", applied, stored_values, preferred_element_type=jnp.float32)
     context = context.reshape(batch, kv_heads, q_len, group, value_dim).astype(stored_values.dtype)
-    return jnp.moveaxis(context, 2, 1).reshape(batch, q_len, heads, value_dim)
+    by_query = jnp.moveaxis(weights, 2, 3).reshape(batch, heads, q_len, kv_len)
+    return jnp.moveaxis(context, 2, 1).reshape(batch, q_len, heads, value_dim), by_query

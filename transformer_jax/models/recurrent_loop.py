@@ -1,0 +1,52 @@
+"""What the loops of the recurrent decoders share: layers, inputs known before the loop, memory of the backward pass."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import nnx
+
+from transformer_jax.functional.recurrent import Cell
+from transformer_jax.models.recurrent_config import RecurrentSeq2SeqConfig
+from transformer_jax.models.recurrent_state import RecurrentState
+from transformer_jax.nn.recurrent import RecurrentStack
+from transformer_jax.pytree import replace
+from transformer_jax.typing import Array, Float
+
+_FORGET_FROM = 256
+"""Source tokens from which on a loop over target tokens does not keep what its attention computed."""
+
+
+def decoder_stack(config: RecurrentSeq2SeqConfig, fed_dim: int, *, rngs: nnx.Rngs) -> RecurrentStack:
+    """The decoder's layers; the first one reads ``[token; what is fed]``."""
+    return RecurrentStack(
+        config.cell,
+        config.embedding_dim + fed_dim,
+        config.hidden_dim,
+        config.num_decoder_layers,
+        bidirectional=False,
+        dropout_rate=config.dropout_rate,
+        residual=config.residual,
+        rngs=rngs,
+    )
+
+
+def split_inputs(cell: Any, width: int) -> tuple[Cell, Float[Array, "features gates"]]:
+    """The cell for the first ``width`` inputs, and the weight of the other inputs.
+
+    What is known before the loop is projected before it; only the fed part is left inside.
+    """
+    weight = cell.input_weight
+    return replace(cell, input_weight=weight[:width]), weight[width:]
+
+
+def forgetting(attend: Callable[..., Array], state: RecurrentState) -> Callable[..., Array]:
+    """``attend``, done again in the backward pass where keeping every step's weights would be quadratic in memory."""
+    return jax.checkpoint(attend) if state.memory.asked().value.shape[1] >= _FORGET_FROM else attend
+
+
+def step_keys(rng_key: jax.Array | None, stack: RecurrentStack, projected: Array) -> jax.Array | None:
+    """One key a step, or ``None`` where the stack drops nothing between its layers."""
+    if rng_key is None or stack.dropout_rate == 0.0 or len(stack.layers) == 1:
+        return None
+    return jax.random.split(rng_key, projected.shape[0])

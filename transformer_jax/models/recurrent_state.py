@@ -1,0 +1,83 @@
+"""What a recurrent decoder remembers: of the source once for all hypotheses, of the target for each of them."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from transformer_jax.functional import AttentionMask
+from transformer_jax.nn.score_attention import ScoreMemory
+from transformer_jax.pytree import pytree_dataclass
+from transformer_jax.typing import Array, Float, Int
+
+__all__ = ["RecurrentState", "SourceMemory"]
+
+
+@pytree_dataclass
+class SourceMemory:
+    """What a decoder knows of its sources, prepared once.
+
+    A beam search neither repeats nor reorders it: row ``i`` is the memory of the hypotheses from ``i * n`` on, ``n``
+    hypotheses side by side. With as many rows of hypotheses as of sources it is a row for each.
+
+    Attributes:
+      lengths: Tokens of each source.
+      prepared: The encoder's outputs as attention asks them; ``None`` without attention.
+      context: What is told at each step without being asked, the constant context of Cho et al.; ``None`` if nothing.
+
+    Example:
+      >>> memory = SourceMemory(jnp.array([3, 2]), None, jnp.ones((2, 4)))
+      >>> memory.repeated(5) is memory, memory.context_of(10).shape, memory.by_source(jnp.ones((10, 1, 6))).shape
+      (True, (10, 4), (2, 5, 6))
+    """
+
+    lengths: Int[Array, "sources"]
+    prepared: ScoreMemory | None
+    context: Float[Array, "sources features"] | None = None
+
+    def repeated(self, num_copies: int) -> "SourceMemory":
+        """The memory itself, for any number of hypotheses."""
+        del num_copies
+        return self
+
+    def mask(self) -> AttentionMask:
+        """Which source positions exist."""
+        return AttentionMask.from_lengths(self.lengths, self.asked().value.shape[1])
+
+    def asked(self) -> ScoreMemory:
+        """What attention asks; only where there is attention."""
+        assert self.prepared is not None
+        return self.prepared
+
+    def by_source(self, array: Array) -> Array:
+        """``[rows, q_len, ...]`` to ``[sources, rows / sources * q_len, ...]``: what asks one memory, side by side."""
+        return array.reshape(self.lengths.shape[0], -1, *array.shape[2:])
+
+    def context_of(self, num_rows: int) -> Array | None:
+        """The context of each hypothesis, ``[num_rows, features]``, or ``None``."""
+        if self.context is None:
+            return None
+        num_sources, width = self.context.shape
+        copies = (num_sources, num_rows // num_sources, width)
+        return jnp.broadcast_to(self.context[:, None], copies).reshape(num_rows, width)
+
+
+@pytree_dataclass
+class RecurrentState:
+    """Everything a recurrent decoder remembers; the batch is axis 0 of every leaf.
+
+    Attributes:
+      carries: One carry a layer.
+      memory: What is known of the source; the hypotheses of a beam search share it.
+      fed: What is fed to the next step beside the token: the last attentional vector of Luong et al., or ``None``.
+      steps: Target tokens read so far, for local attention; ``None`` where nobody asks.
+    """
+
+    carries: Any
+    memory: SourceMemory
+    fed: Float[Array, "batch features"] | None = None
+    steps: Int[Array, "batch"] | None = None
+
+    def steps_ahead(self, ahead: Int[Array, "q_len"]) -> Int[Array, "batch q_len"]:
+        """Which steps come ``ahead`` of those done."""
+        assert self.steps is not None
+        return self.steps[:, None] + ahead[None, :].astype(self.steps.dtype)
