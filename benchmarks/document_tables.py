@@ -25,6 +25,7 @@ PAGES = [
     ROOT / "docs" / "attention.md",
     ROOT / "docs" / "recurrence.md",
     ROOT / "docs" / "reliability.md",
+    ROOT / "docs" / "scaling.md",
     ROOT / "docs" / "translation.md",
     ROOT / "experiments" / "RESULTS.md",
 ]
@@ -167,9 +168,10 @@ def recurrence_table(name: str, part: str) -> str:
 
 
 def decoding_table(name: str) -> str:
-    """Tokens out a second of each side, and the peer's time over ours, a row for each case and side."""
-    rows = []
-    for record in _document(name)["records"]:
+    """Tokens out a second of each side, the peer's time over ours, and memory where it was measured."""
+    rows, records = [], _document(name)["records"]
+    has_memory = any(record["peak_bytes"] for record in records)
+    for record in records:
         ratio = record["extra"].get("time_over_ours")
         rows.append(
             [
@@ -179,11 +181,11 @@ def decoding_table(name: str) -> str:
                 f"{record['extra']['floor_share']:.2f}",
                 interval_text(ratio),
                 "" if ratio is None else f"{record['extra']['agreement']:.0%}",
+                *([f"{(record['peak_bytes'] or 0) / 1e6:,.0f}"] if has_memory else []),
             ]
         )
-    return _table(
-        ["case", "who", "tokens out/s", "share of the floor", "its time / ours", "outputs as ours"], rows
-    )
+    columns = ["case", "who", "tokens out/s", "share of the floor", "its time / ours", "outputs as ours"]
+    return _table([*columns, *(["peak memory, MB"] if has_memory else [])], rows)
 
 
 def translation_training_table(name: str) -> str:
@@ -352,6 +354,24 @@ def chaos_table(name: str) -> str:
     return f"{table}\n\nThe broken processes: {ends}. {runs}; {lost}."
 
 
+def checkpointing_table(name: str) -> str:
+    """What a save takes of the training, and a restore of the memory."""
+    document = _document(name)
+    rows = []
+    for row in document["rows"]:
+        lost, share = row["lost_seconds"], row["share"]
+        ways = [f"{1000 * lost[way][1]:,.0f} ({share[way]:.2%})" for way in lost]
+        rows.append(
+            [row["model"], f"{row['state_bytes'] / 1e6:,.0f}", f"{1000 * row['update_seconds']:,.0f}", *ways]
+        )
+    interval = document["rows"][0]["interval"]
+    ways = [f"{way}: ms lost (share of {interval} updates)" for way in document["rows"][0]["lost_seconds"]]
+    table = _table(["model", "state, MB", "an update, ms", *ways], rows)
+    restore = document["restore"]
+    size = f"{restore['state_bytes'] / 1e6:,.0f} MB"
+    return f"{table}\n\nRestoring {size} held at most {restore['ratio']:.2f} times its bytes above the process before."
+
+
 def fuzz_table(name: str) -> str:
     """Damaged files by kind."""
     rows = [
@@ -368,6 +388,47 @@ def fuzz_table(name: str) -> str:
     return _table(["kind", "files", "refused", "anything else", "slowest, ms", "memory above, MB"], rows)
 
 
+def scaling_table(name: str) -> str:
+    """Of a device what the program holds, does and sends, each with its ratio to the plan in brackets."""
+    parts = [("argument_bytes", 1e3), ("temporary_bytes", 1e3), ("device_flops", 1e6), ("sent_bytes", 1e3)]
+    rows = []
+    for record in _document(name)["records"]:
+        cells = []
+        for key, unit in parts:
+            planned = record["extra"][f"planned_{key}"]
+            ratio = f" ({record['extra'][key] / planned:.2f})" if planned else ""
+            cells.append(f"{record['extra'][key] / unit:,.0f}{ratio}")
+        rows.append([record["case"], record["implementation"], f"{record['tokens_per_s']:,.0f}", *cells])
+    titles = [
+        "model",
+        "mesh",
+        "tokens/s",
+        "state and batch, kB",
+        "work space, kB",
+        "products, MFLOP",
+        "sent, kB",
+    ]
+    return _table(titles, rows)
+
+
+def scaling_collectives_table(name: str) -> str:
+    """The collectives of each program of 100 kB and more, here or there, beside the plan's."""
+    rows = [
+        [
+            record["case"],
+            record["implementation"],
+            f"{one['kind']}{', in a loop' if one['in_loop'] else ''}",
+            f"{one['times']:,.0f}",
+            f"{one['sent_bytes'] / 1e3:,.0f}",
+            f"{one['planned_bytes'] / 1e3:,.0f}",
+        ]
+        for record in _document(name)["records"]
+        for one in record["extra"]["collectives"]
+        if max(one["sent_bytes"], one["planned_bytes"]) >= 1e5
+    ]
+    return _table(["model", "mesh", "collective", "times", "sent, kB", "by the plan, kB"], rows)
+
+
 def support() -> str:
     """Which implementation of attention serves which case, as the code lists it."""
     from transformer_jax.testing.support_matrix import support_table
@@ -377,6 +438,7 @@ def support() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "chaos": lambda: chaos_table("chaos-cpu.json"),
+    "checkpointing": lambda: checkpointing_table("checkpointing-cpu.json"),
     "fuzz": lambda: fuzz_table("fuzz-cpu.json"),
     "attention-memory": lambda: attention_memory_table("attention-memory-cpu.json"),
     "attention-time": lambda: attention_time_table("attention-cpu.json"),
@@ -393,6 +455,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "recurrence-newton": lambda: recurrence_table("recurrence-newton-cpu.json", "newton"),
     "recurrence-linear": lambda: recurrence_table("recurrence-cpu.json", "linear"),
     "recurrence-peers": lambda: recurrence_table("recurrence-cpu.json", "peers"),
+    "scaling": lambda: scaling_table("scaling-cpu.json"),
+    "scaling-collectives": lambda: scaling_collectives_table("scaling-cpu.json"),
     "support": support,
     "decoding": lambda: decoding_table("decoding-cpu.json"),
     "int8": lambda: int8_table("int8_products-cpu.json"),

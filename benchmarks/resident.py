@@ -12,8 +12,6 @@ Linux alone tells (``/proc/self/status``, ``/proc/self/clear_refs``); elsewhere 
 """
 
 import argparse
-import contextlib
-import ctypes
 import gc
 import json
 import os
@@ -28,6 +26,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import numpy as np
 
+from transformer_jax.allocator import give_back
+
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc(5): the peak resident set size becomes the current one
 
@@ -40,16 +40,15 @@ def resident_bytes(field: str = "VmRSS") -> int:
     raise OSError(f"{STATUS} has no {field}")
 
 
-def give_back() -> None:
-    """Have the allocator return to the kernel what is free, where it is glibc's."""
+def collect_and_give_back() -> None:
+    """Leave to the kernel what this process does not need."""
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    give_back()
 
 
 def peak_during(work: Callable[[], Any]) -> int:
     """The most bytes that were resident while ``work`` ran."""
-    give_back()
+    collect_and_give_back()
     CLEAR.write_text(RESET_PEAK)
     work()
     return resident_bytes("VmHWM")
@@ -61,7 +60,7 @@ def measure(make: Callable[[], Callable[[], Any]]) -> dict[str, int]:
     Args:
       make: Builds the contestant, and gives what makes one pass over the set.
     """
-    give_back()
+    collect_and_give_back()
     imported = resident_bytes()
     passes: list[Callable[[], Any]] = []
 
@@ -70,7 +69,7 @@ def measure(make: Callable[[], Callable[[], Any]]) -> dict[str, int]:
         passes[0]()
 
     peaks = {"first": peak_during(first)}
-    give_back()
+    collect_and_give_back()
     ready = resident_bytes()
     peaks["pass"] = peak_during(passes[0])
     found = {"ready": ready, **peaks}

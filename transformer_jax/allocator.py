@@ -1,5 +1,6 @@
 """Keep the memory that each step gives back, where the C library is glibc."""
 
+import contextlib
 import ctypes
 import os
 
@@ -34,3 +35,9 @@ def keep_freed_memory() -> bool:
     settings = ((_M_MMAP_THRESHOLD, 2**30), (_M_TRIM_THRESHOLD, -1), (_M_ARENA_MAX, num_cores() + 1))
     results = [mallopt(parameter, value) for parameter, value in settings]
     return results == [1, 1, 1]
+
+
+def give_back() -> None:
+    """Return to the kernel what is free in every arena, where the C library is glibc: malloc_trim(3)."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,5 +1,6 @@
 """Joins data, model, trainer, search and scores: one experiment from its config to its run folder."""
 
+import contextlib
 import dataclasses
 import itertools
 import sys
@@ -37,6 +38,7 @@ from transformer_jax.decode.searcher import GreedyConfig
 from transformer_jax.errors import RunError
 from transformer_jax.models.build import build_model
 from transformer_jax.nn.parameters import parameter_count
+from transformer_jax.train import hosts
 from transformer_jax.train.checkpoint import CheckpointStore, require_same
 from transformer_jax.train.folder_lock import locked_folder
 from transformer_jax.train.loop import ChangedMetadataError, Trainer, TrainResult
@@ -182,9 +184,11 @@ def run_experiment(
       DataError: If the data are not to be had or hold no training example.
       KeyboardInterrupt: After Ctrl-C, with a message that says how to go on.
     """
-    run_dir = Path(run_dir)
-    check_run_folder(run_dir, resume=resume, overwrite=overwrite, entries=RUN_ENTRIES)
-    with locked_folder(run_dir):
+    run_dir, quiet = Path(run_dir), quiet or not hosts.is_first()
+    with hosts.first_alone() as is_mine:
+        if is_mine:
+            check_run_folder(run_dir, resume=resume, overwrite=overwrite, entries=RUN_ENTRIES)
+    with locked_folder(run_dir) if hosts.is_first() else contextlib.nullcontext():
         return _run_locked(
             config, run_dir, resume=resume, overwrite=overwrite, quiet=quiet, label=label, data=data,
             after_evaluation=after_evaluation, start=start, strict_compile=strict_compile,
@@ -252,18 +256,23 @@ def _run_locked(
             strict_compile=strict_compile,
             tracker=tracker,
         )
-        # Only now, when the new run is known to be possible, may the old one go.
-        if overwrite:
-            remove_run(run_dir, RUN_ENTRIES)
+        hosts.require_same(
+            "data", f"{data.train.examples.fingerprint()} {data.train.describe()} {to_json(config)}"
+        )
         setting = run_setting(data) | {WARM_START: str(start.where.absolute()) if start else "none"}
-        keep_setting(run_dir, setting, update=done, allow_inexact=allow_inexact)
-        if not resume:
-            data.source_tokenizer.save(run_dir / SOURCE_TOKENIZER_NAME)
-            data.target_tokenizer.save(run_dir / TARGET_TOKENIZER_NAME)
         config = dataclasses.replace(config, data=with_absolute_paths(config.data))
-        write_text(run_dir / CONFIG_NAME, to_json(config))  # last: it is what makes the folder a run
+        with hosts.first_alone() as is_mine:
+            if is_mine:
+                # Only now, when the new run is known to be possible, may the old one go.
+                if overwrite:
+                    remove_run(run_dir, RUN_ENTRIES)
+                keep_setting(run_dir, setting, update=done, allow_inexact=allow_inexact)
+                if not resume:
+                    data.source_tokenizer.save(run_dir / SOURCE_TOKENIZER_NAME)
+                    data.target_tokenizer.save(run_dir / TARGET_TOKENIZER_NAME)
+                write_text(run_dir / CONFIG_NAME, to_json(config))  # last: it is what makes the folder a run
     try:
-        training = trainer.fit(resume=holds_any(run_dir))
+        training = trainer.fit(resume=hosts.decided_by_first(lambda: holds_any(run_dir)))
     except ChangedMetadataError as error:
         if error.name in (TRAINING_DATA, DEVELOPMENT_DATA):
             raise RunError(f"{error} (--allow-other-data goes on all the same)") from None
@@ -280,7 +289,8 @@ def _run_locked(
         data=data,
         searcher=searcher,
     )
-    write_json(run_dir / RESULT_NAME, _result_document(result, machine_of(run_dir)))
+    if hosts.is_first():
+        write_json(run_dir / RESULT_NAME, _result_document(result, machine_of(run_dir)))
     return result
 
 

@@ -32,9 +32,11 @@ COMMANDS = {
     "evaluate": "Score a trained model on two files or a split of its data, or beside another.",
     "export": "Make a small folder of a trained model, with a card, to pass on.",
     "race": "Race recurrent networks against Transformers: speed, generation, quality over seconds.",
+    "reproduce": "Train a run again and tell where it first becomes another.",
     "score": "Log-probabilities of given pairs under a trained model.",
     "tokenizer": "Train a subword tokenizer on text files.",
     "translate": "Translate lines: stdin to stdout, or file to file.",
+    "plan": "Memory, traffic and time of a run over many devices, by calculation.",
     "plot": "Draw the learning curves and attention maps of a run.",
 }
 

@@ -75,6 +75,18 @@ class Command:
     allow_other_data: bool = False
     """Go on with a run though its training or development data have changed."""
 
+    distributed: bool = False
+    """One of several processes that train the run together; Slurm, GKE, Open MPI or the TPU pod tells which."""
+
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """The same where no cluster tells it: address of the first process, given to all."""
+
+    num_hosts: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """With --coordinator: processes in all."""
+
+    host_id: Annotated[int | None, tyro.conf.arg(metavar="I")] = None
+    """With --coordinator: number of this process, from 0."""
+
     too_long: Literal["skip", "truncate", "fail"] | None = None
     """What to do with lines longer than the model's capacity (as --set data.too_long=...)."""
 
@@ -82,6 +94,10 @@ class Command:
         if self.run_dir is None:
             raise ConfigError("--run-dir DIR is missing: where shall the run go?")
         # Loaded here, not above: they bring jax, and --help does without.
+        from transformer_jax.train import hosts
+
+        if self.distributed or self.coordinator or self.num_hosts is not None or self.host_id is not None:
+            hosts.connect(self.coordinator, self.num_hosts, self.host_id)  # before anything is computed
         from transformer_jax.cli.experiment import resume_config, run_experiment, saved_config, start_config
         from transformer_jax.cli.scoring import spoken
 
@@ -117,7 +133,9 @@ class Command:
             config = start_config(self.config, overrides)
         start = None
         if self.allow_partial and self.warm_start is None:
-            raise ConfigError("--allow-partial goes with --warm-start: a run that goes on needs all its arrays")
+            raise ConfigError(
+                "--allow-partial goes with --warm-start: a run that goes on needs all its arrays"
+            )
         if self.warm_start is not None:
             if self.resume and not self.overwrite:
                 raise ConfigError(
@@ -136,6 +154,8 @@ class Command:
             allow_inexact=self.allow_inexact,
             allow_other_data=self.allow_other_data,
         )
+        if not hosts.is_first():
+            return 0
         scores = spoken(result.scores) or "none"
         print(
             f"{config.name}: {result.updates:,} updates, {result.parameters:,} parameters; "

@@ -6,6 +6,7 @@ from typing import Literal
 
 from transformer_jax.errors import RunError
 from transformer_jax.train.checkpoint import CheckpointInfo, CheckpointStore, Snapshot
+from transformer_jax.train.hosts import is_first
 from transformer_jax.train.state import TrainState
 
 
@@ -34,13 +35,15 @@ class BackgroundSaver:
         self._failed: RunError | None = None
 
     def save(self, state: TrainState, info: CheckpointInfo) -> None:
-        """Copy the state's arrays to the host and have them written.
+        """Copy the state's arrays to the host and have them written, by the first host where there are several.
 
         Raises:
           RunError: If the save before failed, and that stops the run.
         """
         self.wait()
-        self._pending = self._executor.submit(self._store.save, Snapshot.of(state), info)
+        snapshot = Snapshot.of(state)
+        if is_first():
+            self._pending = self._executor.submit(self._store.save, snapshot, info)
 
     def wait(self) -> None:
         """Until nothing is being written.

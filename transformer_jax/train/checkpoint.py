@@ -20,7 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from transformer_jax.allocator import give_back
 from transformer_jax.errors import RunError, shortened
+from transformer_jax.train.hosts import are_several, to_host
 from transformer_jax.train.interrupts import deferred_interrupts
 from transformer_jax.train.manifest import (
     LaterFormatError,
@@ -36,6 +38,7 @@ FOLDER = "checkpoints"
 _NEW, _REMOVED, _DAMAGED = "new-", "removed-", "damaged-"
 _AVERAGED = "averaged updates"
 _FAULTS_SHOWN = 6
+_GIVE_BACK_BYTES = 32_000_000
 _TEMPORARY_MARK = ".orbax-checkpoint-tmp"
 
 
@@ -82,8 +85,8 @@ class Snapshot:
     def of(cls, state: TrainState) -> "Snapshot":
         """Copies, so that the state may be given up at once."""
         # orbax writes numpy arrays about three times as fast as small arrays of a single device.
-        arrays = jax.device_get((state.best_params | state.model_state, _training_arrays(state)))
-        model, training = jax.tree.map(lambda array: np.array(array, copy=True), arrays)
+        arrays = (state.best_params | state.model_state, _training_arrays(state))
+        model, training = jax.tree.map(lambda array: np.array(to_host(array), copy=True), arrays)
         return cls(model, training)
 
 
@@ -250,12 +253,12 @@ class CheckpointStore:
             raise RunError(
                 f"{path} is the mean of several checkpoints: it cannot be trained on; go on with their own run"
             )
-        model = _restore_item(path, "model")
-        training = _since_added(state) | _restore_item(path, "training")
-        require_same(model, state.params | state.model_state, path)
-        require_same(training, _training_arrays(state), path)
-        # Copied: a buffer that the step may donate must not belong to numpy.
-        model, training = jax.tree.map(lambda array: jnp.array(array, copy=True), (model, training))
+        model_arrays = _restore_item(path, "model")
+        require_same(model_arrays, state.params | state.model_state, path)
+        model = _copied(model_arrays)
+        training_arrays = _since_added(state) | _restore_item(path, "training")
+        require_same(training_arrays, _training_arrays(state), path)
+        training = _copied(training_arrays)
         update_count = training.pop("update")
         rng_key = jax.random.wrap_key_data(training.pop("rng_key"), impl=jax.random.key_impl(state.rng_key))
         parts = _resumed_parts(state)
@@ -394,6 +397,23 @@ def _resumed_parts(state: TrainState) -> dict[str, Any]:
     return parts | {"params": state.params} if state.average else parts
 
 
+def _copied(arrays: dict[str, np.ndarray]) -> NamedArrays:
+    """JAX's own copies, since a buffer that the step may donate must not belong to numpy; ``arrays`` is emptied.
+
+    One goes as the other comes. What went was allocated by other threads, so that the allocator does not take it for
+    what comes, and has to be told to give it back.
+    """
+    copies: NamedArrays = {}
+    given_up = 0
+    for name in list(arrays):
+        copies[name] = jnp.array(arrays[name], copy=True).block_until_ready()
+        given_up += arrays.pop(name).nbytes
+        if given_up > _GIVE_BACK_BYTES:
+            give_back()
+            given_up = 0
+    return copies
+
+
 def _since_added(state: TrainState) -> dict[str, np.ndarray]:
     """What checkpoints of earlier versions do not hold, as it is at a start."""
     return {name: np.asarray(array) for name, array in named_arrays({"divergence": state.divergence}).items()}
@@ -437,7 +457,18 @@ def _signed(score: float, metric_mode: str) -> float:
 def _checkpointer() -> Any:
     import orbax.checkpoint as ocp
 
-    return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+    if not are_several():
+        return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+    # By itself orbax would wait for the other hosts, who do not write, and read when they come to it.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(),
+        active_processes={jax.process_index()},
+        barrier_sync_key_prefix=f"host-{jax.process_index()}",
+    )
+    options = ocp.CompositeOptions(multiprocessing_options=alone)
+    return ocp.Checkpointer(
+        ocp.CompositeCheckpointHandler(composite_options=options), multiprocessing_options=alone
+    )
 
 
 def _restore_item(path: Path, item: Literal["model", "training", "metadata"]) -> Any:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from transformer_jax.train.hosts import to_host
 from transformer_jax.train.state import NamedArrays
 from transformer_jax.typing import Array, Shaped
 
@@ -46,7 +47,7 @@ def digest_text(digest: jax.Array) -> str:
       >>> digest_text(jnp.array([1, 255], jnp.uint32))
       '00000001000000ff'
     """
-    first, second = (int(half) for half in jax.device_get(digest))
+    first, second = (int(half) for half in to_host(digest))
     return f"{first:08x}{second:08x}"
 
 

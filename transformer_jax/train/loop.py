@@ -12,12 +12,14 @@ import jax
 from flax import nnx
 
 from transformer_jax.errors import ConfigError, RunError, nearest_hint
+from transformer_jax.train import hosts
 from transformer_jax.train.background import BackgroundSaver
 from transformer_jax.train.checkpoint import CheckpointInfo, CheckpointStore
 from transformer_jax.train.config import TrainConfig
 from transformer_jax.train.digest import digest_arrays, digest_text
 from transformer_jax.train.divergence import Diverged, diverged_error, example_ids, no_divergence
 from transformer_jax.train.folder_lock import locked_folder
+from transformer_jax.train.hosts import AGREE_EVERY
 from transformer_jax.train.metrics import Row, fetch_means, learning_curve, zero_metrics
 from transformer_jax.train.objectives import Objective, abstract_batch, count_tokens
 from transformer_jax.train.optimizers import build_optimizer
@@ -151,6 +153,7 @@ class Trainer:
         self._progress: Progress | None = None
         self._trackers: list[Tracker] = []
         self._stops = StopRequests()
+        self._agreed: int | None = None
         self._placement = Placement(config.sharding)
         self._planned = [_abstract(shape) for shape in batches.shapes()]
         for batch in self._planned:
@@ -176,18 +179,23 @@ class Trainer:
           ConfigError: If the evaluation has no number of the name ``config.metric``.
           TrainingInterrupted: After Ctrl-C or SIGTERM, once the update is done and saved; after a second one at once.
         """
-        with locked_folder(self._run_dir):
+        with locked_folder(self._run_dir) if hosts.is_first() else contextlib.nullcontext():
             return self._fit(resume=resume, overwrite=overwrite)
 
     def _fit(self, *, resume: bool, overwrite: bool) -> TrainResult:
-        check_run_folder(self._run_dir, resume=resume, overwrite=overwrite)
-        if overwrite:
-            remove_run(self._run_dir)
-        self._store.remove_leftovers()
+        with hosts.first_alone() as is_mine:
+            if is_mine:
+                check_run_folder(self._run_dir, resume=resume, overwrite=overwrite)
+                if overwrite:
+                    remove_run(self._run_dir)
+                self._store.remove_leftovers()
         state, session = self._start_state(resume=resume)
         with contextlib.ExitStack() as stack:
             self._progress = start_progress(
-                self._label, total=self._config.updates, done=session.update, quiet=self._quiet
+                self._label,
+                total=self._config.updates,
+                done=session.update,
+                quiet=self._quiet or not hosts.is_first(),
             )
             stack.callback(self._progress.close)
             stack.push(self._close_trackers)
@@ -211,11 +219,14 @@ class Trainer:
                 number = interrupt.signal_number if isinstance(interrupt, Stopped) else signal.SIGINT
                 raise TrainingInterrupted(number, self._where_to_resume(session.update)) from interrupt
         nnx.update(self._model, self._whole_model(state))
+        hosts.any_host(False)  # the first has written everything
         return self._result(session)
 
     def _open_trackers(self, session: Session) -> None:
         """Begin the logs behind an update; rows of later ones, which will come again, go."""
         self._trackers = []
+        if not hosts.is_first():
+            return
         goes_on = self._config.on_failed_save == "go_on"
         self._trackers.append(
             JsonLinesTracker(
@@ -266,8 +277,10 @@ class Trainer:
             metrics=metric_shapes(structure, params, model_state, self._objective, planned[0]),
             averages=self._config.average_decay > 0,
         )
-        had_any = bool(self._store.updates())
-        self._store.pass_over_damaged(sets_aside=resume)
+        with hosts.first_alone() as is_mine:
+            had_any = bool(self._store.updates())
+            if is_mine:
+                self._store.pass_over_damaged(sets_aside=resume)
         updates = self._store.updates()
         if resume and had_any and not updates:
             raise RunError(f"{self._run_dir}: every checkpoint is damaged: begin again with --overwrite")
@@ -316,7 +329,8 @@ class Trainer:
 
             evaluates = self._evaluates_at(session.update)
             saves = session.update % config.checkpoint_every == 0 or session.update == config.updates
-            stopping = self._stops.came is not None
+            self._agree_to_stop(state, session.update)
+            stopping = self._stop_signal() is not None
             logs = session.update % config.log_every == 0 or evaluates or session.update == config.updates
             if logs or saves or stopping:  # what is no number must not become a checkpoint
                 diverged = self._look(state, session)
@@ -338,6 +352,22 @@ class Trainer:
                 session.stopwatch.start()
         session.stopwatch.stop()
         return state
+
+    def _stop_signal(self) -> int | None:
+        """The signal to stop by; where there are several hosts, the one that they agreed on."""
+        return self._agreed if hosts.are_several() else self._stops.came
+
+    def _agree_to_stop(self, state: TrainState, update: int) -> None:
+        """Let all hosts know of a signal that one of them got."""
+        every = (
+            AGREE_EVERY,
+            self._config.log_every,
+            self._config.checkpoint_every,
+            self._config.evaluate_every,
+        )
+        if hosts.are_several() and not all(update % one for one in (*every, self._config.updates)):
+            jax.block_until_ready(state)  # two programs with collectives must not run beside each other
+            self._agreed = hosts.largest(self._stops.came or 0) or None
 
     def _look(self, state: TrainState, session: Session) -> Diverged | None:
         """What has diverged since the last look: written and told, or the end of the run."""
@@ -392,11 +422,18 @@ class Trainer:
         """Whether the score has not become better in the last ``patience`` evaluations; from the rows alone."""
         if self._config.patience is None or update % self._config.evaluate_every:
             return False
+        return hosts.decided_by_first(lambda: self._lost_patience_at(update))
+
+    def _lost_patience_at(self, update: int) -> bool:
         rows = [row for row in read_rows(self._run_dir) if row["kind"] == "evaluation"]
         scores = [_finite(row.get(self._config.metric)) for row in rows]
         sign = 1.0 if self._config.metric_mode == "min" else -1.0
         badness = [math.inf if score is None else sign * score for score in scores]
-        lost = len(badness) - 1 - badness.index(min(badness)) >= self._config.patience if badness else False
+        lost = (
+            len(badness) - 1 - badness.index(min(badness)) >= (self._config.patience or 0)
+            if badness
+            else False
+        )
         if lost and self._progress is not None:
             self._progress.message(
                 f"{self._label} {update}/{self._config.updates}  stopped early: no better {self._config.metric} in "
@@ -418,16 +455,18 @@ class Trainer:
                 metrics = self._run_evaluation(state, session)
         except BaseException as error:
             # The updates are done, whatever became of their score, which a run that goes on takes first.
-            if saves or isinstance(error, KeyboardInterrupt):
+            if (saves or isinstance(error, KeyboardInterrupt)) and not hosts.are_several():
                 self._save(state, self._info(session, {}, None))
                 self._saver.wait()
             raise
         score = _finite(metrics.get(self._config.metric))
-        if saves or self._stops.came is not None or self._is_among_best(score):
+        signal_number = self._stop_signal()
+        if saves or signal_number is not None or self._is_among_best(score):
             self._save(state, self._info(session, metrics, score))
-        if self._stops.came is not None:
+        signal_number = self._stop_signal()
+        if signal_number is not None:
             self._saver.wait()
-            raise Stopped(self._stops.came)
+            raise Stopped(signal_number)
 
     def _save(self, state: TrainState, info: CheckpointInfo) -> None:
         self._saver.wait()
@@ -441,7 +480,7 @@ class Trainer:
         if score is None:
             return False
         self._saver.wait()
-        return self._store.is_among_best(score, self._config.metric_mode)
+        return hosts.decided_by_first(lambda: self._store.is_among_best(score, self._config.metric_mode))
 
     def _log(self, state: TrainState, session: Session) -> TrainState:
         """Fetch the running metrics, write a row, and start new sums."""
@@ -466,7 +505,8 @@ class Trainer:
         assert self._evaluate is not None
         assert self._progress is not None
         model_state = self._whole_model(state)
-        with self._stops.released():
+        # One of several hosts must not leave the others alone: there a signal waits for the next agreement.
+        with contextlib.nullcontext() if hosts.are_several() else self._stops.released():
             found = self._evaluate(model_state)
         metrics = {name: float(value) for name, value in found.items()}
         if self._config.metric not in metrics:

@@ -22,11 +22,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.pytree import replace
+from transformer_jax.train import hosts
 from transformer_jax.train.config import MeshShape
 from transformer_jax.train.state import ModelStructure, NamedArrays, TrainState, named_arrays
 from transformer_jax.typing import PyTree
@@ -85,6 +87,11 @@ class Placement:
     def __init__(self, shape: MeshShape | None) -> None:
         self._mesh: Mesh | None = None
         self._sizes = {axis: 1 if shape is None else getattr(shape, axis) for axis in AXES}
+        if shape is None and hosts.are_several():
+            raise ConfigError(
+                f"{jax.process_count()} hosts train one run only over a mesh: set train.sharding to axes whose product "
+                f"is {jax.device_count()}"
+            )
         if shape is None:
             return
         wanted, have = math.prod(self._sizes.values()), jax.device_count()
@@ -136,6 +143,8 @@ class Placement:
         """A batch of the host on the devices."""
         if self._mesh is None:
             return batch
+        if hosts.are_several():  # each makes the whole batch, and puts the rows of its own devices there
+            return jax.tree.map(lambda leaf: _spread(leaf, self._batch_sharding(leaf)), batch)
         return jax.device_put(batch, jax.tree.map(self._batch_sharding, batch))
 
     def _shardings(self, tree: PyTree) -> PyTree:
@@ -151,22 +160,27 @@ class Placement:
         """A state on the devices: optimiser state and averages lie as their parameters do."""
         if self._mesh is None:
             return state
-        return jax.device_put(state, self._shardings(state))
+        return _put(state, self._shardings(state))
 
     def replicated(self, tree: PyTree) -> PyTree:
         """Arrays that every device has whole."""
         if self._mesh is None:
             return tree
-        return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
+        everywhere = NamedSharding(self._mesh, PartitionSpec())
+        return _put(tree, jax.tree.map(lambda leaf: everywhere, tree))
 
     def gathered(self, tree: PyTree) -> PyTree:
         """Arrays whole on the default device, for what runs there alone."""
         if self._mesh is None:
             return tree
+        if hosts.are_several():
+            return jax.tree.map(
+                lambda leaf: jax.device_put(hosts.to_host(leaf), jax.local_devices()[0]), tree
+            )
         return jax.device_put(tree, jax.devices()[0])
 
     def structure(self, structure: ModelStructure) -> ModelStructure:
-        """The structure, gathering what loops over time read when it is merged inside of a step."""
+        """The structure, gathering what is cut over ``fsdp``, and what loops read, when a step merges it."""
         if self._mesh is None:
             return structure
         return _GatheringStructure(**vars(structure), everywhere=NamedSharding(self._mesh, PartitionSpec()))
@@ -187,16 +201,40 @@ class Placement:
         return kept_in_place
 
 
+def _put(tree: PyTree, shardings: PyTree) -> PyTree:
+    """Arrays of the host (of every host, the same) on the devices."""
+    if not hosts.are_several():
+        return jax.device_put(tree, shardings)
+
+    def put(leaf: Any, sharding: NamedSharding) -> Any:
+        if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return _spread(np.asarray(leaf), sharding)
+        data, impl = _spread(np.asarray(jax.random.key_data(leaf)), sharding), jax.random.key_impl(leaf)
+        return jax.jit(lambda data: jax.random.wrap_key_data(data, impl=impl), out_shardings=sharding)(data)
+
+    return jax.tree.map(put, tree, shardings)
+
+
+def _spread(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """An array that every host has, on the devices of all; unlike ``device_put``, without asking the others."""
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
 @dataclasses.dataclass(frozen=True)
 class _GatheringStructure(ModelStructure):
-    """A structure that merges looped parameters whole."""
+    """A structure that gathers parameters where they are used."""
 
     everywhere: NamedSharding
 
     def merge(self, params: NamedArrays, model_state: NamedArrays) -> nnx.Module:
-        """The module, its looped parameters gathered."""
-        whole = {
-            name: jax.lax.with_sharding_constraint(array, self.everywhere) if LOOPED.search(name) else array
-            for name, array in params.items()
-        }
-        return super().merge(whole, model_state)
+        """The module, its looped parameters whole, the others gathered over ``fsdp``."""
+        return super().merge({name: self._used(name, array) for name, array in params.items()}, model_state)
+
+    def _used(self, name: str, array: jax.Array) -> jax.Array:
+        mesh, spec = self.everywhere.mesh, PartitionSpec()
+        if not LOOPED.search(name):
+            sizes = dict(zip(mesh.axis_names, mesh.devices.shape, strict=True))
+            cut = parameter_spec(name, array.shape, sizes)
+            # Otherwise XLA keeps the matrices cut and sums activations, which grow with the batch.
+            spec = PartitionSpec(*(None if axis == "fsdp" else axis for axis in cut))
+        return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, spec))

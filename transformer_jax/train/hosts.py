@@ -1,0 +1,133 @@
+"""One run over several processes (hosts): who writes, and how they agree to stop.
+
+Every process runs the same program on the same data and the same update; JAX's own runtime joins their devices. The
+first writes the run folder, which all must be able to read. What the processes must decide alike (a signal that one of
+them got, a score that is kept) is decided by a collective at updates that all of them come to.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from transformer_jax.errors import ConfigError, RunError
+
+AGREE_EVERY = 10
+"""Updates between two agreements at most: what a signal waits for where there are several hosts."""
+
+
+def connect(coordinator: str | None = None, num_hosts: int | None = None, host_id: int | None = None) -> None:
+    """Join the processes of a run; to be called before anything else of JAX.
+
+    Args:
+      coordinator: ``HOST:PORT`` of the first process; None where Slurm, GKE, Open MPI or a TPU pod tells it.
+      num_hosts: Processes in all.
+      host_id: Number of this one, from 0.
+
+    Raises:
+      ConfigError: If only some of the three are given, or they do not fit, or no cluster is found.
+      RunError: If the processes do not come together.
+    """
+    given = [value is not None for value in (coordinator, num_hosts, host_id)]
+    if any(given) and not all(given):
+        raise ConfigError(
+            "--coordinator, --num-hosts and --host-id go together; leave all three out on a cluster"
+        )
+    if num_hosts is not None and not (host_id is not None and 0 <= host_id < num_hosts):
+        raise ConfigError(f"--host-id must be at least 0 and below --num-hosts ({num_hosts}); got {host_id}")
+    try:
+        jax.distributed.initialize(coordinator, num_hosts, host_id)
+    except ValueError as error:  # nothing was given and nothing detected
+        raise ConfigError(
+            f"no cluster was found ({str(error).splitlines()[0]}): name --coordinator HOST:PORT, --num-hosts and "
+            "--host-id"
+        ) from None
+    except RuntimeError as error:
+        raise RunError(f"the hosts did not come together: {str(error).splitlines()[0]}") from None
+
+
+def is_first() -> bool:
+    """Whether this process writes."""
+    return jax.process_index() == 0
+
+
+def are_several() -> bool:
+    """Whether others take part."""
+    return jax.process_count() > 1
+
+
+def largest(number: int) -> int:
+    """The largest of the hosts' numbers; every host must ask, and waits for the others.
+
+    Example:
+      >>> largest(3)
+      3
+    """
+    if not are_several():
+        return number
+    from jax.experimental import multihost_utils
+
+    return int(np.max(multihost_utils.process_allgather(np.int32(number))))
+
+
+def any_host(holds: bool) -> bool:
+    """Whether something holds on one of the hosts; every host must ask, and waits for the others."""
+    return bool(largest(int(holds)))
+
+
+def decided_by_first(decision: Callable[[], bool]) -> bool:
+    """What the first host finds, on all of them."""
+    return any_host(is_first() and decision())
+
+
+@contextlib.contextmanager
+def first_alone() -> Iterator[bool]:
+    """A block in which only the first host does something; the others wait for its end.
+
+    Yields:
+      Whether this is the first host.
+
+    Raises:
+      RunError: On the other hosts, if the block failed on the first.
+
+    Example:
+      >>> with first_alone() as is_mine:
+      ...   is_mine
+      True
+    """
+    if not are_several():
+        yield True
+        return
+    failed = False
+    try:
+        yield is_first()
+    except Exception:
+        failed = True
+        raise
+    finally:
+        if any_host(failed) and not failed:
+            raise RunError("the first host could not go on, it says why")
+
+
+def require_same(what: str, text: str) -> None:
+    """Raise ``RunError`` unless all hosts have the same text, a fingerprint say."""
+    if not are_several():
+        return
+    import zlib
+
+    from jax.experimental import multihost_utils
+
+    found = multihost_utils.process_allgather(np.uint32(zlib.crc32(text.encode())))
+    if len(set(found.tolist())) > 1:
+        raise RunError(f"the hosts have not the same {what}: give all of them the same files and versions")
+
+
+def to_host(leaf: Any) -> np.ndarray:
+    """An array of numbers as a whole, on every host; all must ask for the same."""
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable and not leaf.is_fully_replicated:
+        from jax.experimental import multihost_utils
+
+        return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+    return np.asarray(leaf)
