@@ -46,9 +46,9 @@ from transformer_jax.train.step import CompiledSteps, build_step, metric_shapes
 CONFIG = TrainConfig(updates=10**6, optimizer=Adam(), schedule=Constant(peak_learning_rate=1e-4))
 WAYS = ("no save", "written beside", "waited for")
 MODELS = {
-    # name: (width, layers a side, vocabulary, rows, length): as in the experiments
+    # name: (width, layers a side, vocabulary, rows, length); widths and vocabularies as in the experiments
     "pronunciation": (128, 2, 72, 256, 24),
-    "multi30k": (128, 4, 8000, 128, 24),
+    "multi30k": (128, 4, 8000, 64, 24),
 }
 BIG = (512, 6, 8000, 2, 8)
 
@@ -160,7 +160,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--windows", type=int, default=15, help="of each kind (default 15)")
+    parser.add_argument("--windows", type=int, default=9, help="of each kind (default 9)")
     parser.add_argument("--json", type=Path, help="write the numbers here")
     parser.add_argument("--restore", metavar="DIR", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""LSTMs without attention: the last state of both directions is all that the decoder gets, English to German, on Multi30k.
+"""LSTMs without attention: the last state of both directions is all that the decoder gets, English to German, Multi30k.
 
 Command: transformer-jax train experiments/translation_multi30k_lstm.py --run-dir runs/multi30k-lstm
 From German to English: `--set data.dataset.source_language=de --set data.dataset.target_language=en`.
