@@ -103,7 +103,7 @@ def all_in_children(
     """`in_a_child` of each, one after the other; the arrays go by a file."""
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.npz"
-        np.savez(weights, **arrays)  # type: ignore[arg-type]
+        np.savez(weights, **arrays)  # type: ignore[arg-type]  # NumPy reads a name as its own option
         return {name: in_a_child(name, weights, options) for name in names}
 
 
@@ -140,12 +140,12 @@ def main() -> None:
         decoding.make_model(decoding.SIZES["tiny"])  # starts the backend
         found = measure(ours)
     elif options.name == "transformers":
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
+        import torch  # noqa: F401 - loaded before it is measured
+        import transformers  # noqa: F401 - likewise
 
         found = measure(lambda: peer(marian.Marian))
     else:
-        import ctranslate2  # noqa: F401
+        import ctranslate2  # noqa: F401 - likewise
 
         found = measure(lambda: peer(marian.CTranslate))
     print(json.dumps(found))

@@ -70,7 +70,7 @@ def left_by(run_dir: Path) -> Any:
     arrays = {
         f"{item}/{name}": np.asarray(array).tobytes()
         for item in ("model", "training")
-        for name, array in _restore_item(path, item).items()  # type: ignore[arg-type]
+        for name, array in _restore_item(path, item).items()  # type: ignore[arg-type]  # a text, not a literal
     }
     rows = [
         {name: value for name, value in row.items() if "second" not in name} for row in read_rows(run_dir)

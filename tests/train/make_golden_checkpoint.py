@@ -61,7 +61,7 @@ def main() -> None:
         kept.update(named_leaves(state))
         save(self, state, info)
 
-    BackgroundSaver.save = noting  # type: ignore[method-assign]
+    BackgroundSaver.save = noting  # type: ignore[method-assign]  # listens in
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
         trainer(run_dir).fit()

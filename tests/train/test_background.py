@@ -70,7 +70,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(
     for update in (2, 4, 6):
         for item in ("model", "training"):
             found, wanted = (
-                _restore_item(CheckpointStore(one)._path(update), item)  # type: ignore[arg-type]
+                _restore_item(CheckpointStore(one)._path(update), item)  # type: ignore[arg-type]  # a text, not a literal
                 for one in (run_dir, same)
             )
             jax.tree.map(np.testing.assert_array_equal, found, wanted)
@@ -105,7 +105,7 @@ def test_parameters_that_are_no_numbers_are_not_saved(
     def damaged(state: Any) -> checkpoint.Snapshot:
         snapshot = of(state)
         if int(state.update) == 4:
-            snapshot.model["embedding"][0, 0] = np.inf  # type: ignore[index]
+            snapshot.model["embedding"][0, 0] = np.inf  # type: ignore[index]  # read-only by its type
         return snapshot
 
     monkeypatch.setattr(checkpoint.Snapshot, "of", staticmethod(damaged))

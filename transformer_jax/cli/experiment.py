@@ -1,6 +1,5 @@
 """Joins data, model, trainer, search and scores: one experiment from its config to its run folder."""
 
-import contextlib
 import dataclasses
 import itertools
 import sys
@@ -188,7 +187,7 @@ def run_experiment(
     with hosts.first_alone() as is_mine:
         if is_mine:
             check_run_folder(run_dir, resume=resume, overwrite=overwrite, entries=RUN_ENTRIES)
-    with locked_folder(run_dir) if hosts.is_first() else contextlib.nullcontext():
+    with locked_folder(run_dir):
         return _run_locked(
             config, run_dir, resume=resume, overwrite=overwrite, quiet=quiet, label=label, data=data,
             after_evaluation=after_evaluation, start=start, strict_compile=strict_compile,

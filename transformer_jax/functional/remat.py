@@ -33,4 +33,5 @@ def remat(layer: _T, recomputed: Remat) -> _T:
     if recomputed == "nothing":
         return layer
     keeps_products = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-    return jax.checkpoint(layer, policy=keeps_products if recomputed == "elementwise" else None)  # type: ignore[return-value]
+    policy = keeps_products if recomputed == "elementwise" else None
+    return jax.checkpoint(layer, policy=policy)  # type: ignore[return-value]  # JAX does not type it

@@ -297,9 +297,7 @@ class DecoderLayer(nnx.Module):
         update, weights = self.cross_attention.attend_memory_with_weights(
             self.cross_attention_residual.enter(x), memory, mask=memory_mask
         )
-        x = self.cross_attention_residual.leave(x, update, None)
-        update = self.feed_forward(self.feed_forward_residual.enter(x), rng_key=None)
-        return self.feed_forward_residual.leave(x, update, None), weights, cache
+        return self._after_cross_attention(x, update, [None] * 3), weights, cache
 
     def attention_weights(
         self,
@@ -329,9 +327,12 @@ class DecoderLayer(nnx.Module):
         update = self.cross_attention.attend_memory(
             self.cross_attention_residual.enter(x), memory, mask=memory_mask, rng_key=keys[0]
         )
-        x = self.cross_attention_residual.leave(x, update, keys[1])
-        update = self.feed_forward(self.feed_forward_residual.enter(x), rng_key=keys[2])
-        return self.feed_forward_residual.leave(x, update, keys[3])
+        return self._after_cross_attention(x, update, keys[1:])
+
+    def _after_cross_attention(self, x: Array, update: Array, keys: list[jax.Array | None]) -> Array:
+        x = self.cross_attention_residual.leave(x, update, keys[0])
+        update = self.feed_forward(self.feed_forward_residual.enter(x), rng_key=keys[1])
+        return self.feed_forward_residual.leave(x, update, keys[2])
 
 
 def check_self_attention(config: TransformerLayerConfig) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from transformer_jax.errors import RunError
+from transformer_jax.train.hosts import is_first
 
 LOCK_NAME = "trainer.lock"
 
@@ -22,7 +23,8 @@ def locked_folder(run_dir: Path | str) -> Iterator[None]:
     """Hold the lock of a run folder, which is made where it is missing and removed if it stays empty.
 
     The file ``trainer.lock`` says which process on which host holds it, and is removed afterwards; one that a killed
-    process left behind locks nothing. Where the system has no file locks, nothing is locked.
+    process left behind locks nothing. Where the system has no file locks, nothing is locked. Of several
+    hosts that train one run only the first, which writes, holds it.
 
     Raises:
       RunError: If another process holds it; says which.
@@ -34,7 +36,7 @@ def locked_folder(run_dir: Path | str) -> Iterator[None]:
       ['host', 'pid', 'since']
     """
     folder, me = Path(run_dir).resolve(), (os.getpid(), threading.get_ident())
-    if _held.get(folder) == me:
+    if not is_first() or _held.get(folder) == me:
         yield
         return
     was_there = folder.exists()

@@ -148,7 +148,7 @@ class Trainer:
         self._store = CheckpointStore(
             run_dir, keep_best=config.keep_best, keep_last=config.keep_last, keep_every=config.keep_every
         )
-        self._saver = self._new_saver()
+        self._saver: BackgroundSaver
         self._digest: Any = None
         self._progress: Progress | None = None
         self._trackers: list[Tracker] = []
@@ -179,7 +179,7 @@ class Trainer:
           ConfigError: If the evaluation has no number of the name ``config.metric``.
           TrainingInterrupted: After Ctrl-C or SIGTERM, once the update is done and saved; after a second one at once.
         """
-        with locked_folder(self._run_dir) if hosts.is_first() else contextlib.nullcontext():
+        with locked_folder(self._run_dir):
             return self._fit(resume=resume, overwrite=overwrite)
 
     def _fit(self, *, resume: bool, overwrite: bool) -> TrainResult:
@@ -200,7 +200,9 @@ class Trainer:
             stack.callback(self._progress.close)
             stack.push(self._close_trackers)
             self._open_trackers(session)
-            self._saver = self._new_saver()
+            self._saver = BackgroundSaver(
+                self._store, on_failure=self._config.on_failed_save, tell=self._tell
+            )
             stack.push(self._close_saver)
             self._stops = stack.enter_context(StopRequests(self._say_stopping))
             try:
@@ -247,9 +249,6 @@ class Trainer:
             except OSError:
                 if kind is None:
                     raise
-
-    def _new_saver(self) -> BackgroundSaver:
-        return BackgroundSaver(self._store, on_failure=self._config.on_failed_save, tell=self._tell)
 
     def _close_saver(self, kind: Any, error: Any, trace: Any) -> None:
         # Whoever stops on a signal has waited, or was told not to.
@@ -420,24 +419,21 @@ class Trainer:
 
     def _lost_patience(self, update: int) -> bool:
         """Whether the score has not become better in the last ``patience`` evaluations; from the rows alone."""
-        if self._config.patience is None or update % self._config.evaluate_every:
+        patience = self._config.patience
+        if patience is None or update % self._config.evaluate_every:
             return False
-        return hosts.decided_by_first(lambda: self._lost_patience_at(update))
+        return hosts.decided_by_first(lambda: self._lost_patience_at(update, patience))
 
-    def _lost_patience_at(self, update: int) -> bool:
+    def _lost_patience_at(self, update: int, patience: int) -> bool:
         rows = [row for row in read_rows(self._run_dir) if row["kind"] == "evaluation"]
         scores = [_finite(row.get(self._config.metric)) for row in rows]
         sign = 1.0 if self._config.metric_mode == "min" else -1.0
         badness = [math.inf if score is None else sign * score for score in scores]
-        lost = (
-            len(badness) - 1 - badness.index(min(badness)) >= (self._config.patience or 0)
-            if badness
-            else False
-        )
+        lost = len(badness) - 1 - badness.index(min(badness)) >= patience if badness else False
         if lost and self._progress is not None:
             self._progress.message(
                 f"{self._label} {update}/{self._config.updates}  stopped early: no better {self._config.metric} in "
-                f"{self._config.patience} evaluations"
+                f"{patience} evaluations"
             )
         return lost
 

@@ -233,8 +233,7 @@ class _GatheringStructure(ModelStructure):
     def _used(self, name: str, array: jax.Array) -> jax.Array:
         mesh, spec = self.everywhere.mesh, PartitionSpec()
         if not LOOPED.search(name):
-            sizes = dict(zip(mesh.axis_names, mesh.devices.shape, strict=True))
-            cut = parameter_spec(name, array.shape, sizes)
+            cut = parameter_spec(name, array.shape, dict(mesh.shape))
             # Otherwise XLA keeps the matrices cut and sums activations, which grow with the batch.
             spec = PartitionSpec(*(None if axis == "fsdp" else axis for axis in cut))
         return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, spec))

@@ -62,12 +62,12 @@ class Device:
 
 def _gpu(name: str, title: str, tf32: float, half: float, **others: float | int | str) -> Device:
     peaks = {"float32": tf32, "bfloat16": half, "float16": half}
-    return Device(name=name, title=title, peak_flops=peaks, **others)  # type: ignore[arg-type]
+    return Device(name=name, title=title, peak_flops=peaks, **others)  # type: ignore[arg-type]  # of several types by name
 
 
 def _tpu(name: str, title: str, peak: float, **others: float | int | str | None) -> Device:
     peaks = {"float32": peak, "bfloat16": peak}
-    return Device(name=name, title=title, peak_flops=peaks, **others)  # type: ignore[arg-type]
+    return Device(name=name, title=title, peak_flops=peaks, **others)  # type: ignore[arg-type]  # of several types by name
 
 
 DEVICES: dict[str, Device] = {
