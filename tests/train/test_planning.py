@@ -17,9 +17,9 @@ from transformer_jax.train.objectives import abstract_batch, sequence_to_sequenc
 from transformer_jax.train.planning import DEVICES, Plan, find_device, parse_mesh, plan_step
 from transformer_jax.train.planning.equations import flops_within
 from transformer_jax.train.planning.layout import Layout, Transfer, moved, ring_bytes
-from transformer_jax.train.planning.mesh import mesh_sizes
 from transformer_jax.train.planning.program import program_costs
 from transformer_jax.train.planning.walk import Walk
+from transformer_jax.train.sharding import mesh_sizes
 
 H100 = find_device("h100")
 VOCAB, WIDTH, ROWS, LENGTH = 16, 8, 16, 4

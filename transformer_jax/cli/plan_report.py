@@ -8,8 +8,8 @@ from typing import Any
 from transformer_jax.cli.compare_html import PAGE_STYLE
 from transformer_jax.cli.planning import PlannedExperiment
 from transformer_jax.plot.style import COLOURS
-from transformer_jax.train.planning.mesh import mesh_sizes
 from transformer_jax.train.planning.result import Plan
+from transformer_jax.train.sharding import mesh_sizes
 
 LIMITS = (
     "Not counted: latency, and what XLA moves beyond what the sharding needs. A batch's padding is counted as "

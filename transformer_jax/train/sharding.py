@@ -49,6 +49,16 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
 LOOPED = re.compile(r"_cell\.|^decoder\.(attend|combine|readout|stack)\.")
 
 
+def mesh_sizes(mesh: MeshShape) -> dict[str, int]:
+    """Devices along each axis, by its name, outermost first.
+
+    Example:
+      >>> mesh_sizes(MeshShape(data=2, tensor=4))
+      {'data': 2, 'fsdp': 1, 'tensor': 4, 'sequence': 1}
+    """
+    return {axis: getattr(mesh, axis) for axis in AXES}
+
+
 def parameter_spec(name: str, shape: Sequence[int], sizes: dict[str, int]) -> PartitionSpec:
     """How a parameter is cut.
 
@@ -86,7 +96,7 @@ class Placement:
 
     def __init__(self, shape: MeshShape | None) -> None:
         self._mesh: Mesh | None = None
-        self._sizes = {axis: 1 if shape is None else getattr(shape, axis) for axis in AXES}
+        self._sizes = mesh_sizes(shape or MeshShape())
         if shape is None and hosts.are_several():
             raise ConfigError(
                 f"{jax.process_count()} hosts train one run only over a mesh: set train.sharding to axes whose product "

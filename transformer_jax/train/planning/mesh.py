@@ -49,16 +49,6 @@ def parse_mesh(text: str) -> MeshShape:
     return MeshShape(**found)
 
 
-def mesh_sizes(mesh: MeshShape) -> dict[str, int]:
-    """Devices along each axis, by its name, outermost first.
-
-    Example:
-      >>> mesh_sizes(MeshShape(data=2, tensor=4))
-      {'data': 2, 'fsdp': 1, 'tensor': 4, 'sequence': 1}
-    """
-    return {axis: getattr(mesh, axis) for axis in AXES}
-
-
 def ring_span(axes: tuple[str, ...], sizes: dict[str, int]) -> int:
     """Of how many consecutive devices a ring over some axes is part; the last axis lies innermost.
 
@@ -77,14 +67,14 @@ def check_rows(rows: int, lengths: tuple[int, ...], sizes: dict[str, int], accum
     Args:
       rows: Of a whole batch.
       lengths: Its sequences' lengths.
-      sizes: Of `mesh_sizes`.
+      sizes: Of `sharding.mesh_sizes`.
       accumulation: Micro-batches that it is cut into first.
 
     Raises:
       ShapeError: If rows or lengths do not divide.
 
     Example:
-      >>> check_rows(16, (8, 8), mesh_sizes(MeshShape(data=4, fsdp=2)), 2)
+      >>> check_rows(16, (8, 8), {"data": 4, "fsdp": 2, "sequence": 1}, 2)
     """
     num_rows = math.prod(sizes[axis] for axis in ROWS)
     if rows % (num_rows * accumulation):

@@ -17,11 +17,11 @@ from transformer_jax.train.planning.devices import Device
 from transformer_jax.train.planning.equations import flops_within
 from transformer_jax.train.planning.layout import Axes, Layout, Transfer, array_bytes, local_bytes, ways
 from transformer_jax.train.planning.ledger import Operation
-from transformer_jax.train.planning.mesh import check_rows, mesh_sizes, ring_span
+from transformer_jax.train.planning.mesh import check_rows, ring_span
 from transformer_jax.train.planning.result import Plan, Traffic
 from transformer_jax.train.planning.walk import Walk
 from transformer_jax.train.schedules import build_schedule
-from transformer_jax.train.sharding import LOOPED, ROWS, parameter_spec
+from transformer_jax.train.sharding import LOOPED, ROWS, mesh_sizes, parameter_spec
 from transformer_jax.train.state import (
     ModelStructure,
     TrainState,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from transformer_jax.train.config import MeshShape
 from transformer_jax.train.planning.devices import Device
-from transformer_jax.train.planning.mesh import mesh_sizes
+from transformer_jax.train.sharding import mesh_sizes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
