@@ -16,7 +16,7 @@ help:
 	@echo "make lint      ruff: style and formatting"
 	@echo "make types     mypy"
 	@echo "make contracts which package may import which"
-	@echo "make chaos     break training runs at 200 places and compare what they end with, some 20 minutes"
+	@echo "make chaos     break training runs at 200 places and compare what they end with, some 25 minutes"
 	@echo "make check     lint, types and contracts"
 	@echo "make race      race recurrent networks against Transformers; tables, report.html, figures in runs/race"
 	@echo "make clean     remove the environment and caches (runs/ stays)"
