@@ -26,7 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 VIRTUAL = "--xla_force_host_platform_device_count"
-MODELS = ("transformer", "transformer, loss in blocks", "recurrent")
+MODELS = ("transformer", "transformer, in blocks", "recurrent")
 MESHES = ("one", "data", "fsdp", "tensor", "data-fsdp-tensor")
 BLOCKS = 16
 """Blocks of rows that the loss is computed in, in the case of that name: as many as a large vocabulary needs."""
@@ -66,6 +66,7 @@ def make_model(name: str, width: int, vocab_size: int) -> Any:
 def compile_case(name: str, mesh_name: str, mesh: Any, arguments: argparse.Namespace) -> Any:
     """The compiled step of a model over a mesh."""
     from transformer_jax.functional import projected_logsumexp
+    from transformer_jax.functional.attention import choice
     from transformer_jax.testing.sharded_step import compile_sharded_step
     from transformer_jax.train.config import AdamW, Constant, TrainConfig
     from transformer_jax.train.objectives import abstract_batch, sequence_to_sequence_loss
@@ -75,9 +76,10 @@ def compile_case(name: str, mesh_name: str, mesh: Any, arguments: argparse.Names
     config = TrainConfig(
         updates=10**6, optimizer=AdamW(), schedule=Constant(peak_learning_rate=1e-3), sharding=mesh
     )
-    elements = projected_logsumexp.BLOCK_ELEMENTS
-    if name.endswith("in blocks"):
+    before = projected_logsumexp.BLOCK_ELEMENTS, choice.BLOCKWISE_FROM_PAIRS
+    if name.endswith("in blocks"):  # of the loss, and of attention
         projected_logsumexp.BLOCK_ELEMENTS = rows * length * vocab_size // BLOCKS
+        choice.BLOCKWISE_FROM_PAIRS = 1
     try:
         return compile_sharded_step(
             lambda: make_model(name, arguments.width, vocab_size),
@@ -87,7 +89,7 @@ def compile_case(name: str, mesh_name: str, mesh: Any, arguments: argparse.Names
             device=find_device(arguments.plan_for),
         )
     finally:
-        projected_logsumexp.BLOCK_ELEMENTS = elements
+        projected_logsumexp.BLOCK_ELEMENTS, choice.BLOCKWISE_FROM_PAIRS = before
 
 
 def collectives_of(costs: Any, plan: Any) -> list[dict[str, Any]]:

@@ -69,11 +69,12 @@ def test_sizes_come_from_where_they_are_known(
     assert "vocabulary 50 and 400, from the config" in of_config.out
 
 
-def test_what_every_device_does_is_told(run_command: Callable, tiny_experiment: Path) -> None:
-    """Attention in blocks goes through the rows of a batch one after the other, so that none has a share of them."""
-    words = ("plan", tiny_experiment, "--mesh", 8, "--vocab-size", 32, "--batch-rows", 8, "--length")
-    assert "are done by others too" in run_command(*words, 512).out
-    assert "are done by others too" not in run_command(*words, 64).out
+def test_what_several_devices_do_is_told(run_command: Callable) -> None:
+    """A recurrence shares its rows over tensor, too; where they do not divide, all of its devices do them all."""
+    experiment = Path(__file__).parents[2] / "experiments" / "pronunciation_lstm.py"
+    words = ("plan", experiment, "--mesh", "2x8", "--vocab-size", 40, 80, "--length", 8, "--batch-rows")
+    assert "are done by others too" in run_command(*words, 24).out
+    assert "are done by others too" not in run_command(*words, 32).out
 
 
 def test_a_recurrent_model_is_planned(run_command: Callable) -> None:

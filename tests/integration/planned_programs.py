@@ -63,6 +63,7 @@ def compared(model: str, mesh: str) -> dict[str, Any]:
         "counted flops": step.executable.cost_analysis()["flops"],
         "sent": [sum(sent.values()), sum(planned.values())],
         "kinds": [sent, planned],
+        "in loops": sum(one.in_loop for one in step.costs.collectives),
         "unknown": [step.costs.loops_of_unknown_length, list(step.plan.unknown)],
     }
 

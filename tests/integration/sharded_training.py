@@ -1,4 +1,4 @@
-"""Trains two tiny models over several meshes of eight virtual devices, and on one; writes what came of each.
+"""Trains tiny models over several meshes of eight virtual devices, and on one; writes what came of each.
 
 XLA_FLAGS=--xla_force_host_platform_device_count=8 python sharded_training.py OUTPUT.npz
 """
@@ -13,9 +13,11 @@ import jax
 import numpy as np
 
 from transformer_jax.data.batches import PAD_ID
+from transformer_jax.functional import projected_logsumexp
+from transformer_jax.functional.attention import choice
 from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
-from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
+from transformer_jax.models.recurrent_config import Bahdanau, Luong, RecurrentSeq2SeqConfig
 from transformer_jax.testing.training import SequenceTask
 from transformer_jax.train.config import AdamW, Cosine, MeshShape, TrainConfig
 from transformer_jax.train.loop import Trainer
@@ -33,7 +35,14 @@ MODELS: dict[str, Any] = {
         embedding_dim=24, hidden_dim=32, cell="lstm", num_encoder_layers=1, num_decoder_layers=1, bidirectional=True,
         attention=Bahdanau(attention_dim=16), dropout_rate=0.1, residual=False,
     ),
+    # Drops between the layers of its decoder, in a loop.
+    "two layers": RecurrentSeq2SeqConfig(
+        embedding_dim=24, hidden_dim=32, cell="gru", num_encoder_layers=2, num_decoder_layers=2, bidirectional=False,
+        attention=Luong(score="general", input_feeding=True), dropout_rate=0.1, residual=False,
+    ),
 }  # fmt: skip
+IN_BLOCKS = "transformer, in blocks"
+MODELS[IN_BLOCKS] = MODELS["transformer"]
 MESHES: dict[str, MeshShape | None] = {
     "one": None,
     "data": MeshShape(data=8),
@@ -42,6 +51,7 @@ MESHES: dict[str, MeshShape | None] = {
     "data-fsdp-tensor": MeshShape(data=2, fsdp=2, tensor=2),
     "data-sequence": MeshShape(data=4, sequence=2),
 }
+MESHES_OF = {"two layers": ("one", "data-fsdp-tensor"), IN_BLOCKS: ("one", "data", "data-fsdp-tensor")}
 UPDATES = 4
 TASK = SequenceTask(task="reverse", vocab_size=VOCAB, min_len=3, max_lens=(11,), batch_size=16, dummy_rows=3)
 
@@ -76,18 +86,24 @@ def train(model_name: str, sharding: MeshShape | None, folder: Path) -> dict[str
     return found
 
 
+def meshes_of(model: str) -> tuple[str, ...]:
+    """Those that a model is trained over; a recurrence takes one position after another."""
+    return MESHES_OF.get(
+        model, tuple(name for name in MESHES if (model, name) != ("recurrent", "data-sequence"))
+    )
+
+
 def main() -> None:
-    """All models over all meshes."""
+    """All models over their meshes."""
     jax.config.update("jax_default_matmul_precision", "highest")
     found: dict[str, np.ndarray] = {}
     with tempfile.TemporaryDirectory() as folder:
         for model in MODELS:
-            for name, shape in MESHES.items():
-                if (
-                    name != "data-sequence" or model == "transformer"
-                ):  # a recurrence takes one position after another
-                    for key, array in train(model, shape, Path(folder) / f"{model}-{name}").items():
-                        found[f"{model}/{name}/{key}"] = array
+            if model == IN_BLOCKS:  # the last one
+                projected_logsumexp.BLOCK_ELEMENTS, choice.BLOCKWISE_FROM_PAIRS = 2**10, 1
+            for name in meshes_of(model):
+                for key, array in train(model, MESHES[name], Path(folder) / f"{model}-{name}").items():
+                    found[f"{model}/{name}/{key}"] = array
     np.savez(sys.argv[1], **found)
 
 

@@ -17,21 +17,20 @@ EIGHT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 
-# Program over plan at most, of products and of bytes sent; measured with JAX 0.10.2, and a little room. XLA's
-# partitioner does more than is needed: over fsdp it keeps parameters cut and reduces activations, on a CPU it has no
-# reduce-scatter, and rows of time and batch in one dimension are gathered, which a recurrence is then computed with.
+# Program over plan at most, of products and of bytes sent; measured with JAX 0.10.2, and a little room. XLA has no
+# reduce-scatter on a CPU, and moves columns of keys and values over tensor.
 AT_MOST = {
     "transformer/data": (1.01, 1.10),
-    "transformer/fsdp": (1.05, 2.2),
+    "transformer/fsdp": (1.05, 1.7),
     "transformer/tensor": (1.01, 1.40),
-    "transformer/data-fsdp-tensor": (1.01, 1.9),
-    "recurrent/data": (4.0, 2.6),
-    "recurrent/fsdp": (4.0, 4.5),
-    "recurrent/tensor": (1.01, 1.05),
-    "recurrent/data-fsdp-tensor": (2.3, 3.5),
+    "transformer/data-fsdp-tensor": (1.01, 1.6),
+    "recurrent/data": (1.01, 1.10),
+    "recurrent/fsdp": (1.01, 1.7),
+    "recurrent/tensor": (1.01, 1.10),
+    "recurrent/data-fsdp-tensor": (1.01, 1.4),
 }
-# XLA cuts some of the recurrence's products over devices that the plan takes to do the same ones.
-AT_LEAST = {"recurrent/tensor": 0.8}
+# Products with the zeros that a recurrence starts from are no work for XLA, on one device either.
+AT_LEAST = {"transformer": 0.99, "recurrent": 0.85}
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +49,10 @@ def test_the_plan_is_what_the_program_needs_at_least(compared: dict[str, dict[st
         arguments, planned_arguments = found["arguments"]
         assert arguments == pytest.approx(planned_arguments, rel=0.01), case
         assert found["unknown"] == [0, []], case
-        for name, at_most, at_least in zip(
-            ("flops", "sent"), AT_MOST[case], (AT_LEAST.get(case, 0.99), 0.99)
-        ):
+        at_least = AT_LEAST[case.split("/")[0]], 0.97
+        for name, most, least in zip(("flops", "sent"), AT_MOST[case], at_least):
             measured, planned = found[name]
-            assert at_least * planned <= measured <= at_most * planned, (case, name, measured / planned)
+            assert least * planned <= measured <= most * planned, (case, name, measured / planned)
         # The plan holds no copy of gradients for an all-reduce, nor what XLA gathers beyond need.
         measured, planned = found["work space"]
         assert 0.9 * planned <= measured <= 3.5 * planned, (case, measured / planned)
@@ -66,8 +64,11 @@ def test_collectives_are_those_of_the_mesh(compared: dict[str, dict[str, Any]]) 
     assert set(kinds) == set(planned) == {"all-reduce"}
     kinds, planned = compared["transformer/tensor"]["kinds"]
     assert kinds["all-reduce"] == pytest.approx(planned["all-reduce"], rel=0.01)
-    kinds, planned = compared["recurrent/tensor"]["kinds"]
-    assert kinds["all-reduce"] == pytest.approx(planned["all-reduce"], rel=0.01)
+    kinds, planned = compared["recurrent/data"]["kinds"]
+    assert set(kinds) == set(planned) == {"all-reduce"}
+    assert not any(found["in loops"] for found in compared.values()), (
+        "a step of a recurrence waits for nobody"
+    )
     kinds, planned = compared["transformer/fsdp"]["kinds"]
     assert kinds["all-gather"] >= 0.99 * planned["all-gather"]
     assert planned["reduce-scatter"] == pytest.approx(planned["all-gather"])

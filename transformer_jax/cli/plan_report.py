@@ -160,9 +160,8 @@ def _notes(experiment: PlannedExperiment) -> tuple[str, ...]:
     again = _shared(plan)
     if again > 0.05:
         notes.append(
-            f"{again:.0%} of a device's products are done by others too, or again: weights of a recurrence are whole "
-            "on every device; attention (from 512 x 512 pairs on) and a loss in blocks go through the rows of a batch, "
-            "which are gathered for it; train.remat computes anew"
+            f"{again:.0%} of a device's products are done by others too, or again: a recurrence whose rows do not "
+            "divide over all devices (data x fsdp x tensor) is done by several; train.remat computes anew"
         )
     if plan.loop_steps:
         notes.append(

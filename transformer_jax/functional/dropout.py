@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import UInt32
 
 from transformer_jax.errors import ConfigError
+from transformer_jax.functional.row_shards import of_own_rows
 from transformer_jax.typing import Array, Bool, Float
 
 _WORD = 2**32
@@ -17,7 +18,9 @@ def row_keys(rng_key: jax.Array, rows: tuple[int, ...]) -> UInt32[Array, "*rows 
       rng_key: A typed key (``jax.random.key``).
       rows: The array's shape without its last axis.
     """
-    return jax.random.bits(rng_key, (*rows, 2), jnp.uint32)
+    if not rows:
+        return jax.random.bits(rng_key, (2,), jnp.uint32)
+    return of_own_rows(lambda num: jax.random.bits(rng_key, (num, *rows[1:], 2), jnp.uint32), rows[0])
 
 
 def kept(

@@ -1,10 +1,13 @@
 """Losses, as sums with their counts, divided once over everything that they cover."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional.projected_logsumexp import projected_logsumexp_sum
+from transformer_jax.functional.row_shards import by_row_shards
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Float, Int, Shaped
 
@@ -207,7 +210,9 @@ def projected_loss_and_accuracy(
         )
     row_weights = jnp.ones(labels.shape, jnp.float32) if weights is None else weights
     flat_weights = row_weights.reshape(-1)
-    total, first = projected_logsumexp_sum(
+    # A device sums over its own rows, which lie together: those of one sequence after those of the other.
+    sums = by_row_shards(_sum_of_one, (0, None, None, 0, 0, 0), (0, 0), hidden.shape[0])
+    totals, first = sums(
         hidden.reshape(-1, hidden.shape[-1]),
         embedding,
         bias,
@@ -216,7 +221,14 @@ def projected_loss_and_accuracy(
         labels.reshape(-1),
     )
     count = row_weights.sum()
-    return LossSum.of(total, count), LossSum.of((first * jax.lax.stop_gradient(flat_weights)).sum(), count)
+    return LossSum.of(totals.sum(), count), LossSum.of(
+        (first * jax.lax.stop_gradient(flat_weights)).sum(), count
+    )
+
+
+def _sum_of_one(*arguments: Any) -> tuple[Array, Array]:
+    total, first = projected_logsumexp_sum(*arguments)
+    return total[None], first
 
 
 def _check(

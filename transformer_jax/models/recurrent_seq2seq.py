@@ -9,6 +9,7 @@ from jax import lax
 
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional import dropout, split_key
+from transformer_jax.functional.row_shards import RECURRENT_AXES, by_row_shards
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, RecurrentSeq2SeqConfig
 from transformer_jax.models.recurrent_decoders import (
     BahdanauDecoder,
@@ -133,7 +134,17 @@ class RecurrentSeq2Seq(nnx.Module):
             rate = jnp.asarray(scheduled_sampling_rate, jnp.float32)
             return self._hidden_by_own_choices(state, target_inputs, rate, sampling_key)
         embedded = self._dropped(self.target_embedding(target_inputs), embedding_key)
-        return self._dropped(self.decoder.run(state, embedded, rng_key=decoder_key), readout_key)
+        return self._dropped(self._decoded(state, embedded, decoder_key), readout_key)
+
+    def _decoded(self, state: RecurrentState, embedded: Array, rng_key: jax.Array | None) -> Array:
+        """Readouts of all steps; each device of a mesh decodes its own rows."""
+        graph, arrays = nnx.split(self.decoder)
+
+        def run(arrays: Any, state: RecurrentState, embedded: Array, rng_key: jax.Array | None) -> Array:
+            return nnx.merge(graph, arrays).run(state, embedded, rng_key=rng_key)
+
+        run = by_row_shards(run, (None, 0, 0, None), 0, embedded.shape[0], over=RECURRENT_AXES)
+        return run(arrays, state, embedded, rng_key)
 
     def output_projection(self) -> tuple[Float[Array, "vocab model"], Float[Array, "vocab"]]:
         """``(E, b)`` with ``logits = hidden @ E.T + b``."""

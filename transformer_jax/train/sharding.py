@@ -24,9 +24,10 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.functional.row_shards import ROW_AXES
 from transformer_jax.pytree import replace
 from transformer_jax.train import hosts
 from transformer_jax.train.config import MeshShape
@@ -34,7 +35,6 @@ from transformer_jax.train.state import ModelStructure, NamedArrays, TrainState,
 from transformer_jax.typing import PyTree
 
 AXES = ("data", "fsdp", "tensor", "sequence")
-ROWS = ("data", "fsdp")
 
 # Path of a parameter: the mesh axis of each of its own axes. The first that fits is taken.
 RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
@@ -57,6 +57,11 @@ def mesh_sizes(mesh: MeshShape) -> dict[str, int]:
       {'data': 2, 'fsdp': 1, 'tensor': 4, 'sequence': 1}
     """
     return {axis: getattr(mesh, axis) for axis in AXES}
+
+
+def abstract_mesh(sizes: dict[str, int]) -> AbstractMesh:
+    """What functions that run by rows of a device need to know of a mesh when they are traced."""
+    return AbstractMesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
 
 
 def parameter_spec(name: str, shape: Sequence[int], sizes: dict[str, int]) -> PartitionSpec:
@@ -120,7 +125,7 @@ class Placement:
           batch: Leaves ``[rows, ...]`` or ``[rows, length]``.
           accumulation: Micro-batches that it is cut into first.
         """
-        num_rows = math.prod(self._sizes[axis] for axis in ROWS)
+        num_rows = math.prod(self._sizes[axis] for axis in ROW_AXES)
         for leaf in jax.tree.leaves(batch):
             rows = leaf.shape[0]
             if rows % (num_rows * accumulation):
@@ -138,7 +143,7 @@ class Placement:
     def _batch_sharding(self, leaf: Any) -> NamedSharding:
         """Of a batch's array: its rows over ``data`` and ``fsdp``, its positions over ``sequence``."""
         assert self._mesh is not None
-        return NamedSharding(self._mesh, PartitionSpec(ROWS, *(["sequence"] if leaf.ndim > 1 else [])))
+        return NamedSharding(self._mesh, PartitionSpec(ROW_AXES, *(["sequence"] if leaf.ndim > 1 else [])))
 
     def abstract_batch(self, batch: Any) -> Any:
         """The shapes of a batch as they will come from `batch`."""
@@ -197,11 +202,13 @@ class Placement:
 
     def step(self, step: Callable[[TrainState, Any], TrainState]) -> Callable[[TrainState, Any], TrainState]:
         """A step whose state comes out where it went in."""
-        if self._mesh is None:
+        mesh = self._mesh
+        if mesh is None:
             return step
 
         def kept_in_place(state: TrainState, batch: Any) -> TrainState:
-            after = step(state, batch)
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                after = step(state, batch)
             shardings = self._shardings(after)
             kept = jax.lax.with_sharding_constraint(
                 replace(after, rng_key=()), replace(shardings, rng_key=())

@@ -1,6 +1,8 @@
 """What every implementation of attention is given, must check, and says it can do."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ from transformer_jax.functional.biases import PositionBias
 from transformer_jax.functional.dropout import check_rate
 from transformer_jax.functional.masks import AttentionMask
 from transformer_jax.functional.reweights import Reweight
+from transformer_jax.functional.row_shards import axes_of_rows, by_row_shards
 from transformer_jax.functional.scores import Location, ScoreRule
 from transformer_jax.pytree import pytree_dataclass, static_field
 from transformer_jax.typing import Array, Float
@@ -89,6 +92,28 @@ class AttentionCall:
         return self.bias.block(
             self.mask.query_positions_or_default(self.q_len), self.mask.key_positions_or_default(self.kv_len)
         )
+
+
+def by_own_rows(attend: Callable[[AttentionCall], Array]) -> Callable[[AttentionCall], Array]:
+    """The implementation, each device of a mesh attending for the rows that it holds: XLA cannot cut a kernel.
+
+    Args:
+      attend: Of a call without dropout, which is drawn for all rows together.
+    """
+
+    @functools.wraps(attend)
+    def attend_by_rows(call: AttentionCall) -> Array:
+        parts = {name: getattr(call, name) for name in ("query", "key", "value", "mask", "bias", "reweight")}
+        batch = call.query.shape[0]
+        shared = (
+            {"bias": None} if isinstance(call.bias, PositionBias) else {}
+        )  # its arrays are one for each head
+        in_axes = {name: axes_of_rows(part, batch) for name, part in parts.items()} | shared
+        return by_row_shards(lambda own: attend(dataclasses.replace(call, **own)), (in_axes,), 0, batch)(
+            parts
+        )
+
+    return attend_by_rows
 
 
 def make_call(

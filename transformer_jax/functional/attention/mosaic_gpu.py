@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from transformer_jax.functional.attention.contract import AttentionCall
+from transformer_jax.functional.attention.contract import AttentionCall, by_own_rows
 from transformer_jax.functional.attention.guard import guard_in_linear_memory, mark_poisoned
 from transformer_jax.functional.attention.mosaic_gpu_plan import (
     MAX_HEAD_DIM,
@@ -103,6 +103,7 @@ def refusals(call: AttentionCall) -> list[str]:
     return reasons
 
 
+@by_own_rows
 def attend(call: AttentionCall) -> Array:
     """The output ``[batch, q_len, heads, value_dim]``."""
     safe = guard_in_linear_memory(call)

@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from transformer_jax.functional.attention.contract import AttentionCall
+from transformer_jax.functional.attention.contract import AttentionCall, by_own_rows
 from transformer_jax.functional.attention.guard import guard_in_linear_memory, mark_poisoned
 from transformer_jax.functional.attention.mosaic_tpu_plan import MAX_WIDTH, Plan, make_plan, padded_width
 from transformer_jax.functional.biases import Alibi
@@ -90,6 +90,7 @@ def refusals(call: AttentionCall) -> list[str]:
     return reasons
 
 
+@by_own_rows
 def attend(call: AttentionCall) -> Array:
     """The output ``[batch, q_len, heads, value_dim]``."""
     # Pallas takes seconds to import, which only its users should wait for.

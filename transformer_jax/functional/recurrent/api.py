@@ -14,6 +14,7 @@ from transformer_jax.functional.recurrent.cells import Carry, Cell
 from transformer_jax.functional.recurrent.linear import LinearCell, run_linear
 from transformer_jax.functional.recurrent.parallel import TOLERANCE, Jacobian, ParallelReport, run_parallel
 from transformer_jax.functional.recurrent.scan import fused_scan, plain_scan
+from transformer_jax.functional.row_shards import RECURRENT_AXES, by_row_shards
 from transformer_jax.typing import Array, Float, Int
 
 
@@ -92,13 +93,9 @@ def recurrence(
     """
     if unroll < 1:
         raise ConfigError(f"unroll must be at least 1; got {unroll}")
-    run = _implementation(implementation)
-    outputs, carry = run(
-        cell,
-        *_time_major(cell, inputs, lengths, segments, initial_carry, reverse),
-        reverse=reverse,
-        unroll=unroll,
-    )
+    whole = partial(_implementation(implementation), reverse=reverse, unroll=unroll)
+    run = by_row_shards(whole, (None, 1, 0, 1, 1), (1, 0), inputs.shape[0], over=RECURRENT_AXES)
+    outputs, carry = run(cell, *_time_major(cell, inputs, lengths, segments, initial_carry, reverse))
     return outputs.astype(inputs.dtype).swapaxes(0, 1), carry
 
 

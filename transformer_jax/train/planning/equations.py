@@ -86,6 +86,12 @@ def inner_jaxpr(equation: Any) -> Any | None:
     return None
 
 
+def num_shards(equation: Any) -> int:
+    """Devices that each run the body of a ``shard_map`` on a part of their own."""
+    sizes = equation.params["mesh"].shape
+    return math.prod(sizes[axis] for axis in equation.params["newly_manual_axes"])
+
+
 def equations_within(jaxpr: Any) -> Iterator[Any]:
     """All equations of a jaxpr and of what it calls and loops over."""
     for equation in jaxpr.eqns:
@@ -118,6 +124,8 @@ def flops_within(jaxpr: Any) -> float:
             total += flops_within(params["body_jaxpr"])
         elif name == "cond":
             total += max(flops_within(one) for one in params["branches"])
+        elif name == "shard_map":  # written for one device
+            total += num_shards(equation) * flops_within(params["jaxpr"])
         elif inner is not None:
             total += flops_within(inner)
     return total

@@ -46,7 +46,7 @@ class Ledger:
         self.total_flops = 0.0
         self.loop_steps = 0.0
         self._dry = 0
-        self._times, self._depth, self._result_times = 1.0, 0, 1.0
+        self._times, self._depth, self._result_times, self._shards = 1.0, 0, 1.0, 1
 
     def transfer(self, one: Transfer) -> None:
         """Count a collective."""
@@ -64,7 +64,7 @@ class Ledger:
         if equation.primitive.name == "dot_general":
             flops = product_flops(equation)
             dtype = equation.invars[0].aval.dtype.name
-            self.total_flops += flops * self._times
+            self.total_flops += flops * self._times * self._shards
             flops /= ways(operands[0].axes | operands[1].axes, self.sizes)
         atoms = [*equation.invars, *equation.outvars]
         size = sum(
@@ -88,6 +88,15 @@ class Ledger:
             yield
         finally:
             self._times = before
+
+    @contextlib.contextmanager
+    def _on_shards(self, number: int) -> Iterator[None]:
+        before = self._shards
+        self._shards *= number
+        try:
+            yield
+        finally:
+            self._shards = before
 
     @contextlib.contextmanager
     def repeated(self, times: int) -> Iterator[None]:

@@ -3,8 +3,9 @@
 import math
 
 from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
+from transformer_jax.functional.row_shards import ROW_AXES
 from transformer_jax.train.config import MeshShape
-from transformer_jax.train.sharding import AXES, ROWS
+from transformer_jax.train.sharding import AXES
 
 POSITIONAL = {1: ("data",), 2: ("data", "tensor"), 3: ("data", "fsdp", "tensor"), 4: AXES}
 """What the sizes of ``64x8`` stand for, by their number."""
@@ -76,7 +77,7 @@ def check_rows(rows: int, lengths: tuple[int, ...], sizes: dict[str, int], accum
     Example:
       >>> check_rows(16, (8, 8), {"data": 4, "fsdp": 2, "sequence": 1}, 2)
     """
-    num_rows = math.prod(sizes[axis] for axis in ROWS)
+    num_rows = math.prod(sizes[axis] for axis in ROW_AXES)
     if rows % (num_rows * accumulation):
         micro = f" in {accumulation} micro-batches" if accumulation > 1 else ""
         raise ShapeError(

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from transformer_jax.functional.remat import remat
+from transformer_jax.functional.row_shards import ROW_AXES
 from transformer_jax.train.config import MeshShape, TrainConfig
 from transformer_jax.train.objectives import Objective, ScheduledObjective
 from transformer_jax.train.optimizers import build_optimizer
@@ -21,7 +22,7 @@ from transformer_jax.train.planning.mesh import check_rows, ring_span
 from transformer_jax.train.planning.result import Plan, Traffic
 from transformer_jax.train.planning.walk import Walk
 from transformer_jax.train.schedules import build_schedule
-from transformer_jax.train.sharding import LOOPED, ROWS, mesh_sizes, parameter_spec
+from transformer_jax.train.sharding import LOOPED, abstract_mesh, mesh_sizes, parameter_spec
 from transformer_jax.train.state import (
     ModelStructure,
     TrainState,
@@ -88,7 +89,8 @@ def plan_step(
     key = jax.eval_shape(lambda: jax.random.key(0))
     update = jax.ShapeDtypeStruct((), np.int32)
     gradient = _gradient_of(structure, objective, config)
-    jaxpr, shapes = jax.make_jaxpr(gradient, return_shape=True)(params, model_state, micro, key, update)
+    with jax.sharding.use_abstract_mesh(abstract_mesh(sizes)):
+        jaxpr, shapes = jax.make_jaxpr(gradient, return_shape=True)(params, model_state, micro, key, update)
 
     walk = Walk(sizes)
     kept = {name: spec_layout(name, array.shape, sizes) for name, array in params.items()}
@@ -171,7 +173,7 @@ def batch_layout(shape: tuple[int, ...], sizes: dict[str, int]) -> Layout:
       >>> batch_layout((16, 8), {"data": 4, "fsdp": 2, "tensor": 2, "sequence": 1}).cuts
       (('data', 'fsdp'), ())
     """
-    rows = tuple(axis for axis in ROWS if sizes[axis] > 1)
+    rows = tuple(axis for axis in ROW_AXES if sizes[axis] > 1)
     positions: Axes = ("sequence",) if sizes["sequence"] > 1 else ()
     return Layout((rows, positions, *((),) * len(shape))[: len(shape)])
 

@@ -1,5 +1,6 @@
 """Of every primitive: how its operands must lie on the mesh, and how its results then do."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from transformer_jax.train.planning.shape_rules import SHAPE_RULES
 # A sum of terms that lie on several devices may stay one through these.
 LINEAR = {
     "add", "add_any", "sub", "neg", "convert_element_type", "reshape", "transpose", "squeeze", "expand_dims", "copy",
-    "reduce_sum",
+    "reduce_sum", "psum",
 }  # fmt: skip
 SCALED = {"mul", "div"}
 """Linear in their first operand, or in either, where the other is a number."""
@@ -145,6 +146,13 @@ def _reduction(equation: Any, avals: list[Any], layouts: list[Layout], sizes: Si
     return Ruled([settled(layout)], [found], [Transfer("all-reduce", ordered, size)] if across else [])
 
 
+def _psum(equation: Any, avals: list[Any], layouts: list[Layout], sizes: Sizes) -> Ruled:
+    """A sum over devices inside of a program for one of them: taken where, outside, something needs it."""
+    terms = frozenset(axis for axis in equation.params["axes"] if sizes[axis] > 1)
+    found = [dataclasses.replace(one, partial=one.partial | terms, free=False) for one in layouts]
+    return Ruled(list(layouts), found, [])
+
+
 def _along(equation: Any, avals: list[Any], layouts: list[Layout], sizes: Sizes) -> Ruled:
     """Cumulative sums and sorts, which need a whole dimension."""
     along = equation.params.get("axis", equation.params.get("dimension", len(avals[0].shape) - 1))
@@ -155,6 +163,7 @@ def _along(equation: Any, avals: list[Any], layouts: list[Layout], sizes: Sizes)
 
 _RULES: dict[str, Rule] = {
     "dot_general": _dot_general,
+    "psum": _psum,
     **dict.fromkeys(REDUCTIONS, _reduction),
     **dict.fromkeys(("cumsum", "cumlogsumexp", "cummax", "cummin", "cumprod", "sort"), _along),
     **SHAPE_RULES,

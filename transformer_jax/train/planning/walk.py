@@ -6,6 +6,7 @@ needs the sum itself. So each matrix product, look-up and reduction adds what mu
 """
 
 import dataclasses
+import operator
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from transformer_jax.train.planning.equations import (
     equations_within,
     flops_within,
     inner_jaxpr,
+    num_shards,
 )
 from transformer_jax.train.planning.layout import (
     Layout,
@@ -152,6 +154,8 @@ class Walk(Ledger):
             return self._while(frame, equation, layouts)
         if name == "cond":
             return self._cond(frame, equation, layouts)
+        if name == "shard_map":
+            return self._shard_map(frame, equation)
         called = inner_jaxpr(equation)
         if called is not None:
             outputs, after = self._run(called, layouts)
@@ -220,6 +224,27 @@ class Walk(Ledger):
             if not self._dry and any(one.primitive.name in PRODUCTS for one in equations_within(body)):
                 self.loop_steps += self._times
         return stacked
+
+    def _shard_map(self, frame: Frame, equation: Any) -> list[Layout]:
+        """A program for one device of the axes that it names: its arrays are parts already."""
+        params = equation.params
+        own = params["newly_manual_axes"]
+
+        def of_shards(spec: Any, layout: Layout) -> Layout:
+            named = [one if isinstance(one, tuple) else (one,) * (one is not None) for one in spec]
+            named += [()] * (len(layout.cuts) - len(named))
+            return dataclasses.replace(layout, cuts=tuple(map(operator.add, named, layout.cuts)), free=False)
+
+        def within(layout: Layout) -> Layout:
+            cuts = tuple(tuple(axis for axis in cut if axis not in own) for cut in layout.cuts)
+            return Layout(cuts, free=layout.free)
+
+        inner = [within(frame.layout(atom)) for atom in equation.invars]
+        for spec, atom, layout in zip(params["in_specs"], equation.invars, inner):
+            self._bring(frame, atom, of_shards(spec, layout))
+        with self._on_shards(num_shards(equation)):
+            outputs, _ = self._run(params["jaxpr"], inner)
+        return [of_shards(spec, layout) for spec, layout in zip(params["out_specs"], outputs)]
 
     def _while(self, frame: Frame, equation: Any, layouts: list[Layout]) -> list[Layout]:
         """A loop of unknown length, counted once."""
