@@ -12,7 +12,7 @@ help:
 	@echo "make compare   train the six rungs on the pronouncing dictionary; table and pictures in $(RUN_DIR)"
 	@echo "               (PRESET=standard trains to convergence; RUN_DIR=... chooses another folder;"
 	@echo "               a second time: ARGS=--resume goes on, ARGS=--overwrite starts again)"
-	@echo "make test      the whole test suite"
+	@echo "make test      the whole test suite, in two parts (ARGS='-k attention' chooses tests, as for pytest)"
 	@echo "make lint      ruff: style and formatting"
 	@echo "make types     mypy"
 	@echo "make contracts which package may import which"
@@ -40,8 +40,18 @@ race: $(VENV)/.stamp-cli
 chaos: $(VENV)/.stamp-cli
 	$(BIN)/python tests/chaos/chaos.py $(ARGS)
 
+# Suites of thousands of small programs, each run once or twice: LLVM's optimisations would take longer than they save.
+SMALL := contracts functional models nn parity
+SMALL_DIRS := $(addprefix tests/,$(SMALL))
+UNOPTIMISED := XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0"
+
 test: $(VENV)/.stamp-test
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(SMALL_DIRS))
+	$(UNOPTIMISED) $(BIN)/python -m pytest $(SMALL_DIRS)
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 lint: $(VENV)/.stamp-dev
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -29,6 +30,26 @@ hypothesis.settings.load_profile("no deadline")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--contract-share",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of the cases of tests/contracts every N-th alone: for a second Python after the whole suite on a first",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    share, contracts = config.getoption("--contract-share"), Path(__file__).parent / "contracts"
+    cases = [item for item in items if item.path.parent == contracts]
+    left_out = [item for place, item in enumerate(cases) if place % share]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        dropped = set(left_out)
+        items[:] = [item for item in items if item not in dropped]
 
 
 @pytest.fixture
