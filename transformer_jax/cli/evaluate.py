@@ -57,6 +57,9 @@ class Command:
     beam: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Beams of the search; without it the run's own search."""
 
+    devices: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Devices (GPUs) of this machine that share the lines, each with the whole model; scores are the same."""
+
     too_long: Literal["skip", "truncate", "fail"] = "fail"
     """What to do with sources longer than the model's capacity; a skipped line counts as an empty output."""
 
@@ -75,6 +78,7 @@ class Command:
             against=self.against,
             by_length=self.by_length,
             page=self.page,
+            num_devices=self.devices,
         )
         print_scores(scores, as_json=self.json)
         return 0

@@ -50,6 +50,7 @@ def evaluate_run(
     against: Path | None,
     by_length: bool,
     page: Path | None = None,
+    num_devices: int = 1,
 ) -> dict[str, Any]:
     """Scores of a run; see the command's help.
 
@@ -98,7 +99,8 @@ def evaluate_run(
         if one is not None
     ]
     hypotheses = [
-        [found[0] for found in one.searcher(search)(one.state, sources)] for one, search, sources in systems
+        [found[0] for found in one.searcher(search, num_devices=num_devices)(one.state, sources)]
+        for one, search, sources in systems
     ]
     outputs, *others = [
         [one.scored_text(best) for best in chosen]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from flax import nnx
 
 from transformer_jax.cli.experiment_config import (
@@ -324,6 +325,7 @@ def build_checked(config: ExperimentConfig, data: PreparedData) -> tuple[Any, Ba
         GreedyConfig(max_len=config.search.max_len, forbidden_ids=config.search.forbidden_ids),
         batch_size=config.data.batch_size,
         lengths=[shape[0] for shape in data.plan.shapes],
+        num_devices=1 if config.train.sharding is None else jax.local_device_count(),
     )
     searcher.check()
     return model, searcher

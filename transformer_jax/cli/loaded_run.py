@@ -66,7 +66,13 @@ class LoadedRun:
         return nnx.split(self.model)[1]
 
     def searcher(
-        self, search: SearchConfig, *, rows: int | None = None, seed: int = 0, may_be_unknown: bool = False
+        self,
+        search: SearchConfig,
+        *,
+        rows: int | None = None,
+        seed: int = 0,
+        may_be_unknown: bool = False,
+        num_devices: int = 1,
     ) -> BatchSearcher:
         """A search over batches of a few shapes.
 
@@ -75,6 +81,7 @@ class LoadedRun:
           rows: Of a batch; None for what suits the search.
           seed: Of the draws, where it draws.
           may_be_unknown: Whether an output may hold the unknown token.
+          num_devices: Devices that search side by side.
         """
         return BatchSearcher(
             self.model,
@@ -83,6 +90,7 @@ class LoadedRun:
             lengths=padded_lengths(self.config.data.max_source_len),
             seed=seed,
             may_be_unknown=may_be_unknown,
+            num_devices=num_devices,
         )
 
     def encode(

@@ -68,10 +68,11 @@ class BatchSearcher:
     Args:
       model: The model; only its structure is kept.
       config: Which search.
-      batch_size: Rows of every batch; what is missing is filled with rows that are skipped.
+      batch_size: Rows of every batch on a device; what is missing is filled with rows that are skipped.
       lengths: Padded lengths of the sources; the last one is the longest that is taken.
       seed: Of the draws, where the search draws.
       may_be_unknown: Whether an output may hold the unknown token, for a caller that puts a word in its place.
+      num_devices: Devices of this process that search side by side; outputs have the same bits with any number of them.
     """
 
     def __init__(
@@ -83,15 +84,18 @@ class BatchSearcher:
         lengths: Sequence[int],
         seed: int = 0,
         may_be_unknown: bool = False,
+        num_devices: int = 1,
     ) -> None:
         own = (PAD_ID, BOS_ID) if may_be_unknown else _FORBIDDEN_IDS
         forbidden = tuple(sorted({*config.forbidden_ids, *own}))
         self.config: SearchConfig = dataclasses.replace(config, forbidden_ids=forbidden)
-        self.batch_size = batch_size
+        self.batch_size = batch_size * num_devices
         self.lengths = tuple(sorted(set(lengths)))
         self.search_seconds = 0.0
         self._rng_key = jax.random.key(seed)
-        self._searcher = make_searcher(model, self.config, bos_id=BOS_ID, eos_id=EOS_ID, pad_id=PAD_ID)
+        self._searcher = make_searcher(
+            model, self.config, bos_id=BOS_ID, eos_id=EOS_ID, pad_id=PAD_ID, num_devices=num_devices
+        )
 
     @property
     def compile_seconds(self) -> float:
@@ -140,6 +144,7 @@ class BatchSearcher:
         groups = by_padded_length(sources, self.lengths, [i for i, one in enumerate(sources) if one])
         self._searcher.compile([(self.batch_size, padded) for padded in sorted(groups)])
         start = time.perf_counter()
+        params = self._searcher.placed(params)
         for padded, indices in sorted(groups.items()):
             for first in range(0, len(indices), self.batch_size):
                 chosen = indices[first : first + self.batch_size]

@@ -96,6 +96,9 @@ class Command:
     too_long: Literal["skip", "truncate", "fail"] = "truncate"
     """Lines longer than the model's capacity: an empty line out, cut off, or stop with an error."""
 
+    devices: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Devices (GPUs) of this machine that share the lines, each with the whole model; the output has the same bits."""
+
     invariant: bool = False
     """Give a line the same bits of tokens and score even where it comes alone; without it, one or two lines that come
     by themselves are searched by themselves, some times as fast, and two candidates within 1e-4 may change places."""
@@ -131,6 +134,7 @@ class Command:
             seed=self.seed,
             attention_path=self.attention,
             too_long=self.too_long,
+            num_devices=self.devices,
             invariant=self.invariant,
             verify_invariance=self.verify_invariance,
         )

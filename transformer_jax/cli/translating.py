@@ -37,6 +37,7 @@ def translate_lines(
     replaces_unknown: bool = False,
     attention_path: Path | None,
     too_long: TooLong,
+    num_devices: int = 1,
     invariant: bool = False,
     verify_invariance: bool = False,
 ) -> int:
@@ -67,7 +68,7 @@ def translate_lines(
     total = count_lines(input_path) if input_path is not None and input_path.is_file() else None
     run = load_run(run_dir)
     search = change.of(run.config.search)
-    searcher = run.searcher(search, seed=seed, may_be_unknown=replaces_unknown)
+    searcher = run.searcher(search, seed=seed, may_be_unknown=replaces_unknown, num_devices=num_devices)
     alone = run.searcher(search, rows=1, seed=seed, may_be_unknown=replaces_unknown)
     always_filled = invariant or verify_invariance
     state = run.state

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from transformer_jax.decode.beam import BeamOutput, beam_search
 from transformer_jax.decode.greedy import greedy_search
@@ -15,6 +16,8 @@ from transformer_jax.decode.sampling import sample_search
 from transformer_jax.decode.search_config import BeamConfig, GreedyConfig, SampleConfig, SearchConfig
 from transformer_jax.decode.token_loop import DecodeOutput, row_limits
 from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.functional.row_shards import ROW_AXES, by_row_shards
+from transformer_jax.pytree import replace
 from transformer_jax.typing import PyTree
 
 __all__ = ["BeamConfig", "GreedyConfig", "SampleConfig", "SearchConfig", "Searcher", "make_searcher"]
@@ -23,16 +26,26 @@ __all__ = ["BeamConfig", "GreedyConfig", "SampleConfig", "SearchConfig", "Search
 class Searcher:
     """Compiled search; make it with ``make_searcher``. Start, loop and all run inside one ``jit``."""
 
-    def __init__(self, model: nnx.Module, config: SearchConfig, *, bos_id: int, eos_id: int, pad_id: int):
+    def __init__(
+        self,
+        model: nnx.Module,
+        config: SearchConfig,
+        *,
+        bos_id: int,
+        eos_id: int,
+        pad_id: int,
+        num_devices: int = 1,
+    ):
         self.config = config
+        self._mesh = _mesh_of(num_devices)
         self._token_ids = {"bos_id": bos_id, "eos_id": eos_id, "pad_id": pad_id}
         self._graphdef, params = nnx.split(model)
         self._abstract_params = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._everywhere()), params
         )
         self._executables: dict[tuple[tuple[int, int], bool], Any] = {}
         self._compile_seconds = 0.0
-        self._jitted = jax.jit(self._search)
+        self._jitted = jax.jit(self._search if self._mesh is None else self._search_by_rows)
 
     @property
     def compile_count(self) -> int:
@@ -94,6 +107,31 @@ class Searcher:
             **options,
         )
 
+    def _search_by_rows(self, params: PyTree, source_tokens: Any, *others: Any) -> DecodeOutput | BeamOutput:
+        """Each device searches for its own rows, in a loop of its own: caches lie with their rows, nothing is sent."""
+        assert self._mesh is not None
+
+        def search(*arguments: Any) -> Any:
+            found = self._search(*arguments)
+            return jax.tree.map(
+                lambda leaf: leaf if leaf.ndim else leaf[None], found
+            )  # a number for each device
+
+        in_axes, num_rows = (None, 0, 0, 0, 0, None, 0), source_tokens.shape[0]
+        with jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh):
+            found = by_row_shards(search, in_axes, 0, num_rows)(params, source_tokens, *others)
+        return replace(found, num_steps=found.num_steps.max())
+
+    def _everywhere(self) -> NamedSharding | None:
+        return None if self._mesh is None else NamedSharding(self._mesh, PartitionSpec())
+
+    def _by_rows(self) -> NamedSharding | None:
+        return None if self._mesh is None else NamedSharding(self._mesh, PartitionSpec(ROW_AXES[:1]))
+
+    def placed(self, params: PyTree) -> PyTree:
+        """Parameters where the search takes them: a caller that searches several times puts them there once."""
+        return params if self._mesh is None else jax.device_put(params, self._everywhere())
+
     def _executable(self, params: PyTree, shape: tuple[int, int], *, has_prefix: bool = False) -> Any:
         """The compiled search for sources ``[batch, source_len]``, compiled now where it is new."""
         key = (shape, has_prefix)
@@ -105,19 +143,23 @@ class Searcher:
         return self._executables[key]
 
     def _abstract_sources(self, shape: tuple[int, int], *, has_prefix: bool = False) -> tuple[Any, ...]:
-        rows = jax.ShapeDtypeStruct(shape[:1], jnp.int32)
-        prefix = jax.ShapeDtypeStruct((shape[0], self.config.max_len), jnp.int32) if has_prefix else None
+        def integers(*shape: int) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=self._by_rows())
+
+        rows = integers(shape[0])
+        prefix = integers(shape[0], self.config.max_len) if has_prefix else None
         is_sampling = isinstance(self.config, SampleConfig)
-        rng_key = jax.eval_shape(lambda: jax.random.key(0)) if is_sampling else None
-        return (
-            jax.ShapeDtypeStruct(shape, jnp.int32), rows, rows, prefix, rng_key, rows if is_sampling else None
-        )  # fmt: skip
+        rng_key = None
+        if is_sampling:
+            key = jax.eval_shape(lambda: jax.random.key(0))
+            rng_key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=self._everywhere())
+        return integers(*shape), rows, rows, prefix, rng_key, rows if is_sampling else None
 
     def check(self, shape: tuple[int, int]) -> None:
         """Trace the search for sources of one shape, and compile nothing.
 
         Args:
-          shape: ``(batch, source_len)``.
+          shape: ``(batch, source_len)``, the batch that of all devices together.
 
         Raises:
           ConfigError: If model and search do not fit together, such as a forbidden token that is not in the vocabulary.
@@ -167,7 +209,7 @@ class Searcher:
 
         Raises:
           ConfigError: If ``rng_key`` is missing, or given to a search that draws nothing.
-          ShapeError: If the sources and lengths do not fit together.
+          ShapeError: If the sources and lengths do not fit together, or do not divide over the devices.
         """
         if (rng_key is not None) != isinstance(self.config, SampleConfig):
             wanted = "needs" if rng_key is None else "takes no"
@@ -198,12 +240,40 @@ class Searcher:
             row_ids = jnp.asarray(row_ids, dtype=jnp.int32)
         elif row_ids is not None:
             raise ConfigError(f"{self.config.kind} search takes no row_ids")
-        executable = self._executable(params, source_tokens.shape, has_prefix=prefix is not None)
-        return executable(params, source_tokens, source_lengths, limits, prefix, rng_key, row_ids)
+        placed = self.placed(params)
+        executable = self._executable(placed, source_tokens.shape, has_prefix=prefix is not None)
+        rows = source_tokens, source_lengths, limits, prefix
+        if self._mesh is not None:
+            if num_rows % self._mesh.size:
+                raise ShapeError(f"{num_rows} rows do not divide over {self._mesh.size} devices")
+            rows = jax.device_put(rows, self._by_rows())
+            rng_key = jax.device_put(rng_key, self._everywhere())
+            row_ids = jax.device_put(row_ids, self._by_rows())
+        return executable(placed, *rows, rng_key, row_ids)
+
+
+def _mesh_of(num_devices: int) -> Mesh | None:
+    """A mesh of that many devices of this process, or None for the default one alone."""
+    have = jax.local_devices()
+    if not 1 <= num_devices <= len(have):
+        raise ConfigError(
+            f"num_devices must be 1 to {len(have)}, as many as this process has ({have[0].platform}); got {num_devices}"
+        )
+    if num_devices == 1:
+        return None
+    return jax.make_mesh(
+        (num_devices,), ROW_AXES[:1], axis_types=(AxisType.Auto,), devices=have[:num_devices]
+    )
 
 
 def make_searcher(
-    model: nnx.Module, config: SearchConfig, *, bos_id: int, eos_id: int, pad_id: int = 0
+    model: nnx.Module,
+    config: SearchConfig,
+    *,
+    bos_id: int,
+    eos_id: int,
+    pad_id: int = 0,
+    num_devices: int = 1,
 ) -> Searcher:
     """Bind a model's structure to a search, as a compiled function of parameters and sources.
 
@@ -213,6 +283,8 @@ def make_searcher(
       bos_id: Token that is fed first.
       eos_id: Token that ends a sequence.
       pad_id: Fills the outputs after the end.
+      num_devices: Devices of this process that share the rows of a batch, each of which has all parameters. A row's
+        output has the bits that one device gives it in a batch of as many rows as each of these gets.
 
     Returns:
       A callable ``(params, source_tokens, source_lengths, *, max_lens, rng_key) -> output`` that compiles
@@ -228,4 +300,4 @@ def make_searcher(
       >>> output.tokens.tolist(), searcher.compile_count
       ([[1, 0, 3, 4], [1, 0, 3, 4]], 1)
     """
-    return Searcher(model, config, bos_id=bos_id, eos_id=eos_id, pad_id=pad_id)
+    return Searcher(model, config, bos_id=bos_id, eos_id=eos_id, pad_id=pad_id, num_devices=num_devices)
