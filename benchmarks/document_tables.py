@@ -459,6 +459,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scaling-collectives": lambda: scaling_collectives_table("scaling-cpu.json"),
     "support": support,
     "decoding": lambda: decoding_table("decoding-cpu.json"),
+    "decoding-memory": lambda: decoding_table("decoding-memory-cpu.json"),
     "int8": lambda: int8_table("int8_products-cpu.json"),
     "decoding-run": lambda: decoding_run_table("decoding_run-cpu.json"),
     "decoding-run-ended": lambda: ended_line("decoding_run-cpu.json"),
