@@ -113,9 +113,8 @@ class Searcher:
 
         def search(*arguments: Any) -> Any:
             found = self._search(*arguments)
-            return jax.tree.map(
-                lambda leaf: leaf if leaf.ndim else leaf[None], found
-            )  # a number for each device
+            # What is one number for a batch is one for each device.
+            return jax.tree.map(lambda leaf: leaf if leaf.ndim else leaf[None], found)
 
         in_axes, num_rows = (None, 0, 0, 0, 0, None, 0), source_tokens.shape[0]
         with jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh):

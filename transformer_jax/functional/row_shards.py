@@ -61,6 +61,8 @@ def by_row_shards(
     if not axes:
         return function
 
+    idle = {axis for axis in mesh.axis_names if mesh.shape[axis] == 1}  # kernels want all axes to be manual
+
     def spec(axis: int | None) -> PartitionSpec:
         return PartitionSpec() if axis is None else PartitionSpec(*(None,) * axis, tuple(axes))
 
@@ -68,10 +70,7 @@ def by_row_shards(
         function,
         in_specs=jax.tree.map(spec, in_axes, is_leaf=lambda axis: axis is None),
         out_specs=jax.tree.map(spec, out_axes),
-        axis_names={
-            *axes,
-            *(axis for axis in mesh.axis_names if mesh.shape[axis] == 1),
-        },  # kernels want all to be manual
+        axis_names={*axes, *idle},
         check_vma=False,  # a carry that starts from zeros would have to be told that it differs between devices
     )
 

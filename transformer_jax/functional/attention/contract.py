@@ -105,13 +105,11 @@ def by_own_rows(attend: Callable[[AttentionCall], Array]) -> Callable[[Attention
     def attend_by_rows(call: AttentionCall) -> Array:
         parts = {name: getattr(call, name) for name in ("query", "key", "value", "mask", "bias", "reweight")}
         batch = call.query.shape[0]
-        shared = (
-            {"bias": None} if isinstance(call.bias, PositionBias) else {}
-        )  # its arrays are one for each head
-        in_axes = {name: axes_of_rows(part, batch) for name, part in parts.items()} | shared
-        return by_row_shards(lambda own: attend(dataclasses.replace(call, **own)), (in_axes,), 0, batch)(
-            parts
-        )
+        in_axes = {name: axes_of_rows(part, batch) for name, part in parts.items()}
+        if isinstance(call.bias, PositionBias):
+            in_axes["bias"] = None  # its arrays have an entry for each head
+        run = by_row_shards(lambda own: attend(dataclasses.replace(call, **own)), (in_axes,), 0, batch)
+        return run(parts)
 
     return attend_by_rows
 
