@@ -41,14 +41,13 @@ chaos: $(VENV)/.stamp-cli
 	$(BIN)/python tests/chaos/chaos.py $(ARGS)
 
 # Suites of thousands of small programs, each run once or twice: LLVM's optimisations would take longer than they save.
-SMALL := contracts functional models nn parity
-SMALL_DIRS := $(addprefix tests/,$(SMALL))
+SMALL := $(addprefix tests/,contracts decode functional models nn parity race test_docstrings.py)
 UNOPTIMISED := XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0"
 
 test: $(VENV)/.stamp-test
 ifeq ($(strip $(ARGS)),)
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(SMALL_DIRS))
-	$(UNOPTIMISED) $(BIN)/python -m pytest $(SMALL_DIRS)
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(SMALL))
+	$(UNOPTIMISED) $(BIN)/python -m pytest $(SMALL)
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif

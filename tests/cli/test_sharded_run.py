@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-ONE = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
-EIGHT = ONE | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+FAST_COMPILE = "--xla_backend_optimization_level=0"  # of few updates, most of the time is compiling
+ONE = {**os.environ, "XLA_FLAGS": FAST_COMPILE, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+EIGHT = ONE | {"XLA_FLAGS": f"{FAST_COMPILE} --xla_force_host_platform_device_count=8"}
 
 
 def run(*words: object, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

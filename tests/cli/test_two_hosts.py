@@ -24,7 +24,8 @@ ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"
 
 def start(words: Sequence[object], *, devices: int, log: Path) -> subprocess.Popen[bytes]:
     environment = ENVIRONMENT | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        # Of so few updates, most of the time is compiling.
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
         "JAX_COMPILATION_CACHE_DIR": str(log.parent / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
