@@ -9,16 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AbstractMesh, AxisType
+from jax.sharding import AbstractMesh
 
 from transformer_jax.functional import AttentionMask
 from transformer_jax.functional.attention import attention
 from transformer_jax.functional.recurrent import RNNCell, recurrence
 from transformer_jax.functional.row_shards import RECURRENT_AXES, ROW_AXES, by_row_shards
+from transformer_jax.train.sharding import abstract_mesh
 
 
 def over(**sizes: int) -> AbstractMesh:
-    return AbstractMesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
+    return abstract_mesh(sizes)
 
 
 def shard_maps(function, *arguments):

@@ -54,8 +54,7 @@ def by_row_shards(
     """
     mesh = jax.sharding.get_abstract_mesh()
     # Inside of such a function the axes are manual ones, and a second one within it has nothing left to do.
-    kinds = dict(zip(mesh.axis_names, mesh.axis_types))
-    axes = [axis for axis in over if kinds.get(axis) is AxisType.Auto and mesh.shape[axis] > 1]
+    axes = _spread_axes(over, AxisType.Auto)
     while axes and num_rows % math.prod(mesh.shape[axis] for axis in axes):
         axes.pop()
     if not axes:
@@ -87,14 +86,18 @@ def of_own_rows(draw: Callable[[int], Array], num_rows: int) -> Array:
       [0, 1, 2, 3]
     """
     mesh = jax.sharding.get_abstract_mesh()
-    kinds = dict(zip(mesh.axis_names, mesh.axis_types))
-    axes = tuple(
-        axis for axis in RECURRENT_AXES if kinds.get(axis) is AxisType.Manual and mesh.shape[axis] > 1
-    )
+    axes = tuple(_spread_axes(RECURRENT_AXES, AxisType.Manual))
     if not axes:
         return draw(num_rows)
     drawn = draw(num_rows * math.prod(mesh.shape[axis] for axis in axes))
     return jax.lax.dynamic_slice_in_dim(drawn, jax.lax.axis_index(axes) * num_rows, num_rows)
+
+
+def _spread_axes(among: tuple[str, ...], kind: AxisType) -> list[str]:
+    """Axes of the present mesh that are of a kind and have several devices, in the order of ``among``."""
+    mesh = jax.sharding.get_abstract_mesh()
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types))
+    return [axis for axis in among if kinds.get(axis) is kind and mesh.shape[axis] > 1]
 
 
 def axes_of_rows(tree: PyTree, num_rows: int) -> PyTree:

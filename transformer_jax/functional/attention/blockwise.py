@@ -31,12 +31,11 @@ from transformer_jax.functional.attention.block_products import (
     weighted_rows,
     weighted_values,
 )
-from transformer_jax.functional.attention.contract import AttentionCall
+from transformer_jax.functional.attention.contract import AttentionCall, by_own_rows
 from transformer_jax.functional.attention.guard import guard_in_linear_memory, mark_poisoned
 from transformer_jax.functional.biases import PositionBias
 from transformer_jax.functional.dropout import kept, row_keys
 from transformer_jax.functional.masks import AttentionMask, pick
-from transformer_jax.functional.row_shards import axes_of_rows, by_row_shards
 from transformer_jax.functional.score_products import products, wide
 from transformer_jax.functional.scores import Dot, General, Linear, Location
 from transformer_jax.typing import Array
@@ -89,6 +88,7 @@ def attend(call: AttentionCall) -> Array:
     return mark_poisoned(output, poisoned)
 
 
+@by_own_rows
 def attend_with_logsumexp(call: AttentionCall) -> tuple[Array, Array, Array | None]:
     """Output, log-sum-exp of the scores ``[batch, heads, q_len]`` (``-inf`` in empty rows), poisoned rows."""
     safe = guard_in_linear_memory(call)
@@ -108,21 +108,14 @@ def attend_with_logsumexp(call: AttentionCall) -> tuple[Array, Array, Array | No
     if call.drops and call.dropout is not None and call.dropout.rng_key is not None:
         keys, rate = row_keys(call.dropout.rng_key, (batch, num_heads, q_len)), call.dropout.rate
     fixed = Fixed(call.mask, keys)
-    # Which rows share an array is told from its shape: parts of masks and biases are [batch|1, ...].
-    per_row = axes_of_rows((dense_bias, call.reweight, fixed), batch)
-    in_axes = (Blocks(0, 0, 0, None, None, *per_row[:2]), per_row[2])
-    run = by_row_shards(functools.partial(_attend_in_blocks, rate), in_axes, (0, 0), batch)
-    output, logsumexp = run(blocks, fixed)
-    return output, logsumexp, safe.poisoned
-
-
-def _attend_in_blocks(rate: float, blocks: Blocks, fixed: Fixed) -> tuple[Array, Array]:
-    """Output and log-sum-exp, by lanes or all at once."""
-    batch, _, num_heads, _ = blocks.query.shape
-    value_heads = blocks.value.shape[2]
+    value_heads = call.value.shape[2]
     if _goes_by_lanes() and batch * value_heads > 1:
-        return _over_lanes(_sizes(blocks, fixed.mask, num_heads // value_heads, rate), blocks, fixed)
-    return _attend(_sizes(blocks, fixed.mask, batch * num_heads, rate), blocks, fixed)
+        sizes = _sizes(blocks, call.mask, num_heads // value_heads, rate)
+        output, logsumexp = _over_lanes(sizes, blocks, fixed)
+    else:
+        sizes = _sizes(blocks, call.mask, batch * num_heads, rate)
+        output, logsumexp = _attend(sizes, blocks, fixed)
+    return output, logsumexp, safe.poisoned
 
 
 def _goes_by_lanes() -> bool:

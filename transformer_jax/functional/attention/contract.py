@@ -94,18 +94,26 @@ class AttentionCall:
         )
 
 
-def by_own_rows(attend: Callable[[AttentionCall], Array]) -> Callable[[AttentionCall], Array]:
-    """The implementation, each device of a mesh attending for the rows that it holds: XLA cannot cut a kernel.
+_OF_NO_ROW = ("score", "dropout")
+
+
+def by_own_rows(attend: Callable[[AttentionCall], Any]) -> Callable[[AttentionCall], Any]:
+    """The implementation, each device of a mesh attending for the rows that it holds.
+
+    XLA cannot cut a kernel, and gathers what a loop over blocks takes one after the other.
 
     Args:
-      attend: Of a call without dropout, which is drawn for all rows together.
+      attend: Its results have the batch in front; what it drops it draws by `dropout.row_keys`.
     """
 
     @functools.wraps(attend)
-    def attend_by_rows(call: AttentionCall) -> Array:
-        parts = {name: getattr(call, name) for name in ("query", "key", "value", "mask", "bias", "reweight")}
+    def attend_by_rows(call: AttentionCall) -> Any:
+        parts = {field.name: getattr(call, field.name) for field in dataclasses.fields(call)}
+        del parts["key_is_prepared"]
         batch = call.query.shape[0]
-        in_axes = {name: axes_of_rows(part, batch) for name, part in parts.items()}
+        # Which rows share an array is told from its shape: parts of masks and dense biases are [batch|1, ...].
+        in_axes = {name: axes_of_rows(part, batch) for name, part in parts.items() if name not in _OF_NO_ROW}
+        in_axes |= dict.fromkeys(_OF_NO_ROW)
         if isinstance(call.bias, PositionBias):
             in_axes["bias"] = None  # its arrays have an entry for each head
         run = by_row_shards(lambda own: attend(dataclasses.replace(call, **own)), (in_axes,), 0, batch)

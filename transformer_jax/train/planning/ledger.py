@@ -81,22 +81,13 @@ class Ledger:
             self._dry -= 1
 
     @contextlib.contextmanager
-    def _scaled(self, factor: float) -> Iterator[None]:
-        before = self._times
-        self._times *= factor
+    def _scaled(self, times: float = 1.0, *, shards: int = 1) -> Iterator[None]:
+        before = self._times, self._shards
+        self._times, self._shards = self._times * times, self._shards * shards
         try:
             yield
         finally:
-            self._times = before
-
-    @contextlib.contextmanager
-    def _on_shards(self, number: int) -> Iterator[None]:
-        before = self._shards
-        self._shards *= number
-        try:
-            yield
-        finally:
-            self._shards = before
+            self._times, self._shards = before
 
     @contextlib.contextmanager
     def repeated(self, times: int) -> Iterator[None]:

@@ -242,7 +242,7 @@ class Walk(Ledger):
         inner = [within(frame.layout(atom)) for atom in equation.invars]
         for spec, atom, layout in zip(params["in_specs"], equation.invars, inner):
             self._bring(frame, atom, of_shards(spec, layout))
-        with self._on_shards(num_shards(equation)):
+        with self._scaled(shards=num_shards(equation)):
             outputs, _ = self._run(params["jaxpr"], inner)
         return [of_shards(spec, layout) for spec, layout in zip(params["out_specs"], outputs)]
 
