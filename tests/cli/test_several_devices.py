@@ -1,6 +1,5 @@
 """A search over several devices gives every line the bits that one device gives it."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +9,7 @@ import pytest
 
 from transformer_jax.decode.searcher import GreedyConfig, make_searcher
 from transformer_jax.errors import ConfigError
+from transformer_jax.testing.processes import cpu_environment
 from transformer_jax.testing.tiny_models import TableModel
 
 SEARCHED = """
@@ -38,11 +38,8 @@ for search, name in cases:
 
 
 def run(*words: object, devices: int) -> subprocess.CompletedProcess[str]:
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run(
-        [sys.executable, *map(str, words)], env=environment, capture_output=True, text=True, timeout=600
-    )
+    program = [sys.executable, *map(str, words)]
+    return subprocess.run(program, env=cpu_environment(devices), capture_output=True, text=True, timeout=600)
 
 
 def test_tokens_and_scores_are_those_of_one_device() -> None:

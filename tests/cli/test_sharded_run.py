@@ -1,16 +1,16 @@
 """A run that was spread over eight devices goes on with one, and back."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-FAST_COMPILE = "--xla_backend_optimization_level=0"  # of few updates, most of the time is compiling
-ONE = {**os.environ, "XLA_FLAGS": FAST_COMPILE, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
-EIGHT = ONE | {"XLA_FLAGS": f"{FAST_COMPILE} --xla_force_host_platform_device_count=8"}
+from transformer_jax.testing.processes import cpu_environment
+
+# Of few updates, most of the time is compiling.
+ONE, EIGHT = (cpu_environment(devices, fast_compile=True) for devices in (1, 8))
 
 
 def run(*words: object, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,6 @@
 """One run over two real processes: they train, are killed, are told to stop, and go on."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -14,18 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from transformer_jax.testing.processes import cpu_environment
 from transformer_jax.train import CheckpointStore, read_rows
 from transformer_jax.train.checkpoint import _restore_item
 
 UPDATES = 24
 MESH = 'train.sharding={"data": 2, "fsdp": 2}'
-ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def start(words: Sequence[object], *, devices: int, log: Path) -> subprocess.Popen[bytes]:
-    environment = ENVIRONMENT | {
-        # Of so few updates, most of the time is compiling.
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
+    # Of so few updates, most of the time is compiling.
+    environment = cpu_environment(devices, fast_compile=True) | {
         "JAX_COMPILATION_CACHE_DIR": str(log.parent / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }

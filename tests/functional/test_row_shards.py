@@ -1,7 +1,6 @@
 """Functions run by the rows of one device: what they are traced with, and kernels over a mesh lowered for a TPU."""
 
 import functools
-import os
 import subprocess
 import sys
 
@@ -15,6 +14,7 @@ from transformer_jax.functional import AttentionMask
 from transformer_jax.functional.attention import attention
 from transformer_jax.functional.recurrent import RNNCell, recurrence
 from transformer_jax.functional.row_shards import RECURRENT_AXES, ROW_AXES, by_row_shards
+from transformer_jax.testing.processes import cpu_environment
 from transformer_jax.train.sharding import abstract_mesh
 
 
@@ -111,10 +111,8 @@ print(lowered.as_text().count("tpu_custom_call"))
 
 
 def test_kernels_of_a_tpu_are_lowered_over_a_mesh():
-    setting = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
-    ran = subprocess.run(
-        [sys.executable, "-c", LOWERED], env=setting, capture_output=True, text=True, timeout=300
-    )
+    program = [sys.executable, "-c", LOWERED]
+    ran = subprocess.run(program, env=cpu_environment(2), capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert ran.stdout.split() == ["3"]
 

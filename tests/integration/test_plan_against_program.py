@@ -1,7 +1,6 @@
 """The plan of a step beside the program that XLA makes of it, on eight virtual devices: memory, products, traffic."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,13 +8,10 @@ from typing import Any
 
 import pytest
 
+from transformer_jax.testing.processes import cpu_environment
+
 HERE = Path(__file__).parent
-EIGHT = {
-    **os.environ,
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    "JAX_PLATFORMS": "cpu",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
+EIGHT = cpu_environment(8)
 
 # Program over plan at most, of products and of bytes sent; measured with JAX 0.10.2, and a little room. XLA has no
 # reduce-scatter on a CPU, and moves columns of keys and values over tensor.

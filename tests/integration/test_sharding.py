@@ -1,6 +1,5 @@
 """A run over eight devices is the run on one: all axes of the mesh, a recurrent model and a Transformer."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,17 +9,12 @@ import numpy as np
 import pytest
 
 from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.testing.processes import cpu_environment
 from transformer_jax.train.config import MeshShape
 from transformer_jax.train.sharding import Placement, parameter_spec
 
 HERE = Path(__file__).parent
-EIGHT = {
-    **os.environ,
-    # Each program runs a few times: compiled in half the time without LLVM's optimisations.
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
-    "JAX_PLATFORMS": "cpu",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
+EIGHT = cpu_environment(8, fast_compile=True)  # each program runs a few times
 
 
 @pytest.fixture(scope="module")
