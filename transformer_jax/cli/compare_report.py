@@ -11,10 +11,11 @@ from typing import Any
 from transformer_jax.allocator import num_cores
 from transformer_jax.cli.compare_html import COLUMNS, Figure, best_values, render_html, rung_colour
 from transformer_jax.cli.compare_presets import RUNGS
-from transformer_jax.cli.run_folder import write_json, write_text
+from transformer_jax.cli.run_folder import write_json
 from transformer_jax.plot.attention import alignment_maps
 from transformer_jax.plot.curves import learning_curves
 from transformer_jax.plot.style import INK, finish, new_figure
+from transformer_jax.whole_file import write_whole
 
 REPORT_NAME = "report.json"
 PAGE_NAME = "report.html"
@@ -122,7 +123,7 @@ def write_report(
             title=f"What each attention looked at: {''.join(source)}",
             path=paths[-1],
         )
-    write_text(
+    write_whole(
         run_dir / PAGE_NAME, render_html(document, figures=figures, samples=samples, alignments=alignments)
     )
     return paths

@@ -11,7 +11,6 @@ from transformer_jax.cli.attending import AttentionReader
 from transformer_jax.cli.compare_report import environment
 from transformer_jax.cli.lines import require_other_file
 from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, TooLong, load_run
-from transformer_jax.cli.run_folder import write_text
 from transformer_jax.cli.scoring import bleu_tokenizer, percentages, score_outputs
 from transformer_jax.cli.search_change import SearchChange
 from transformer_jax.cli.searching import Hypothesis
@@ -26,6 +25,7 @@ from transformer_jax.decode.searcher import SearchConfig
 from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.evaluate.error_rates import edit_distance
 from transformer_jax.evaluate.text import bleu, chrf, paired_bootstrap
+from transformer_jax.whole_file import write_whole
 
 SHOWN = 20
 """Sentences of each end that a page shows."""
@@ -181,7 +181,7 @@ def _write_page(
         sentences[:num_worst], sentences[num_worst:], title=f"Sentences of {run_dir.name}",
         measure=MEASURES[run.config.task], lines=lines, environment=machine,
     )  # fmt: skip
-    write_text(path, text)
+    write_whole(path, text)
 
 
 def _sentence_score(task: str, output: str, references: tuple[str, ...]) -> float:

@@ -26,7 +26,6 @@ from transformer_jax.cli.run_folder import (
     SOURCE_TOKENIZER_NAME,
     TARGET_TOKENIZER_NAME,
     write_json,
-    write_text,
 )
 from transformer_jax.cli.training_record import training_record
 from transformer_jax.config_json import to_json
@@ -35,6 +34,7 @@ from transformer_jax.data.registry import find_dataset
 from transformer_jax.errors import ConfigError, RunError, nearest_hint
 from transformer_jax.train.run_folder import holds_any
 from transformer_jax.train.weights_file import write_weights
+from transformer_jax.whole_file import write_whole
 
 CARD_NAME = "MODEL_CARD.md"
 ENTRIES = (
@@ -118,7 +118,7 @@ def export_model(
             run.source_tokenizer.save(output / SOURCE_TOKENIZER_NAME)
             run.target_tokenizer.save(output / TARGET_TOKENIZER_NAME)
         size = write_weights(output / WEIGHTS_NAME, run.model, fingerprints)
-        write_text(output / CONFIG_NAME, to_json(run.config))
+        write_whole(output / CONFIG_NAME, to_json(run.config))
         scores = evaluate_run(
             output, source=None, reference=None, split=split, beam=None, too_long="truncate", against=None,
             by_length=False,
@@ -127,7 +127,7 @@ def export_model(
         if training is not None:
             write_json(output / RESULT_NAME, training)
         card = _card(output.name, about, run.config, training, scores, split, size)
-        write_text(output / CARD_NAME, card)
+        write_whole(output / CARD_NAME, card)
     except BaseException:
         for name in ENTRIES:
             (output / name).unlink(missing_ok=True)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import tyro
 
+from transformer_jax.whole_file import write_whole
+
 DESCRIPTION = """Plan a run over many devices by calculation: memory, operations, traffic and time of a step.
 
 No such device is needed and nothing of that size is allocated: the step is traced with shapes alone,
@@ -61,7 +63,7 @@ class Command:
         # Loaded here, not above: they bring jax, and --help does without.
         from transformer_jax.cli.plan_report import plan_document, plan_html, plan_lines
         from transformer_jax.cli.planning import PlanRequest, plan_experiment
-        from transformer_jax.cli.run_folder import write_json, write_text
+        from transformer_jax.cli.run_folder import write_json
 
         experiment = plan_experiment(
             PlanRequest(
@@ -78,5 +80,5 @@ class Command:
         if self.json is not None:
             write_json(self.json, plan_document(experiment))
         if self.output is not None:
-            write_text(self.output, plan_html(experiment))
+            write_whole(self.output, plan_html(experiment))
         return 0

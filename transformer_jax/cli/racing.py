@@ -19,12 +19,12 @@ from rich.progress import (
 from rich.table import Table
 
 from transformer_jax.cli.race_html import render_race, write_figures
-from transformer_jax.cli.run_folder import write_text
 from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.race.compare import compare, read_race, unlike
 from transformer_jax.race.contestants import PEERS, parse
 from transformer_jax.race.run import PARTS, PRESETS, Race, Settings
 from transformer_jax.race.torch_contestants import is_installed
+from transformer_jax.whole_file import write_whole
 
 RESULTS, REPORT = "race.json", "report.html"
 
@@ -118,9 +118,9 @@ def _needs_gpu(name: str) -> bool:
 
 def write_results(document: Mapping[str, Any], run_dir: Path) -> None:
     """``race.json``, the figures and ``report.html``, each whole or not at all."""
-    write_text(run_dir / RESULTS, json.dumps(document, indent=1) + "\n")
+    write_whole(run_dir / RESULTS, json.dumps(document, indent=1) + "\n")
     figures = write_figures(document, run_dir)
-    write_text(run_dir / REPORT, render_race(document, figures))
+    write_whole(run_dir / REPORT, render_race(document, figures))
 
 
 def tables(document: Mapping[str, Any]) -> list[Table]:

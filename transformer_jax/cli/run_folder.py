@@ -12,8 +12,6 @@
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from transformer_jax.config_json import load_document
 from transformer_jax.errors import ConfigError, RunError, nearest_hint
 from transformer_jax.train.checkpoint import FOLDER
 from transformer_jax.train.run_folder import TRAINER_ENTRIES
+from transformer_jax.whole_file import write_whole
 
 CONFIG_NAME = "config.json"
 SOURCE_TOKENIZER_NAME = "source_tokenizer.json"
@@ -104,31 +103,9 @@ def read_text(path: Path, *, limit: int = 1_000_000) -> str:
         raise ConfigError(f"{path}: {error.strerror}") from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader, or an interruption, sees the old one or the new one, never a half."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())  # or the power could go between the name and the content
-        # mkstemp makes private files; a report is as readable as any other file that the user writes.
-        Path(name).chmod(0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value
-
-
 def write_json(path: Path, document: Any) -> None:
-    """`write_text` of a document; numbers that JSON lacks (NaN, infinity) are an error."""
-    write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+    """`write_whole` of a document; numbers that JSON lacks (NaN, infinity) are an error."""
+    write_whole(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
 @contextlib.contextmanager

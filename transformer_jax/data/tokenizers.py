@@ -20,6 +20,7 @@ import tokenizers as hf
 
 from transformer_jax.data.batches import BOS_ID, EOS_ID, NUM_SPECIAL_IDS, PAD_ID, UNK_ID
 from transformer_jax.errors import DataError
+from transformer_jax.whole_file import write_whole
 
 Unit = Literal["characters", "words", "subwords", "pieces"]
 Algorithm = Literal["bpe", "unigram"]
@@ -197,13 +198,6 @@ class Tokenizer:
                 f"{path}: not a tokenizer that this library saved, or damaged; take a copy that is whole, or "
                 "train again"
             ) from None
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that the old one or the new one is there, whatever happens in between."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _is_own(document: Any) -> bool:
