@@ -24,7 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from transformer_jax.allocator import keep_freed_memory
+from transformer_jax.allocator import keep_freed_memory, run_in_calling_thread
 from transformer_jax.data.batches import Seq2SeqBatch
 from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
@@ -235,12 +235,15 @@ def main() -> None:
     parser.add_argument(
         "--keep-memory",
         action="store_true",
-        help="keep freed memory in this process, for both sides, as the command line does for itself",
+        help="keep freed memory in this process, for both sides, and run our programs in the calling thread, as the "
+        "command line does for itself",
     )
     parser.add_argument("--json", help="write the records here")
     arguments = parser.parse_args()
-    if arguments.keep_memory and not keep_freed_memory():
-        parser.error("--keep-memory needs glibc")
+    if arguments.keep_memory:
+        if not keep_freed_memory():
+            parser.error("--keep-memory needs glibc")
+        run_in_calling_thread()
     try:
         import torch  # noqa: F401
 

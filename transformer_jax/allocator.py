@@ -4,7 +4,9 @@ import contextlib
 import ctypes
 import os
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # from glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8  # from glibc's malloc.h
+_HEAP_BYTES = 2**26
+"""The most that an arena of another thread than the first takes at one time; given back when empty, but for the pad."""
 
 
 def num_cores() -> int:
@@ -20,8 +22,9 @@ def keep_freed_memory() -> bool:
     mapping and no trimming the pages are there from the second call on. One arena more than there are cores: the
     threads of a matmul take their scratch at each step of a loop over time, and with one arena they wait for
     each other; and not the eight for each core that glibc would make, because a block is kept only for the
-    threads of its arena. The process then holds the most memory that it ever had; so this is for programs, which
-    call it before they compute, and never done on import.
+    threads of its arena. Blocks above 64 MiB are kept for the first thread alone: see `run_in_calling_thread`. The
+    process then holds the most memory that it ever had; so this is for programs, which call it before they
+    compute, and never done on import.
 
     Returns:
       Whether it took effect; False where the C library is another one.
@@ -32,9 +35,26 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
         return False
-    settings = ((_M_MMAP_THRESHOLD, 2**30), (_M_TRIM_THRESHOLD, -1), (_M_ARENA_MAX, num_cores() + 1))
+    settings = (
+        (_M_MMAP_THRESHOLD, 2**30),
+        (_M_TRIM_THRESHOLD, -1),
+        (_M_TOP_PAD, _HEAP_BYTES),
+        (_M_ARENA_MAX, num_cores() + 1),
+    )
     results = [mallopt(parameter, value) for parameter, value in settings]
-    return results == [1, 1, 1]
+    return all(result == 1 for result in results)
+
+
+def run_in_calling_thread() -> None:
+    """Have JAX run a CPU's programs in the thread that calls them; before the first array is made.
+
+    Otherwise threads of its own take turns, whose arenas map and unmap blocks above 64 MiB at every call whatever
+    mallopt says, and the memory of one update is still held when the next takes its own. Trains the Transformer of
+    Multi30k in 1.16 instead of 1.45 GiB.
+    """
+    import jax
+
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def give_back() -> None:

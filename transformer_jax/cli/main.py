@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from transformer_jax.allocator import keep_freed_memory
+from transformer_jax.allocator import keep_freed_memory, run_in_calling_thread
 from transformer_jax.cli.compile_cache import KEEPING, keep_compiled_programs
 from transformer_jax.cli.interrupts import end_at_second_signal, keep_interrupts
 from transformer_jax.errors import TransformerJaxError, nearest_hint
@@ -39,6 +39,9 @@ COMMANDS = {
     "plan": "Memory, traffic and time of a run over many devices, by calculation.",
     "plot": "Draw the learning curves and attention maps of a run.",
 }
+
+NOT_COMPUTING = ("plan", "plot", "tokenizer")
+"""Commands that run no model."""
 
 SUBCOMMANDS: dict[tuple[str, ...], str] = {("race", "compare"): "race_compare"}
 """Commands of two words, and the modules that hold them."""
@@ -76,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if from_terminal and words[:1] and words[0] in KEEPING:
             keep_compiled_programs()
-        return _dispatch(words)
+        return _dispatch(words, in_own_process=from_terminal)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else _fail(str(stop.code))
     except KeyboardInterrupt as interrupt:
@@ -100,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(*_explain(error))
 
 
-def _dispatch(words: list[str]) -> int:
+def _dispatch(words: list[str], *, in_own_process: bool) -> int:
     if words[:1] == ["--version"]:
         import transformer_jax
 
@@ -113,6 +116,8 @@ def _dispatch(words: list[str]) -> int:
     module = importlib.import_module(f"transformer_jax.cli.{name}")
     prog = " ".join([PROGRAM, *words[:used]])
     command = parse(module.Command, words[used:], prog=prog, description=module.DESCRIPTION)
+    if in_own_process and words[0] not in NOT_COMPUTING:
+        run_in_calling_thread()
     return int(command.run() or 0)
 
 
