@@ -115,6 +115,7 @@ def test_resume_executes_no_file(tiny_run: Path, tmp_path: Path) -> None:
         ("model.padding_id=1", ["padding_id", "0", "1"]),
         ("model.dropout_rate=1.5", ["dropout_rate", "1.5"]),
         ("train.metric=bleu", ["'bleu'", "per, wer"]),
+        ("train.r_drop_weight=5", ["train.r_drop_weight is 5", "no dropout", "model.dropout_rate above 0"]),
         ("data.dataset.train_source=/no/such/file", ["/no/such/file: no such file"]),
     ],
 )
@@ -308,14 +309,17 @@ def test_packed_rows_train_and_go_on(
     tiny_experiment: Path, tmp_path: Path, run_command: Callable[..., Any]
 ) -> None:
     packing = 'data.packing={"source_len": 16, "target_len": 18}'
+    settings = ("--set", packing, "model.dropout_rate=0.1", "train.r_drop_weight=2")
     whole, halved = tmp_path / "whole", tmp_path / "halved"
-    ran = run_command("train", tiny_experiment, "--run-dir", whole, "--set", packing, "--strict-compile")
+    ran = run_command("train", tiny_experiment, "--run-dir", whole, *settings, "--strict-compile")
     assert "pairs in each" in ran.err
-    run_command("train", tiny_experiment, "--run-dir", halved, "--set", packing, "--set", "train.updates=2")
+    run_command("train", tiny_experiment, "--run-dir", halved, *settings, "train.updates=2")
     run_command("train", "--resume", "--run-dir", halved, "--set", "train.updates=4")
     last = [json.loads((run / "result.json").read_text()) for run in (whole, halved)]
     assert last[0]["development"] == last[1]["development"]
     assert last[0]["best_score"] == last[1]["best_score"]
+    rows = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert all(row["r_drop"] > 0 for row in rows if row["kind"] == "train")
 
 
 def test_packed_rows_need_a_model_that_keeps_pairs_apart(

@@ -77,9 +77,8 @@ def train(model_name: str, sharding: MeshShape | None, folder: Path) -> dict[str
         label_smoothing=0.1, log_every=1, checkpoint_every=UPDATES, average_decay=0.5,
         sharding=sharding,
     )  # fmt: skip
-    trainer = Trainer(
-        model, sequence_to_sequence_loss(0.1), config, run_dir=folder, batches=Batches(), quiet=True
-    )
+    objective = sequence_to_sequence_loss(0.1, r_drop_weight=0.5 if model_name == IN_BLOCKS else 0.0)
+    trainer = Trainer(model, objective, config, run_dir=folder, batches=Batches(), quiet=True)
     trainer.fit()
     found = {f"parameters/{name}": np.asarray(leaf) for name, leaf in split_model(model)[1].items()}
     found["losses"] = np.array([row["loss"] for row in read_rows(folder)])

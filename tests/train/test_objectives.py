@@ -110,6 +110,43 @@ def test_model_that_cannot_sample_is_a_config_error(task: SequenceTask) -> None:
         sequence_to_sequence_loss()(Refusing(), task.batch(0), jax.random.key(0))
 
 
+@pytest.mark.parametrize("with_hidden", [True, False])
+def test_r_drop_pulls_two_passes_of_each_row_together(
+    make_model: Callable[..., TinySeq2Seq], task: SequenceTask, with_hidden: bool
+) -> None:
+    batch, key, weight = task.batch(2), jax.random.key(1), 3.0
+    tiny = make_model(dropout_rate=0.4)
+    model = tiny if with_hidden else LogitsOnly(tiny)
+    loss, metrics, _ = sequence_to_sequence_loss(0.1, r_drop_weight=weight)(model, batch, key)
+
+    rows = jax.tree.map(lambda array: np.repeat(array, 2, axis=0), batch)
+    logits = np.asarray(tiny(*rows[:3], rng_key=key), np.float64)
+    total, correct, tokens = reference(logits, rows, 0.1)
+    divergence = 0.0
+    for row, length in enumerate(batch.target_lengths):
+        for position in range(length):
+            p, q = (np.exp(logits[2 * row + copy, position]) for copy in range(2))
+            p, q = p / p.sum(), q / q.sum()
+            divergence += 0.5 * ((p - q) * (np.log(p) - np.log(q))).sum()
+    assert divergence > 0.1
+    assert float(loss.sum) == pytest.approx(total + weight * divergence, rel=1e-5)
+    assert float(loss.count) == tokens == 2 * batch.target_lengths.sum()
+    assert float(metrics["accuracy"].sum) == correct
+    assert float(metrics["r_drop"].sum) == pytest.approx(divergence, rel=1e-4)
+    assert float(metrics["r_drop"].count) == tokens / 2
+
+
+def test_r_drop_reads_each_row_once_in_evaluation(
+    make_model: Callable[..., TinySeq2Seq], task: SequenceTask
+) -> None:
+    model, batch = make_model(dropout_rate=0.4), task.batch(0)
+    plain, r_drop = (
+        sequence_to_sequence_loss(0.1, r_drop_weight=weight)(model, batch, None) for weight in (0.0, 5.0)
+    )
+    assert float(plain[0].sum) == float(r_drop[0].sum)
+    assert plain[1].keys() == r_drop[1].keys() == {"accuracy"}
+
+
 def test_token_accuracy_counts_weights() -> None:
     logits = jnp.array([[[0.0, 1.0, 2.0], [3.0, 1.0, 2.0], [0.0, 5.0, 1.0]]])
     accuracy = token_accuracy(logits, jnp.array([[2, 1, 1]]), jnp.array([[1.0, 1.0, 0.0]]))

@@ -25,7 +25,6 @@ from transformer_jax.cli.run_folder import (
     interruptible,
     read_result,
     write_json,
-    write_text,
 )
 from transformer_jax.cli.run_lock import WARM_START, keep_setting, machine_of, run_setting
 from transformer_jax.cli.scoring import METRICS, bleu_tokenizer, percentages, score_outputs
@@ -35,17 +34,18 @@ from transformer_jax.data.config import with_absolute_paths
 from transformer_jax.data.prepare import PreparedData, prepare
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.searcher import GreedyConfig
-from transformer_jax.errors import RunError
+from transformer_jax.errors import ConfigError, RunError
 from transformer_jax.models.build import build_model
 from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.train import hosts
 from transformer_jax.train.checkpoint import CheckpointStore, require_same
 from transformer_jax.train.folder_lock import locked_folder
 from transformer_jax.train.loop import ChangedMetadataError, Trainer, TrainResult
-from transformer_jax.train.objectives import sequence_to_sequence_loss
+from transformer_jax.train.objectives import training_objective
 from transformer_jax.train.run_folder import check_run_folder, holds_any, remove_run
 from transformer_jax.train.state import split_model
 from transformer_jax.train.trackers import Tracker
+from transformer_jax.whole_file import write_whole
 
 TRAINING_DATA, DEVELOPMENT_DATA = "training data's fingerprint", "development data's fingerprint"
 """Names in a checkpoint's metadata."""
@@ -234,11 +234,7 @@ def _run_locked(
                 print(told, file=sys.stderr)
         trainer = Trainer(
             model,
-            sequence_to_sequence_loss(
-                config.train.label_smoothing,
-                config.train.scheduled_sampling_rate,
-                config.train.scheduled_sampling_updates,
-            ),
+            training_objective(config.train),
             config.train,
             run_dir=run_dir,
             batches=data.train,
@@ -270,7 +266,7 @@ def _run_locked(
                 if not resume:
                     data.source_tokenizer.save(run_dir / SOURCE_TOKENIZER_NAME)
                     data.target_tokenizer.save(run_dir / TARGET_TOKENIZER_NAME)
-                write_text(run_dir / CONFIG_NAME, to_json(config))  # last: it is what makes the folder a run
+                write_whole(run_dir / CONFIG_NAME, to_json(config))  # last: it is what makes the folder a run
     try:
         training = trainer.fit(resume=hosts.decided_by_first(lambda: holds_any(run_dir)))
     except ChangedMetadataError as error:
@@ -319,6 +315,13 @@ def build_checked(config: ExperimentConfig, data: PreparedData) -> tuple[Any, Ba
       ConfigError: If model, data and search do not fit together.
       ShapeError: If the model cannot take sequences of the data's lengths.
     """
+    if config.train.r_drop_weight and not any(
+        rate for name, rate in vars(config.model).items() if name.endswith("dropout_rate")
+    ):
+        raise ConfigError(
+            f"train.r_drop_weight is {config.train.r_drop_weight:g}, but the model has no dropout, so that both passes "
+            "would be the same: set model.dropout_rate above 0, or train.r_drop_weight to 0"
+        )
     model = build_from(config, data.source_tokenizer, data.target_tokenizer)
     searcher = BatchSearcher(
         model,

@@ -19,7 +19,7 @@ from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import ConfigError
 from transformer_jax.models.build import build_model
 from transformer_jax.train.config import MeshShape
-from transformer_jax.train.objectives import abstract_batch, sequence_to_sequence_loss
+from transformer_jax.train.objectives import abstract_batch, training_objective
 from transformer_jax.train.planning import Plan, find_device, parse_mesh, plan_step
 
 PAIRS_IN_A_PACKED_ROW = 8
@@ -103,9 +103,7 @@ def plan_experiment(request: PlanRequest) -> PlannedExperiment:
             seed=train.seed,
         )
 
-    objective = sequence_to_sequence_loss(
-        train.label_smoothing, train.scheduled_sampling_rate, train.scheduled_sampling_updates
-    )
+    objective = training_objective(train)
     plan = plan_step(
         make_model,
         objective,

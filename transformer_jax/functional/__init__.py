@@ -24,7 +24,9 @@ from transformer_jax.functional.losses import (
     LossSum,
     cross_entropy,
     projected_cross_entropy,
+    projected_divergence,
     projected_loss_and_accuracy,
+    symmetric_divergence,
 )
 from transformer_jax.functional.masks import AttentionMask
 from transformer_jax.functional.normalization import (
@@ -137,6 +139,7 @@ __all__ = [
     "online_softmax_update",
     "prepare_key",
     "projected_cross_entropy",
+    "projected_divergence",
     "projected_loss_and_accuracy",
     "recurrence",
     "relative_bucket",
@@ -148,4 +151,5 @@ __all__ = [
     "sinusoidal_table",
     "split_key",
     "step_once",
+    "symmetric_divergence",
 ]

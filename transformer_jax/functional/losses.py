@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.functional.projected_divergence import projected_divergence_sum
 from transformer_jax.functional.projected_logsumexp import projected_logsumexp_sum
 from transformer_jax.functional.row_shards import by_row_shards
 from transformer_jax.pytree import pytree_dataclass
@@ -185,12 +186,7 @@ def projected_loss_and_accuracy(
     Source: Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, section 7 (the smoothing).
     """
     _check(hidden.shape[:-1], labels, weights, label_smoothing, "hidden")
-    if embedding.shape[1:] != hidden.shape[-1:]:
-        raise ShapeError(
-            f"embedding must be [vocab, {hidden.shape[-1]}], as wide as hidden; got {embedding.shape}"
-        )
-    if bias is not None and bias.shape != embedding.shape[:1]:
-        raise ShapeError(f"bias must have shape {embedding.shape[:1]}, one for each word; got {bias.shape}")
+    _check_projection(hidden, embedding, bias)
     vocab_size = embedding.shape[0]
     labels, weights = _clean(labels, weights, vocab_size)
     if weights is not None:
@@ -226,9 +222,118 @@ def projected_loss_and_accuracy(
     )
 
 
+def symmetric_divergence(
+    first_logits: Float[Array, "*positions vocab"],
+    second_logits: Float[Array, "*positions vocab"],
+    *,
+    weights: Shaped[Array, "*positions"] | None = None,
+) -> LossSum:
+    r"""How far two distributions over the vocabulary are apart: the mean of both Kullback-Leibler divergences.
+
+    .. math::
+      \sum_n w_n\, \tfrac12 \left[\mathrm{KL}(p_n \Vert q_n) + \mathrm{KL}(q_n \Vert p_n)\right]
+      = \sum_n w_n\, \tfrac12 \sum_v (p_{nv} - q_{nv}) (\log p_{nv} - \log q_{nv})
+
+    in nats, :math:`p` and :math:`q` the softmax of the two logits. Both get gradients.
+
+    Args:
+      first_logits: Scores before the softmax; any float type, the divergence is computed in float32.
+      second_logits: The same of the other distribution.
+      weights: Weight of each position, or a boolean mask; all one when ``None``. A position of weight zero
+        contributes nothing, whatever its logits hold.
+
+    Returns:
+      The weighted sum and the sum of the weights.
+
+    Raises:
+      ShapeError: If the two differ in shape, or the weights do not have one entry for each row.
+
+    Example:
+      >>> divergence = symmetric_divergence(jnp.array([[0.0, 0.0]]), jnp.array([[0.0, jnp.log(3.0)]]))
+      >>> print(f"{float(divergence.mean()):.4f}")
+      0.1373
+
+    Source: Jeffreys 1946; as a loss between two passes with dropout, Liang et al. 2021 (R-Drop),
+    https://arxiv.org/abs/2106.14448, equation 2.
+    """
+    if first_logits.shape != second_logits.shape:
+        raise ShapeError(
+            f"both logits must have the same shape; got {first_logits.shape} and {second_logits.shape}"
+        )
+    positions = first_logits.shape[:-1]
+    _check_weights(positions, weights, "logits")
+
+    def log_probabilities(logits: Array) -> Array:
+        logits = logits.astype(jnp.float32)
+        if weights is not None:
+            logits = jnp.where((weights > 0)[..., None], logits, 0.0)
+        return jax.nn.log_softmax(logits, axis=-1)
+
+    first, second = log_probabilities(first_logits), log_probabilities(second_logits)
+    divergences = 0.5 * ((jnp.exp(first) - jnp.exp(second)) * (first - second)).sum(axis=-1)
+    return _weighted(divergences, None if weights is None else weights.astype(jnp.float32))
+
+
+def projected_divergence(
+    first: Float[Array, "*positions model"],
+    second: Float[Array, "*positions model"],
+    embedding: Float[Array, "vocab model"],
+    *,
+    weights: Shaped[Array, "*positions"] | None = None,
+    bias: Float[Array, "vocab"] | None = None,
+) -> LossSum:
+    r"""The :func:`symmetric_divergence` of the logits of two hidden states, which are never stored.
+
+    Args:
+      first: The states before the output projection.
+      second: The same of the other distribution.
+      embedding: Rows of the output projection.
+      weights: As in :func:`symmetric_divergence`.
+      bias: Added to the logits.
+
+    Returns:
+      The weighted sum and the sum of the weights; reverse-mode derivatives only.
+
+    Raises:
+      ShapeError: If the two differ in shape, the weights do not have one entry for each state, or embedding and bias
+        do not fit.
+
+    Example:
+      >>> first, second = jnp.array([[0.0, 0.0]]), jnp.array([[0.0, jnp.log(3.0)]])
+      >>> print(f"{float(projected_divergence(first, second, jnp.eye(2)).mean()):.4f}")
+      0.1373
+
+    Source: Liang et al. 2021 (R-Drop), https://arxiv.org/abs/2106.14448, equation 2.
+    """
+    if first.shape != second.shape:
+        raise ShapeError(f"both states must have the same shape; got {first.shape} and {second.shape}")
+    positions = first.shape[:-1]
+    _check_weights(positions, weights, "the states")
+    _check_projection(first, embedding, bias)
+    row_weights = jnp.ones(positions, jnp.float32) if weights is None else weights.astype(jnp.float32)
+    is_read = (row_weights > 0)[..., None]
+
+    def rows(states: Array) -> Array:
+        return jnp.where(is_read, states, jnp.zeros((), states.dtype)).reshape(-1, states.shape[-1])
+
+    sums = by_row_shards(_divergence_of_one, (0, 0, None, None, 0), 0, first.shape[0])
+    totals = sums(
+        rows(first),
+        rows(second),
+        embedding,
+        None if bias is None else bias.astype(jnp.float32),
+        row_weights.reshape(-1),
+    )
+    return LossSum.of(totals.sum(), row_weights.sum())
+
+
 def _sum_of_one(*arguments: Any) -> tuple[Array, Array]:
     total, first = projected_logsumexp_sum(*arguments)
     return total[None], first
+
+
+def _divergence_of_one(*arguments: Any) -> Array:
+    return projected_divergence_sum(*arguments)[None]
 
 
 def _check(
@@ -238,12 +343,25 @@ def _check(
         raise ShapeError(
             f"labels must have shape {positions}, one for each row of {name}; got {labels.shape}"
         )
+    _check_weights(positions, weights, name)
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ConfigError(f"label_smoothing must be in [0, 1); got {label_smoothing}")
+
+
+def _check_weights(positions: tuple[int, ...], weights: Array | None, name: str) -> None:
     if weights is not None and weights.shape != positions:
         raise ShapeError(
             f"weights must have shape {positions}, one for each row of {name}; got {weights.shape}"
         )
-    if not 0.0 <= label_smoothing < 1.0:
-        raise ConfigError(f"label_smoothing must be in [0, 1); got {label_smoothing}")
+
+
+def _check_projection(hidden: Array, embedding: Array, bias: Array | None) -> None:
+    if embedding.shape[1:] != hidden.shape[-1:]:
+        raise ShapeError(
+            f"embedding must be [vocab, {hidden.shape[-1]}], as wide as hidden; got {embedding.shape}"
+        )
+    if bias is not None and bias.shape != embedding.shape[:1]:
+        raise ShapeError(f"bias must have shape {embedding.shape[:1]}, one for each word; got {bias.shape}")
 
 
 def _clean(labels: Array, weights: Array | None, vocab_size: int) -> tuple[Array, Array | None]:

@@ -61,7 +61,7 @@ def projected_logsumexp_sum(
         maximum, exponentials, first = _exponentials(rows[0], embedding, bias, rows[2])
         return None, (maximum + jnp.log(exponentials.sum(axis=-1)), first)
 
-    _, (sums, first) = _over_blocks(block, None, (hidden, weights, labels), embedding.shape[0])
+    _, (sums, first) = over_blocks(block, None, (hidden, weights, labels), embedding.shape[0])
     return ((sums - offsets) * weights).sum(), first
 
 
@@ -85,7 +85,7 @@ def _forward(
 
     vocab_size, model_dim = embedding.shape
     zeros = jnp.zeros((model_dim, vocab_size), jnp.float32), None if bias is None else jnp.zeros(vocab_size)
-    (to_embedding, to_bias), (sums, to_hidden, first) = _over_blocks(
+    (to_embedding, to_bias), (sums, to_hidden, first) = over_blocks(
         block, zeros, (hidden, weights, labels), vocab_size
     )
     losses = sums - offsets
@@ -114,7 +114,7 @@ def _exponentials(
     return maximum, jnp.exp(logits - maximum[:, None]), first
 
 
-def _over_blocks(block: Callable[..., tuple], initial: tuple | None, rows: Rows, vocab_size: int) -> tuple:
+def over_blocks(block: Callable[..., tuple], initial: tuple | None, rows: Rows, vocab_size: int) -> tuple:
     """Fold ``block`` over equal blocks of rows; the last is filled up with rows of zeros, so of weight zero."""
     num_rows = rows[0].shape[0]
     num_blocks = max(1, -(-num_rows * vocab_size // BLOCK_ELEMENTS))

@@ -15,7 +15,14 @@ import numpy as np
 
 from transformer_jax.data.batches import PackedBatch, Seq2SeqBatch
 from transformer_jax.errors import ConfigError
-from transformer_jax.functional.losses import LossSum, cross_entropy, projected_loss_and_accuracy
+from transformer_jax.functional.losses import (
+    LossSum,
+    cross_entropy,
+    projected_divergence,
+    projected_loss_and_accuracy,
+    symmetric_divergence,
+)
+from transformer_jax.train.config import TrainConfig
 from transformer_jax.train.state import non_parameters
 from transformer_jax.typing import Array, Float, Int, Key, PyTree
 
@@ -60,6 +67,7 @@ class SequenceToSequenceLoss:
     label_smoothing: float
     scheduled_sampling_rate: float
     scheduled_sampling_updates: int
+    r_drop_weight: float = 0.0
     updates_done: Any = None
 
     def at(self, update: Int[Array, ""]) -> "SequenceToSequenceLoss":
@@ -69,8 +77,15 @@ class SequenceToSequenceLoss:
     def __call__(
         self, model: Any, batch: Any, rng_key: Key[Array, ""] | None
     ) -> tuple[LossSum, dict[str, LossSum], PyTree]:
-        """See the module's docstring; the metric is ``"accuracy"``, of tokens under teacher forcing."""
+        """See the module's docstring.
+
+        Metrics: ``"accuracy"``, of tokens under teacher forcing, and ``"r_drop"``, the mean divergence of the two
+        passes in training by R-Drop.
+        """
         batch = jax.tree.map(jnp.asarray, batch)
+        in_pairs = self.r_drop_weight > 0.0 and rng_key is not None
+        if in_pairs:  # each row beside its copy, on the same device, under another dropout mask
+            batch = jax.tree.map(lambda array: jnp.repeat(array, 2, axis=0), batch)
         arguments = (batch.source_tokens, batch.source_lengths, batch.target_inputs)
         keywords: dict[str, Any] = {"rng_key": rng_key}
         if isinstance(batch, PackedBatch):
@@ -93,10 +108,16 @@ class SequenceToSequenceLoss:
                     label_smoothing=self.label_smoothing,
                     bias=bias,
                 )
+                if in_pairs:
+                    divergence = projected_divergence(
+                        *_halves(hidden), embedding, weights=_halves(weights)[0], bias=bias
+                    )
             else:
                 logits = model(*arguments, **keywords)
                 loss = cross_entropy(logits, labels, weights=weights, label_smoothing=self.label_smoothing)
                 accuracy = token_accuracy(jax.lax.stop_gradient(logits), labels, weights)
+                if in_pairs:
+                    divergence = symmetric_divergence(*_halves(logits), weights=_halves(weights)[0])
         except NotImplementedError as error:
             if "scheduled_sampling_rate" not in keywords:
                 raise
@@ -104,7 +125,11 @@ class SequenceToSequenceLoss:
                 f"scheduled_sampling_rate is {self.scheduled_sampling_rate}, but {type(model).__name__} "
                 f"cannot read its own tokens while it trains: set it to 0 ({error})"
             ) from error
-        return loss, {"accuracy": accuracy}, non_parameters(model)
+        metrics = {"accuracy": accuracy}
+        if in_pairs:
+            loss = dataclasses.replace(loss, sum=loss.sum + self.r_drop_weight * divergence.sum)
+            metrics["r_drop"] = divergence
+        return loss, metrics, non_parameters(model)
 
     def _sampling_rate(self) -> Float[Array, ""]:
         rate = jnp.float32(self.scheduled_sampling_rate)
@@ -119,8 +144,16 @@ def sequence_to_sequence_loss(
     label_smoothing: float = 0.0,
     scheduled_sampling_rate: float = 0.0,
     scheduled_sampling_updates: int = 0,
+    r_drop_weight: float = 0.0,
 ) -> SequenceToSequenceLoss:
-    """The objective of encoder-decoders: cross entropy over the real target tokens.
+    r"""The objective of encoder-decoders: cross entropy over the real target tokens.
+
+    With ``r_drop_weight`` :math:`\alpha` each row is read twice, under two dropout masks, and the two distributions
+    :math:`p, q` of each token are pulled together (Liang et al. 2021, https://arxiv.org/abs/2106.14448, equation 4,
+    halved so that :math:`\alpha = 0` is the plain loss):
+
+    .. math:: \tfrac12 \left[\ell(p) + \ell(q) + \tfrac{\alpha}{2} (\mathrm{KL}(p \Vert q)
+      + \mathrm{KL}(q \Vert p))\right]
 
     Batches are ``Seq2SeqBatch``, or ``PackedBatch`` for models that take ``source_segments`` and ``target_segments``.
 
@@ -130,6 +163,7 @@ def sequence_to_sequence_loss(
       label_smoothing: Share of the target probability spread over the vocabulary (Szegedy et al. 2016).
       scheduled_sampling_rate: Chance of feeding the decoder its own last token (Bengio et al. 2015).
       scheduled_sampling_updates: Updates over which that chance rises linearly from 0; 0 has it at once.
+      r_drop_weight: :math:`\alpha`; an update costs twice as much where it is above 0. Evaluation reads each row once.
 
     Returns:
       The objective.
@@ -137,7 +171,25 @@ def sequence_to_sequence_loss(
     Raises:
       ConfigError: When called, if the model cannot do scheduled sampling, or cannot read packed rows.
     """
-    return SequenceToSequenceLoss(label_smoothing, scheduled_sampling_rate, scheduled_sampling_updates)
+    return SequenceToSequenceLoss(
+        label_smoothing, scheduled_sampling_rate, scheduled_sampling_updates, r_drop_weight
+    )
+
+
+def training_objective(config: TrainConfig) -> SequenceToSequenceLoss:
+    """The objective that a config's smoothing, scheduled sampling and R-Drop say."""
+    return sequence_to_sequence_loss(
+        config.label_smoothing,
+        config.scheduled_sampling_rate,
+        config.scheduled_sampling_updates,
+        config.r_drop_weight,
+    )
+
+
+def _halves(array: Array) -> tuple[Array, Array]:
+    """Rows and their copies apart, where each row stands beside its copy."""
+    pairs = array.reshape(-1, 2, *array.shape[1:])
+    return pairs[:, 0], pairs[:, 1]
 
 
 def _check_reads_segments(model: Any) -> None:
