@@ -2,8 +2,8 @@
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -34,22 +34,25 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--contract-share",
+        "--share",
         type=int,
         default=1,
         metavar="N",
-        help="of the cases of tests/contracts every N-th alone: for a second Python after the whole suite on a first",
+        help="of the cases of each test the first and every N-th after it: for a second Python after all on a first",
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    share, contracts = config.getoption("--contract-share"), Path(__file__).parent / "contracts"
-    cases = [item for item in items if item.path.parent == contracts]
-    left_out = [item for place, item in enumerate(cases) if place % share]
+    share = config.getoption("--share")
+    cases_so_far: Counter[str] = Counter()
+    kept, left_out = [], []
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        (left_out if cases_so_far[test] % share else kept).append(item)
+        cases_so_far[test] += 1
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        dropped = set(left_out)
-        items[:] = [item for item in items if item not in dropped]
+        items[:] = kept
 
 
 @pytest.fixture

@@ -23,10 +23,7 @@ MESH = 'train.sharding={"data": 2, "fsdp": 2}'
 
 def start(words: Sequence[object], *, devices: int, log: Path) -> subprocess.Popen[bytes]:
     # Of so few updates, most of the time is compiling.
-    environment = cpu_environment(devices, fast_compile=True) | {
-        "JAX_COMPILATION_CACHE_DIR": str(log.parent / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+    environment = cpu_environment(devices, fast_compile=True, compiled=log.parent / "compiled")
     program = [sys.executable, "-m", "transformer_jax.cli.main", *map(str, words)]
     with log.open("wb") as file:
         return subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL, stderr=file)
