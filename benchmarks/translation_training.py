@@ -29,7 +29,7 @@ from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
-from transformer_jax.allocator import keep_freed_memory, num_cores
+from transformer_jax.allocator import keep_freed_memory, num_cores, run_in_calling_thread
 from transformer_jax.cli.experiment import ExperimentConfig
 from transformer_jax.data.batches import BatchShape, Seq2SeqBatch
 from transformer_jax.data.buckets import BucketPlan, choose_shapes
@@ -193,6 +193,7 @@ def main() -> None:
     parser.add_argument("--json", help="write the records here")
     options = parser.parse_args()
     keep_freed_memory()
+    run_in_calling_thread()
     config = experiment(options.dropout_rate)
     data = prepare(config.data)
     examples, budget = data.train.examples, config.data.batch_tokens or 4000

@@ -190,7 +190,7 @@ class TrainConfig:
       scheduled_sampling_updates: Updates over which that chance rises from 0; 0 has it from the start.
       r_drop_weight: Weight of R-Drop (Liang et al. 2021, https://arxiv.org/abs/2106.14448): each row is read twice
         under two dropout masks, and the two distributions are pulled together; 5 in the paper's translations, 0
-        reads each row once. Twice the time of an update, and mostly better models of few data.
+        reads each row once. Twice the time of an update.
       seed: Of the dropout keys; the key of an update is ``fold_in(dropout_key(seed), update)``.
       log_every: Updates between log rows; only there does the host wait for the device.
       evaluate_every: Updates between evaluations on the development set.
