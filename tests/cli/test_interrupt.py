@@ -134,7 +134,7 @@ LINGERING = """
 import concurrent.futures, sys, time
 from transformer_jax.cli import main
 
-def compile_long(words):
+def compile_long(words, **keywords):
     concurrent.futures.ThreadPoolExecutor(1).submit(time.sleep, 600)
     raise KeyboardInterrupt("go on with --resume")
 
