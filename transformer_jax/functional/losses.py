@@ -89,8 +89,7 @@ def cross_entropy(
     vocab_size = logits.shape[-1]
     logits = logits.astype(jnp.float32)
     labels, weights = _clean(labels, weights, vocab_size)
-    if weights is not None:
-        logits = jnp.where((weights > 0)[..., None], logits, 0.0)
+    logits = _counted(logits, weights)
     # Out of bounds gives NaN ("fill"): an error that shows, where clamping would train on the wrong word.
     label_logits = jnp.take_along_axis(logits, labels[..., None], axis=-1, mode="fill")[..., 0]
     losses = jax.nn.logsumexp(logits, axis=-1) - (1.0 - label_smoothing) * label_logits
@@ -189,8 +188,7 @@ def projected_loss_and_accuracy(
     _check_projection(hidden, embedding, bias)
     vocab_size = embedding.shape[0]
     labels, weights = _clean(labels, weights, vocab_size)
-    if weights is not None:
-        hidden = jnp.where((weights > 0)[..., None], hidden, jnp.zeros((), hidden.dtype))
+    hidden = _counted(hidden, weights)
     wide = hidden.astype(jnp.float32)
     label_rows = jnp.take(embedding, labels, axis=0, mode="fill").astype(jnp.float32)  # [*positions, model]
     easy = (1.0 - label_smoothing) * (wide * label_rows).sum(axis=-1)
@@ -263,13 +261,10 @@ def symmetric_divergence(
     positions = first_logits.shape[:-1]
     _check_weights(positions, weights, "logits")
 
-    def log_probabilities(logits: Array) -> Array:
-        logits = logits.astype(jnp.float32)
-        if weights is not None:
-            logits = jnp.where((weights > 0)[..., None], logits, 0.0)
-        return jax.nn.log_softmax(logits, axis=-1)
-
-    first, second = log_probabilities(first_logits), log_probabilities(second_logits)
+    first, second = (
+        jax.nn.log_softmax(_counted(logits, weights).astype(jnp.float32), axis=-1)
+        for logits in (first_logits, second_logits)
+    )
     divergences = 0.5 * ((jnp.exp(first) - jnp.exp(second)) * (first - second)).sum(axis=-1)
     return _weighted(divergences, None if weights is None else weights.astype(jnp.float32))
 
@@ -311,15 +306,9 @@ def projected_divergence(
     _check_weights(positions, weights, "the states")
     _check_projection(first, embedding, bias)
     row_weights = jnp.ones(positions, jnp.float32) if weights is None else weights.astype(jnp.float32)
-    is_read = (row_weights > 0)[..., None]
-
-    def rows(states: Array) -> Array:
-        return jnp.where(is_read, states, jnp.zeros((), states.dtype)).reshape(-1, states.shape[-1])
-
     sums = by_row_shards(_divergence_of_one, (0, 0, None, None, 0), 0, first.shape[0])
     totals = sums(
-        rows(first),
-        rows(second),
+        *(_counted(states, weights).reshape(-1, states.shape[-1]) for states in (first, second)),
         embedding,
         None if bias is None else bias.astype(jnp.float32),
         row_weights.reshape(-1),
@@ -371,6 +360,13 @@ def _clean(labels: Array, weights: Array | None, vocab_size: int) -> tuple[Array
         return labels, None
     weights = weights.astype(jnp.float32)
     return jnp.where(weights > 0, labels, 0), weights
+
+
+def _counted(rows: Array, weights: Array | None) -> Array:
+    """Zeros in the place of rows whose weight is zero, so that what they held reaches nothing."""
+    if weights is None:
+        return rows
+    return jnp.where((weights > 0)[..., None], rows, jnp.zeros((), rows.dtype))
 
 
 def _weighted(losses: Array, weights: Array | None) -> LossSum:

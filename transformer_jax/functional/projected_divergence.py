@@ -7,7 +7,7 @@ probabilities are, and no second pass computes them again.
 import jax
 import jax.numpy as jnp
 
-from transformer_jax.functional.projected_logsumexp import over_blocks
+from transformer_jax.functional.projected_logsumexp import Rows, over_blocks
 from transformer_jax.typing import Array, Float
 
 
@@ -45,7 +45,7 @@ def projected_divergence_sum(
       0.1373
     """
 
-    def block(_: None, rows: tuple[Array, Array, Array]) -> tuple[None, Array]:
+    def block(_: None, rows: Rows) -> tuple[None, Array]:
         return None, _distributions(rows[0], rows[1], embedding, bias)[3].mean(axis=0)
 
     _, divergences = over_blocks(block, None, (first, second, weights), 2 * embedding.shape[0])
@@ -55,7 +55,7 @@ def projected_divergence_sum(
 def _forward(
     first: Array, second: Array, embedding: Array, bias: Array | None, weights: Array
 ) -> tuple[Array, tuple]:
-    def block(totals: tuple, rows: tuple[Array, Array, Array]) -> tuple[tuple, tuple[Array, Array, Array]]:
+    def block(totals: tuple, rows: Rows) -> tuple[tuple, tuple[Array, Array, Array]]:
         first_rows, second_rows, weight_rows = rows
         p, q, d, (forward_kl, backward_kl) = _distributions(first_rows, second_rows, embedding, bias)
         factors = 0.5 * weight_rows[:, None]

@@ -17,7 +17,7 @@ from jax import lax
 from transformer_jax.typing import Array, Bool, Float, Int
 
 Rows = tuple[Array, Array, Array]
-"""Hidden states, weights and labels of the rows of one block."""
+"""Arrays with an entry for each row of one block: states, weights, labels."""
 
 BLOCK_ELEMENTS = 2**23
 """Logits of one block: enough rows for a fast matmul, few enough to stay near the cache."""
@@ -114,10 +114,13 @@ def _exponentials(
     return maximum, jnp.exp(logits - maximum[:, None]), first
 
 
-def over_blocks(block: Callable[..., tuple], initial: tuple | None, rows: Rows, vocab_size: int) -> tuple:
-    """Fold ``block`` over equal blocks of rows; the last is filled up with rows of zeros, so of weight zero."""
+def over_blocks(block: Callable[..., tuple], initial: tuple | None, rows: Rows, row_elements: int) -> tuple:
+    """Fold ``block`` over equal blocks of rows; the last is filled up with rows of zeros, so of weight zero.
+
+    Blocks are as many as keep ``row_elements`` for each of their rows within ``BLOCK_ELEMENTS``.
+    """
     num_rows = rows[0].shape[0]
-    num_blocks = max(1, -(-num_rows * vocab_size // BLOCK_ELEMENTS))
+    num_blocks = max(1, -(-num_rows * row_elements // BLOCK_ELEMENTS))
     if num_blocks == 1:
         return block(initial, rows)
     num_blocks = min(num_blocks, num_rows)

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from transformer_jax.allocator import num_cores
+from transformer_jax.whole_file import write_whole
 
 Contestant = Callable[[], Any]
 
@@ -213,7 +214,5 @@ def write_json(path: str | Path, records: list[Record], **header: Any) -> None:
     path = Path(path)
     document = {"environment": environment(), **header, "records": [asdict(record) for record in records]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(json.dumps(document, indent=1) + "\n")
-    partial.replace(path)
+    write_whole(path, json.dumps(document, indent=1) + "\n")
     print(f"wrote {path}", file=sys.stderr)
