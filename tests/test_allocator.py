@@ -36,7 +36,7 @@ def compute(column, calls):
         column = function(column) * 1e-9
     return column.block_until_ready()
 
-column = compute(jnp.ones(5000), 3)
+column = compute(jnp.ones(5000), 40)  # until every place where a block may lie was used
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 compute(column, 10)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() / (5000 * 5000 * 4))
