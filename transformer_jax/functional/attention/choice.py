@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 
 from transformer_jax.errors import ConfigError, nearest_hint
+from transformer_jax.functional import device_record
 from transformer_jax.functional.attention import (
     blockwise,
     cudnn,
@@ -17,6 +18,7 @@ from transformer_jax.functional.attention import (
     tokamax,
 )
 from transformer_jax.functional.attention.contract import AttentionCall
+from transformer_jax.functional.masks import AttentionMask
 from transformer_jax.typing import Array
 
 BLOCKWISE_FROM_PAIRS = 512 * 512
@@ -33,30 +35,34 @@ class Implementation(NamedTuple):
       attend: The output of a call, ``[batch, q_len, heads, value_dim]``.
       refusals: Reasons not to do a call, whatever the machine.
       device_refusals: Reasons not to do any call on this machine.
-      is_experimental: Whether it has never run on the hardware that it was written for; the library then
-        never picks it.
+      awaits_record: Its name, where it was written for an accelerator.
     """
 
     attend: Callable[[AttentionCall], Array]
     refusals: Callable[[AttentionCall], list[str]]
     device_refusals: Callable[[], list[str]] = list
-    is_experimental: bool = False
+    awaits_record: str | None = None
+
+    @property
+    def is_experimental(self) -> bool:
+        """Whether no committed run shows it on the hardware that it was written for; then it is never chosen."""
+        return self.awaits_record is not None and not device_record.has_passed(
+            "attention", self.awaits_record
+        )
 
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "reference": Implementation(reference.attend, reference.refusals),
     "blockwise": Implementation(blockwise.attend, blockwise.refusals),
     "xla": Implementation(jax_nn.attend, jax_nn.refusals),
-    "cudnn": Implementation(cudnn.attend, cudnn.refusals, cudnn.device_refusals, is_experimental=True),
+    "cudnn": Implementation(cudnn.attend, cudnn.refusals, cudnn.device_refusals, "cudnn"),
     "mosaic_gpu": Implementation(
-        mosaic_gpu.attend, mosaic_gpu.refusals, mosaic_gpu.device_refusals, is_experimental=True
+        mosaic_gpu.attend, mosaic_gpu.refusals, mosaic_gpu.device_refusals, "mosaic_gpu"
     ),
     "mosaic_tpu": Implementation(
-        mosaic_tpu.attend, mosaic_tpu.refusals, mosaic_tpu.device_refusals, is_experimental=True
+        mosaic_tpu.attend, mosaic_tpu.refusals, mosaic_tpu.device_refusals, "mosaic_tpu"
     ),
-    "tokamax": Implementation(
-        tokamax.attend, tokamax.refusals, tokamax.device_refusals, is_experimental=True
-    ),
+    "tokamax": Implementation(tokamax.attend, tokamax.refusals, tokamax.device_refusals, "tokamax"),
 }
 
 
@@ -93,8 +99,11 @@ def all_refusals(name: str, call: AttentionCall) -> list[str]:
 def choose(call: AttentionCall) -> tuple[str, str]:
     """The implementation that ``None`` stands for, and why.
 
-    Measured on CPUs alone so far; elsewhere the same rule holds, for the memory that it saves.
+    On an accelerator whose measurements are committed the fastest there; elsewhere the rule measured on CPUs.
     """
+    measured = _by_measurement(call)
+    if measured is not None:
+        return measured
     pairs = call.q_len * call.kv_len
     if pairs < BLOCKWISE_FROM_PAIRS:
         return (
@@ -105,6 +114,47 @@ def choose(call: AttentionCall) -> tuple[str, str]:
         "blockwise",
         f"q_len * kv_len = {pairs} is at least {BLOCKWISE_FROM_PAIRS}: linear memory, where blocks pay",
     )
+
+
+def _by_measurement(call: AttentionCall) -> tuple[str, str] | None:
+    """The fastest of the nearest case measured on this device, of those that can do the call."""
+    entry = device_record.entry_here()
+    kind = mask_kind(call.mask)
+    if entry is None or kind is None or call.bias is not None or 0 in (*call.query.shape, *call.key.shape):
+        return None
+    same = {"mask": kind, "dtype": str(call.query.dtype), "grouped": call.key.shape[2] != call.num_heads}
+    near = {"pairs": float(call.q_len * call.kv_len), "head_dim": float(call.query.shape[-1])}
+    row = device_record.nearest(entry.times.get("attention", ()), same, near)
+    if row is None:
+        return None
+    times: dict[str, float] = {
+        name: milliseconds
+        for name, milliseconds in row["milliseconds"].items()
+        if name in IMPLEMENTATIONS
+        and (name in entry.passed.get("attention", {}) or IMPLEMENTATIONS[name].awaits_record is None)
+        and not all_refusals(name, call)
+    }
+    if not times:
+        return None
+    chosen = min(times, key=lambda name: times[name])
+    others = ", ".join(f"{name} {times[name]:.3g} ms" for name in sorted(times, key=lambda name: times[name]))
+    return chosen, f"the fastest of the nearest case measured on {entry.device} ({row['case']}: {others})"
+
+
+def mask_kind(mask: AttentionMask) -> str | None:
+    """The class of a mask by which measurements are kept; ``None`` for one that is not measured.
+
+    Example:
+      >>> mask_kind(AttentionMask.causal()), mask_kind(AttentionMask.dense(jax.numpy.ones((1, 1, 2, 2), bool)))
+      ('causal', None)
+    """
+    if mask.dense_mask is not None or mask.segment_pairs or not mask.has_default_positions:
+        return None
+    if mask.has_window:
+        return "window"
+    if mask.is_causal:
+        return "causal"
+    return "padded" if mask.has_key_part else "full"
 
 
 def explain(call: AttentionCall) -> AttentionExplanation:

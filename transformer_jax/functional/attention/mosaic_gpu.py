@@ -1,7 +1,7 @@
 r"""Attention on Hopper GPUs by Pallas kernels: tensor cores, asynchronous copies, memory linear in the length.
 
-**Experimental: lowered for CUDA and run in Pallas's interpreter, never yet on a GPU.** It is therefore never chosen
-by ``implementation=None``.
+Experimental, and never chosen by ``implementation=None``, until ``device_record.json`` has an entry of a GPU on which
+it passed its contract; before that it was lowered for CUDA and run in Pallas's interpreter alone.
 
 A tile of 128 queries meets blocks of keys under a running softmax; saved for the gradient are the output and each
 row's log-sum-exp :math:`L_i`. The backward pass computes scores again, once by tiles of queries and once by tiles of
@@ -29,11 +29,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from transformer_jax.functional import device_record
 from transformer_jax.functional.attention.contract import AttentionCall, by_own_rows
 from transformer_jax.functional.attention.guard import guard_in_linear_memory, mark_poisoned
 from transformer_jax.functional.attention.mosaic_gpu_plan import (
     MAX_HEAD_DIM,
     TILE,
+    BlockSizes,
     KeySide,
     Problem,
     padded,
@@ -103,16 +105,30 @@ def refusals(call: AttentionCall) -> list[str]:
     return reasons
 
 
-@by_own_rows
 def attend(call: AttentionCall) -> Array:
-    """The output ``[batch, q_len, heads, value_dim]``."""
+    """The output ``[batch, q_len, heads, value_dim]``, by the block sizes measured to be the best, or the plan's."""
+    return attend_in_blocks(call, _measured_sizes(max(call.query.shape[-1], call.value.shape[-1])))
+
+
+def attend_in_blocks(call: AttentionCall, sizes: BlockSizes | None) -> Array:
+    """The output by blocks of these sizes; ``None`` = the plan's."""
+    return by_own_rows(functools.partial(_attend_rows, sizes=sizes))(call)
+
+
+def _measured_sizes(width: int) -> BlockSizes | None:
+    entry = device_record.entry_here()
+    sizes = None if entry is None else entry.block_sizes.get(str(padded(width, _WIDTH)))
+    return None if sizes is None else BlockSizes(*sizes)
+
+
+def _attend_rows(call: AttentionCall, sizes: BlockSizes | None) -> Array:
     safe = guard_in_linear_memory(call)
     value_dim = call.value.shape[-1]
     scale = call.score.scale_for(call.query.shape[-1]) if isinstance(call.score, ScaledDot) else 1.0
     # The kernels take the greatest score before they scale, so the factor's sign goes to the queries.
     query = safe.query if scale > 0 else safe.query * jnp.asarray(-1 if scale < 0 else 0, safe.query.dtype)
     reach = reach_of(call.mask, call.q_len, call.kv_len)
-    problem = Problem(abs(scale) if scale else 1.0, reach, call.q_len, call.kv_len)
+    problem = Problem(abs(scale) if scale else 1.0, reach, call.q_len, call.kv_len, sizes)
     key_side = _key_side(call.mask, call.query.shape[0], call.kv_len)
     output = _attend(problem, _padded(query), _padded(safe.key), _padded(safe.value), key_side)
     return mark_poisoned(output[:, : call.q_len, :, :value_dim], safe.poisoned)

@@ -38,7 +38,6 @@ from transformer_jax.functional.attention.mosaic_gpu_plan import (
     Problem,
     Reach,
     Span,
-    block_sizes,
     key_blocks,
     query_blocks,
     stretches,
@@ -62,7 +61,7 @@ def forward(
     batch, q_len, num_heads, head_dim = query.shape
     group = num_heads // key.shape[2]
     value_dim, dtype = value.shape[-1], query.dtype
-    block = block_sizes(head_dim, value_dim).forward_keys
+    block = problem.blocks(head_dim, value_dim).forward_keys
     to_powers_of_two = problem.scale * _LOG2_E
 
     def body(*references: Any, **scratch: Any) -> None:
@@ -162,7 +161,7 @@ def query_gradient(
     batch, q_len, num_heads, head_dim = query.shape
     group = num_heads // key.shape[2]
     value_dim, dtype = value.shape[-1], query.dtype
-    block = block_sizes(head_dim, value_dim).backward_keys
+    block = problem.blocks(head_dim, value_dim).backward_keys
 
     def body(*references: Any, **scratch: Any) -> None:
         names = iter(references)
@@ -263,7 +262,7 @@ def key_gradients(
     batch, _, num_heads, head_dim = query.shape
     kv_len, kv_heads, value_dim = value.shape[1:]
     group, dtype = num_heads // kv_heads, query.dtype
-    block = block_sizes(head_dim, value_dim).backward_queries
+    block = problem.blocks(head_dim, value_dim).backward_queries
     key_side = key_side._replace(valid=None)
 
     def body(*references: Any, **scratch: Any) -> None:

@@ -49,6 +49,14 @@ class Span(NamedTuple):
     stop: Any
 
 
+class BlockSizes(NamedTuple):
+    """Columns of a block, in each kernel: keys to a tile of queries, or queries to a tile of keys."""
+
+    forward_keys: int
+    backward_keys: int
+    backward_queries: int
+
+
 class Problem(NamedTuple):
     """What is static in a call, beside the shapes of its padded arrays.
 
@@ -57,12 +65,18 @@ class Problem(NamedTuple):
       reach: Causal and window parts of the mask.
       q_len: Queries without padding.
       kv_len: Keys without padding.
+      sizes: Of the blocks; ``None`` = :func:`block_sizes`.
     """
 
     scale: float
     reach: Reach
     q_len: int
     kv_len: int
+    sizes: BlockSizes | None = None
+
+    def blocks(self, head_dim: int, value_dim: int) -> BlockSizes:
+        """The sizes of the blocks for these widths."""
+        return self.sizes or block_sizes(head_dim, value_dim)
 
 
 class KeySide(NamedTuple):
@@ -83,14 +97,6 @@ class KeySide(NamedTuple):
     def of_references(self, references: Any) -> "KeySide":
         """The same with references, taken from an iterator, in place of arrays."""
         return KeySide(*(None if array is None else next(references) for array in self))
-
-
-class BlockSizes(NamedTuple):
-    """Columns of a block, in each kernel: keys to a tile of queries, or queries to a tile of keys."""
-
-    forward_keys: int
-    backward_keys: int
-    backward_queries: int
 
 
 def reach_of(mask: AttentionMask, q_len: int, kv_len: int) -> Reach:

@@ -75,7 +75,7 @@ def run_cudnn(
     reverse: bool,
     unroll: int,
 ) -> tuple[Float[Array, "time batch hidden"], Carry]:
-    """The recurrence by cuDNN; it has not run on a GPU here yet, and is taken by name alone.
+    """The recurrence by cuDNN; taken by name alone until ``device_record.json`` has an entry in which it passed.
 
     Raises:
       NotImplementedError: With every reason not to do the case.
