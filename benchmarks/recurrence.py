@@ -19,6 +19,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,6 +35,7 @@ from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.device.watch import is_device_lost
 from benchmarks.peers.torch_recurrence import TorchRecurrence, TorchRecurrenceElsewhere
 from transformer_jax.allocator import keep_freed_memory
 from transformer_jax.functional.recurrent import Cell, parallel_recurrence, recurrence
@@ -288,20 +290,40 @@ def check(case: Case, name: str, got: dict[str, np.ndarray], wanted: dict[str, n
 
 
 def run_case(
-    case: Case, *, calls: int, seconds: float, with_torch: bool, torch_python: Path | None, peak: float
-) -> list[Record]:
-    """Compare with the plain loop, then time all sides in turns."""
+    case: Case, *, calls: int, seconds: float, with_torch: bool, torch_python: Path | None, peak: float,
+    compilers: int = 1, strict: bool = True,
+) -> list[Record]:  # fmt: skip
+    """Compare with the plain loop, then time all sides in turns.
+
+    Args:
+      case: What to run.
+      calls: Timed calls of each.
+      seconds: After which no further round begins.
+      with_torch: Whether PyTorch takes part.
+      torch_python: Its Python, if it is another.
+      peak: Operations a second of a matmul.
+      compilers: How many of our sides are compiled at a time.
+      strict: Stop at a side that fails or differs; else it has a note and no time.
+    """
     sides: dict[str, Side] = {}
     errors: dict[str, dict[str, Any]] = {}
     notes: dict[str, str] = {}
     wanted: dict[str, np.ndarray] | None = None
+    makers = contestants(case, with_torch=with_torch, torch_python=torch_python)
+    made: dict[str, Future[Side]] = {}
+    pool = ThreadPoolExecutor(compilers)
+    if compilers > 1:
+        made = {name: pool.submit(make) for name, make in makers.items() if name != "torch"}
     try:
-        for name, make in contestants(case, with_torch=with_torch, torch_python=torch_python).items():
+        for name, make in makers.items():
             try:
-                sides[name] = make()
+                sides[name] = made[name].result() if name in made else make()
                 results = sides[name].results()
-            except Exception as error:
+                errors[name] = check(case, name, results, results if wanted is None else wanted)
+            except (Exception, SystemExit) as error:
                 note = out_of_memory(error)
+                if note is None and not strict and not is_device_lost(error):
+                    note = " ".join(f"{type(error).__name__}: {error}".split())[:300]
                 if note is None:
                     raise
                 notes[name] = note
@@ -309,7 +331,6 @@ def run_case(
                     sides.pop(name).close()
                 continue
             wanted = results if wanted is None else wanted
-            errors[name] = check(case, name, results, wanted)
         if case.part != "peers":
             sides.pop("reference", None)
             notes.pop("reference", None)
@@ -319,6 +340,7 @@ def run_case(
             for name, side in sides.items()
         ]
     finally:
+        pool.shutdown()
         for side in sides.values():
             side.close()
     for name, note in notes.items():
@@ -392,7 +414,7 @@ def show(records: list[Record]) -> None:
 def cell_text(record: Record) -> str:
     """A cell of a table on the terminal."""
     if record.median_ms is None:
-        return "out of memory"
+        return "out of memory" if record.note.startswith("out of memory") else "failed"
     ratio = record.extra.get("time_over_scan")
     told = "" if ratio is None or record.implementation == "scan" else f" ({ratio['median']:.2f})"
     return f"{record.median_ms:.2f}{told}"

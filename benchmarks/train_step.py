@@ -21,6 +21,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import jax
 import numpy as np
+from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
@@ -99,16 +100,35 @@ def step_flops(case: Case) -> float:
     return 3 * 2.0 * tokens * per_token
 
 
-class OurSide:
-    """The library's own step, state donated, as the trainer runs it."""
+def in_dtype(objective: Any, dtype: str) -> Any:
+    """The objective of the model with its parameters in a dtype; gradients are of the parameters as they were."""
+    if dtype == "float32":
+        return objective
 
-    def __init__(self, case: Case, batch: Seq2SeqBatch) -> None:
+    def in_that_dtype(model: Any, batch: Any, rng_key: Any) -> Any:
+        graph, parameters, rest = nnx.split(model, nnx.Param, ...)
+        cast = jax.tree.map(lambda array: array.astype(dtype), parameters)
+        return objective(nnx.merge(graph, cast, rest), batch, rng_key)
+
+    return in_that_dtype
+
+
+class OurSide:
+    """The library's own step, state donated, as the trainer runs it.
+
+    Args:
+      case: Model and shape.
+      batch: What it is trained on.
+      compute_dtype: What the parameters are cast to before the forward pass; the optimiser's stay float32.
+    """
+
+    def __init__(self, case: Case, batch: Seq2SeqBatch, *, compute_dtype: str = "float32") -> None:
         model = build_model(
             case.config, source_vocab_size=case.vocab_size, target_vocab_size=case.vocab_size, seed=0
         )
         self.model: EncoderDecoder = model
         self.parameters = parameter_count(model)
-        objective = sequence_to_sequence_loss(label_smoothing=0.1)
+        objective = in_dtype(sequence_to_sequence_loss(label_smoothing=0.1), compute_dtype)
         config = TrainConfig(
             updates=1000,
             optimizer=Adam(),

@@ -33,11 +33,21 @@ class Marian:
       arrays: Our parameters by name, of a model with one table for all embeddings; pre-norm if it has last norms.
       sizes: ``vocab_size``, ``model_dim``, ``num_heads``, ``feed_forward_dim``, ``num_layers`` (of each side).
       ids: ``pad``, ``bos``, ``eos``.
+      device: PyTorch's.
+      dtype: Of the weights, PyTorch's name.
     """
 
     name = "transformers"
 
-    def __init__(self, arrays: Arrays, sizes: Mapping[str, int], ids: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        arrays: Arrays,
+        sizes: Mapping[str, int],
+        ids: Mapping[str, int],
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> None:
         import torch
         import transformers
 
@@ -110,6 +120,8 @@ class Marian:
         missing = [name for name, done in filled.items() if not done]
         if missing:
             raise ValueError(f"not filled: {missing}")
+        self._device = device
+        self.model = self.model.to(device, getattr(torch, dtype))
 
     def __call__(
         self, sources: Sequence[Sequence[int]], *, beams: int, max_len: int, exact: bool, alpha: float
@@ -126,7 +138,8 @@ class Marian:
             bad.append([self._ids["eos"]])
         with torch.no_grad():
             found = self.model.generate(
-                input_ids=torch.from_numpy(tokens), attention_mask=torch.from_numpy(mask), num_beams=beams,
+                input_ids=torch.from_numpy(tokens).to(self._device),
+                attention_mask=torch.from_numpy(mask).to(self._device), num_beams=beams,
                 max_new_tokens=max_len, do_sample=False, length_penalty=alpha, early_stopping=False,
                 bad_words_ids=bad, use_cache=True,
             )  # fmt: skip

@@ -61,14 +61,16 @@ class TorchTransformer(nn.Module):
             width = self.embedding.embedding_dim
             angles = np.arange(length)[:, None] / 10_000.0 ** (np.arange(0, width, 2) / width)
             table = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(length, width)
-            self.table = torch.tensor(table, dtype=torch.float32)
+            self.table = torch.tensor(table, dtype=torch.float32, device=self.embedding.weight.device)
         return self.dropout(self.embedding(tokens) * self.scale + self.table[:length])
 
     def forward(
         self, source: torch.Tensor, source_padding: torch.Tensor, target: torch.Tensor
     ) -> torch.Tensor:
         """Logits [batch, target_len, vocab]; ``source_padding`` is True at padding, as PyTorch has it."""
-        causal = nn.Transformer.generate_square_subsequent_mask(target.shape[1], dtype=torch.bool)
+        causal = nn.Transformer.generate_square_subsequent_mask(
+            target.shape[1], device=target.device, dtype=torch.bool
+        )
         memory = self.encoder(self.embed(source), src_key_padding_mask=source_padding)
         hidden = self.decoder(
             self.embed(target),

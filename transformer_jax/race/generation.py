@@ -3,6 +3,7 @@
 A recurrent model's token costs the same wherever it stands; a Transformer's reads all that came before.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from flax import nnx
 from jax import lax
 
 from transformer_jax.race.contestants import last_logits
-from transformer_jax.race.speed import Contestant, random_tokens
+from transformer_jax.race.speed import Contestant, at_once, random_tokens
 from transformer_jax.race.timing import Record, interleave, out_of_memory, quartiles
 
 NEW_TOKENS = 16
@@ -27,6 +28,7 @@ def race_over_contexts(
     calls: int,
     max_seconds: float,
     progress: Callable[[str], None] = lambda text: None,
+    compilers: int = 1,
 ) -> Iterator[list[Record]]:
     """The records of one batch and context after the other.
 
@@ -40,6 +42,7 @@ def race_over_contexts(
       calls: Timed calls of each.
       max_seconds: Seconds of a case at most, beyond five rounds.
       progress: Told what is being measured.
+      compilers: How many are compiled at a time, before anything is timed.
     """
     first_of_kind = {one.spec.kind: one for one in reversed(contestants) if one.peer is None}
     ours = list(reversed(first_of_kind.values()))
@@ -49,10 +52,11 @@ def race_over_contexts(
             first_calls: dict[str, Any] = {}
             next_calls: dict[str, Any] = {}
             failed: dict[str, str] = {}
+            prepared = at_once(ours, functools.partial(_calls, tokens), compilers)
             for one in ours:
                 progress(f"generating, batch {batch}, context {context:,}: compiling {one.name}")
                 try:
-                    first_calls[one.name], next_calls[one.name] = _calls(one, tokens)
+                    first_calls[one.name], next_calls[one.name] = prepared[one.name]()
                 except Exception as error:
                     note = out_of_memory(error)
                     if note is None:
@@ -84,7 +88,7 @@ def race_over_contexts(
             yield records
 
 
-def _calls(one: Contestant, tokens: jax.Array) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def _calls(tokens: jax.Array, one: Contestant) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """Callables for the prefill with the first token, and for the tokens after it."""
     batch, context = tokens.shape
     capacity = context + NEW_TOKENS

@@ -5,7 +5,9 @@ loss, and contestants of one kind must give one loss from the same weights, PyTo
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -140,31 +142,70 @@ def _check_memory(peak: int | None) -> None:
 
 
 def make_contestants(
-    names: Sequence[str], *, width: int, vocab_size: int, equal_parameters: bool, longest: int
+    names: Sequence[str],
+    *,
+    width: int,
+    vocab_size: int,
+    equal_parameters: bool,
+    longest: int,
+    compilers: int = 1,
+    failed: dict[str, str] | None = None,
 ) -> list[Contestant]:
     """The named contestants, checked against each other.
+
+    Args:
+      names: Who races.
+      width: Of the Transformer.
+      vocab_size: Number of tokens.
+      equal_parameters: Whether recurrent widths follow the Transformer's number of parameters.
+      longest: The longest sequence, in tokens.
+      compilers: How many of ours are checked at a time; PyTorch's come one after the other.
+      failed: Takes why a contestant is left out; without it the first one that fails raises.
 
     Raises:
       ConfigError: If a name is none.
       RaceError: If a contestant fails its check, or contestants with the same weights differ.
     """
     specs = [parse(name) for name in dict.fromkeys(names)]
-    contestants = [
-        Contestant(
-            spec, width=width, vocab_size=vocab_size, equal_parameters=equal_parameters, longest=longest
-        )
-        for spec in specs
-    ]
+    build_one = functools.partial(
+        Contestant, width=width, vocab_size=vocab_size, equal_parameters=equal_parameters, longest=longest
+    )
+    with ThreadPoolExecutor(compilers) as pool:  # initial parameters are many small programs
+        begun = {spec: pool.submit(build_one, spec) for spec in specs if compilers > 1 and not spec.is_peer}
+    contestants = [begun[spec].result() if spec in begun else build_one(spec) for spec in specs]
+    losses = at_once(contestants, lambda one: one.check(), compilers)
     first: dict[str, tuple[str, float]] = {}
+    passed = []
     for one in contestants:
-        loss = one.check()
-        kind = costs.cell_of(one.spec.kind)
-        name, expected = first.setdefault(kind, (one.name, loss))
-        if not abs(loss - expected) <= SAME_LOSS * abs(expected):
-            raise RaceError(
-                f"{one.name} and {name} have the same weights and give losses {loss} and {expected}"
-            )
-    return contestants
+        try:
+            loss = losses[one.name]()
+            kind = costs.cell_of(one.spec.kind)
+            name, expected = first.setdefault(kind, (one.name, loss))
+            if not abs(loss - expected) <= SAME_LOSS * abs(expected):
+                raise RaceError(
+                    f"{one.name} and {name} have the same weights and give losses {loss} and {expected}"
+                )
+        except Exception as error:
+            if failed is None:
+                raise
+            failed[one.name] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            continue
+        passed.append(one)
+    return passed
+
+
+def at_once(
+    contestants: Sequence[Contestant], work: Callable[[Contestant], Any], compilers: int
+) -> dict[str, Callable[[], Any]]:
+    """Of each contestant a callable that gives what ``work`` gives or raises; ours are worked on side by side."""
+    if compilers <= 1:
+        return {one.name: functools.partial(work, one) for one in contestants}
+    with ThreadPoolExecutor(compilers) as pool:
+        waiting = {one.name: pool.submit(work, one) for one in contestants if one.peer is None}
+    return {
+        one.name: waiting[one.name].result if one.name in waiting else functools.partial(work, one)
+        for one in contestants
+    }
 
 
 def race_over_lengths(
@@ -175,6 +216,7 @@ def race_over_lengths(
     calls: int,
     max_seconds: float,
     progress: Callable[[str], None] = lambda text: None,
+    compilers: int = 1,
 ) -> Iterator[list[Record]]:
     """The records of one length and mode after the other, contestants taking turns.
 
@@ -187,16 +229,18 @@ def race_over_lengths(
       calls: Timed calls of each.
       max_seconds: Seconds of a case at most, beyond five rounds.
       progress: Told what is being measured.
+      compilers: How many programs of ours are compiled at a time, before anything is timed.
     """
     for length in lengths:
         batch = max(1, tokens_a_batch // length)
         for mode in MODES:
             tokens = random_tokens(batch, length, contestants[0].vocab_size)
             ready, failed = {}, {}
+            prepared = at_once(contestants, functools.partial(_prepare, mode, tokens), compilers)
             for one in contestants:
                 progress(f"length {length:,}, {mode.replace('_', ' ')}: compiling {one.name}")
                 try:
-                    call, seconds, peak = one.prepare(mode, tokens)
+                    call, seconds, peak = prepared[one.name]()
                     call()
                 except Exception as error:
                     note = out_of_memory(error)
@@ -213,6 +257,10 @@ def race_over_lengths(
                 max_seconds=max_seconds,
             )
             yield [_record(one, mode, length, batch, ready, times, failed) for one in contestants]
+
+
+def _prepare(mode: str, tokens: jax.Array, one: Contestant) -> Any:
+    return one.prepare(mode, tokens)
 
 
 def _record(
