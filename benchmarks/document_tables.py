@@ -15,6 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.device import tables as device_tables
 from transformer_jax.race.timing import interval_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -429,6 +432,24 @@ def scaling_collectives_table(name: str) -> str:
     return _table(["model", "mesh", "collective", "times", "sent, kB", "by the plan, kB"], rows)
 
 
+def device_section(stage: str, heading: str, text: str) -> str:
+    """What a stage of ``benchmarks/device`` found, a part for each device; nothing where none is committed."""
+    parts = []
+    for path in sorted(RESULTS.glob(f"device-{stage}-*.json")):
+        document = json.loads(path.read_text())
+        source = f"[all of it](../benchmarks/results/{path.name})"
+        table = device_tables.markdown(*device_tables.TABLES[stage](document))
+        parts += [f"{heading}: {device_tables.machine(document)}", f"{text} ({source}).", table]
+        if stage == "attention":
+            titles, rows = device_tables.blocks(document)
+            if rows:
+                parts += [
+                    "The `mosaic_gpu` kernels by their block sizes:",
+                    device_tables.markdown(titles, rows),
+                ]
+    return "\n\n".join(["", *parts, ""]) if parts else ""
+
+
 def support() -> str:
     """Which implementation of attention serves which case, as the code lists it."""
     from transformer_jax.testing.support_matrix import support_table
@@ -458,6 +479,30 @@ TABLES: dict[str, Callable[[], str]] = {
     "scaling": lambda: scaling_table("scaling-cpu.json"),
     "scaling-collectives": lambda: scaling_collectives_table("scaling-cpu.json"),
     "support": support,
+    "device-contract": lambda: device_section(
+        "contract", "### The contract on a GPU", "Checks of the contract suite by how they ended"
+    ),
+    "device-attention": lambda: device_section(
+        "attention",
+        "### On a GPU",
+        "bfloat16, batch x length x heads x width; milliseconds, in brackets the greatest difference from the "
+        "reference in float32 as a share of the greatest entry; PyTorch's backends ran in a process of their own",
+    ),
+    "device-recurrence": lambda: device_section(
+        "recurrence",
+        "### On a GPU",
+        "Batch x time x hidden; milliseconds, in brackets the time over that of `scan`",
+    ),
+    "device-race": lambda: device_section(
+        "race",
+        "### The race on a GPU",
+        "Next-token models of one number of parameters; training and generation",
+    ),
+    "device-training": lambda: device_section(
+        "training",
+        "### On a GPU",
+        "A training step and a beam search of the base Transformer beside PyTorch's",
+    ),
     "decoding": lambda: decoding_table("decoding-cpu.json"),
     "decoding-memory": lambda: decoding_table("decoding-memory-cpu.json"),
     "int8": lambda: int8_table("int8_products-cpu.json"),
@@ -481,22 +526,26 @@ def filled_in(text: str) -> str:
     """
 
     def table(match: re.Match[str]) -> str:
-        return f"<!-- table {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
+        found = TABLES[match[1]]()
+        return (
+            f"<!-- table {match[1]} -->\n{found}\n<!-- end -->"
+            if found
+            else f"<!-- table {match[1]} -->\n<!-- end -->"
+        )
 
     return re.sub(r"<!-- table (\S+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
 
 
-def main() -> None:
-    """Parse the command line; rewrite or check."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="change nothing, only say")
-    arguments = parser.parse_args()
+def rewrite(*, check: bool = False) -> None:
+    """Write every page's tables anew, or only look whether they would change.
+
+    Raises:
+      SystemExit: If ``check`` is set and a page would change.
+    """
     for page in PAGES:
         before = page.read_text()
         after = filled_in(before)
-        if arguments.check:
+        if check:
             if before != after:
                 raise SystemExit(
                     f"{page.name} is not what the results say: run python benchmarks/document_tables.py"
@@ -506,6 +555,15 @@ def main() -> None:
         print(
             f"{page.name}: " + ("tables written" if after != before else "nothing changed"), file=sys.stderr
         )
+
+
+def main() -> None:
+    """Parse the command line; rewrite or check."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="change nothing, only say")
+    rewrite(check=parser.parse_args().check)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""Watched child processes: one that hangs or crashes loses its item alone, and time runs out for all."""
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.device import watch
+
+CHILD = """
+import json, os, sys, time
+from benchmarks.device.watch import emit, serve
+
+def run(item):
+    yield {"item": item, "outcome": "began"}
+    emit({"side": "kernel"})
+    if item == "hang":
+        time.sleep(600)
+    if item == "crash":
+        os.kill(os.getpid(), 11)
+    if item == "raise":
+        raise ValueError("two\\nlines")
+    if item == "lost":
+        raise RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access")
+    yield {"item": item, "outcome": "passed"}
+
+serve(run, json.loads(sys.argv[-1]))
+"""
+
+
+@pytest.fixture
+def outcomes(tmp_path, monkeypatch):
+    (tmp_path / "watched_child.py").write_text(CHILD)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{watch.ROOT}")
+
+    def run(items, *, seconds=30.0, item_seconds=2.0, restarts=6, after_loss=None):
+        kept = []
+        job = watch.Job("watched_child", [], items, item_seconds, restarts, after_loss=after_loss)
+        monkeypatch.setattr(watch, "START_SECONDS", 20.0)
+        with (tmp_path / "log").open("w") as log:
+            watch.run_jobs([job], until=time.monotonic() + seconds, log=log, keep=kept.append)
+        return [(one["item"], one["outcome"]) for one in kept if one["outcome"] != "began"], kept
+
+    return run
+
+
+def test_each_item_ends_in_its_own_way(outcomes):
+    found, kept = outcomes(["good", "hang", "raise", "crash", "lost", "last"], item_seconds=1.0)
+    assert found == [
+        ("good", "passed"), ("hang", "hung"), ("raise", "failed"), ("crash", "crashed"), ("lost", "failed"),
+        ("lost", "crashed"), ("last", "passed"),
+    ]  # fmt: skip
+    messages = {(one["item"], one["outcome"]): one.get("message", "") for one in kept}
+    assert messages["raise", "failed"] == "ValueError: two lines"
+    assert "SIGSEGV" in messages["crash", "crashed"]
+    assert "in kernel" in messages["hang", "hung"]
+
+
+def test_an_item_is_tried_again_in_another_way(outcomes):
+    again = lambda item, side: "good" if side == "kernel" else None  # noqa: E731
+    assert outcomes(["crash", "last"], after_loss=again)[0] == [
+        ("crash", "crashed"), ("good", "passed"), ("last", "passed"),
+    ]  # fmt: skip
+
+
+def test_restarts_and_time_have_an_end(outcomes):
+    found, _ = outcomes(["crash", "good"], restarts=0)
+    assert found == [("crash", "crashed"), ("good", "not run")]
+    began = time.monotonic()
+    found, _ = outcomes(["hang", "good"], seconds=1.5, item_seconds=60.0)
+    assert time.monotonic() - began < 20
+    assert found[-1] == ("good", "not run")
