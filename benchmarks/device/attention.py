@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from typing import Any
 
 from benchmarks.device.attention_cases import MODES, Case, groups, measured, record
@@ -33,6 +34,8 @@ def jobs(*, dry: bool) -> Parts:
     theirs = Job("benchmarks.device.attention_torch", flags, names, item_seconds=60.0, restarts=3)
     if dry:
         ours.item_seconds = theirs.item_seconds = 300.0
+    if find_spec("torch") is None:
+        return [(1.0, [ours])]
     return [(0.72, [ours]), (1.0, [theirs])]
 
 
@@ -130,6 +133,7 @@ class Programs:
             for name in names:
                 for mode in MODES:
                     key = (case.name, name, mode)
+                    emit({"side": name})
                     scores = 4.0 * case.batch * case.heads * case.length**2
                     if name == "xla" and scores > LARGEST_SCORES:
                         self.notes[key] = f"left out: it may hold scores of {scores / 1e9:.0f} GB"

@@ -59,9 +59,9 @@ class Case:
         return min(WINDOW, self.length // 2)
 
     def lengths(self) -> list[int]:
-        """Keys of each row that are no padding, in a padded case."""
-        rows = self.batch
-        return [self.length - (self.length // 2) * row // max(1, rows - 1) for row in range(rows)]
+        """Keys of each row that are no padding, in a padded case: from half of the length to all of it."""
+        half, rows = self.length // 2, self.batch
+        return [self.length - half + half * row // max(1, rows - 1) for row in range(rows)]
 
     @property
     def name(self) -> str:

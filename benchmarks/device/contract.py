@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from benchmarks.device.watch import Event, Job, Parts, is_device_lost, one_line, serve
@@ -76,7 +77,8 @@ def jobs(*, dry: bool) -> Parts:
     ]
     shards.append(Job(__name__, [], recurrence, item_seconds=40.0))
     # What PyTorch compiles for the last stage is kept in its cache; it has the cores while nothing is timed.
-    shards.append(Job("benchmarks.device.training_torch", [], ["warm"], item_seconds=110.0, restarts=0))
+    if find_spec("torch") is not None:
+        shards.append(Job("benchmarks.device.training_torch", [], ["warm"], item_seconds=110.0, restarts=0))
     return [(1.0, shards)]
 
 

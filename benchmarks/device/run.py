@@ -128,6 +128,17 @@ def run_stage(name: str, output: Path, log: Any, *, dry: bool, until: float) -> 
     return document
 
 
+def limits_of(stages: Sequence[str], seconds: float) -> dict[str, float]:
+    """Seconds of each stage: its share of all that is there for these stages, and not less than its own.
+
+    Example:
+      >>> limits_of(["contract"], 300.0)
+      {'contract': 300.0}
+    """
+    share = max(1.0, seconds / sum(SECONDS[name] for name in stages))
+    return {name: SECONDS[name] * share for name in stages}
+
+
 def main(words: Sequence[str] | None = None, *, now: Callable[[], float] = time.monotonic) -> int:
     """Parse the command line, run the stages, print the table; 0, or 1 where a stage has no record."""
     parser = argparse.ArgumentParser(
@@ -145,13 +156,13 @@ def main(words: Sequence[str] | None = None, *, now: Callable[[], float] = time.
     prepare_environment(dry=options.dry_run)
     driver_on_cpu()
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    limits = limits_of(options.stages, options.seconds)
     documents: dict[str, dict[str, Any]] = {}
     log_path = options.output / "device.log"
     try:
         with log_path.open("a") as log:
             for name in options.stages:
-                limit = float("inf") if options.dry_run else SECONDS[name]
-                until = min(end, now() + limit)
+                until = min(end, now() + limits[name])
                 if until - now() < 5:
                     print(f"{name}: no time is left for it", flush=True)
                     continue

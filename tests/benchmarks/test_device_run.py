@@ -1,5 +1,6 @@
 """The device run on a CPU: tiny sizes through the same code, results into the record and the documents' tables."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -66,6 +67,8 @@ def test_every_stage_runs_here(tmp_path):
     assert {one["extra"]["mode"] for one in race["records"]} == {
         "forward", "training_step", "first_token", "next_token",
     }  # fmt: skip
+    if importlib.util.find_spec("torch") is None:
+        return
     losses = [one["largest_loss_difference"] for one in documents["training"]["records"] if one.get("losses")]
     assert max(losses) < 1e-2
 
@@ -84,6 +87,11 @@ def test_the_second_command_trains_here(tmp_path):
 
 def test_the_limits_end_within_eight_minutes():
     assert sum(run.SECONDS.values()) <= run.ALL_SECONDS < 480
+    assert sum(run.limits_of(list(run.SECONDS), run.ALL_SECONDS).values()) <= run.ALL_SECONDS
+    assert run.limits_of(["contract"], 300.0) == {"contract": 300.0}
+    assert run.limits_of(["contract"], 20.0) == {"contract": run.SECONDS["contract"]}, (
+        "the end of all comes first"
+    )
 
 
 def test_every_case_that_is_served_is_asked_once():
@@ -125,6 +133,8 @@ def test_pairs_are_those_of_the_mask(mask):
     case = Case(length=12, head_dim=8, mask=mask, tokens=36, width=16)
     found = attention.mask_of(case).materialize(12, 12)
     rows = found.shape[0]
+    if mask == "padded":
+        assert case.lengths() == [6, 9, 12]
     assert case.pairs == found.sum() * (case.batch if rows == 1 else 1)
     assert all(
         case.tokens // case.length == case.batch for group in groups(dry=False).values() for case in group
