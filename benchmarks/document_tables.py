@@ -447,7 +447,7 @@ def device_section(stage: str, heading: str, text: str) -> str:
                     "The `mosaic_gpu` kernels by their block sizes:",
                     device_tables.markdown(titles, rows),
                 ]
-    return "\n\n".join(["", *parts, ""]) if parts else ""
+    return "\n" + "\n\n".join(parts) + "\n" if parts else ""
 
 
 def support() -> str:

@@ -1,20 +1,23 @@
 """Stage 2: attention in bfloat16 by every implementation, in JAX; then PyTorch's, in a process of its own.
 
-A group's programs are lowered and compiled first, beside each other, then its cases are timed with nothing else on the
-GPU. Beside each time stands the greatest difference of the outputs (and gradients) from the reference in float32, for
-the first row's first group of heads, as a share of the greatest entry. The last group times the ``mosaic_gpu`` kernels
-by other block sizes.
+Each group of cases has a process of its own. All of them compile beside each other; when all have, they take turns
+(see :mod:`benchmarks.device.turns`), so that what is timed is alone. Beside each time stands the greatest difference of
+the outputs (and gradients) from the reference in float32, for the first row's first group of heads, as a share of the
+greatest entry. One group times the ``mosaic_gpu`` kernels by other block sizes.
 """
 
 import functools
 import json
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Any
 
 from benchmarks.device.attention_cases import MODES, Case, groups, measured, record
+from benchmarks.device.turns import Turns
 from benchmarks.device.watch import Event, Job, Parts, emit, one_line, serve
 
 IMPLEMENTATIONS = ("mosaic_gpu", "cudnn", "xla", "blockwise", "tokamax")
@@ -22,21 +25,29 @@ BLOCKS = "block sizes"
 LARGEST_SCORES = 12e9
 """Bytes of float32 scores up to which `xla`, which may hold them all, takes part."""
 
-COMPILERS = 12
+COMPILERS, COMPILE_SECONDS = 3, 50.0
+"""Programs that each process compiles at a time; after so many seconds what is not compiled is left out."""
 
 
 def jobs(*, dry: bool) -> Parts:
     """JAX first, then PyTorch: never both at a time."""
     names = list(groups(dry=dry))
     flags = ["--dry-run"] if dry else []
-    items = [json.dumps({"group": name, "without": []}) for name in [*names[:3], BLOCKS, *names[3:]]]
-    ours = Job(__name__, flags, items, item_seconds=60.0, restarts=8, after_loss=without_the_lost)
+    ours = []
+    ordered = [*names[:3], BLOCKS, *names[3:]]
+    folder = tempfile.mkdtemp(prefix="device-turns-")
+    until = time.time() + (300.0 if dry else COMPILE_SECONDS)
+    for rank, name in enumerate(ordered):
+        turns = Turns(folder, rank, len(ordered), until).words()
+        item = json.dumps({"group": name, "without": []})
+        ours.append(Job(__name__, [*flags, *turns], [item], 45.0, restarts=4, after_loss=without_the_lost))
     theirs = Job("benchmarks.device.attention_torch", flags, names, item_seconds=60.0, restarts=3)
     if dry:
-        ours.item_seconds = theirs.item_seconds = 300.0
+        for job in (*ours, theirs):
+            job.item_seconds = 300.0
     if find_spec("torch") is None:
-        return [(1.0, [ours])]
-    return [(0.72, [ours]), (1.0, [theirs])]
+        return [(1.0, ours)]
+    return [(0.72, ours), (1.0, [theirs])]
 
 
 def without_the_lost(item: str, side: str | None) -> str | None:
@@ -100,7 +111,7 @@ def wanted_of(case: Case, mask: Any, arrays: list[Any]) -> list[Any]:
     if case.mask == "padded":
         mask = type(mask).from_lengths(jnp.asarray(case.lengths()[:1]), case.length)
     with jax.default_matmul_precision("highest"):
-        return list(jax.jit(attend_by("reference", MODES[1], mask))(*narrow))
+        return list(attend_by("reference", MODES[1], mask)(*narrow))
 
 
 def first_heads(case: Case, arrays: Any) -> list[Any]:
@@ -109,86 +120,141 @@ def first_heads(case: Case, arrays: Any) -> list[Any]:
     return [array[:1, :, : group if array.shape[2] == case.heads else 1] for array in arrays]
 
 
-def difference(case: Case, got: Any, wanted: Any) -> float:
+def difference_of(case: Case, got: Any, wanted: Any) -> Any:
     """The greatest difference of an array from the wanted, as a share of the greatest wanted entry."""
     import jax.numpy as jnp
 
-    worst = 0.0
-    for one, want in zip(first_heads(case, got), wanted):
-        worst = max(worst, float(jnp.abs(one.astype(jnp.float32) - want).max() / jnp.abs(want).max()))
-    return worst
+    pairs = zip(first_heads(case, got), wanted)
+    shares = [jnp.abs(one.astype(jnp.float32) - want).max() / jnp.abs(want).max() for one, want in pairs]
+    return jnp.stack(shares).max()
 
 
 class Programs:
-    """The compiled programs of a group, or why there is none."""
+    """Programs that are compiled before anything is timed; one that cannot be has a note in its place.
 
-    def __init__(self, cases: list[Case], names: list[str]) -> None:
+    Args:
+      until: ``time.time()`` after which no further program is begun; ``None`` = all are compiled.
+    """
+
+    def __init__(self, until: float | None) -> None:
+        self.until = until
+        self.notes: dict[Any, str] = {}
+        self.ready: dict[Any, Any] = {}
+        self._pool = ThreadPoolExecutor(COMPILERS)
+        self._waiting: dict[Any, Future[Any]] = {}
+
+    def add(self, key: Any, function: Any, *shapes: Any) -> None:
+        """Lower a function here, and have it compiled."""
         import jax
 
-        self.notes: dict[tuple[str, str, str], str] = {}
-        self.ready: dict[tuple[str, str, str], Any] = {}
-        lowered = {}
-        for case in cases:
-            shapes = jax.eval_shape(lambda case=case: arrays_of(case))
-            for name in names:
-                for mode in MODES:
-                    key = (case.name, name, mode)
-                    emit({"side": name})
-                    scores = 4.0 * case.batch * case.heads * case.length**2
-                    if name == "xla" and scores > LARGEST_SCORES:
-                        self.notes[key] = f"left out: it may hold scores of {scores / 1e9:.0f} GB"
-                        continue
-                    try:
-                        lowered[key] = jax.jit(attend_by(name, mode, mask_of(case))).lower(*shapes)
-                    except Exception as error:
-                        self.notes[key] = one_line(error)
-        with ThreadPoolExecutor(COMPILERS) as pool:
-            waiting = {key: pool.submit(program.compile) for key, program in lowered.items()}
-            for key, future in waiting.items():
-                emit({"side": key[1]})
-                try:
-                    self.ready[key] = future.result()
-                except Exception as error:
-                    self.notes[key] = one_line(error)
+        if self._is_late():
+            self.notes[key] = "not compiled in time"
+            return
+        try:
+            self._waiting[key] = self._pool.submit(self._compile, jax.jit(function).lower(*shapes))
+        except Exception as error:
+            self.notes[key] = one_line(error)
+
+    def _is_late(self) -> bool:
+        return self.until is not None and time.time() > self.until
+
+    def _compile(self, lowered: Any) -> Any:
+        if self._is_late():
+            raise TimeoutError("not compiled in time")
+        return lowered.compile()
+
+    def wait(self, side: Callable[[Any], str] = str) -> None:
+        """Until every program is compiled or has a note."""
+        for key, future in self._waiting.items():
+            emit({"side": side(key)})
+            try:
+                self.ready[key] = future.result()
+            except Exception as error:
+                self.notes[key] = one_line(error)
+        self._waiting.clear()
 
 
-def run_group(name: str, without: list[str], *, dry: bool) -> Iterator[Event]:
-    """Compile a group, compare, then time case by case."""
+def compile_group(cases: list[Case], names: list[str], until: float | None) -> Programs:
+    """Programs of a group by ``(what, case, mode)``."""
+    import jax
+
+    programs = Programs(until)
+    for case in cases:
+        mask = mask_of(case)
+        shapes = jax.eval_shape(functools.partial(arrays_of, case))
+        wanted = jax.eval_shape(functools.partial(wanted_of, case, mask), shapes)
+        programs.add(("arrays", case.name, ""), functools.partial(arrays_of, case))
+        programs.add(("wanted", case.name, ""), functools.partial(wanted_of, case, mask), shapes)
+        for mode in MODES:
+            outputs = tuple(shapes[place] for place in ((0,) if mode == MODES[0] else (0, 0, 1, 2)))
+            compare = functools.partial(difference_of, case)
+            programs.add(("difference", case.name, mode), compare, outputs, wanted)
+        for name in names:
+            emit({"side": name})
+            scores = 4.0 * case.batch * case.heads * case.length**2
+            for mode in MODES:
+                key = (name, case.name, mode)
+                if name == "xla" and scores > LARGEST_SCORES:
+                    programs.notes[key] = f"left out: it may hold scores of {scores / 1e9:.0f} GB"
+                else:
+                    programs.add(key, attend_by(name, mode, mask), *shapes)
+    programs.wait(lambda key: key[0])
+    return programs
+
+
+def run_group(name: str, without: list[str], turns: Turns, *, dry: bool) -> Iterator[Event]:
+    """Compile a group; when it is this process's turn, compare, then time case by case."""
+    cases = groups(dry=dry)[name]
+    names = [one for one in IMPLEMENTATIONS if one not in without]
+    if turns.is_late():  # a process begun anew: the others may be timing
+        with turns.alone():
+            yield from run_cases(cases, names, compile_group(cases, names, None), dry=dry)
+        return
+    programs = compile_group(cases, names, turns.until)
+    with turns.alone():
+        if turns.rank == 0:
+            yield {"header": rulers(dry=dry)}
+        yield from run_cases(cases, names, programs, dry=dry)
+
+
+def run_cases(cases: list[Case], names: list[str], programs: Programs, *, dry: bool) -> Iterator[Event]:
+    """Compare and time what is compiled."""
     import jax
 
     from benchmarks.device.timing import Queued, in_turns
 
-    cases = groups(dry=dry)[name]
-    names = [one for one in IMPLEMENTATIONS if one not in without]
-    programs = Programs(cases, names)
     for case in cases:
-        arrays = arrays_of(case)
-        wanted = wanted_of(case, mask_of(case), arrays)
+        for what in ("arrays", "wanted"):
+            if (what, case.name, "") in programs.notes:
+                raise RuntimeError(f"{case.name}: {programs.notes[what, case.name, '']}")
+        arrays = programs.ready["arrays", case.name, ""]()
+        wanted = programs.ready["wanted", case.name, ""](arrays)
         for mode in MODES:
             sides: dict[str, Queued] = {}
             differences: dict[str, float] = {}
             for one in names:
-                key = (case.name, one, mode)
+                key = (one, case.name, mode)
                 if key not in programs.ready:
                     yield record(case, one, mode, note=programs.notes[key])
                     continue
                 emit({"side": one})
                 run = functools.partial(programs.ready[key], *arrays)
                 try:
-                    differences[one] = difference(case, jax.block_until_ready(run()), wanted)
+                    compare = programs.ready["difference", case.name, mode]
+                    differences[one] = float(compare(tuple(run()), wanted))
                 except jax.errors.JaxRuntimeError as error:
                     if "RESOURCE_EXHAUSTED" not in str(error):
                         raise
                     yield record(case, one, mode, note=one_line(error))
                     continue
                 sides[one] = Queued(run, jax.block_until_ready)
-            times = in_turns(sides, samples=3 if dry else 9, seconds=1.5)
+            times = in_turns(sides, samples=3 if dry else 9, seconds=1.0)
             for one, milliseconds in times.items():
                 found = measured(milliseconds, case.flops(mode))
                 yield record(case, one, mode, **found, difference=differences[one])
 
 
-def run_blocks(*, dry: bool) -> Iterator[Event]:
+def run_blocks(turns: Turns, *, dry: bool) -> Iterator[Event]:
     """Times of ``mosaic_gpu`` by block sizes, at the sizes where it matters most."""
     import jax
 
@@ -205,7 +271,9 @@ def run_blocks(*, dry: bool) -> Iterator[Event]:
 
     reasons = mosaic_gpu.device_refusals()
     if reasons and not dry:
+        turns.pass_on()
         return
+    compiled = []
     for case in [Case(length=4096, head_dim=width) for width in ((64,) if dry else (64, 128))]:
         width = case.head_dim
         plan = block_sizes(width, width)
@@ -230,7 +298,7 @@ def run_blocks(*, dry: bool) -> Iterator[Event]:
             return (attend(query, key, value, sizes),)
 
         shapes = jax.eval_shape(functools.partial(arrays_of, case))
-        functions = {MODES[0]: forward, MODES[1]: both}
+        functions: dict[str, Any] = {MODES[0]: forward, MODES[1]: both}
         if dry:  # a CPU can lower the kernels, and no more
             for mode, function in functions.items():
                 traced = jax.jit(functools.partial(function, sizes=fitting[1])).trace(*shapes)
@@ -239,33 +307,43 @@ def run_blocks(*, dry: bool) -> Iterator[Event]:
                 blocks = {"blocks": list(fitting[1]), "kernels": kernels}
                 yield {**record(case, "mosaic_gpu", mode, note=note), **blocks}
             continue
-        emit({"side": "mosaic_gpu"})
-        arrays = arrays_of(case)
-        wanted = wanted_of(case, mask_of(case), arrays)
+        programs = Programs(turns.until)
+        programs.add("arrays", functools.partial(arrays_of, case))
+        wanted_shapes = jax.eval_shape(functools.partial(wanted_of, case, mask_of(case)), shapes)
+        programs.add("wanted", functools.partial(wanted_of, case, mask_of(case)), shapes)
         for mode, function in functions.items():
-            with ThreadPoolExecutor(COMPILERS) as pool:
-                lowered = [
-                    (sizes, jax.jit(functools.partial(function, sizes=sizes)).lower(*shapes))
-                    for sizes in fitting
-                ]
-                futures = [(sizes, pool.submit(program.compile)) for sizes, program in lowered]
-            sides, differences = {}, {}
-            for sizes, future in futures:
-                name = " ".join(map(str, sizes))
-                try:
-                    run = functools.partial(future.result(), *arrays)
-                    differences[name] = difference(case, jax.block_until_ready(run()), wanted)
+            outputs = tuple(shapes[place] for place in ((0,) if mode == MODES[0] else (0, 0, 1, 2)))
+            programs.add(("difference", mode), functools.partial(difference_of, case), outputs, wanted_shapes)
+            for sizes in fitting:
+                emit({"side": "mosaic_gpu"})
+                programs.add((mode, sizes), functools.partial(function, sizes=sizes), *shapes)
+        programs.wait(lambda key: "mosaic_gpu")
+        compiled.append((case, fitting, programs))
+    with turns.alone():
+        for case, fitting, programs in compiled:
+            emit({"side": "mosaic_gpu"})
+            arrays = programs.ready["arrays"]()
+            wanted = programs.ready["wanted"](arrays)
+            for mode in MODES:
+                sides, differences = {}, {}
+                for sizes in fitting:
+                    if (mode, sizes) not in programs.ready:
+                        yield {
+                            **record(case, "mosaic_gpu", mode, note=programs.notes[mode, sizes]),
+                            "blocks": list(sizes),
+                        }
+                        continue
+                    name = " ".join(map(str, sizes))
+                    run = functools.partial(programs.ready[mode, sizes], *arrays)
+                    differences[name] = float(programs.ready["difference", mode](tuple(run()), wanted))
                     sides[name] = Queued(run, jax.block_until_ready)
-                except Exception as error:
-                    if not isinstance(error, ValueError | NotImplementedError) and "RESOURCE" not in str(
-                        error
-                    ):
-                        raise
-                    yield {**record(case, "mosaic_gpu", mode, note=one_line(error)), "blocks": list(sizes)}
-            for name, milliseconds in in_turns(sides, samples=7, seconds=1.5).items():
-                found = measured(milliseconds, case.flops(mode))
-                yield {**record(case, "mosaic_gpu", mode, **found, difference=differences[name]),
-                       "blocks": [int(size) for size in name.split()]}  # fmt: skip
+                for name, milliseconds in in_turns(sides, samples=7, seconds=1.0).items():
+                    found = measured(milliseconds, case.flops(mode))
+                    blocks = {"blocks": [int(size) for size in name.split()]}
+                    yield {
+                        **record(case, "mosaic_gpu", mode, **found, difference=differences[name]),
+                        **blocks,
+                    }
 
 
 def rulers(*, dry: bool) -> Event:
@@ -284,17 +362,16 @@ def main() -> None:
     from transformer_jax.race.timing import environment
 
     dry = "--dry-run" in sys.argv
+    turns = Turns.of_words(sys.argv)
     items = json.loads(sys.argv[-1])
 
     def run(item: str) -> Iterator[Event]:
-        if item == items[0]:
-            yield {"environment": environment()}
-            yield {"header": rulers(dry=dry)}
+        yield {"environment": environment()}
         asked = json.loads(item)
         if asked["group"] == BLOCKS:
-            yield from run_blocks(dry=dry)
+            yield from run_blocks(turns, dry=dry)
         else:
-            yield from run_group(asked["group"], asked["without"], dry=dry)
+            yield from run_group(asked["group"], asked["without"], turns, dry=dry)
 
     serve(run, items)
 

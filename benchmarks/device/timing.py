@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-SAMPLE_SECONDS, MOST_CALLS = 0.02, 200
+SAMPLE_SECONDS, MOST_CALLS = 0.01, 200
 
 
 class Queued:

@@ -1,6 +1,7 @@
 """Watched child processes: one that hangs or crashes loses its item alone, and time runs out for all."""
 
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.device import watch
+from benchmarks.device import turns, watch
 
 CHILD = """
 import json, os, sys, time
@@ -73,3 +74,29 @@ def test_restarts_and_time_have_an_end(outcomes):
     found, _ = outcomes(["hang", "good"], seconds=1.5, item_seconds=60.0)
     assert time.monotonic() - began < 20
     assert found[-1] == ("good", "not run")
+
+
+def test_timing_waits_for_all_that_compile_and_is_alone(tmp_path):
+    """Nobody times before the last has compiled, never two at a time, and one that comes anew knows that it is late."""
+    until = time.time() + 60
+    log: list[tuple[str, int]] = []
+
+    def work(rank):
+        place = turns.Turns.of_words(["x", *turns.Turns(str(tmp_path), rank, 3, until).words(), "[]"])
+        time.sleep(0.15 * rank)
+        log.append(("compiled", rank))
+        with place.alone():
+            log.append(("begin", rank))
+            time.sleep(0.05)
+            log.append(("end", rank))
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [what for what, _ in log] == ["compiled"] * 3 + ["begin", "end"] * 3
+    assert all(log[place][1] == log[place + 1][1] for place in (3, 5, 7))
+    assert turns.Turns(str(tmp_path), 1, 3, until).is_late()
+    assert not turns.Turns(str(tmp_path), 1, 4, until).is_late()
+    assert turns.Turns(str(tmp_path), 1, 4, time.time() - 1).is_late()
