@@ -10,6 +10,7 @@ from transformer_jax.errors import ShapeError
 from transformer_jax.functional.recurrent import (
     GRUCell,
     LSTMCell,
+    cudnn,
     lstm_cell_from_cudnn,
     lstm_weights_for_cudnn,
     recurrence,
@@ -83,3 +84,45 @@ def test_every_reason_to_refuse_is_given():
 def test_without_a_gpu_it_is_refused():
     with pytest.raises(NotImplementedError, match="NVIDIA GPU"):
         recurrence(lstm_cell(), draw(1, 2, FEATURES), implementation="cudnn")
+
+
+@pytest.fixture
+def emulated_cudnn(monkeypatch):
+    """Forward and backward pass of JAX's wrapper of cuDNN's, by its reference."""
+
+    def forward(*arguments):
+        *arrays, features, hidden_dim, layers, dropout, bidirectional, precision = arguments
+        del precision
+        sizes = (features, hidden_dim, layers, dropout, bidirectional)
+        return on_the_cpu(*arrays, *sizes), tuple(arrays)
+
+    def backward(*arguments):
+        *sizes, _, saved, gradients = arguments
+        *arrays, lengths = saved
+        _, pull_back = jax.vjp(lambda *free: on_the_cpu(*free, lengths, *sizes), *arrays)
+        return *pull_back(gradients), jnp.zeros_like(lengths)
+
+    monkeypatch.setattr(rnn, "lstm_fwd", forward)
+    monkeypatch.setattr(rnn, "lstm_bwd", backward)
+    monkeypatch.setattr(cudnn, "refusals", lambda *_: [])
+
+
+@pytest.mark.usefixtures("emulated_cudnn")
+def test_vmap_runs_one_call_after_the_other():
+    """Values and gradients are those of a loop; cuDNN's own primitives have no rule for vmap."""
+    cells = [LSTMCell(*(draw(*size, seed=seed) for size in ((2, 12), (3, 12), (12,)))) for seed in (1, 2)]
+    inputs, lengths = draw(2, 2, 3, 2, seed=3), jnp.array([[3, 1], [2, 0]])
+
+    def loss(cell, inputs, lengths):
+        outputs, carry = recurrence(cell, inputs, lengths=lengths, implementation="cudnn")
+        return (outputs**2).sum() + carry[0].sum(), outputs
+
+    run = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *cells)
+
+    @jax.jit
+    def both(stacked, cells, inputs, lengths):
+        one_by_one = [run(*each) for each in zip(cells, inputs, lengths)]
+        return jax.vmap(run)(stacked, inputs, lengths), jax.tree.map(lambda *x: jnp.stack(x), *one_by_one)
+
+    assert_close(*both(stacked, cells, inputs, lengths), 1e-6)

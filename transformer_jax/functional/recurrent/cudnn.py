@@ -4,6 +4,7 @@ cuDNN holds one direction of one layer as ``W [4 * hidden, features]``, ``U [4 *
 one flat array, gates in the order i, f, g, o, which is ours; ours are the transposed, and the second bias is zero.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -84,7 +85,44 @@ def run_cudnn(
     reasons = refusals(cell, inputs, resets)
     if reasons:
         raise NotImplementedError("cudnn cannot do this recurrence: " + "; ".join(reasons))
-    return lstm_by(rnn.lstm, cell, inputs, carry, valid, reverse=reverse)
+    return lstm_by(_lstm, cell, inputs, carry, valid, reverse=reverse)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7, 8, 9))
+def _lstm(
+    rows: Array, hidden: Array, memory: Array, weights: Array, lengths: Array,
+    features: int, hidden_dim: int, layers: int, dropout: float, bidirectional: bool,
+) -> Any:  # fmt: skip
+    """``rnn.lstm``, whose primitives have no rule for ``vmap``: under it one call after the other."""
+    sizes = (features, hidden_dim, layers, dropout, bidirectional)
+    return _lstm_forward(rows, hidden, memory, weights, lengths, *sizes)[0]
+
+
+def _lstm_forward(
+    rows: Array, hidden: Array, memory: Array, weights: Array, lengths: Array, *sizes: Any
+) -> Any:
+    forward: Any = rnn.lstm_fwd
+
+    @jax.custom_batching.sequential_vmap
+    def run(*arrays: Array) -> Any:
+        return forward(*arrays, *sizes, None)
+
+    return run(rows, hidden, memory, weights, lengths)
+
+
+def _lstm_backward(
+    features: int, hidden_dim: int, layers: int, dropout: float, bidirectional: bool, saved: Any, gradients: Any
+) -> Any:  # fmt: skip
+    sizes, backward = (features, hidden_dim, layers, dropout, bidirectional), rnn.lstm_bwd
+
+    @jax.custom_batching.sequential_vmap
+    def run(saved: Any, gradients: Any) -> Any:
+        return backward(*sizes, None, saved, gradients)[:4]
+
+    return *run(saved, gradients), None
+
+
+_lstm.defvjp(_lstm_forward, _lstm_backward)
 
 
 def lstm_by(
