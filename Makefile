@@ -6,13 +6,16 @@ BIN := $(VENV)/bin
 RUN_DIR ?= runs/compare
 PRESET ?= quick
 
-.PHONY: help compare test lint types contracts race chaos check clean
+.PHONY: help compare test test-all test-smoke lint types contracts race chaos check clean
 
 help:
 	@echo "make compare   train the six rungs on the pronouncing dictionary; table and pictures in $(RUN_DIR)"
 	@echo "               (PRESET=standard trains to convergence; RUN_DIR=... chooses another folder;"
 	@echo "               a second time: ARGS=--resume goes on, ARGS=--overwrite starts again)"
-	@echo "make test      the whole test suite, in two parts (ARGS='-k attention' chooses tests, as for pytest)"
+	@echo "make test      every contract, command and promise once, some 20 minutes on two cores"
+	@echo "               (ARGS='tests/nn -k cache' chooses tests, as for pytest)"
+	@echo "make test-all  the same with the full product of cases, fuzzing and long runs"
+	@echo "make test-smoke the few tests that are repeated on another Python"
 	@echo "make lint      ruff: style and formatting"
 	@echo "make types     mypy"
 	@echo "make contracts which package may import which"
@@ -40,17 +43,16 @@ race: $(VENV)/.stamp-cli
 chaos: $(VENV)/.stamp-cli
 	$(BIN)/python tests/chaos/chaos.py $(ARGS)
 
-# Suites of thousands of small programs, each run once or twice: LLVM's optimisations would take longer than they save.
-SMALL := $(addprefix tests/,contracts decode functional models nn parity race test_docstrings.py)
-UNOPTIMISED := XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0"
+PYTEST := $(BIN)/python -m pytest --durations=40
 
 test: $(VENV)/.stamp-test
-ifeq ($(strip $(ARGS)),)
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(SMALL))
-	$(UNOPTIMISED) $(BIN)/python -m pytest $(SMALL)
-else
-	$(BIN)/python -m pytest $(ARGS)
-endif
+	$(PYTEST) -m "not full" $(ARGS)
+
+test-all: $(VENV)/.stamp-test
+	$(PYTEST) $(ARGS)
+
+test-smoke: $(VENV)/.stamp-test
+	$(PYTEST) -m smoke $(ARGS)
 
 lint: $(VENV)/.stamp-dev
 	$(BIN)/ruff check .

@@ -1,14 +1,20 @@
-"""Shared test set-up: runtime shape checks, strict rank promotion and exact matmuls."""
+"""Shared test set-up: runtime shape checks, strict rank promotion, exact matmuls, tiers, compiled programs."""
 
 import os
+import shutil
 import signal
-from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+
+from transformer_jax.testing.processes import fast_compile_flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["TRANSFORMER_JAX_COMPILED"] = ""  # commands that tests start keep no programs in the user's cache
+if "XLA_FLAGS" not in os.environ:  # child processes of tests have them, too
+    os.environ["XLA_FLAGS"] = " ".join(fast_compile_flags())
+os.environ.pop("PYTHONUNBUFFERED", None)  # it hides faults of ordinary buffering in child processes
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that starts us in the background has Ctrl-C ignored, and every process that we start inherits that.
@@ -24,6 +30,8 @@ import jax
 import numpy as np
 import pytest
 
+from transformer_jax.cli import compile_cache
+
 # How long an example takes says how busy the machine is, and nothing about the code.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
@@ -31,28 +39,31 @@ hypothesis.settings.load_profile("no deadline")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--share",
-        type=int,
-        default=1,
-        metavar="N",
-        help="of the cases of each test the first and every N-th after it: for a second Python after all on a first",
-    )
+MAX_KEPT_BYTES = 2**30
+MIN_SECONDS_KEPT = 0.2  # to write and read a smaller program takes as long as to compile it
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    share = config.getoption("--share")
-    cases_so_far: Counter[str] = Counter()
-    kept, left_out = [], []
-    for item in items:
-        test = item.nodeid.partition("[")[0]
-        (left_out if cases_so_far[test] % share else kept).append(item)
-        cases_so_far[test] += 1
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = kept
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep compiled programs in pytest's own cache folder, where the next run and child processes find them.
+
+    A folder for each worker: JAX writes entries in place, and a second process could read half of one. Child
+    processes, which tests may kill while they write, have another one.
+    """
+    cache = getattr(config, "cache", None)
+    if cache is None:
+        return
+    root = cache.mkdir("compiled") / compile_cache.processor()
+    if not hasattr(config, "workerinput") and _size(root) > MAX_KEPT_BYTES:
+        shutil.rmtree(root)
+    folder = root / os.environ.get("PYTEST_XDIST_WORKER", "alone")
+    jax.config.update("jax_compilation_cache_dir", str(folder / "tests"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_SECONDS_KEPT)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "children")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = str(MIN_SECONDS_KEPT)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ def test_every_promise_is_held_by_a_test_that_is_there() -> None:
             file = path or file  # `::test` is of the file named before it
             text = (ROOT / file).read_text()
             assert not test or f"def {test}(" in text, (file, test)
+            assert f"@pytest.mark.full\ndef {test}(" not in text, f"{test} runs in the second tier alone"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -10,7 +10,6 @@ import pytest
 HERE = Path(__file__).parent
 
 
-@pytest.mark.slow
 def test_damaged_files_are_read_or_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "found.json"
     words = [sys.executable, HERE / "fuzz.py", "--files", "150", "--seed", "1", "--json", path]

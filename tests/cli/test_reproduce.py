@@ -22,7 +22,6 @@ def edit_row(run_dir: Path, place: int, **changes: Any) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-@pytest.mark.slow
 def test_a_run_comes_again_and_a_changed_one_does_not(
     run_command: Callable[..., Any], fails: Callable[..., str], tiny_experiment: Path, tmp_path: Path
 ) -> None:
@@ -55,7 +54,6 @@ def test_a_run_comes_again_and_a_changed_one_does_not(
     assert "no such run folder" in fails("reproduce", tmp_path / "rum")
 
 
-@pytest.mark.slow
 def test_what_a_run_began_with_is_taken_again(
     run_command: Callable[..., Any], fails: Callable[..., str], tiny_experiment: Path, tmp_path: Path
 ) -> None:

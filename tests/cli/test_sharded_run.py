@@ -15,7 +15,6 @@ def run(*words: object, environment: dict[str, str]) -> subprocess.CompletedProc
     return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=600)
 
 
-@pytest.mark.slow
 def test_a_run_of_eight_devices_goes_on_with_one_and_back(tiny_experiment: Path, tmp_path: Path) -> None:
     run_dir, none = tmp_path / "run", tmp_path / "none"
     # Of few updates, most of the time is compiling.

@@ -39,7 +39,7 @@ def _implementations_and_cases() -> list:
         pytest.param(
             implementation,
             case,
-            marks=[pytest.mark.slow]
+            marks=[pytest.mark.full]
             if implementation == "mosaic_tpu" and case not in {*MOSAIC_TPU_CORE, *REFUSALS[implementation]}
             else [],
         )

@@ -96,7 +96,7 @@ def test_masks_over_several_blocks(draw, small_blocks, monkeypatch, mask, lanes)
     "rule",
     [
         pytest.param(lambda draw: F.ScaledDot(), id="scaled dot"),
-        pytest.param(additive, id="additive", marks=pytest.mark.slow),
+        pytest.param(additive, id="additive", marks=pytest.mark.full),
     ],
 )
 def test_biases_and_rules_get_their_gradients(draw, small_blocks, bias, rule):

@@ -172,7 +172,7 @@ for dtype, head_dim, length in (("bfloat16", 64, 1024), ("float32", 128, 1000), 
 """
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu, a TPU's compiler, is not installed"
 )

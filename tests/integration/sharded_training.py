@@ -1,11 +1,11 @@
 """Trains tiny models over several meshes of eight virtual devices, and on one; writes what came of each.
 
-XLA_FLAGS=--xla_force_host_platform_device_count=8 python sharded_training.py OUTPUT.npz
+XLA_FLAGS=--xla_force_host_platform_device_count=8 python sharded_training.py OUTPUT.npz MODEL/MESH ...
 """
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,26 +85,26 @@ def train(model_name: str, sharding: MeshShape | None, folder: Path) -> dict[str
     return found
 
 
-def meshes_of(model: str) -> tuple[str, ...]:
-    """Those that a model is trained over; a recurrence takes one position after another."""
-    return MESHES_OF.get(
-        model, tuple(name for name in MESHES if (model, name) != ("recurrent", "data-sequence"))
-    )
+def cases() -> list[str]:
+    """``MODEL/MESH`` for all models over their meshes; a recurrence takes one position after another."""
+    all_but_sequence = tuple(name for name in MESHES if name != "data-sequence")
+    of = {"transformer": tuple(MESHES), "recurrent": all_but_sequence, **MESHES_OF}
+    return [f"{model}/{mesh}" for model in MODELS for mesh in of[model]]
 
 
-def main() -> None:
-    """All models over their meshes."""
+def main(path: str, wanted: Collection[str]) -> None:
+    """Train the wanted of :func:`cases`."""
     jax.config.update("jax_default_matmul_precision", "highest")
     found: dict[str, np.ndarray] = {}
     with tempfile.TemporaryDirectory() as folder:
         for model in MODELS:
             if model == IN_BLOCKS:  # the last one
                 projected_logsumexp.BLOCK_ELEMENTS, choice.BLOCKWISE_FROM_PAIRS = 2**10, 1
-            for name in meshes_of(model):
+            for name in (case.split("/")[1] for case in cases() if case in wanted and case.split("/")[0] == model):
                 for key, array in train(model, MESHES[name], Path(folder) / f"{model}-{name}").items():
                     found[f"{model}/{name}/{key}"] = array
-    np.savez(sys.argv[1], **found)
+    np.savez(path, **found)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1], sys.argv[2:])

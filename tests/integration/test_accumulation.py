@@ -1,13 +1,12 @@
 """A batch cut into micro-batches gives the gradient of the whole batch, whatever the rows hold."""
 
-from typing import Any
+import functools
 
 import jax
 import numpy as np
 import pytest
 from training_helpers import VOCAB_SIZE, build, tiny_configs
 
-from transformer_jax.models.build import ModelConfig
 from transformer_jax.testing.training import SequenceTask
 from transformer_jax.train import AdamW, Constant, TrainConfig, sequence_to_sequence_loss
 from transformer_jax.train.metrics import fetch_means
@@ -21,7 +20,10 @@ from transformer_jax.train.step import build_step, metric_shapes
 TASK = SequenceTask(task="copy", vocab_size=VOCAB_SIZE, min_len=1, max_lens=(4,), batch_size=8, dummy_rows=2)
 
 
-def one_update(model_config: ModelConfig, batch: Any, accumulation: int) -> TrainState:
+@functools.cache
+def one_update(name: str, accumulation: int, rows: tuple[int, int] = (0, 8)) -> TrainState:
+    """The state after an update of a model with some rows of the batch."""
+    batch = jax.tree.map(lambda leaf: leaf[slice(*rows)], TASK.batch(2))
     config = TrainConfig(
         updates=10,
         optimizer=AdamW(beta1=0.0),  # the running mean is then the gradient itself
@@ -30,7 +32,7 @@ def one_update(model_config: ModelConfig, batch: Any, accumulation: int) -> Trai
         accumulation=accumulation,
     )
     objective = sequence_to_sequence_loss(0.1)
-    model = build(model_config)
+    model = build(tiny_configs()[name])
     structure, params, model_state = split_model(model)
     metrics = metric_shapes(structure, params, model_state, objective, batch)
     optimizer = build_optimizer(config.optimizer, build_schedule(config.schedule, updates=config.updates))
@@ -47,11 +49,11 @@ def test_accumulated_gradient_equals_the_whole_batchs(name: str) -> None:
     batch = TASK.batch(2)
     assert count_tokens(batch) > 0
     assert (batch.target_lengths[-2:] == 0).all()
-    whole = one_update(tiny_configs()[name], batch, 1)
+    whole = one_update(name, 1)
     expected = gradient(whole)
     largest = max(np.abs(leaf).max() for leaf in expected.values())
     for accumulation in (2, 4):
-        parts = one_update(tiny_configs()[name], batch, accumulation)
+        parts = one_update(name, accumulation)
         for key, leaf in gradient(parts).items():
             assert np.abs(leaf - expected[key]).max() <= 1e-6 * largest, key
         got, wanted = fetch_means(parts.metrics), fetch_means(whole.metrics)
@@ -61,11 +63,8 @@ def test_accumulated_gradient_equals_the_whole_batchs(name: str) -> None:
 
 def test_mean_of_the_means_would_be_another_gradient() -> None:
     """Guards the test above: the halves hold different numbers of tokens, so dividing early differs."""
-    batch = TASK.batch(2)
-    config = tiny_configs()["gru"]
-    halves = [jax.tree.map(lambda leaf, s=s: leaf[s], batch) for s in (slice(0, 4), slice(4, 8))]
-    whole = gradient(one_update(config, batch, 1))
-    first, second = (gradient(one_update(config, half, 1)) for half in halves)
+    whole = gradient(one_update("gru", 1))
+    first, second = (gradient(one_update("gru", 1, rows)) for rows in ((0, 4), (4, 8)))
     largest = max(np.abs(leaf).max() for leaf in whole.values())
     difference = max(np.abs((first[key] + second[key]) / 2 - whole[key]).max() for key in whole)
     assert difference > 1e-3 * largest

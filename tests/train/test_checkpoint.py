@@ -300,7 +300,6 @@ def test_interrupted_removal_is_no_checkpoint(
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["00000002"]
 
 
-@pytest.mark.slow
 def test_ctrl_c_at_any_moment_leaves_a_whole_checkpoint(
     tmp_path: Path, make_model: Callable[..., TinySeq2Seq]
 ) -> None:

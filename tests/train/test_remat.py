@@ -61,7 +61,6 @@ def test_less_is_kept_with_every_layer(make: Callable[[int], Any]) -> None:
     assert activations["layers"] < 0.4 * activations["nothing"], activations
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("make", [transformer, recurrent])
 def test_gradients_are_the_same(make: Callable[[int], Any]) -> None:
     found = {}

@@ -34,14 +34,14 @@ def keep_compiled_programs() -> Path | None:
     from transformer_jax.data.registry import user_cache
 
     root = Path(wanted) if wanted else user_cache() / "compiled"
-    folder = root / _processor()
+    folder = root / processor()
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(MAX_BYTES))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     return folder
 
 
-def _processor() -> str:
+def processor() -> str:
     """A few letters for the instructions that this processor knows."""
     told = platform.machine() + platform.processor()
     try:
