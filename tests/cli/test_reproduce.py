@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 
 def train(run_command: Callable[..., Any], experiment: Path, run_dir: Path, *words: str) -> Path:
     options = ("train.updates=6", "train.log_every=2", "train.checkpoint_every=2", *words)

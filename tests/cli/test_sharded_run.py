@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from transformer_jax.testing.processes import cpu_environment
 
 

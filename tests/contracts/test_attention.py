@@ -23,7 +23,7 @@ COMPILED = [name for name in HERE if name not in INTERPRETED]
 ELSEWHERE = [name for name in IMPLEMENTATIONS if name not in HERE]
 
 # Interpreted kernels are slow to trace; these cases go through every line of them, the others are left out of
-# `-m "not slow"`.
+# `make test`.
 MOSAIC_TPU_CORE = {
     "multi_query",
     "window_causal_lengths",

@@ -100,7 +100,9 @@ def main(path: str, wanted: Collection[str]) -> None:
         for model in MODELS:
             if model == IN_BLOCKS:  # the last one
                 projected_logsumexp.BLOCK_ELEMENTS, choice.BLOCKWISE_FROM_PAIRS = 2**10, 1
-            for name in (case.split("/")[1] for case in cases() if case in wanted and case.split("/")[0] == model):
+            for name in (
+                case.split("/")[1] for case in cases() if case in wanted and case.split("/")[0] == model
+            ):
                 for key, array in train(model, MESHES[name], Path(folder) / f"{model}-{name}").items():
                     found[f"{model}/{name}/{key}"] = array
     np.savez(path, **found)

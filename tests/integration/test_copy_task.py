@@ -37,7 +37,13 @@ CONFIG = TrainConfig(
 
 
 # Each family learns one of the tasks in the first tier; recurrent states find reversing, attention copying the easier.
-FIRST = {("rnn", "reverse"), ("lstm", "copy"), ("gru", "reverse"), ("gru+bahdanau", "copy"), ("lstm+luong", "reverse")}
+FIRST = {
+    ("rnn", "reverse"),
+    ("lstm", "copy"),
+    ("gru", "reverse"),
+    ("gru+bahdanau", "copy"),
+    ("lstm+luong", "reverse"),
+}
 FIRST |= {("transformer", "copy")}
 CASES = [
     pytest.param(*case, marks=() if case in FIRST else pytest.mark.full)
