@@ -1,4 +1,7 @@
-"""The recurrent cells as NumPy loops in float64, a row and a step at a time, from the papers' equations."""
+"""The recurrent cells as NumPy loops in float64, a step at a time, from the papers' equations.
+
+Arrays may have further axes before their own, the same in all: a run for each entry, as central differences want.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -34,9 +37,9 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 def step(
     kind: str, parameters: Parameters, carry: tuple[np.ndarray, ...], x: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """One row's carry after the input ``x``; its first part is the output."""
-    weight, bias, state = parameters["input_weight"], parameters["bias"], carry[0]
-    size = state.shape[0]
+    """The carry of rows ``[..., rows, hidden]`` after the inputs ``x``; its first part is the output."""
+    weight, bias, state = parameters["input_weight"], parameters["bias"][..., None, :], carry[0]
+    size = state.shape[-1]
     if kind in LINEAR_KINDS:
         return (_linear_step(kind, parameters, state, x @ weight + bias),)
     recurrent_weight = parameters["recurrent_weight"]
@@ -44,26 +47,23 @@ def step(
         total = x @ weight + state @ recurrent_weight + bias
         return (np.tanh(total) if kind == "rnn_tanh" else np.maximum(total, 0.0),)
     if kind == "lstm":
-        i, f, g, o = (
-            x @ weight[:, part] + state @ recurrent_weight[:, part] + bias[part]
-            for part in (slice(k * size, (k + 1) * size) for k in range(4))
-        )
+        i, f, g, o = np.split(x @ weight + state @ recurrent_weight + bias, 4, axis=-1)
         memory = sigmoid(f) * carry[1] + sigmoid(i) * np.tanh(g)
         return sigmoid(o) * np.tanh(memory), memory
-    reset, update, candidate = (slice(k * size, (k + 1) * size) for k in range(3))
-    r = sigmoid(x @ weight[:, reset] + state @ recurrent_weight[:, reset] + bias[reset])
-    z = sigmoid(x @ weight[:, update] + state @ recurrent_weight[:, update] + bias[update])
-    inner = state @ recurrent_weight[:, candidate] + parameters["recurrent_bias"]
-    n = np.tanh(x @ weight[:, candidate] + bias[candidate] + r * inner)
+    of_inputs, of_state = x @ weight + bias, state @ recurrent_weight
+    r = sigmoid(of_inputs[..., :size] + of_state[..., :size])
+    z = sigmoid(of_inputs[..., size : 2 * size] + of_state[..., size : 2 * size])
+    inner = of_state[..., 2 * size :] + parameters["recurrent_bias"][..., None, :]
+    n = np.tanh(of_inputs[..., 2 * size :] + r * inner)
     return ((1.0 - z) * n + z * state,)
 
 
 def _linear_step(kind: str, parameters: Parameters, state: np.ndarray, gates: np.ndarray) -> np.ndarray:
     """The cells whose gates see the input alone."""
     if kind == "diagonal":
-        decay = sigmoid(parameters["decay"])
+        decay = sigmoid(parameters["decay"])[..., None, :]
         return decay * state + np.sqrt(1.0 - decay**2) * gates
-    *opened, inner = np.split(gates, 2 if kind == "min_gru" else 3)
+    *opened, inner = np.split(gates, 2 if kind == "min_gru" else 3, axis=-1)
     candidate = np.where(inner >= 0, inner + 0.5, sigmoid(inner))
     if kind == "min_gru":
         z = sigmoid(opened[0])
@@ -81,34 +81,43 @@ def run(
     initial_carry: tuple[np.ndarray, ...] | None = None,
     reverse: bool = False,
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """Outputs ``[batch, time, hidden]`` and each row's last carry, by two loops."""
-    batch, num_steps, _ = inputs.shape
-    hidden_dim = parameters["bias"].shape[0] // _NUM_GATES[kind]
-    outputs = np.zeros((batch, num_steps, hidden_dim))
-    final = tuple(np.zeros((batch, hidden_dim)) for _ in range(CARRY_SIZE[kind]))
-    for row in range(batch):
-        carry = tuple(part[row] for part in (final if initial_carry is None else initial_carry))
-        order = range(num_steps if lengths is None else int(lengths[row]))
-        for at in reversed(order) if reverse else order:
-            carry = step(kind, parameters, carry, inputs[row, at])
-            outputs[row, at] = carry[0]
-        for part, value in zip(final, carry, strict=True):
-            part[row] = value
-    return outputs, final
+    """Outputs ``[..., batch, time, hidden]`` and each row's last carry, by a loop over the steps."""
+    *leading, batch, num_steps, _ = inputs.shape
+    hidden_dim = parameters["bias"].shape[-1] // _NUM_GATES[kind]
+    outputs = np.zeros((*leading, batch, num_steps, hidden_dim))
+    carry = tuple(np.zeros((*leading, batch, hidden_dim)) for _ in range(CARRY_SIZE[kind]))
+    if initial_carry is not None:
+        carry = tuple(part + given for part, given in zip(carry, initial_carry, strict=True))
+    lengths = np.full(batch, num_steps) if lengths is None else lengths
+    for at in reversed(range(num_steps)) if reverse else range(num_steps):
+        rows = np.flatnonzero(at < lengths)
+        if not rows.size:
+            continue
+        before = tuple(part[..., rows, :] for part in carry)
+        after = step(kind, parameters, before, inputs[..., rows, at, :])
+        outputs[..., rows, at, :] = after[0]
+        for part, value in zip(carry, after, strict=True):
+            part[..., rows, :] = value
+    return outputs, carry
 
 
 def numeric_gradient(
-    function: Callable[..., float], arrays: dict[str, np.ndarray], *, step_size: float = 1e-6
+    function: Callable[[dict[str, np.ndarray]], np.ndarray],
+    arrays: Mapping[str, np.ndarray],
+    *,
+    step_size: float = 1e-6,
 ) -> dict[str, np.ndarray]:
-    """Central differences of a scalar function of named float64 arrays (error about 1e-9)."""
-    gradients = {name: np.zeros_like(array) for name, array in arrays.items()}
+    """Central differences of a scalar function of named float64 arrays (error about 1e-9).
+
+    ``function`` gets every array with one more axis in front, and gives a number for each entry of it.
+    """
+    gradients = {}
     for name, array in arrays.items():
-        for index in np.ndindex(array.shape):
-            value = array[index]
-            array[index] = value + step_size
-            above = function(arrays)
-            array[index] = value - step_size
-            below = function(arrays)
-            array[index] = value
-            gradients[name][index] = (above - below) / (2 * step_size)
+        steps = step_size * np.eye(array.size).reshape(array.size, *array.shape)
+        moved = {
+            other: np.broadcast_to(given, (2 * array.size, *given.shape)) for other, given in arrays.items()
+        }
+        moved[name] = np.concatenate([array + steps, array - steps])
+        above, below = np.split(function(moved), 2)
+        gradients[name] = ((above - below) / (2 * step_size)).reshape(array.shape)
     return gradients

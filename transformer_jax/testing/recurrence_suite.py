@@ -10,10 +10,11 @@ Example:
   ...   check(recurrence, "gru")
 """
 
+import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,7 @@ __all__ = ["CELL_KINDS", "CHECKS", "Run", "assert_close", "make_cell"]
 Run = Callable[..., tuple[jax.Array, Any]]
 BATCH, TIME, FEATURES, HIDDEN = 4, 5, 3, 4
 LENGTHS = np.array([5, 0, 3, 1], np.int32)
+_DIRECTIONS = list(itertools.product((False, True), (False, True)))  # with lengths or not, in reverse or not
 SEGMENTS = np.array([[1, 1, 2, 2, 2], [1, 1, 1, 1, 1], [4, 7, 7, 0, 0], [3, 3, 3, 2, 2]], np.int32)
 
 
@@ -69,81 +71,160 @@ def make_cell(kind: str, parameters: oracle.Parameters) -> Cell:
     return RNNCell(**arrays, activation="relu" if kind == "rnn_relu" else "tanh")
 
 
-class _Case:
-    """Random float64 arrays of one kind of cell, and the same in float32 for the library."""
+class _Case(NamedTuple):
+    """Random float64 arrays of one kind of cell; its methods give the same in float32 for the library."""
 
-    def __init__(self, kind: str, seed: int = 0) -> None:
-        generator = np.random.default_rng(seed)
-        self.kind = kind
-        self.parameters = oracle.random_parameters(kind, generator, features=FEATURES, hidden_dim=HIDDEN)
-        self.inputs = generator.normal(size=(BATCH, TIME, FEATURES))
-        size = oracle.CARRY_SIZE[kind]
-        self.carry = tuple(generator.normal(size=(BATCH, HIDDEN)) for _ in range(size))
-        self.output_weights = generator.normal(size=(BATCH, TIME, HIDDEN))
-        self.carry_weights = tuple(generator.normal(size=(BATCH, HIDDEN)) for _ in range(size))
+    kind: str
+    parameters: dict[str, np.ndarray]
+    inputs: np.ndarray
+    carry: tuple[np.ndarray, ...]
+    output_weights: np.ndarray
+    carry_weights: tuple[np.ndarray, ...]
 
     def cell(self) -> Cell:
         return make_cell(self.kind, self.parameters)
 
-    def as_carry(self, parts: tuple[np.ndarray, ...] | None) -> Any:
-        if parts is None:
-            return None
+    def inputs32(self) -> jax.Array:
+        return jnp.asarray(self.inputs, jnp.float32)
+
+    def carry32(self) -> Any:
+        return self._as_carry(self.carry)
+
+    def weights32(self) -> tuple[jax.Array, Any]:
+        """What outputs and last carry are multiplied with in the loss, as cotangents."""
+        return jnp.asarray(self.output_weights, jnp.float32), self._as_carry(self.carry_weights)
+
+    def _as_carry(self, parts: tuple[np.ndarray, ...]) -> Any:
         arrays = tuple(jnp.asarray(part, jnp.float32) for part in parts)
         return arrays if self.kind == "lstm" else arrays[0]
 
-    def loss(self, outputs: Any, carry: Any) -> Any:
-        parts = carry if isinstance(carry, tuple) else (carry,)
-        total = (outputs * self.output_weights.astype(outputs.dtype)).sum()
-        return total + sum(
-            (p * w.astype(p.dtype)).sum() for p, w in zip(parts, self.carry_weights, strict=True)
+    def loss(self, outputs: np.ndarray, carry: tuple[np.ndarray, ...]) -> np.ndarray:
+        """A number for each entry of the axes before the batch."""
+        total = (outputs * self.output_weights).sum((-3, -2, -1))
+        parts = zip(carry, self.carry_weights, strict=True)
+        return total + sum((part * weight).sum((-2, -1)) for part, weight in parts)
+
+
+@functools.cache
+def _case(kind: str, seed: int = 0) -> _Case:
+    generator = np.random.default_rng(seed)
+    size = oracle.CARRY_SIZE[kind]
+    return _Case(
+        kind=kind,
+        parameters=oracle.random_parameters(kind, generator, features=FEATURES, hidden_dim=HIDDEN),
+        inputs=generator.normal(size=(BATCH, TIME, FEATURES)),
+        carry=tuple(generator.normal(size=(BATCH, HIDDEN)) for _ in range(size)),
+        output_weights=generator.normal(size=(BATCH, TIME, HIDDEN)),
+        carry_weights=tuple(generator.normal(size=(BATCH, HIDDEN)) for _ in range(size)),
+    )
+
+
+@functools.cache
+def _expected(kind: str, *, has_lengths: bool, reverse: bool, has_carry: bool) -> Any:
+    """Outputs and last carry by the float64 loops."""
+    case = _case(kind)
+    return oracle.run(
+        kind, case.parameters, case.inputs,
+        lengths=LENGTHS if has_lengths else None, reverse=reverse, initial_carry=case.carry if has_carry else None,
+    )  # fmt: skip
+
+
+@functools.cache
+def _expected_gradients(kind: str, *, has_lengths: bool, reverse: bool) -> dict[str, np.ndarray]:
+    """Central differences of the loss of the float64 loops; the carry's parts are ``carry0``, ``carry1``."""
+    case = _case(kind)
+
+    def loss(arrays: dict[str, np.ndarray]) -> np.ndarray:
+        carry = tuple(arrays[f"carry{k}"] for k in range(len(case.carry)))
+        lengths = LENGTHS if has_lengths else None
+        result = oracle.run(
+            kind, arrays, arrays["inputs"], lengths=lengths, reverse=reverse, initial_carry=carry
         )
+        return case.loss(*result)
+
+    arrays = {**case.parameters, "inputs": case.inputs}
+    return oracle.numeric_gradient(loss, arrays | {f"carry{k}": part for k, part in enumerate(case.carry)})
 
 
-def _variants(case: _Case) -> Iterator[dict[str, Any]]:
-    """All combinations of lengths, direction and initial carry."""
-    for lengths, reverse, carry in itertools.product((None, LENGTHS), (False, True), (None, case.carry)):
-        yield {"lengths": lengths, "reverse": reverse, "initial_carry": carry}
+class _Result(NamedTuple):
+    """``(outputs, last carry)`` as computed without and with a derivative, and the gradients of the loss."""
+
+    values: Any
+    values_differentiated: Any
+    gradients: tuple[Cell, jax.Array, Any]
 
 
-def _run(run: Run, case: _Case, variant: dict[str, Any], **more: Any) -> tuple[jax.Array, Any]:
-    lengths = None if variant["lengths"] is None else jnp.asarray(variant["lengths"])
-    arguments = {**variant, "lengths": lengths, "initial_carry": case.as_carry(variant["initial_carry"])}
-    return run(case.cell(), jnp.asarray(case.inputs, jnp.float32), **{**arguments, **more})
+def _differentiate(function: Callable, weights: Any, *free: Any) -> _Result:
+    values, pull_back = jax.vjp(function, *free)
+    return _Result(function(*free), values, pull_back(weights))
+
+
+def _differentiated(run: Run, reverse: bool) -> Callable[..., _Result]:
+    """``run`` and its gradients by cell, inputs and carry, as a function of everything that may be traced."""
+
+    def compute(
+        cell: Cell, inputs: jax.Array, carry: Any, lengths: Any, segments: Any, weights: Any
+    ) -> _Result:
+        more = {} if segments is None else {"segments": segments}
+
+        def free(cell: Cell, inputs: jax.Array, carry: Any) -> Any:
+            return run(cell, inputs, lengths=lengths, initial_carry=carry, reverse=reverse, **more)
+
+        return _differentiate(free, weights, cell, inputs, carry)
+
+    return compute
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(run: Run, reverse: bool) -> Callable[..., _Result]:
+    """:func:`_differentiated` as one program that all checks share: building programs is what checks cost."""
+    return jax.jit(_differentiated(run, reverse))
+
+
+def _result(
+    run: Run, case: _Case, *, reverse: bool, inputs: Any = None, lengths: Any = None, segments: Any = None
+) -> _Result:
+    inputs = case.inputs32() if inputs is None else jnp.asarray(inputs, jnp.float32)
+    lengths, segments = (
+        None if given is None else jnp.asarray(given, jnp.int32) for given in (lengths, segments)
+    )
+    arguments = case.cell(), inputs, case.carry32(), lengths, segments, case.weights32()
+    return _compiled(run, reverse)(*arguments)
 
 
 def check_values(run: Run, kind: str) -> None:
     """Outputs and last carry equal the float64 loops, for every mixture of lengths, direction and carry."""
-    case = _Case(kind)
-    for variant in _variants(case):
-        expected = oracle.run(kind, case.parameters, case.inputs, **variant)
-        assert_close(_run(run, case, variant), expected, 1e-5, f"{kind} {variant}")
+    case = _case(kind)
+
+    @jax.jit
+    def from_zeros(cell: Cell, inputs: jax.Array, lengths: jax.Array) -> dict[tuple[bool, bool], Any]:
+        return {
+            (has_lengths, reverse): run(
+                cell, inputs, lengths=lengths if has_lengths else None, initial_carry=None, reverse=reverse
+            )
+            for has_lengths, reverse in _DIRECTIONS
+        }
+
+    all_from_zeros = from_zeros(case.cell(), case.inputs32(), jnp.asarray(LENGTHS))
+    for has_lengths, reverse in _DIRECTIONS:
+        options = {"has_lengths": has_lengths, "reverse": reverse}
+        expected = _expected(kind, **options, has_carry=True)
+        actual = _result(run, case, lengths=LENGTHS if has_lengths else None, reverse=reverse)
+        assert_close(actual.values, expected, 1e-5, f"{kind} {options}")
+        assert_close(actual.values_differentiated, expected, 1e-5, f"{kind} {options}, differentiated")
+        expected = _expected(kind, **options, has_carry=False)
+        assert_close(all_from_zeros[has_lengths, reverse], expected, 1e-5, f"{kind} {options}, no carry")
 
 
 def check_gradients(run: Run, kind: str) -> None:
     """Gradients by parameters, inputs and initial carry equal central differences of the float64 loops."""
-    case = _Case(kind)
-    names = sorted(case.parameters)
-    for lengths, reverse in itertools.product((None, LENGTHS), (False, True)):
-
-        def reference(arrays: dict, lengths: Any = lengths, reverse: bool = reverse) -> float:
-            carry = tuple(arrays[f"carry{k}"] for k in range(len(case.carry)))
-            options = {"lengths": lengths, "reverse": reverse, "initial_carry": carry}
-            return case.loss(*oracle.run(kind, arrays, arrays["inputs"], **options))
-
-        def ours(
-            cell: Cell, inputs: jax.Array, carry: Any, lengths: Any = lengths, reverse: bool = reverse
-        ) -> jax.Array:
-            lengths = None if lengths is None else jnp.asarray(lengths)
-            return case.loss(*run(cell, inputs, lengths=lengths, reverse=reverse, initial_carry=carry))
-
-        arrays = {**case.parameters, "inputs": case.inputs}
-        arrays |= {f"carry{k}": part for k, part in enumerate(case.carry)}
-        expected = oracle.numeric_gradient(reference, arrays)
-        to_cell, to_inputs, to_carry = jax.grad(ours, (0, 1, 2))(
-            case.cell(), jnp.asarray(case.inputs, jnp.float32), case.as_carry(case.carry)
-        )
+    case = _case(kind)
+    for has_lengths, reverse in _DIRECTIONS:
+        expected = _expected_gradients(kind, has_lengths=has_lengths, reverse=reverse)
+        lengths = LENGTHS if has_lengths else None
+        to_cell, to_inputs, to_carry = _result(run, case, lengths=lengths, reverse=reverse).gradients
         what = f"{kind} gradient, lengths {lengths}, reverse {reverse}: "
-        for name in names:
+        for name in sorted(case.parameters):
             assert_close(getattr(to_cell, name), expected[name], 1e-4, what + name)
         assert_close(to_inputs, expected["inputs"], 1e-4, what + "inputs")
         assert_close(to_carry, [expected[f"carry{k}"] for k in range(len(case.carry))], 1e-4, what + "carry")
@@ -151,168 +232,179 @@ def check_gradients(run: Run, kind: str) -> None:
 
 def check_segments(run: Run, kind: str) -> None:
     """A change of segment starts from zeros, in values and gradients: a loop of single steps says the same."""
-    case = _Case(kind)
-    arguments = case.cell(), jnp.asarray(case.inputs, jnp.float32), case.as_carry(case.carry)
+    case = _case(kind)
     for lengths, reverse in itertools.product((np.full(BATCH, TIME), LENGTHS), (False, True)):
-
-        def packed(
-            cell: Cell, inputs: jax.Array, carry: Any, lengths: Any = lengths, reverse: bool = reverse
-        ) -> Any:
-            options = {"segments": jnp.asarray(SEGMENTS), "initial_carry": carry, "reverse": reverse}
-            return run(cell, inputs, lengths=jnp.asarray(lengths, jnp.int32), **options)
-
-        def by_steps(
-            cell: Cell, inputs: jax.Array, carry: Any, lengths: Any = lengths, reverse: bool = reverse
-        ) -> Any:
-            outputs: list[Any] = [None] * TIME
-            before = np.full(BATCH, -1)  # the segment of the step before; -1 where there is none
-            for at in reversed(range(TIME)) if reverse else range(TIME):
-                exists = at < lengths
-                starts_again = exists & (before >= 0) & (SEGMENTS[:, at] != before)
-                before = np.where(exists, SEGMENTS[:, at], before)
-                start = jax.tree.map(lambda old, z=starts_again: jnp.where(z[:, None], 0.0, old), carry)
-                new, output = step_once(cell, start, inputs[:, at])
-                carry = jax.tree.map(lambda n, o, e=exists: jnp.where(e[:, None], n, o), new, carry)
-                outputs[at] = jnp.where(exists[:, None], output, 0.0)
-            return jnp.stack(outputs, axis=1), carry
-
         what = f"{kind} segments, lengths {lengths}, reverse {reverse}"
-        have, want = (
-            jax.jit(
-                lambda *free, function=function: (
-                    function(*free),
-                    jax.grad(lambda *same: case.loss(*function(*same)), (0, 1, 2))(*free),
-                )
-            )(*arguments)
-            for function in (packed, by_steps)
-        )
-        assert_close(have[0], want[0], 1e-5, what)
-        assert_close(have[1], want[1], 1e-4, what + ", gradients")
+        have = _result(run, case, lengths=lengths, segments=SEGMENTS, reverse=reverse)
+        want = _by_steps(case, lengths, SEGMENTS, reverse=reverse)
+        assert_close(have.values, want.values, 1e-5, what)
+        assert_close(have.values_differentiated, want.values, 1e-5, what + ", differentiated")
+        assert_close(have.gradients, want.gradients, 1e-4, what + ", gradients")
+
+
+def _by_steps(case: _Case, lengths: np.ndarray, segments: np.ndarray, *, reverse: bool) -> _Result:
+    """The same by a loop of ``step_once``; which steps exist and start again is found here, in NumPy."""
+    exists = np.arange(TIME)[None, :] < lengths[:, None]
+    starts_again = np.zeros_like(exists)
+    before = np.full(BATCH, -1)  # the segment of the step before; -1 where there is none
+    order = np.arange(TIME)[:: -1 if reverse else 1]
+    for at in order:
+        starts_again[:, at] = exists[:, at] & (before >= 0) & (segments[:, at] != before)
+        before = np.where(exists[:, at], segments[:, at], before)
+    (outputs_weights, carry_weights), inputs = case.weights32(), case.inputs32()
+    result = _loop_of_steps(
+        case.cell(), inputs[:, order], case.carry32(), exists[:, order], starts_again[:, order],
+        (outputs_weights[:, order], carry_weights),
+    )  # fmt: skip
+    (outputs, carry), (to_cell, to_inputs, to_carry) = result.values, result.gradients
+    return result._replace(
+        values=(outputs[:, order], carry), gradients=(to_cell, to_inputs[:, order], to_carry)
+    )
+
+
+@jax.jit
+def _loop_of_steps(
+    cell: Cell, inputs: jax.Array, carry: Any, exists: jax.Array, starts_again: jax.Array, weights: Any
+) -> _Result:
+    def free(cell: Cell, inputs: jax.Array, carry: Any) -> Any:
+        outputs = []
+        for at in range(TIME):
+            start = jax.tree.map(lambda old, z=starts_again[:, at]: jnp.where(z[:, None], 0.0, old), carry)
+            new, output = step_once(cell, start, inputs[:, at])
+            carry = jax.tree.map(lambda n, o, e=exists[:, at]: jnp.where(e[:, None], n, o), new, carry)
+            outputs.append(jnp.where(exists[:, at, None], output, 0.0))
+        return jnp.stack(outputs, axis=1), carry
+
+    return _differentiate(free, weights, cell, inputs, carry)
 
 
 def check_unroll(run: Run, kind: str) -> None:
     """Unrolling changes nothing, also by a number that does not divide the time."""
-    case = _Case(kind)
-    variant: dict[str, Any] = {"lengths": LENGTHS, "reverse": True, "initial_carry": case.carry}
-    expected = oracle.run(kind, case.parameters, case.inputs, **variant)
-    for unroll in (2, TIME):
-        assert_close(_run(run, case, variant, unroll=unroll), expected, 1e-5, f"{kind} unroll {unroll}")
+    case = _case(kind)
+    numbers = (2, TIME)
+
+    @jax.jit
+    def unrolled(cell: Cell, inputs: jax.Array, lengths: jax.Array, carry: Any) -> list[Any]:
+        options = {"lengths": lengths, "initial_carry": carry, "reverse": True}
+        return [run(cell, inputs, unroll=unroll, **options) for unroll in numbers]
+
+    expected = _expected(kind, has_lengths=True, reverse=True, has_carry=True)
+    results = unrolled(case.cell(), case.inputs32(), jnp.asarray(LENGTHS), case.carry32())
+    for unroll, actual in zip(numbers, results, strict=True):
+        assert_close(actual, expected, 1e-5, f"{kind} unroll {unroll}")
 
 
 def check_jit(run: Run, kind: str) -> None:
     """The same under ``jit`` with traced lengths; lengths out of range then act as the nearest in range."""
-    case = _Case(kind)
-    compiled = jax.jit(
-        lambda cell, inputs, lengths, carry: run(cell, inputs, lengths=lengths, initial_carry=carry)
-    )
-    arguments = (case.cell(), jnp.asarray(case.inputs, jnp.float32))
-    for given, meant in [(LENGTHS, LENGTHS), (LENGTHS + 7 * (LENGTHS == TIME) - 3 * (LENGTHS == 0), LENGTHS)]:
-        expected = oracle.run(kind, case.parameters, case.inputs, lengths=meant, initial_carry=case.carry)
-        actual = compiled(*arguments, jnp.asarray(given, jnp.int32), case.as_carry(case.carry))
-        assert_close(actual, expected, 1e-5, f"{kind} jit, lengths {given}")
+    case = _case(kind)
+    beyond = LENGTHS + 7 * (LENGTHS == TIME) - 3 * (LENGTHS == 0)
+    for given, reverse in itertools.product((LENGTHS, beyond), (False, True)):
+        expected = _expected(kind, has_lengths=True, reverse=reverse, has_carry=True)
+        actual = _result(run, case, lengths=given, reverse=reverse).values
+        assert_close(actual, expected, 1e-5, f"{kind} jit, lengths {given}, reverse {reverse}")
 
 
 def check_vmap(run: Run, kind: str) -> None:
     """``vmap`` over cells, inputs, lengths and carries equals a loop, in values and in gradients."""
-    cases = [_Case(kind, seed) for seed in (1, 2)]
-    lengths = [jnp.asarray(LENGTHS), jnp.asarray(LENGTHS[::-1].copy())]
+    weights = _case(kind, 1).weights32()
     rows = [
-        (case.cell(), jnp.asarray(case.inputs, jnp.float32), row, case.as_carry(case.carry))
-        for case, row in zip(cases, lengths, strict=True)
+        (case.cell(), case.inputs32(), case.carry32(), jnp.asarray(lengths), None, weights)
+        for case, lengths in [(_case(kind, 1), LENGTHS), (_case(kind, 2), LENGTHS[::-1])]
     ]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+    one_by_one = [_compiled(run, True)(*row) for row in rows]
+    together = jax.jit(jax.vmap(_differentiated(run, True)))(*_stack(rows))
+    for name, tolerance in [("values", 1e-5), ("values_differentiated", 1e-5), ("gradients", 1e-4)]:
+        expected = _stack([getattr(result, name) for result in one_by_one])
+        assert_close(getattr(together, name), expected, tolerance, f"{kind} vmap of {name}")
 
-    def values(cell: Cell, inputs: jax.Array, row: jax.Array, carry: Any) -> Any:
-        return run(cell, inputs, lengths=row, initial_carry=carry, reverse=True)
 
-    def gradients(cell: Cell, inputs: jax.Array, row: jax.Array, carry: Any) -> Any:
-        return jax.grad(lambda *free: cases[0].loss(*values(free[0], free[1], row, free[2])), (0, 1, 2))(
-            cell, inputs, carry
-        )
-
-    for function, tolerance in [(values, 1e-5), (gradients, 1e-4)]:
-        expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(function(*row) for row in rows))
-        assert_close(jax.vmap(function)(*stacked), expected, tolerance, f"{kind} vmap of {function.__name__}")
+def _stack(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def check_padding(run: Run, kind: str) -> None:
     """NaN and Inf past the length reach neither values nor gradients; the padding's own gradient is zero."""
-    case = _Case(kind)
-    lengths = jnp.asarray(LENGTHS)
+    case = _case(kind)
     is_padding = np.arange(TIME)[None, :] >= LENGTHS[:, None]
-    clean = np.where(is_padding[..., None], 0.0, case.inputs)
     for reverse, garbage in itertools.product((False, True), (np.nan, np.inf)):
-
-        def loss(cell: Cell, inputs: jax.Array, carry: Any, reverse: bool = reverse) -> tuple[jax.Array, Any]:
-            result = run(cell, inputs, lengths=lengths, initial_carry=carry, reverse=reverse)
-            return case.loss(*result), result
-
-        differentiate = jax.grad(loss, (0, 1, 2), has_aux=True)
-        results = [
-            differentiate(case.cell(), jnp.asarray(inputs, jnp.float32), case.as_carry(case.carry))
-            for inputs in (clean, np.where(is_padding[..., None], garbage, case.inputs))
-        ]
-        assert_close(results[1], results[0], 1e-6, f"{kind} with {garbage} in the padding, reverse {reverse}")
-        outputs, to_inputs = results[1][1][0], results[1][0][1]
+        clean, spoiled = (
+            _result(
+                run, case, reverse=reverse, lengths=LENGTHS,
+                inputs=np.where(is_padding[..., None], padding, case.inputs),
+            )
+            for padding in (0.0, garbage)
+        )  # fmt: skip
+        assert_close(spoiled, clean, 1e-6, f"{kind} with {garbage} in the padding, reverse {reverse}")
+        outputs, to_inputs = spoiled.values[0], spoiled.gradients[1]
         assert not np.asarray(outputs)[is_padding].any(), "outputs past the length must be zero"
         assert not np.asarray(to_inputs)[is_padding].any(), "padding must get no gradient"
 
 
 def check_empty(run: Run, kind: str) -> None:
     """A row of length 0, and sequences of no steps at all, return the initial carry exactly."""
-    case = _Case(kind)
-    carry = case.as_carry(case.carry)
-    inputs = jnp.full((BATCH, TIME, FEATURES), jnp.nan)
+    case = _case(kind)
+    carry, no_steps = case.carry32(), np.zeros(BATCH, np.int32)
+    unknown = np.full((BATCH, TIME, FEATURES), np.nan)
+
+    @jax.jit
+    def without_steps(cell: Cell, inputs: jax.Array, carry: Any, lengths: jax.Array) -> list[Any]:
+        options = {"lengths": lengths, "initial_carry": carry}
+        return [run(cell, inputs, reverse=reverse, **options) for reverse in (False, True)]
+
+    results = without_steps(case.cell(), jnp.asarray(unknown[:, :0], jnp.float32), carry, no_steps)
+    pairs = [(0, result) for result in results]
     for reverse in (False, True):
-        options = {"lengths": jnp.zeros(BATCH, jnp.int32), "initial_carry": carry, "reverse": reverse}
-        for steps in (inputs, inputs[:, :0]):
-            outputs, final = run(case.cell(), steps, **options)
-            assert outputs.shape == (BATCH, steps.shape[1], HIDDEN)
-            assert not np.asarray(outputs).any()
-            assert all(map(np.array_equal, jax.tree.leaves(final), jax.tree.leaves(carry)))
+        result = _result(run, case, inputs=unknown, lengths=no_steps, reverse=reverse)
+        pairs += [(TIME, result.values), (TIME, result.values_differentiated)]
+    for num_steps, (outputs, final) in pairs:
+        assert outputs.shape == (BATCH, num_steps, HIDDEN)
+        assert not np.asarray(outputs).any()
+        assert all(map(np.array_equal, jax.tree.leaves(final), jax.tree.leaves(carry)))
 
 
 def check_more_padding(run: Run, kind: str) -> None:
     """Columns of padding added at the end change no output and no carry."""
-    case = _Case(kind)
-    options = {"lengths": jnp.asarray(LENGTHS), "initial_carry": case.as_carry(case.carry)}
-    inputs = jnp.asarray(case.inputs, jnp.float32)
-    for reverse in (False, True):
-        outputs, final = run(case.cell(), inputs, reverse=reverse, **options)
-        padded = jnp.pad(inputs, ((0, 0), (0, 3), (0, 0)), constant_values=7.0)
-        longer, longer_final = run(case.cell(), padded, reverse=reverse, **options)
-        assert_close((longer[:, :TIME], longer_final), (outputs, final), 1e-6, f"{kind} with more padding")
+    case = _case(kind)
+    padded = np.pad(case.inputs, ((0, 0), (0, 3), (0, 0)), constant_values=7.0)
+
+    @jax.jit
+    def both_ways(cell: Cell, inputs: jax.Array, carry: Any, lengths: jax.Array) -> list[Any]:
+        options = {"lengths": lengths, "initial_carry": carry}
+        return [run(cell, inputs, reverse=reverse, **options) for reverse in (False, True)]
+
+    results = both_ways(case.cell(), jnp.asarray(padded, jnp.float32), case.carry32(), jnp.asarray(LENGTHS))
+    for reverse, (longer, longer_final) in zip((False, True), results, strict=True):
+        expected = _result(run, case, lengths=LENGTHS, reverse=reverse).values
+        assert_close((longer[:, :TIME], longer_final), expected, 1e-6, f"{kind} with more padding")
         assert not np.asarray(longer[:, TIME:]).any()
 
 
 def check_dtypes(run: Run, kind: str) -> None:
     """Bfloat16 inputs and weights give bfloat16 outputs near the float64 loops; carries stay float32."""
-    case = _Case(kind)
-    expected, _ = oracle.run(kind, case.parameters, case.inputs, lengths=LENGTHS)
+    case = _case(kind)
+    expected, _ = _expected(kind, has_lengths=True, reverse=False, has_carry=False)
     cell = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), case.cell())
-    outputs, final = run(cell, jnp.asarray(case.inputs, jnp.bfloat16), lengths=jnp.asarray(LENGTHS))
+    compiled = jax.jit(lambda cell, inputs, lengths: run(cell, inputs, lengths=lengths))
+    outputs, final = compiled(cell, jnp.asarray(case.inputs, jnp.bfloat16), jnp.asarray(LENGTHS))
     assert outputs.dtype == jnp.bfloat16
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(final))
     assert_close(outputs.astype(jnp.float32), expected, 2e-2, f"{kind} in bfloat16")
 
 
 def check_stepwise(run: Run, kind: str) -> None:
-    """Stepping by hand with ``step_once`` gives the outputs of the whole run."""
-    case = _Case(kind)
-    cell, inputs = case.cell(), jnp.asarray(case.inputs, jnp.float32)
-    carry = cell.initial_carry(BATCH)
-    outputs = []
-    for at in range(TIME):
-        carry, output = step_once(cell, carry, inputs[:, at])
-        outputs.append(output)
-    assert_close(run(cell, inputs), (jnp.stack(outputs, axis=1), carry), 1e-5, f"{kind} step by step")
+    """Stepping by hand with ``step_once`` gives the outputs of the whole run, which is not compiled here."""
+    case = _case(kind)
+    cell, inputs = case.cell(), case.inputs32()
+    everything = np.ones((BATCH, TIME), bool)
+    start = cell.initial_carry(BATCH)
+    by_hand = _loop_of_steps(cell, inputs, start, everything, ~everything, case.weights32())
+    assert_close(run(cell, inputs), by_hand.values, 1e-5, f"{kind} step by step")
 
 
 def check_errors(run: Run, kind: str) -> None:
     """Lengths and carries that cannot be are refused, with the argument and the value named."""
-    case = _Case(kind)
-    cell, inputs = case.cell(), jnp.asarray(case.inputs, jnp.float32)
-    good = case.as_carry(case.carry)
+    case = _case(kind)
+    cell, inputs, good = case.cell(), case.inputs32(), case.carry32()
     short = jax.tree.map(lambda leaf: leaf[1:], good)
     other = good[0] if kind == "lstm" else (good, good)
     for options, words in [
