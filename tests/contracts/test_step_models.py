@@ -52,8 +52,67 @@ def _luong_local(local, *, input_feeding):
     return _recurrent(cell=cell, bidirectional=True, attention=attention)
 
 
-MODELS = {
+# Every value of every option, and most pairs of values, in few models: these are checked always. The models after
+# them, which mostly change one thing each, say in the second tier what a failure here comes from.
+COVERING = {
     "transformer": TRANSFORMER,
+    "transformer_rotary_grouped_pre_rms_silu_tied": _transformer(
+        positions=nn.Rotary(),
+        num_kv_heads=2,
+        norm_placement="pre",
+        normalization="rms",
+        activation="silu",
+        share_embeddings="target",
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+    ),
+    "transformer_alibi_multi_query_rms_gelu_bias": _transformer(
+        positions=nn.AlibiPositions(),
+        num_kv_heads=1,
+        normalization="rms",
+        activation="gelu",
+        attention_bias=True,
+    ),
+    "transformer_relative_grouped_pre_tied_bias": _transformer(
+        positions=nn.RelativePositions(num_buckets=8, max_distance=16),
+        num_kv_heads=2,
+        norm_placement="pre",
+        share_embeddings="target",
+        attention_bias=True,
+    ),
+    "transformer_no_positions_multi_query_pre_gelu": _transformer(
+        positions=nn.NoPositions(), num_kv_heads=1, norm_placement="pre", activation="gelu"
+    ),
+    "transformer_linear_learned_pre": _transformer(
+        decoder_self_attention="linear",
+        positions=nn.Learned(max_len=12),
+        norm_placement="pre",
+        attention_bias=True,
+        num_decoder_layers=2,
+    ),
+    "rnn_context_each_step": _recurrent(cell="rnn", attention=models.LastState(feed_each_step=True)),
+    "diagonal": _recurrent(cell="diagonal", num_encoder_layers=2, num_decoder_layers=2),
+    "gru_bahdanau_deep": _recurrent(
+        bidirectional=True,
+        attention=models.Bahdanau(attention_dim=5),
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+        residual=True,
+    ),
+    "lstm_luong_monotonic": _luong_local(nn.Monotonic(half_width=1), input_feeding=True),
+    "gru_luong_predictive": _luong_local(nn.Predictive(half_width=2), input_feeding=False),
+    "min_gru_luong_concat_no_feeding": _recurrent(
+        cell="min_gru",
+        bidirectional=True,
+        attention=models.Luong(score="concat", input_feeding=False),
+    ),
+    "min_lstm_luong_location": _recurrent(
+        cell="min_lstm",
+        attention=models.Luong(score="location", input_feeding=True, max_len=suite.MAX_SOURCE_LEN),
+    ),
+    "lstm_luong_dot_deep": _luong("dot", num_encoder_layers=2, num_decoder_layers=2, residual=True),
+}
+ONE_BY_ONE = {
     "transformer_two_layers": _transformer(num_encoder_layers=2, num_decoder_layers=2),
     "transformer_pre_norm": _transformer(norm_placement="pre"),
     "transformer_post_rms": _transformer(normalization="rms"),
@@ -71,20 +130,12 @@ MODELS = {
     "transformer_relative": _transformer(positions=nn.RelativePositions(num_buckets=8, max_distance=16)),
     "transformer_no_positions": _transformer(positions=nn.NoPositions()),
     "transformer_linear": _transformer(decoder_self_attention="linear"),
-    "transformer_linear_learned_pre": _transformer(
-        decoder_self_attention="linear",
-        positions=nn.Learned(max_len=12),
-        norm_placement="pre",
-        attention_bias=True,
-        num_decoder_layers=2,
-    ),
     "rnn": _recurrent(cell="rnn"),
     "lstm": _recurrent(cell="lstm"),
     "min_gru": _recurrent(cell="min_gru"),
     "min_lstm_bahdanau": _recurrent(
         cell="min_lstm", bidirectional=True, attention=models.Bahdanau(attention_dim=5)
     ),
-    "diagonal": _recurrent(cell="diagonal", num_encoder_layers=2, num_decoder_layers=2),
     "gru": RECURRENT,
     "gru_context_each_step": _recurrent(attention=models.LastState(feed_each_step=True)),
     "gru_bahdanau": _recurrent(bidirectional=True, attention=models.Bahdanau(attention_dim=5)),
@@ -93,12 +144,12 @@ MODELS = {
     "lstm_luong_concat": _luong("concat"),
     "lstm_luong_location": _luong("location"),
     "gru_luong_no_feeding": _recurrent(attention=models.Luong(score="general", input_feeding=False)),
-    "lstm_luong_monotonic": _luong_local(nn.Monotonic(half_width=1), input_feeding=True),
-    "gru_luong_predictive": _luong_local(nn.Predictive(half_width=2), input_feeding=False),
     "lstm_luong_deep": _luong(
         "general", num_encoder_layers=2, num_decoder_layers=2, bidirectional=True, residual=True
     ),
 }
+MODELS = COVERING | ONE_BY_ONE
+NAMES = [*COVERING, *(pytest.param(name, marks=pytest.mark.full) for name in ONE_BY_ONE)]
 
 
 @functools.cache
@@ -112,12 +163,12 @@ def build(name):
 
 
 @pytest.mark.parametrize("check", suite.CHECKS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_keeps_the_contract(name, check):
     suite.CHECKS[check](build(name))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_is_a_step_model(name):
     assert isinstance(build(name), StepModel)
 
