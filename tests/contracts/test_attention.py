@@ -1,6 +1,7 @@
 """Every implementation of attention under its contract, and the support matrix held to the code."""
 
 import functools
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from attention_contract import IN_FILES_OF_THEIR_OWN, INTERPRETED, agrees_or_refuses_as_listed
 
 from transformer_jax import functional as F
 from transformer_jax.errors import ConfigError, ShapeError
@@ -17,35 +19,9 @@ from transformer_jax.testing import attention_suite as suite
 from transformer_jax.testing.support_matrix import case_refusals
 
 CASES = suite.case_names()
-INTERPRETED = {"mosaic_tpu"}  # their kernels run here too, slowly
 HERE = [name for name, one in IMPLEMENTATIONS.items() if name in INTERPRETED or not one.device_refusals()]
 COMPILED = [name for name in HERE if name not in INTERPRETED]
 ELSEWHERE = [name for name in IMPLEMENTATIONS if name not in HERE]
-
-# Interpreted kernels are slow to trace; these cases go through every line of them, the others are left out of
-# `make test`.
-MOSAIC_TPU_CORE = {
-    "multi_query",
-    "window_causal_lengths",
-    "positions_window",
-    "segments",
-    "valid",
-    "alibi_positions",
-}
-
-
-def _implementations_and_cases() -> list:
-    return [
-        pytest.param(
-            implementation,
-            case,
-            marks=[pytest.mark.full]
-            if implementation == "mosaic_tpu" and case not in {*MOSAIC_TPU_CORE, *REFUSALS[implementation]}
-            else [],
-        )
-        for implementation in HERE
-        for case in CASES
-    ]
 
 
 @pytest.fixture(autouse=True)
@@ -59,17 +35,10 @@ def _ones(*shape: int, dtype=jnp.float32):
     return jnp.ones(shape, dtype)
 
 
-@pytest.mark.parametrize(("implementation", "case"), _implementations_and_cases())
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("implementation", [name for name in HERE if name not in IN_FILES_OF_THEIR_OWN])
 def test_agrees_with_the_oracle_or_refuses_as_listed(implementation, case):
-    attend = functools.partial(F.attention, implementation=implementation)
-    reason = REFUSALS[implementation].get(case)
-    if reason is None:
-        suite.check_case(attend, case)
-        return
-    arrays = suite.make_case(case)
-    with pytest.raises(NotImplementedError, match=reason):
-        # Under eval_shape nothing can have been computed.
-        jax.eval_shape(functools.partial(suite.call, attend), arrays.arrays, arrays.mask)
+    agrees_or_refuses_as_listed(implementation, case)
 
 
 @pytest.mark.parametrize("implementation", HERE)
@@ -120,7 +89,8 @@ def test_none_takes_an_implementation_that_can(case):
 )
 def test_weights_equal_the_oracle_and_give_the_output(case):
     made = suite.make_case(case)
-    output, weights = suite.call(F.attention_with_weights, made.arrays, made.mask)
+    attend = jax.jit(functools.partial(suite.call, F.attention_with_weights))
+    output, weights = attend(made.arrays, made.mask)
     wanted = suite.oracle_attention(made, suite.float64(made.arrays))
     suite.assert_near(output, wanted[0], 1e-5, "output")
     suite.assert_near(weights, wanted[1], 1e-5, "weights")
@@ -137,9 +107,8 @@ def test_a_large_case_of_odd_lengths_equals_the_oracle(random_generator):
     case = suite.AttentionCase("large", arrays, mask, np.zeros(()))
     wanted = suite.oracle_attention(case, suite.float64(arrays))[0]
     for implementation in COMPILED:
-        output = F.attention(
-            *(arrays[n] for n in ("query", "key", "value")), mask=mask, implementation=implementation
-        )
+        attend = functools.partial(F.attention, implementation=implementation)
+        output = jax.jit(functools.partial(suite.call, attend))(arrays, mask)
         suite.assert_near(output, wanted, 1e-5, implementation)
 
 
@@ -184,11 +153,15 @@ def test_stepwise_with_positions_equals_the_whole_causal_call(random_generator):
     padding = ((0, 0), (0, capacity - length), (0, 0), (0, 0))
     key, value = (jnp.pad(array, padding, constant_values=jnp.nan) for array in (key, value))
     slots = jnp.arange(capacity)[None]
-    for step in range(length):
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def at_step(implementation, query, step):
         mask = F.AttentionMask.causal() & F.AttentionMask.positions(jnp.full((2, 1), step), slots)
-        for implementation in COMPILED:
-            one = F.attention(query[:, step : step + 1], key, value, mask=mask, implementation=implementation)
-            suite.assert_near(one[:, 0], whole[:, step], 1e-5, f"{implementation} step {step}")
+        return F.attention(query, key, value, mask=mask, implementation=implementation)
+
+    for step, implementation in itertools.product(range(length), COMPILED):
+        one = at_step(implementation, query[:, step : step + 1], step)
+        suite.assert_near(one[:, 0], whole[:, step], 1e-5, f"{implementation} step {step}")
 
 
 def test_the_query_half_of_the_linear_rule_has_exactly_zero_gradient():
@@ -197,7 +170,7 @@ def test_the_query_half_of_the_linear_rule_has_exactly_zero_gradient():
     def loss(arrays):
         return jnp.sum(suite.call(F.attention, arrays, made.mask) * jnp.asarray(made.cotangent, jnp.float32))
 
-    gradients = jax.grad(loss)(made.arrays)
+    gradients = jax.jit(jax.grad(loss))(made.arrays)
     assert np.all(np.asarray(gradients["query"]) == 0)
     assert np.all(np.asarray(gradients["score"].weight[:4]) == 0)
     assert np.all(np.asarray(gradients["score"].weight[4:]) != 0)
@@ -220,7 +193,7 @@ def test_garbage_in_a_query_that_sees_nothing_leaks_nowhere(implementation):
         return jnp.sum(output**2)
 
     key = value = _ones(2, 5, 1, 4)
-    result, gradients = jax.value_and_grad(loss, argnums=(0, 1, 2))(query, key, value)
+    result, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(query, key, value)
     assert np.isfinite(result)
     assert all(np.isfinite(gradient).all() for gradient in gradients)
     assert np.all(np.asarray(gradients[0][0]) == 0)
@@ -246,12 +219,18 @@ def test_second_derivatives_and_forward_mode_exist():
         return jnp.sum(suite.call(F.attention, {**made.arrays, "query": query}, made.mask) ** 2)
 
     query = made.arrays["query"]
-    gradient = jax.grad(loss)(query)
-    _, tangent = jax.jvp(loss, (query,), (jnp.ones_like(query),))
+
+    @jax.jit
+    def derivatives(query):
+        _, tangent = jax.jvp(loss, (query,), (jnp.ones_like(query),))
+        gradient, hessian_row = jax.jvp(jax.grad(loss), (query,), (jnp.ones_like(query),))
+        return tangent, gradient, hessian_row
+
+    tangent, gradient, hessian_row = derivatives(query)
     np.testing.assert_allclose(tangent, gradient.sum(), rtol=1e-4)
-    hessian_row = jax.jvp(jax.grad(loss), (query,), (jnp.ones_like(query),))[1]
     step = 1e-2
-    differences = (jax.grad(loss)(query + step) - jax.grad(loss)(query - step)) / (2 * step)
+    above, below = (derivatives(query + by)[1] for by in (step, -step))
+    differences = (above - below) / (2 * step)
     np.testing.assert_allclose(hessian_row, differences, rtol=1e-2, atol=1e-3)
 
 

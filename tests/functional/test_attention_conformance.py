@@ -1,5 +1,7 @@
 """The public contract check: what is right passes, and what is known to be wrong is found."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,9 @@ from transformer_jax.testing.attention_conformance import (
 )
 
 
+@functools.cache
 def by_implementation(implementation):
+    @jax.jit  # once for each shape, for all tests
     def attend(query, key, value, mask):
         mask = None if mask is None else F.AttentionMask.dense(mask)
         return F.attention(query, key, value, mask=mask, implementation=implementation)
@@ -31,6 +35,7 @@ def test_ours_pass_every_check():
 
 
 def test_the_known_faults_of_another_are_found():
+    @jax.jit
     def naive(query, key, value, mask):
         key, value = (jnp.repeat(array, query.shape[2] // array.shape[2], axis=2) for array in (key, value))
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / np.sqrt(query.shape[-1])

@@ -204,7 +204,7 @@ def check_case(attend: Attend, name: str) -> None:
       AssertionError: If some check fails; the message says which.
     """
     case = make_case(name)
-    value_and_gradient = jax.jit(functools.partial(_value_and_gradient, attend))
+    value_and_gradient = _compiled_value_and_gradient(attend)
     output, gradients = value_and_gradient(case.arrays, case.mask, case.cotangent)
     wanted = oracle_attention(case, float64(case.arrays))[0]
     assert output.dtype == case.arrays["query"].dtype
@@ -234,14 +234,14 @@ def check_case_in_16_bits(attend: Attend, name: str, dtype: Any = jnp.bfloat16) 
       AssertionError: If some check fails; the message says which.
     """
     made = make_case(name)
-    arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), made.arrays)
+    arrays = _cast(made.arrays, dtype)
     case = dataclasses.replace(made, arrays=arrays)
-    value_and_gradient = jax.jit(functools.partial(_value_and_gradient, attend))
+    value_and_gradient = _compiled_value_and_gradient(attend)
     output, gradients = value_and_gradient(arrays, case.mask, case.cotangent)
     wanted = oracle_attention(case, float64(arrays))[0]
     reference = functools.partial(F.attention, implementation="reference")
     wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), arrays)
-    reference_gradient = jax.jit(functools.partial(_value_and_gradient, reference))
+    reference_gradient = _compiled_value_and_gradient(reference)
     _, wanted_gradients = reference_gradient(wide, case.mask, case.cotangent)
     pairs = list(_zip_leaves(gradients, wanted_gradients))
     greatest = max(float(np.abs(float64(want)).max()) for _, _, want in pairs)
@@ -265,6 +265,16 @@ def check_empty_rows(case: AttentionCase, output: Any, gradients: dict[str, Any]
     rows = np.any(_visible(case), axis=-1).swapaxes(1, 2)  # [batch, q_len, heads]
     assert np.all(np.asarray(output)[~rows] == 0), f"{case.name}: a row with nothing to attend to is not zero"
     assert np.all(np.asarray(gradients["query"])[~rows] == 0), f"{case.name}: an empty row has a gradient"
+
+
+def _compiled_value_and_gradient(attend: Attend) -> Callable[..., tuple[Any, Any]]:
+    """Output and gradients in NumPy: what is done with them one by one would be a program each in JAX."""
+    compiled = jax.jit(functools.partial(_value_and_gradient, attend))
+    return lambda arrays, mask, cotangent: jax.device_get(compiled(arrays, mask, cotangent))
+
+
+def _cast(arrays: Any, dtype: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf).astype(dtype)), arrays)
 
 
 def _value_and_gradient(attend: Attend, arrays: Any, mask: AttentionMask, cotangent: Any) -> tuple[Any, Any]:
@@ -314,17 +324,15 @@ def _check_garbage(case: AttentionCase, value_and_gradient: Callable) -> None:
 def _check_vmap(
     case: AttentionCase, attend: Attend, wanted: np.ndarray, tolerance: float = FORWARD_TOLERANCE
 ) -> None:
-    stack = functools.partial(jax.tree.map, lambda leaf: jnp.stack([leaf, leaf]))
+    stack = functools.partial(jax.tree.map, lambda leaf: np.stack([leaf, leaf]))
     mapped = jax.jit(jax.vmap(functools.partial(call, attend)))(stack(case.arrays), stack(case.mask))
     for output in mapped:
         assert_near(output, wanted, tolerance, f"{case.name}: vmap")
 
 
 def _check_bfloat16(case: AttentionCase, attend: Attend) -> None:
-    arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), case.arrays)
-    output, gradients = jax.jit(functools.partial(_value_and_gradient, attend))(
-        arrays, case.mask, case.cotangent
-    )
+    arrays = _cast(case.arrays, jnp.bfloat16)
+    output, gradients = _compiled_value_and_gradient(attend)(arrays, case.mask, case.cotangent)
     assert output.dtype == jnp.bfloat16, f"{case.name}: bfloat16 in, {output.dtype} out"
     wanted = oracle_attention(case, float64(arrays))[0]
     assert_near(output, wanted, BFLOAT16_TOLERANCE, f"{case.name}: bfloat16")

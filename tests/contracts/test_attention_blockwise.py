@@ -1,0 +1,39 @@
+"""Blockwise attention under the contract of attention."""
+
+import pytest
+from attention_contract import agrees_or_refuses_as_listed, cases
+
+# Every score rule, part of a mask, bias, kind of heads and of empty row; the reference is always held to all cases.
+FIRST = {
+    "single",
+    "odd_lengths",
+    "grouped_heads",
+    "multi_query",
+    "value_dim",
+    "scale",
+    "general_per_head",
+    "additive_grouped",
+    "additive_empty_rows",
+    "additive_sum_projected",
+    "concat",
+    "linear",
+    "location_positions",
+    "causal_long_query",
+    "window_past_the_keys",
+    "window_causal_lengths",
+    "positions_before_all_keys",
+    "segments_causal",
+    "dense_heads",
+    "all_parts",
+    "empty_rows_grouped",
+    "bias_broadcast",
+    "alibi_positions",
+    "relative_buckets",
+    "relative_buckets_causal",
+    "reweight_window",
+}
+
+
+@pytest.mark.parametrize("case", cases("blockwise", FIRST))
+def test_agrees_with_the_oracle_or_refuses_as_listed(case):
+    agrees_or_refuses_as_listed("blockwise", case)
