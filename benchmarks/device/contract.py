@@ -112,10 +112,8 @@ def _check(implementation: str, case: str, detail: str) -> dict[str, float] | No
     from transformer_jax.testing import attention_blocks, attention_suite, recurrence_suite
 
     if implementation.startswith("lstm"):
-        from transformer_jax.functional.recurrent import recurrence
-
         with jax.default_matmul_precision("highest"):
-            recurrence_suite.CHECKS[case](functools.partial(recurrence, implementation="cudnn"), "lstm")
+            recurrence_suite.CHECKS[case](_cudnn_recurrence(), "lstm")
         return None
     attend: Any = functools.partial(F.attention, implementation=implementation)
     if implementation == "cudnn":
@@ -130,6 +128,14 @@ def _check(implementation: str, case: str, detail: str) -> dict[str, float] | No
     with jax.default_matmul_precision("highest"):
         attention_suite.check_case(attend, case)
     return None
+
+
+@functools.cache
+def _cudnn_recurrence() -> Any:
+    """One function for all checks, so that they share their programs."""
+    from transformer_jax.functional.recurrent import recurrence
+
+    return functools.partial(recurrence, implementation="cudnn")
 
 
 def widened(attend: Any, query: Any, key: Any, value: Any, *, score: Any = None, **rest: Any) -> Any:

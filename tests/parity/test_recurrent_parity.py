@@ -49,6 +49,18 @@ def run_stack(cells, inputs, lengths, carries):
     return inputs, finals
 
 
+@jax.jit  # one program for a case's golden and live arrays
+def differentiate(cells, inputs, carries, lengths, output_weights, final_weights):
+    """Gradients by cells, inputs and initial carries, outputs and final carries."""
+
+    def loss(cells, inputs, carries):
+        outputs, finals = run_stack(cells, inputs, lengths, carries)
+        weighted = jax.tree.map(lambda final, weight: (final * weight).sum(), finals, final_weights)
+        return (outputs * output_weights).sum() + sum(jax.tree.leaves(weighted)), (outputs, finals)
+
+    return jax.grad(loss, (0, 1, 2), has_aux=True)(cells, inputs, carries)
+
+
 def check(case, arrays):
     """Hold our outputs, final carries and all gradients to the arrays that PyTorch gave."""
     kind = case.split("-")[0]
@@ -66,20 +78,13 @@ def check(case, arrays):
     names = "hc" if kind == "lstm" else "h"
 
     def by_index(prefix):
-        parts = [jnp.asarray(arrays[f"{prefix}.{name}"]) for name in names]
+        parts = [arrays[f"{prefix}.{name}"] for name in names]
         rows = [tuple(part[index] for part in parts) for index in range(parts[0].shape[0])]
         return rows if kind == "lstm" else [row[0] for row in rows]
 
-    def loss(cells, inputs, carries):
-        outputs, finals = run_stack(cells, inputs, lengths, carries)
-        weighted = jax.tree.map(
-            lambda final, weight: (final * weight).sum(), finals, by_index("final_weights")
-        )
-        return (outputs * arrays["output_weights"]).sum() + sum(jax.tree.leaves(weighted)), (outputs, finals)
-
-    gradients, (outputs, finals) = jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True))(
-        cells, jnp.asarray(arrays["inputs"]), by_index("initial")
-    )
+    weights = arrays["output_weights"], by_index("final_weights")
+    found = differentiate(cells, arrays["inputs"], by_index("initial"), lengths, *weights)
+    gradients, (outputs, finals) = jax.device_get(found)
     assert_close(outputs, arrays["outputs"], 1e-5, "outputs")
     assert_close(finals, by_index("final"), 1e-5, "final carry")
     to_cells, to_inputs, to_carries = gradients
@@ -99,7 +104,7 @@ def check(case, arrays):
             inner = cell.bias
             if kind == "gru":
                 hidden_dim = cell.recurrent_bias.shape[0]
-                inner = jnp.concatenate([cell.bias[: 2 * hidden_dim], cell.recurrent_bias])
+                inner = np.concatenate([cell.bias[: 2 * hidden_dim], cell.recurrent_bias])
             assert_close(inner, arrays["gradient.bias_hh" + suffix], 1e-4, "bias_hh" + suffix)
             num_checked += 4
     assert num_checked == len(state)

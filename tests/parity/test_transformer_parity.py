@@ -1,5 +1,7 @@
 """Our attention, layers and stacks with PyTorch's weights against PyTorch: values and all gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -137,6 +139,17 @@ def run(case, module, inputs, lengths):
     return module(inputs["query"], inputs.get("memory"), **options), weights
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))  # one program for a case's golden and live arrays
+def differentiate(case, graphdef, params, inputs, lengths, output_weights):
+    """Gradients by parameters and inputs, outputs and attention's weights."""
+
+    def loss(params, inputs):
+        outputs, weights = run(case, nnx.merge(graphdef, params), inputs, lengths)
+        return (outputs * output_weights).sum(), (outputs, weights)
+
+    return jax.grad(loss, (0, 1), has_aux=True)(params, inputs)
+
+
 def check(case, arrays):
     """Hold our outputs, weights and gradients to PyTorch's."""
 
@@ -152,13 +165,10 @@ def check(case, arrays):
     module, from_torch = make(case, memory.shape[-1])
     load_parameters(module, from_torch(part("weight.")))
     graphdef, params = nnx.split(module)
-    output_weights = jnp.asarray(arrays["output_weights"], jnp.float32)
-
-    def loss(params, inputs):
-        outputs, weights = run(case, nnx.merge(graphdef, params), inputs, jnp.asarray(arrays["lengths"]))
-        return (outputs * output_weights).sum(), (outputs, weights)
-
-    gradients, (outputs, weights) = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(params, inputs)
+    gradients, (outputs, weights) = differentiate(
+        case, graphdef, params, inputs,
+        jnp.asarray(arrays["lengths"]), jnp.asarray(arrays["output_weights"], jnp.float32),
+    )  # fmt: skip
     assert_close(outputs, arrays["outputs"], 1e-5, "outputs")
     if weights is not None:
         assert_close(weights, arrays["weights"], 1e-5, "weights")
