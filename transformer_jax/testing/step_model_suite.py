@@ -169,19 +169,14 @@ def check_stepwise_equals_teacher_forced(model: nnx.Module) -> None:
     wanted = _whole_call(model, batch).logits
     _assert_shape("logits", wanted, (4, TARGET_LEN, TARGET_VOCAB_SIZE))
     assert wanted.dtype == jnp.float32, f"logits must be float32, got {wanted.dtype}"
-    check_state_keeps_its_type(model)  # the loop asks for it
+    _check_that_a_loop_can_carry_the_state(model)
     _assert_close("stepwise logits", stepwise_logits(model, batch, spare_room=3), wanted)
 
 
 def check_state_has_batch_axis(model: nnx.Module) -> None:
     """Every leaf of the state has the batch as axis 0: reordering leaves reorders what follows."""
     batch = make_batch()
-    for state in _states(model, batch):
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-            name = jax.tree_util.keystr(path)
-            assert leaf.ndim >= 1, f"state{name} is a scalar; every leaf needs the batch as axis 0"
-            assert leaf.shape[0] == 4, f"state{name} has shape {leaf.shape}; axis 0 must be the batch, 4"
-    check_state_keeps_its_type(model)  # the loop asks for it
+    _check_that_a_loop_can_carry_the_state(model)
     wanted = _whole_call(model, batch).logits
     rows, order = np.array(_FIVE_ROWS), np.array([2, 0, 3, 4, 1])
     got = np.asarray(stepwise_logits(model, _with_more_source_padding(batch), rows=rows, order=order))
@@ -195,6 +190,15 @@ def _with_more_source_padding(batch: StepModelBatch, filler: int = 0) -> StepMod
     longer = np.pad(batch.source_tokens, ((0, 0), (0, MAX_SOURCE_LEN - SOURCE_LEN)))
     source_tokens = np.where(is_token, longer, np.int32(filler))
     return StepModelBatch(source_tokens, *map(np.asarray, batch[1:]))
+
+
+def _check_that_a_loop_can_carry_the_state(model: Any) -> None:
+    for state in _states(model, make_batch()):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+            name = jax.tree_util.keystr(path)
+            assert leaf.ndim >= 1, f"state{name} is a scalar; every leaf needs the batch as axis 0"
+            assert leaf.shape[0] == 4, f"state{name} has shape {leaf.shape}; axis 0 must be the batch, 4"
+    check_state_keeps_its_type(model)
 
 
 def check_state_keeps_its_type(model: Any) -> None:
@@ -223,7 +227,7 @@ def check_padding_changes_nothing(model: nnx.Module) -> None:
     """Neither more padding, nor what stands in it, nor neighbouring rows change a row's logits."""
     batch = make_batch()
     wanted = _whole_call(model, batch).logits
-    check_state_keeps_its_type(model)  # the loop asks for it
+    _check_that_a_loop_can_carry_the_state(model)
     rows = np.array(_FIVE_ROWS)
     stepwise = stepwise_logits(model, _with_more_source_padding(batch), rows=rows)
     _assert_close("stepwise logits with more source padding", stepwise, wanted[rows])
