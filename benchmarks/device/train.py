@@ -41,6 +41,9 @@ PROGRAM = "import sys; from transformer_jax.cli.main import main; sys.exit(main(
 TRY_SECONDS, FINISH_SECONDS, STOP_SECONDS = 60.0, 110.0, 25.0
 """For the first look; for averaging, evaluation and export; for the last save of a stopped run."""
 
+LEAST_UPDATES = 2000
+"""A schedule must be longer than its warm-up."""
+
 RESULTS = "training-results.json"
 KEPT = 10
 CHECKPOINTS = 50
@@ -57,6 +60,7 @@ class Run:
       updates: At most.
       changes: As for ``--set``.
       about: For the model's card.
+      usual_rate: Updates a second on an H200 beside other runs, for where the first look ends in compiling.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Run:
     updates: int
     changes: tuple[str, ...]
     about: str
+    usual_rate: float
 
 
 _BAHDANAU = (
@@ -82,17 +87,17 @@ RUNS = {
     for run in (
         Run(
             name="g014b2b-bahdanau-lstm", experiment="pronunciation_g014b2b_bahdanau.py", updates=40_000,
-            changes=_BAHDANAU, about="English words to phonemes: Bahdanau's attention between LSTMs.",
+            changes=_BAHDANAU, about="English words to phonemes: Bahdanau's attention between LSTMs.", usual_rate=60.0,
         ),
         Run(
             name="g014b2b-transformer-long", experiment="pronunciation_g014b2b_transformer.py", updates=100_000,
-            changes=_TRANSFORMER, about="English words to phonemes: a Transformer trained for long.",
+            changes=_TRANSFORMER, about="English words to phonemes: a Transformer trained for long.", usual_rate=130.0,
         ),
         *(
             Run(
                 name=f"multi30k-en-de-seed-{seed}", experiment="translation_multi30k_transformer.py", updates=17_284,
                 changes=(*_MULTI30K, f"train.seed={seed}"),
-                about="English to German, captions of Multi30k: a small Transformer.",
+                about="English to German, captions of Multi30k: a small Transformer.", usual_rate=150.0,
             )
             for seed in (2, 3)
         ),
@@ -108,7 +113,7 @@ TINY = Run(
         "data.max_target_len=12", "train.schedule.warmup_updates=2", "train.log_every=4", "search.max_len=12",
         "search.num_beams=2",
     ),
-    about="A dry run.",
+    about="A dry run.", usual_rate=1.0,
 )  # fmt: skip
 
 
@@ -244,15 +249,12 @@ def main(words: Sequence[str] | None = None) -> int:
             left = train_until - time.monotonic()
             each = []
             for run in runs:
-                rate = last_rate(folders[run.name])
+                seen = last_rate(folders[run.name])
+                rate = run.usual_rate if seen is None else seen
                 # A tenth is kept for what the second start costs and the rate hides.
-                updates = (
-                    run.updates
-                    if rate is None
-                    else min(run.updates, max(CHECKPOINTS, int(rate * left * 0.9)))
-                )
-                told = "an unknown number of" if rate is None else f"{rate:.1f}"
-                print(f"{run.name}: {told} updates a second, so {updates:,} updates", flush=True)
+                updates = min(run.updates, max(LEAST_UPDATES, int(rate * left * 0.9)))
+                told = "not seen yet, usually " if seen is None else ""
+                print(f"{run.name}: {told}{rate:.1f} updates a second, so {updates:,} updates", flush=True)
                 options_of = {"updates": updates, "until": train_until, "results": results}
                 arguments = (run, folders[run.name], output, log)
                 each.append(threading.Thread(target=train_one, args=arguments, kwargs=options_of))

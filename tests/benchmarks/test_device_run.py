@@ -11,8 +11,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks import document_tables
-from benchmarks.device import attention, commit, contract, run, tables, training
+from benchmarks.device import attention, commit, contract, run, tables, train, training
 from benchmarks.device.attention_cases import MODES, Case, groups
+from transformer_jax.cli.experiment import start_config
 from transformer_jax.functional import device_record
 from transformer_jax.functional.attention import REFUSALS
 from transformer_jax.testing.attention_blocks import BLOCK_CASES
@@ -239,3 +240,13 @@ def test_the_command_of_the_readme_is_short():
     commands = [block.split("```")[0] for block in blocks]
     assert any("python3 -m benchmarks.device\n" in command for command in commands)
     assert all(len(command) < 2000 for command in commands)
+
+
+@pytest.mark.parametrize("run_of", [*train.RUNS.values(), train.TINY], ids=lambda one: one.name)
+def test_the_runs_of_the_second_command_are_experiments(run_of, tmp_path):
+    words = train.train_words(run_of, tmp_path, train.LEAST_UPDATES)
+    config = start_config(train.ROOT / words[1], words[words.index("--set") + 1 :])
+    assert config.train.updates == config.train.evaluate_every == train.LEAST_UPDATES
+    assert config.train.checkpoint_every * config.train.keep_last * 5 == train.LEAST_UPDATES
+    cell = getattr(config.model, "cell", "none")
+    assert (cell == "lstm") == (run_of.name == "g014b2b-bahdanau-lstm")
