@@ -72,6 +72,16 @@ def test_training_twice_gives_one_tokenizer(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_same_lines_give_one_fingerprint(algorithm: str) -> None:
+    """Characters that no piece was left for get their scores from the trainer in the order of a hash table."""
+    lines = ["low lower lowest", "new newer newest"] * 5
+    found = {
+        train_subword_tokenizer(lines, algorithm=algorithm, vocab_size=40).fingerprint() for _ in range(6)
+    }
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_damaged_file_is_refused(algorithm: str, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     TOKENIZERS[algorithm].save(path)

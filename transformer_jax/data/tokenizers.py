@@ -6,6 +6,7 @@ piece of a text, a character or a word without spaces, can spell one of them.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -287,6 +288,9 @@ def train_subword_tokenizer(
         text's likelihood misses least.
       vocab_size: Most ids, special ones included; a small text gives fewer.
 
+    The same lines give the same tokenizer, in any process: what the underlying trainer leaves to the order of its hash
+    tables is put in order afterwards.
+
     Raises:
       DataError: If the text has no character, or more different ones than ``vocab_size`` has room for.
 
@@ -316,13 +320,45 @@ def train_subword_tokenizer(
     _cut_into_words(trained)
     trained.train_from_iterator(safe, trainer=trainer)
     model = json.loads(trained.to_str())["model"]
-    if algorithm == "unigram":  # pieces of one score come in an order that changes from run to run
+    if algorithm == "unigram":
         special, pieces = model["vocab"][:NUM_SPECIAL_IDS], model["vocab"][NUM_SPECIAL_IDS:]
-        rounded = [
-            (piece, round(score, 6)) for piece, score in pieces
-        ]  # sums that differ in their order of terms
-        model["vocab"] = [*special, *sorted(rounded, key=lambda one: (-one[1], one[0]))]
+        model["vocab"] = [*special, *_without_hash_order(pieces)]
     return SubwordTokenizer(model)
+
+
+# What the trainer adds to the score of each further character that no piece of its own was left for.
+_CHARACTER_STEP = 0.0001
+_SCORE_DIGITS = 3
+
+
+def _without_hash_order(pieces: Sequence[Sequence[Any]]) -> list[tuple[str, float]]:
+    """The pieces of a trained unigram model with scores and an order that do not change from run to run.
+
+    Its trainer walks through hash tables whose order is drawn anew each time, which shows in three ways: characters
+    that no piece was left for get rising scores, from the lowest one on, in that order; sums of counts differ in their
+    last digits; and equal scores stand in any order. Here such characters get these scores in the order of code
+    points, scores have three decimals, and equal ones are sorted by their text.
+
+    Example:
+      >>> for drawn in ("abcdefg", "gbdacfe"):
+      ...     pieces = [["ab", -2.00000001], *([one, -9.0 + 0.0001 * place] for place, one in enumerate(drawn))]
+      ...     print(_without_hash_order(pieces)[:4])
+      [('ab', -2.0), ('f', -8.999), ('g', -8.999), ('a', -9.0)]
+      [('ab', -2.0), ('f', -8.999), ('g', -8.999), ('a', -9.0)]
+    """
+    scores = {str(piece): float(score) for piece, score in pieces}
+    lowest = min(scores.values())
+    by_step: dict[int, list[str]] = {}
+    for piece, score in scores.items():
+        step = round((score - lowest) / _CHARACTER_STEP)
+        if len(piece) == 1 and abs(score - lowest - step * _CHARACTER_STEP) < 1e-7:
+            by_step.setdefault(step, []).append(piece)
+    num_steps = next(step for step in itertools.count() if step not in by_step)
+    left_over = sorted(itertools.chain.from_iterable(by_step[step] for step in range(num_steps)))
+    rising = sorted(scores[piece] for piece in left_over)
+    scores |= dict(zip(left_over, rising, strict=True))
+    rounded = ((piece, round(score, _SCORE_DIGITS)) for piece, score in scores.items())
+    return sorted(rounded, key=lambda one: (-one[1], one[0]))
 
 
 def _encodable(text: str) -> str:
