@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from transformer_jax.data.tokenizers import Tokenizer
+
 
 @pytest.fixture
 def feed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[bytes], None]]:
@@ -50,6 +52,25 @@ def test_one_line_out_for_each_line_in(
     assert lines[1] == ""
     assert lines[0] == lines[7]  # a carriage return belongs to the line's end
     assert "never seen in training became <unk>" in ran.err
+
+
+def test_line_breaks_inside_outputs_are_escaped_and_counted(
+    tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a byte-level tokenizer can write them."""
+    monkeypatch.setattr(Tokenizer, "decode", lambda self, ids: "two\nlines\u2028\tand\r" if len(ids) else "")
+    (tmp_path / "in.txt").write_text("cat\n\nattack\n")
+    (tmp_path / "ref.txt").write_text("two lines\n\ntwo lines\n")
+    ran = run_command("translate", tiny_run, "--input", tmp_path / "in.txt")
+    one = "two\\nlines\\u2028\tand\\r"
+    assert ran.out == f"{one}\n\n{one}\n"
+    assert "2 outputs hold a line break" in ran.err
+    ran = run_command("translate", tiny_run, "--input", tmp_path / "in.txt", "--beam", 2, "--n-best", 2)
+    assert [row.split("\t")[2:] for row in ran.out.splitlines()] == [
+        ["two\\nlines\\u2028\\tand\\r"] if number != 2 else [""] for number in (0, 1, 2, 3, 4)
+    ]
+    files = ("--source", tmp_path / "in.txt", "--reference", tmp_path / "ref.txt")
+    assert "2 outputs hold a line break" in run_command("evaluate", tiny_run, *files).err
 
 
 def test_unknown_characters_are_counted_by_kind(

@@ -104,6 +104,47 @@ def test_bytes_know_everything() -> None:
     assert tokenizer.decode(ids) == "ж 😀"
 
 
+SPELLED = "low <s> and </s> new [CLS] [PAD] <pad>"
+
+
+def test_a_text_that_spells_a_special_token_stays_text(theirs: hf.Tokenizer) -> None:
+    tokenizer = ForeignTokenizer(theirs.to_str())
+    ids = tokenizer.encode(SPELLED)
+    assert tokenizer.encode_batch([SPELLED, SPELLED]) == [ids, ids]
+    known = [piece for token, piece in zip(ids, tokenizer.pieces(ids)) if token != UNK_ID]
+    said = tokenizer.decode(ids)
+    # Nothing goes: each piece is in the text that comes back, or was said to be unknown.
+    assert said.count("<unk>") >= tokenizer.count_unknown(ids)
+    assert all(piece.strip("\u2581\u0120#") in said for piece in known)
+    assert len(ids) >= len(SPELLED.split())
+
+
+def test_bytes_keep_the_spelling_of_special_tokens() -> None:
+    tokenizer = ForeignTokenizer(byte_level().to_str())
+    assert tokenizer.decode(tokenizer.encode(SPELLED)) == SPELLED
+    assert tokenizer.decode([4, *tokenizer.encode("low"), 5]) == "low"  # <s> and </s> by their ids say nothing
+
+
+def test_a_vocabulary_of_words_keeps_a_word_that_is_a_special_token_too() -> None:
+    words = hf.Tokenizer(hf.models.WordLevel({"[UNK]": 0, "<s>": 1, "say": 2}, unk_token="[UNK]"))
+    words.pre_tokenizer = hf.pre_tokenizers.WhitespaceSplit()
+    words.add_special_tokens(["<s>"])
+    tokenizer = ForeignTokenizer(words.to_str())
+    assert tokenizer.decode(tokenizer.encode("say <s> say")) == "say <s> say"
+
+
+@pytest.mark.parametrize("end", [*"\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029\0"])
+def test_a_decoded_line_is_one_line(end: str) -> None:
+    tokenizer = ForeignTokenizer(byte_level().to_str())
+    ids = tokenizer.encode(f"low{end}new\\ 1")
+    assert tokenizer.decode(ids) == f"low{end}new\\ 1"
+    line = tokenizer.decode_line(ids)
+    assert line.splitlines() == [line]
+    assert line.startswith("low\\")
+    assert line.endswith("new\\ 1")
+    assert "\0" not in line
+
+
 def test_saved_as_it_was(theirs: hf.Tokenizer, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(theirs.to_str())

@@ -182,7 +182,7 @@ def score_rung(result: ExperimentResult) -> dict[str, Any]:
     sources = encoded_sources(data.test)
     found = searcher(state, sources)  # compiles what is new; not timed
     outputs = [hypotheses[0] for hypotheses in found]
-    texts = [data.target_tokenizer.decode(output.tokens) for output in outputs]
+    texts = [data.target_tokenizer.decode_line(output.tokens) for output in outputs]
     scores = percentages(
         score_outputs(
             config.task,

@@ -31,6 +31,7 @@ from transformer_jax.cli.scoring import METRICS, bleu_tokenizer, percentages, sc
 from transformer_jax.cli.searching import BatchSearcher
 from transformer_jax.config_json import to_json
 from transformer_jax.data.config import with_absolute_paths
+from transformer_jax.data.line_breaks import escape_line_breaks
 from transformer_jax.data.prepare import PreparedData, prepare
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.searcher import GreedyConfig
@@ -347,8 +348,8 @@ class DevelopmentScores:
         """Scores by name, from the model's state as of ``nnx.split(model)[1]``."""
         sources = encoded_sources(self.data.development)
         found = self.searcher(state, sources)
-        outputs = [self.data.target_tokenizer.decode(hypotheses[0].tokens) for hypotheses in found]
-        references = [item.references for item in self.data.development_items]
+        outputs = [self.data.target_tokenizer.decode_line(hypotheses[0].tokens) for hypotheses in found]
+        references = [tuple(map(escape_line_breaks, item.references)) for item in self.data.development_items]
         scores = percentages(
             score_outputs(self.config.task, outputs, references, tokenize=bleu_tokenizer(self.config.data))
         )

@@ -21,6 +21,7 @@ from transformer_jax.cli.run_folder import (
 )
 from transformer_jax.cli.searching import BatchSearcher, Hypothesis, batch_rows
 from transformer_jax.data.config import PRONUNCIATION_DATASETS, NamedDataset
+from transformer_jax.data.line_breaks import escape_line_breaks
 from transformer_jax.data.moses import MosesSides
 from transformer_jax.data.tokenizers import UNKNOWN_TEXT, Tokenizer
 from transformer_jax.decode.searcher import SearchConfig
@@ -51,6 +52,7 @@ class LoadedRun:
       target_tokenizer: Turns ids into lines.
       unknown: Pieces that training never saw, counted while lines are encoded.
       num_too_long: Lines over the model's capacity, counted while lines are encoded.
+      num_line_breaks: Outputs with a line break in them, counted while they are written out.
     """
 
     config: ExperimentConfig
@@ -59,6 +61,7 @@ class LoadedRun:
     target_tokenizer: Tokenizer
     unknown: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     num_too_long: int = 0
+    num_line_breaks: int = 0
 
     @property
     def state(self) -> nnx.State:
@@ -183,23 +186,28 @@ class LoadedRun:
     def text(self, hypothesis: Hypothesis) -> str:
         """The line that a hypothesis says."""
         moses, line = MosesSides.of(self.config.data), self.scored_text(hypothesis)
-        return line if moses is None else moses.plain_target(line)
+        return line if moses is None else escape_line_breaks(moses.plain_target(line))
 
     def scored_text(self, hypothesis: Hypothesis) -> str:
-        """The line in the form that scores are taken of: Moses-style tokens where the data are."""
-        line = self.target_tokenizer.decode(hypothesis.tokens)
-        parts = line.split(UNKNOWN_TEXT)
-        if len(parts) != len(hypothesis.copied) + 1:  # nothing is copied
-            return line
-        return "".join(piece for pair in zip(parts, (*hypothesis.copied, "")) for piece in pair)
+        """The line in the form that scores are taken of: Moses-style tokens where the data are.
+
+        A line break in it is written as an escape, see `escape_line_breaks`: one output is one line.
+        """
+        text = self.target_tokenizer.decode(hypothesis.tokens)
+        parts = text.split(UNKNOWN_TEXT)
+        if len(parts) == len(hypothesis.copied) + 1:  # something is copied, or nothing is unknown
+            text = "".join(piece for pair in zip(parts, (*hypothesis.copied, "")) for piece in pair)
+        line = escape_line_breaks(text)
+        self.num_line_breaks += line != text
+        return line
 
     def reference(self, line: str) -> str:
         """A reference in the form that scores are taken of."""
         moses = MosesSides.of(self.config.data)
-        return line if moses is None else moses.target(line)
+        return escape_line_breaks(line if moses is None else moses.target(line))
 
     def report_lines(self) -> None:
-        """Say on standard error what was done to lines: unknown pieces and lengths."""
+        """Say on standard error what was done to lines: unknown pieces, lengths and line breaks."""
         if self.unknown:
             total = sum(self.unknown.values())
             shown = ", ".join(f"{piece!r} {count}" for piece, count in self.unknown.most_common(8))
@@ -209,6 +217,13 @@ class LoadedRun:
             print(f"note: {kinds} never seen in training became <unk>: {shown}{more}", file=sys.stderr)
         if self.num_too_long > 1:
             print(f"note: {self.num_too_long:,} lines were over the model's capacity", file=sys.stderr)
+        if self.num_line_breaks:
+            are = "output holds" if self.num_line_breaks == 1 else "outputs hold"
+            print(
+                f"note: {self.num_line_breaks:,} {are} a line break (or NUL), written as \\n, \\r, \\u2028 and the like: "
+                "one line each",
+                file=sys.stderr,
+            )
 
 
 _DONE = {"skip": "skipped", "truncate": "cut off"}

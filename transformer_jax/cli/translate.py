@@ -20,6 +20,7 @@ Examples:
   transformer-jax translate runs/words --input words.txt --temperature 0.7 --top-p 0.9 --seed 3
   transformer-jax translate runs/words --input words.txt --attention maps.npz
 
+A line break inside an output (a byte-level tokenizer can write one) is written as \\n, \\r, \\u2028 and the like.
 --n-best N writes up to N lines for each line in, best first: number of the line (from 1), score,
 output, separated by tabs; the score is the log-probability, divided by the length penalty if the
 run has one.

@@ -13,6 +13,7 @@ from transformer_jax.cli.lines import arriving_lines, require_other_file
 from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, TooLong, load_run
 from transformer_jax.cli.search_change import SearchChange
 from transformer_jax.cli.searching import Hypothesis
+from transformer_jax.data.line_breaks import escape_field
 from transformer_jax.data.readers import count_lines, stream_lines
 from transformer_jax.errors import ConfigError, DataError, RunError
 
@@ -189,7 +190,7 @@ def _groups(input_path: Path | None, where: str, done: int) -> Iterator[list[str
 def _written(run: LoadedRun, hypotheses: Sequence[Hypothesis], number: int, num_best: int | None) -> str:
     if num_best is None:
         return run.text(hypotheses[0]) + "\n"
-    rows = [f"{number}\t{one.score:.4f}\t{run.text(one)}\n" for one in hypotheses[:num_best]]
+    rows = [f"{number}\t{one.score:.4f}\t{escape_field(run.text(one))}\n" for one in hypotheses[:num_best]]
     return "".join(rows)
 
 

@@ -23,7 +23,8 @@ class ForeignTokenizer(Tokenizer):
     """A tokenizer that another program made; its id ``i`` is ``i + 4`` here, and its unknown one is ours.
 
     Its normalisation, cutting and decoding are its own; its start, end and padding tokens are not used, and neither is
-    what it says of truncation and padding.
+    what it says of truncation and padding. A text that spells one of them is text: ``<s>`` in a line is cut into pieces
+    like any other word, and comes back.
 
     Example:
       >>> theirs = hf.Tokenizer(hf.models.WordLevel({"[UNK]": 0, "yes": 1, "no": 2}, unk_token="[UNK]"))
@@ -48,6 +49,13 @@ class ForeignTokenizer(Tokenizer):
             )
         self._hf.no_truncation()
         self._hf.no_padding()
+        self._hf.encode_special_tokens = True  # as text
+        self._never_text = {
+            token
+            for token, added in self._hf.get_added_tokens_decoder().items()
+            # A vocabulary of words or of unigram pieces may hold the spelling of a special token as one piece.
+            if added.special and token not in self._hf.encode(added.content, add_special_tokens=False).ids
+        }
         self._text = document
         self._unknown = _unknown_id(json.loads(document)["model"], vocabulary)
         self._num_ids = max(vocabulary.values()) + 1
@@ -79,7 +87,7 @@ class ForeignTokenizer(Tokenizer):
         return [[self._own(token) for token in ids] for ids in super().encode_batch(texts)]
 
     def decode(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> str:
-        """Text of the ids; special tokens are left out, unknown becomes `UNKNOWN_TEXT`.
+        """Text of the ids; special tokens that no text spells are left out, unknown becomes `UNKNOWN_TEXT`.
 
         Raises:
           DataError: If an id is not in the vocabulary.
@@ -91,7 +99,8 @@ class ForeignTokenizer(Tokenizer):
                 parts += [UNKNOWN_TEXT] * len(tokens)
             else:
                 theirs = [token - NUM_SPECIAL_IDS for token in tokens if token >= NUM_SPECIAL_IDS]
-                parts.append(self._hf.decode(theirs, skip_special_tokens=True))
+                theirs = [token for token in theirs if token not in self._never_text]
+                parts.append(self._hf.decode(theirs, skip_special_tokens=False))
         return " ".join(part.strip() for part in parts if part.strip())
 
     def pieces(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> list[str]:

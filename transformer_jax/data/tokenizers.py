@@ -20,6 +20,7 @@ import numpy.typing as npt
 import tokenizers as hf
 
 from transformer_jax.data.batches import BOS_ID, EOS_ID, NUM_SPECIAL_IDS, PAD_ID, UNK_ID
+from transformer_jax.data.line_breaks import escape_line_breaks
 from transformer_jax.errors import DataError
 from transformer_jax.whole_file import write_whole
 
@@ -117,6 +118,14 @@ class Tokenizer:
           DataError: If an id is not in the vocabulary.
         """
         return ("" if self.unit == "characters" else " ").join(self.pieces(ids))
+
+    def decode_line(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> str:
+        """Text of the ids on one line: line breaks in it are written as escapes, see `escape_line_breaks`.
+
+        Raises:
+          DataError: If an id is not in the vocabulary.
+        """
+        return escape_line_breaks(self.decode(ids))
 
     def pieces(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> list[str]:
         """One text for each id that is not padding, start or end.
