@@ -5,13 +5,19 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import sacrebleu
 
-from transformer_jax.cli.experiment import ExperimentConfig, run_experiment
-from transformer_jax.cli.scoring import percentages, score_outputs
-from transformer_jax.data.config import ChosenBuckets, DataConfig, MosesText, Subwords, TsvFiles
+from transformer_jax.cli.experiment import DevelopmentScores, ExperimentConfig, run_experiment
+from transformer_jax.cli.scoring import bleu_tokenizer, percentages, score_outputs
+from transformer_jax.cli.searching import Hypothesis
+from transformer_jax.data.config import ChosenBuckets, DataConfig, MosesText, NamedDataset, Subwords, TsvFiles
+from transformer_jax.data.examples import EncodedExamples, EvaluationItem
+from transformer_jax.data.tokenizers import train_character_tokenizer
 from transformer_jax.decode.searcher import GreedyConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.train.config import Adam, Constant, TrainConfig
@@ -203,6 +209,49 @@ def test_a_split_of_the_runs_own_data(
     assert by_split["search"]["max_len"] == 12
     assert {"bleu", "chrf", "ter", "wer", "cer"} <= by_split.keys()
     assert "tok:none" in by_split["details"]["bleu"]["signature"]
+    assert by_split["training"]["bleu_tokenizer"] == "none"
+    named = run_command("evaluate", translation_run, *files, "--bleu-tokenizer", "char").out
+    assert "tok:char" in named
+    assert "'char' (as named)" in named
+
+
+CHINESE = ("\u6211\u5f88\u559c\u6b22\u559d\u8336\u3002", "\u6211\u559c\u6b22\u559d\u8336\u3002")
+
+
+def test_checkpoints_are_chosen_by_a_bleu_that_cuts_the_target_language() -> None:
+    """Of outputs that are nearly right, which 13a would give 0."""
+    config = SimpleNamespace(task="translation", data=DataConfig())
+    items = [EvaluationItem("tea", (CHINESE[0],))] * 2
+    tokenizer = train_character_tokenizer(CHINESE)
+    ids = tuple(tokenizer.encode(CHINESE[1]))
+    nothing = EncodedExamples(*[np.zeros(0, np.int32), np.zeros(3, np.int64)] * 2)
+    data = SimpleNamespace(development_items=items, development=nothing, target_tokenizer=tokenizer)
+    scores: Any = DevelopmentScores(config, data, lambda state, sources: [[Hypothesis(ids, 0.0, True)]] * 2)
+    wanted = sacrebleu.corpus_bleu([CHINESE[1]] * 2, [[CHINESE[0]] * 2], tokenize="zh").score
+    assert scores(None)["bleu"] == pytest.approx(wanted)
+    assert wanted > 30.0
+    assert (scores.tokenizer.name, scores.tokenizer.reason) == ("zh", "script of the references: Han")
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        (DataConfig(), "13a"),
+        (DataConfig(bleu_tokenizer="intl"), "intl"),
+        (DataConfig(dataset=TsvFiles(train="t", target_language="zh")), "zh"),
+        (DataConfig(dataset=TsvFiles(train="t"), moses=MosesText(source_language="de", target_language="en")), "none"),
+        (DataConfig(dataset=TsvFiles(train="t", source_language="zh", target_language="en"), moses=MosesText()), "none"),
+        (
+            DataConfig(
+                dataset=NamedDataset(name="tatoeba-zh-en", source_language="en", target_language="zh")
+            ),
+            "zh",
+        ),
+    ],
+)  # fmt: skip
+def test_a_config_says_what_bleu_cuts_words_with(data: DataConfig, wanted: str) -> None:
+    assert bleu_tokenizer(data, [("A cat sat.",)]).name == wanted
+    assert bleu_tokenizer(data, [("A cat sat.",)], name="char").name == "char"
 
 
 def test_two_runs_and_lengths(translation_run: Path, run_command: Callable[..., Any]) -> None:

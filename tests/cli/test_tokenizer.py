@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from transformer_jax.data.config import DataConfig, ParallelFiles, SavedTokenizer, with_absolute_paths
+from transformer_jax.data.config import (
+    DataConfig,
+    ParallelFiles,
+    SavedTokenizer,
+    TsvFiles,
+    with_absolute_paths,
+)
 from transformer_jax.data.prepare import prepare
 from transformer_jax.data.tokenizers import Tokenizer
 
@@ -46,6 +52,8 @@ def test_paths_are_kept_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.chdir(tmp_path)
     config = with_absolute_paths(DataConfig(source_tokenizer=SavedTokenizer(path="one.json")))
     assert config.source_tokenizer == SavedTokenizer(path=str(tmp_path / "one.json"))
+    files = with_absolute_paths(DataConfig(dataset=TsvFiles(train="a.tsv", target_language="zh"))).dataset
+    assert files == TsvFiles(train=str(tmp_path / "a.tsv"), target_language="zh")
 
 
 def test_bad_input_is_one_line(texts: tuple[Path, Path], tmp_path: Path, fails: Callable[..., str]) -> None:

@@ -1,13 +1,16 @@
 """Scores against closed forms and against a plain dynamic programme."""
 
+import importlib.util
 import math
 from types import SimpleNamespace
 
 import pytest
+import sacrebleu
 from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_jax.errors import ConfigError, DataError
+from transformer_jax.evaluate import tokenization
 from transformer_jax.evaluate.error_rates import (
     ErrorSum,
     character_errors,
@@ -19,7 +22,8 @@ from transformer_jax.evaluate.error_rates import (
 )
 from transformer_jax.evaluate.likelihood import bits_per_token, mean_loss, perplexity
 from transformer_jax.evaluate.report import score_outputs
-from transformer_jax.evaluate.text import bleu, chrf
+from transformer_jax.evaluate.text import bleu, chrf, paired_bootstrap
+from transformer_jax.evaluate.tokenization import choose_bleu_tokenizer
 
 TOKENS = st.lists(st.sampled_from(["AE", "K", "T", "S"]), max_size=7)
 
@@ -91,3 +95,77 @@ def test_report_by_task() -> None:
     with pytest.raises(ConfigError, match="translation"):
         # The misspelt task is what is tested; the types would refuse it before.
         score_outputs("translatoin", ["a"], ["a"])  # type: ignore[arg-type]
+
+
+CHINESE = (
+    ["\u6211\u559c\u6b22\u559d\u8336\u3002", "\u4ed6\u660e\u5929\u8981\u53bb\u5317\u4eac\u5f00\u4f1a\u3002"],
+    ["\u6211\u5f88\u559c\u6b22\u559d\u8336\u3002", "\u4ed6\u660e\u5929\u4f1a\u53bb\u5317\u4eac\u5f00\u4f1a\u3002"],
+)
+JAPANESE = "\u4eca\u65e5\u306f\u3044\u3044\u5929\u6c17\u3067\u3059\u3002"
+THAI = "\u0e27\u0e31\u0e19\u0e19\u0e35\u0e49\u0e2d\u0e32\u0e01\u0e32\u0e28\u0e14\u0e35"
+KOREAN = "\uc624\ub298\uc740 \ub0a0\uc528\uac00 \uc88b\ub2e4"
+
+
+def test_bleu_of_chinese_is_sacrebleus_with_its_tokenizer() -> None:
+    outputs, references = CHINESE
+    wanted = sacrebleu.corpus_bleu(outputs, [references], tokenize="zh").score
+    assert wanted > 30.0
+    for found in (bleu(outputs, references), bleu(outputs, references, language="zh")):
+        assert found.score == pytest.approx(wanted)
+        assert "tok:zh" in found.signature
+    assert bleu(outputs, references, tokenize="13a").score < 1e-6  # a named one is taken
+    report = score_outputs("translation", outputs, references, with_ter=True)
+    assert report.text_scores[0].score == pytest.approx(wanted)
+    # One word is missing and one is another, of 20; TER counts characters as words, too.
+    assert report.error_rates["wer"] == ErrorSum(2, 17)
+    assert report.text_scores[2].score == pytest.approx(100 * 2 / 17)
+    assert "words by sacrebleu's 'zh' (script of the references: Han)" in report.lines()[-1]
+    assert report.to_json()["tokenizer"]["name"] == "zh"
+    assert paired_bootstrap(outputs, outputs, references, num_samples=5)[0].score == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "name", "wanted"),
+    [
+        ("I like tea.", None, None, "13a"),
+        ("\u042f \u043b\u044e\u0431\u043b\u044e \u0447\u0430\u0439.", None, None, "13a"),
+        (f"I say {CHINESE[0][0]} to a friend who knows no Chinese", None, None, "13a"),
+        (CHINESE[0][0] + " USB", "zh-CN", None, "zh"),
+        (CHINESE[0][0], "en", None, "zh"),
+        (CHINESE[0][0], None, "char", "char"),
+        (JAPANESE, None, None, "char"),
+        (JAPANESE, "ja", "flores200", "flores200"),
+        ("", "jpn", None, "char"),
+        (THAI, None, None, "char"),
+        (KOREAN, None, None, "13a"),
+        (KOREAN, "ko", None, "13a"),
+    ],
+)
+def test_the_tokenizer_of_bleu(
+    text: str, language: str | None, name: str | None, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenization, "_is_installed", lambda module: False)
+    found = choose_bleu_tokenizer([text], language=language, name=name)
+    assert found.name == wanted
+    assert found.reason
+    monkeypatch.setattr(tokenization, "_is_installed", lambda module: True)
+    words_of = {JAPANESE: "ja-mecab", "jpn": "ja-mecab", "ko": "ko-mecab"}
+    installed = words_of.get(text) or words_of.get(language or "") or wanted
+    found = choose_bleu_tokenizer([text], language=language, name=name)
+    assert found.name == (installed if name is None else wanted)
+
+
+def test_words_that_are_cut_already_are_not_cut_again() -> None:
+    assert choose_bleu_tokenizer(["two dogs ."], is_cut=True).name == "none"
+    assert choose_bleu_tokenizer(CHINESE[1], is_cut=True).name == "zh"  # no Moses script cuts Chinese
+    assert "does not cut" in choose_bleu_tokenizer(CHINESE[1], name="13a").reason
+
+
+def test_unknown_and_missing_tokenizers_are_named() -> None:
+    with pytest.raises(ConfigError, match="'hz'; did you mean 'zh'|got 'hz'"):
+        bleu(["a"], ["a"], tokenize="hz")
+    with pytest.raises(ConfigError, match="got 'chars'"):
+        choose_bleu_tokenizer(["a"], name="chars")
+    if importlib.util.find_spec("MeCab") is None:
+        with pytest.raises(ConfigError, match="'ja-mecab' cannot be had here: .*install"):
+            bleu(["a"], ["a"], tokenize="ja-mecab")

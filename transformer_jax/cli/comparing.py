@@ -188,7 +188,7 @@ def score_rung(result: ExperimentResult) -> dict[str, Any]:
             config.task,
             texts,
             [item.references for item in data.test_items],
-            tokenize=bleu_tokenizer(config.data),
+            tokenize=bleu_tokenizer(config.data, [item.references for item in data.test_items]),
         )
     )
     compile_seconds = result.compile_seconds + searcher.compile_seconds - compiled_before

@@ -60,6 +60,10 @@ class Command:
     devices: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """Devices (GPUs) of this machine that share the lines, each with the whole model; scores are the same."""
 
+    bleu_tokenizer: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """What BLEU cuts words with, by sacreBLEU's name (13a, zh, ja-mecab, char, flores200, ...); without it what the run's
+    config says, else that of the target language, else that of the references' script. The signature says which."""
+
     too_long: Literal["skip", "truncate", "fail"] = "fail"
     """What to do with sources longer than the model's capacity; a skipped line counts as an empty output."""
 
@@ -79,6 +83,7 @@ class Command:
             by_length=self.by_length,
             page=self.page,
             num_devices=self.devices,
+            tokenizer=self.bleu_tokenizer,
         )
         print_scores(scores, as_json=self.json)
         return 0

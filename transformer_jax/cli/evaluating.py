@@ -51,6 +51,7 @@ def evaluate_run(
     by_length: bool,
     page: Path | None = None,
     num_devices: int = 1,
+    tokenizer: str | None = None,
 ) -> dict[str, Any]:
     """Scores of a run; see the command's help.
 
@@ -107,7 +108,7 @@ def evaluate_run(
         for (one, _, _), chosen in zip(systems, hypotheses, strict=True)
     ]
     references = [tuple(map(run.reference, item.references)) for item in items]
-    tokenize = bleu_tokenizer(run.config.data)
+    tokenize = bleu_tokenizer(run.config.data, references, name=tokenizer)
     report = score_outputs(run.config.task, outputs, references, tokenize=tokenize, with_ter=True)
     for one, _, _ in systems:
         one.report_lines()
@@ -121,11 +122,11 @@ def evaluate_run(
     }
     text = report.lines()
     if by_length:
-        found["by_length"] = _by_length(items, outputs, references, tokenize)
+        found["by_length"] = _by_length(items, outputs, references, tokenize.name)
         text += ["", "words in the source   lines    BLEU"]
         text += [f"{one['words']:<19} {one['lines']:>7,} {one['bleu']:>7.2f}" for one in found["by_length"]]
     if other is not None:
-        compared = paired_bootstrap(outputs, others[0], references, tokenize=tokenize)
+        compared = paired_bootstrap(outputs, others[0], references, tokenize=tokenize.name)
         found["against"] = {"run": str(against), "metrics": [dataclasses.asdict(one) for one in compared]}
         text += ["", f"against {against}, paired bootstrap:"]
         for pair in compared:

@@ -1,6 +1,7 @@
 """Joins data, model, trainer, search and scores: one experiment from its config to its run folder."""
 
 import dataclasses
+import functools
 import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from transformer_jax.cli.run_folder import (
     read_result,
     write_json,
 )
-from transformer_jax.cli.run_lock import WARM_START, keep_setting, machine_of, run_setting
+from transformer_jax.cli.run_lock import BLEU_TOKENIZER, WARM_START, keep_setting, machine_of, run_setting
 from transformer_jax.cli.scoring import METRICS, bleu_tokenizer, percentages, score_outputs
 from transformer_jax.cli.searching import BatchSearcher
 from transformer_jax.config_json import to_json
@@ -36,6 +37,7 @@ from transformer_jax.data.prepare import PreparedData, prepare
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.searcher import GreedyConfig
 from transformer_jax.errors import ConfigError, RunError
+from transformer_jax.evaluate.tokenization import BleuTokenizer
 from transformer_jax.models.build import build_model
 from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.train import hosts
@@ -228,6 +230,9 @@ def _run_locked(
             data = prepare(config.data, source_tokenizer=source_tokenizer, target_tokenizer=target_tokenizer)
             if not quiet:
                 print("\n".join(data.report.lines()), file=sys.stderr)
+        tokenizer = development_tokenizer(config, data)
+        if tokenizer is not None and not quiet:
+            print(f"BLEU cuts words by sacrebleu's '{tokenizer.name}' ({tokenizer.reason})", file=sys.stderr)
         model, searcher = build_checked(config, data)
         if start is not None:
             told = start.fill(model)
@@ -256,7 +261,8 @@ def _run_locked(
         hosts.require_same(
             "data", f"{data.train.examples.fingerprint()} {data.train.describe()} {to_json(config)}"
         )
-        setting = run_setting(data) | {WARM_START: str(start.where.absolute()) if start else "none"}
+        setting = run_setting(data) | ({} if tokenizer is None else {BLEU_TOKENIZER: tokenizer.name})
+        setting |= {WARM_START: str(start.where.absolute()) if start else "none"}
         config = dataclasses.replace(config, data=with_absolute_paths(config.data))
         with hosts.first_alone() as is_mine:
             if is_mine:
@@ -335,6 +341,13 @@ def build_checked(config: ExperimentConfig, data: PreparedData) -> tuple[Any, Ba
     return model, searcher
 
 
+def development_tokenizer(config: ExperimentConfig, data: PreparedData) -> BleuTokenizer | None:
+    """What BLEU cuts words with on the development set; None where the task takes no BLEU or there is no such set."""
+    if "bleu" not in METRICS[config.task] or not data.development_items:
+        return None
+    return bleu_tokenizer(config.data, [item.references for item in data.development_items])
+
+
 @dataclasses.dataclass
 class DevelopmentScores:
     """Scores on the development set by greedy search; what the trainer calls."""
@@ -344,6 +357,11 @@ class DevelopmentScores:
     searcher: BatchSearcher
     after: Callable[[], None] | None = None
 
+    @functools.cached_property
+    def tokenizer(self) -> BleuTokenizer | None:
+        """What BLEU cuts words with, one for the whole run; None where the task takes no BLEU."""
+        return development_tokenizer(self.config, self.data)
+
     def __call__(self, state: Any) -> dict[str, float]:
         """Scores by name, from the model's state as of ``nnx.split(model)[1]``."""
         sources = encoded_sources(self.data.development)
@@ -351,7 +369,7 @@ class DevelopmentScores:
         outputs = [self.data.target_tokenizer.decode_line(hypotheses[0].tokens) for hypotheses in found]
         references = [tuple(map(escape_line_breaks, item.references)) for item in self.data.development_items]
         scores = percentages(
-            score_outputs(self.config.task, outputs, references, tokenize=bleu_tokenizer(self.config.data))
+            score_outputs(self.config.task, outputs, references, tokenize=self.tokenizer)
         )
         if self.after is not None:
             self.after()
@@ -388,6 +406,7 @@ def saved_tokenizers(run_dir: Path) -> tuple[Tokenizer, Tokenizer]:
 
 def _result_document(result: ExperimentResult, machine: dict[str, str]) -> dict[str, Any]:
     training = result.training
+    tokenizer = development_tokenizer(result.config, result.data)
     return {
         "name": result.config.name,
         "task": result.config.task,
@@ -401,4 +420,5 @@ def _result_document(result: ExperimentResult, machine: dict[str, str]) -> dict[
         "best_update": training.best_update,
         "best_score": training.best_score,
         "development": result.scores,
+        **({} if tokenizer is None else {"bleu_tokenizer": tokenizer.name}),
     }

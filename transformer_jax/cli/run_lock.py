@@ -16,6 +16,9 @@ FORMAT = 1
 WARM_START = "warm start"
 """Whose parameters the run began with."""
 
+BLEU_TOKENIZER = "tokenizer of BLEU"
+"""What the scores that choose the best checkpoint are taken with."""
+
 _SAYS_NOTHING = ("platform",)
 """Parts of the environment from which no bit follows."""
 

@@ -1,10 +1,11 @@
 """A task's scores as plain numbers in percent, the same in logs, reports and on the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from transformer_jax.data.config import DataConfig
 from transformer_jax.evaluate.error_rates import edit_distance
 from transformer_jax.evaluate.report import ScoreReport, Task, score_outputs
+from transformer_jax.evaluate.tokenization import BleuTokenizer, choose_bleu_tokenizer
 
 __all__ = ["METRICS", "bleu_tokenizer", "percentages", "score_outputs", "token_errors"]
 
@@ -27,9 +28,23 @@ def percentages(report: ScoreReport) -> dict[str, float]:
     return found | rates
 
 
-def bleu_tokenizer(data: DataConfig) -> str:
-    """How sacrebleu cuts texts: not at all where they are tokens already."""
-    return "none" if data.moses is not None else "13a"
+def bleu_tokenizer(
+    data: DataConfig, references: Iterable[Sequence[str]], *, name: str | None = None
+) -> BleuTokenizer:
+    """How sacrebleu cuts texts: by the target language, and not at all where they are tokens already.
+
+    Args:
+      data: Says the language, where it knows it, and a tokenizer, where one is set.
+      references: Those of every item: their script says the language where the config does not.
+      name: Another tokenizer than the config's.
+    """
+    lines = (line for one in references for line in one)
+    return choose_bleu_tokenizer(
+        lines,
+        language=data.moses_languages()[1],
+        name=name or data.bleu_tokenizer,
+        is_cut=data.moses is not None,
+    )
 
 
 def token_errors(output: str, reference: str) -> int:

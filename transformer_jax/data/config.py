@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from typing import Any, Literal
 
 from transformer_jax.data.buckets import check_shapes
@@ -9,6 +10,10 @@ from transformer_jax.data.registry import DATASETS
 from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
 
 TooLong = Literal["skip", "truncate", "fail"]
+
+BleuTokenizerName = Literal[
+    "13a", "char", "flores101", "flores200", "intl", "ja-mecab", "ko-mecab", "none", "spBLEU-1K", "spm", "zh"
+]
 
 PRONUNCIATION_DATASETS = ("cmudict", "cmudict-g2p")
 
@@ -21,6 +26,15 @@ def _check(holds: bool, message: str) -> None:
 def _check_at_least(minimum: int, **values: int | None) -> None:
     for name, value in values.items():
         _check(value is None or value >= minimum, f"{name} must be at least {minimum}, got {value}")
+
+
+def _check_languages(dataset: Any) -> None:
+    for name in ("source_language", "target_language"):
+        value = getattr(dataset, name)
+        _check(
+            value is None or re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*", value) is not None,
+            f"{name} must be the code of a language as in 'de' or 'pt-BR', got {value!r}",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,6 +81,10 @@ class ParallelFiles:
 
     Without a development set, 2.5 % of the source lines are held out of the training set, by a hash of the
     line; without a test set there is none.
+
+    Attributes:
+      source_language: Code of the sources' language, such as ``"en"``; None where nothing needs it.
+      target_language: The same of the targets: scores cut words by it. None tells by the script.
     """
 
     kind: Literal["parallel"] = "parallel"
@@ -76,8 +94,11 @@ class ParallelFiles:
     development_target: str | None = None
     test_source: str | None = None
     test_target: str | None = None
+    source_language: str | None = None
+    target_language: str | None = None
 
     def __post_init__(self) -> None:
+        _check_languages(self)
         for split in ("development", "test"):
             source, target = getattr(self, f"{split}_source"), getattr(self, f"{split}_target")
             _check(
@@ -90,7 +111,7 @@ class ParallelFiles:
 class TsvFiles:
     """Your own files of fields separated by tabs; columns are counted from 0.
 
-    A missing development or test set is treated as in `ParallelFiles`.
+    A missing development or test set is treated as in `ParallelFiles`, and so are the languages.
     """
 
     kind: Literal["tsv"] = "tsv"
@@ -99,8 +120,11 @@ class TsvFiles:
     test: str | None = None
     source_column: int = 0
     target_column: int = 1
+    source_language: str | None = None
+    target_language: str | None = None
 
     def __post_init__(self) -> None:
+        _check_languages(self)
         _check_at_least(0, source_column=self.source_column, target_column=self.target_column)
         _check(
             self.source_column != self.target_column,
@@ -295,6 +319,7 @@ class DataConfig:
       max_train_pairs: Take only the first so many training pairs, of a random but fixed order.
       max_development_items: Take only the first so many development items.
       max_test_items: Take only the first so many test items.
+      bleu_tokenizer: What BLEU cuts words with, by sacrebleu's name; None takes that of the target language or script.
     """
 
     dataset: DatasetConfig = dataclasses.field(default_factory=NamedDataset)
@@ -313,6 +338,7 @@ class DataConfig:
     max_train_pairs: int | None = None
     max_development_items: int | None = None
     max_test_items: int | None = None
+    bleu_tokenizer: BleuTokenizerName | None = None
 
     def __post_init__(self) -> None:
         if self.moses is not None:
@@ -358,12 +384,11 @@ class DataConfig:
             )
 
     def moses_languages(self) -> tuple[str | None, str | None]:
-        """Source and target language of the Moses-style tokens: those given, else those of a named data set."""
+        """Source and target language: those given for Moses-style tokens, else those of the data set, if it says them."""
         moses = MosesText() if self.moses is None else self.moses
-        named = self.dataset if isinstance(self.dataset, NamedDataset) else NamedDataset()
         return (
-            moses.source_language or named.source_language,
-            moses.target_language or named.target_language,
+            moses.source_language or getattr(self.dataset, "source_language", None),
+            moses.target_language or getattr(self.dataset, "target_language", None),
         )
 
 
@@ -385,7 +410,7 @@ def with_absolute_paths(config: DataConfig) -> DataConfig:
     absolute: dict[str, Any] = {
         name: os.path.abspath(os.path.expanduser(value))
         for name, value in dataclasses.asdict(dataset).items()
-        if isinstance(value, str) and name != "kind"
+        if isinstance(value, str) and name not in ("kind", "source_language", "target_language")
     }
     return dataclasses.replace(config, dataset=dataclasses.replace(dataset, **absolute))
 

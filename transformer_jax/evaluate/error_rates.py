@@ -3,7 +3,7 @@
 Errors travel as ``ErrorSum(errors, total)``: parts of a data set add up and are divided once.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from transformer_jax.errors import DataError
@@ -149,12 +149,18 @@ def pronunciation_errors(
     return ErrorSum(errors, len(hypotheses))
 
 
-def word_errors(hypotheses: Sequence[str], references: Sequence[str]) -> ErrorSum:
-    """Word error rate of texts: edits of white-space separated words.
+def word_errors(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    *,
+    cut: Callable[[str], Sequence[str]] = str.split,
+) -> ErrorSum:
+    """Word error rate of texts: edits of words, between white space unless ``cut`` says otherwise.
 
     Args:
       hypotheses: One text each.
       references: The wanted texts.
+      cut: From a text to its words, for languages that write no spaces between them.
 
     Returns:
       Edits, and words of the references.
@@ -167,7 +173,7 @@ def word_errors(hypotheses: Sequence[str], references: Sequence[str]) -> ErrorSu
       ErrorSum(errors=1, total=4)
     """
     _check_counts(hypotheses, references)
-    return _text_errors([text.split() for text in hypotheses], [text.split() for text in references])
+    return _text_errors([cut(text) for text in hypotheses], [cut(text) for text in references])
 
 
 def character_errors(hypotheses: Sequence[str], references: Sequence[str]) -> ErrorSum:

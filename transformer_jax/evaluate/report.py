@@ -13,6 +13,7 @@ from transformer_jax.evaluate.error_rates import (
     word_errors,
 )
 from transformer_jax.evaluate.text import TextScore, bleu, chrf, ter
+from transformer_jax.evaluate.tokenization import BleuTokenizer, choose_bleu_tokenizer
 
 Task = Literal["pronunciation", "translation"]
 _TASKS: tuple[Task, ...] = ("pronunciation", "translation")
@@ -27,12 +28,14 @@ class ScoreReport:
       num_examples: Lines or words that were scored.
       error_rates: Name to errors and total; lower is better.
       text_scores: BLEU and chrF, of which more is better, and TER, of which less is.
+      tokenizer: What BLEU cut texts into words with, and why; None where no text was scored.
     """
 
     task: str
     num_examples: int
     error_rates: dict[str, ErrorSum]
     text_scores: tuple[TextScore, ...] = ()
+    tokenizer: BleuTokenizer | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as a JSON document: rates as fractions, scores from 0 to 100.
@@ -47,6 +50,8 @@ class ScoreReport:
             document[name] = {"rate": rate, "errors": errors.errors, "total": errors.total}
         for found in self.text_scores:
             document[found.name.lower()] = {"score": found.score, "signature": found.signature}
+        if self.tokenizer is not None:
+            document["tokenizer"] = {"name": self.tokenizer.name, "reason": self.tokenizer.reason}
         return document
 
     def lines(self) -> list[str]:
@@ -62,6 +67,9 @@ class ScoreReport:
         for name, errors in self.error_rates.items():
             percent = f"{100 * errors.rate():6.2f} %" if errors.total else "       -"
             lines.append(f"{name.upper():<5} {percent}  ({errors.errors:,} of {errors.total:,})")
+        if self.tokenizer is not None:
+            of = "BLEU and WER cut" if self.tokenizer.is_unspaced else "BLEU cuts"
+            lines.append(f"{of} words by sacrebleu's '{self.tokenizer.name}' ({self.tokenizer.reason})")
         return lines
 
 
@@ -70,7 +78,7 @@ def score_outputs(
     hypotheses: Sequence[str],
     references: Sequence[str] | Sequence[Sequence[str]],
     *,
-    tokenize: str = "13a",
+    tokenize: str | BleuTokenizer | None = None,
     with_ter: bool = False,
 ) -> ScoreReport:
     """Score outputs as the task asks: PER and WER of pronunciations; BLEU, chrF, WER and CER of translations.
@@ -80,7 +88,8 @@ def score_outputs(
       hypotheses: One line each.
       references: For each, the line that counts as right, or several. WER and CER of translations take the
         first.
-      tokenize: sacrebleu's tokenizer for BLEU.
+      tokenize: sacrebleu's tokenizer for BLEU, or what `choose_bleu_tokenizer` chose; None takes that of the
+        references' script. Words of WER are cut by it where the script has no spaces.
       with_ter: Take the edit rate of translations too, which takes longer than all others together.
 
     Returns:
@@ -105,15 +114,21 @@ def score_outputs(
         }
         return ScoreReport(task, len(hypotheses), rates)
     if task == "translation":
+        if not isinstance(tokenize, BleuTokenizer):
+            every = (line for lines in references for line in lines)
+            tokenize = choose_bleu_tokenizer(every, name=tokenize)
         scores: tuple[TextScore, ...] = (
-            bleu(hypotheses, references, tokenize=tokenize),
+            bleu(hypotheses, references, tokenize=tokenize.name),
             chrf(hypotheses, references),
         )
         if with_ter:
-            scores = (*scores, ter(hypotheses, references))
+            scores = (*scores, ter(hypotheses, references, asian=tokenize.is_unspaced))
         first = [lines[0] for lines in references]
-        rates = {"wer": word_errors(hypotheses, first), "cer": character_errors(hypotheses, first)}
-        return ScoreReport(task, len(hypotheses), rates, scores)
+        rates = {
+            "wer": word_errors(hypotheses, first, cut=tokenize.cut()),
+            "cer": character_errors(hypotheses, first),
+        }
+        return ScoreReport(task, len(hypotheses), rates, scores, tokenize)
     raise ConfigError(
         f"task must be one of {', '.join(_TASKS)}; got {task!r}{nearest_hint(str(task), _TASKS)}"
     )

@@ -1,10 +1,11 @@
 """BLEU, chrF and TER of translations, by sacrebleu, with the signatures that make scores comparable."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from transformer_jax.errors import DataError
+from transformer_jax.evaluate.tokenization import bleu_metric, choose_bleu_tokenizer
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ def bleu(
     hypotheses: Sequence[str],
     references: Sequence[str] | Sequence[Sequence[str]],
     *,
-    tokenize: str = "13a",
+    tokenize: str | None = None,
+    language: str | None = None,
     lowercase: bool = False,
 ) -> TextScore:
     """BLEU of a corpus of plain (detokenised) texts.
@@ -34,14 +36,17 @@ def bleu(
     Args:
       hypotheses: One text each.
       references: One text each, or several for each.
-      tokenize: sacrebleu's tokenizer: ``13a`` for most languages, ``zh`` for Chinese, ``none`` where split.
+      tokenize: sacrebleu's tokenizer: ``13a`` for most languages, ``zh`` for Chinese, ``none`` where split. None takes
+        the one of the language or, where that is not known, of the references' script: see `choose_bleu_tokenizer`.
+      language: Code of the texts' language, such as ``"zh"``.
       lowercase: Whether case is ignored.
 
     Returns:
-      The score of the corpus.
+      The score of the corpus; its signature says the tokenizer (``tok:``).
 
     Raises:
       DataError: If there is no text, or the counts differ.
+      ConfigError: If sacrebleu has no such tokenizer, or the tokenizer needs a package that is not installed.
 
     Example:
       >>> found = bleu(["the cat sat on the mat"], ["the cat sat on the mat"])
@@ -50,9 +55,8 @@ def bleu(
 
     Source: Papineni et al. 2002, https://aclanthology.org/P02-1040; Post 2018, https://arxiv.org/abs/1804.08771.
     """
-    from sacrebleu.metrics import BLEU
-
-    return _corpus_score(BLEU(tokenize=tokenize, lowercase=lowercase), hypotheses, references)
+    name = tokenize or choose_bleu_tokenizer(_every(references), language=language).name
+    return _corpus_score(bleu_metric(name, lowercase=lowercase), hypotheses, references)
 
 
 def chrf(
@@ -85,12 +89,19 @@ def chrf(
     return _corpus_score(CHRF(word_order=word_order), hypotheses, references)
 
 
-def ter(hypotheses: Sequence[str], references: Sequence[str] | Sequence[Sequence[str]]) -> TextScore:
+def ter(
+    hypotheses: Sequence[str],
+    references: Sequence[str] | Sequence[Sequence[str]],
+    *,
+    asian: bool | None = None,
+) -> TextScore:
     """Translation edit rate in percent: insertions, deletions, substitutions and shifts over the reference's words.
 
     Args:
       hypotheses: One text each.
       references: One text each, or several for each.
+      asian: Whether each Chinese character and kana is a word (tercom's Asian support); None tells by the script of
+        the references. Thai and others without spaces stay uncut.
 
     Returns:
       The rate of the corpus; lower is better.
@@ -106,7 +117,9 @@ def ter(hypotheses: Sequence[str], references: Sequence[str] | Sequence[Sequence
     """
     from sacrebleu.metrics import TER
 
-    return _corpus_score(TER(), hypotheses, references)
+    if asian is None:
+        asian = choose_bleu_tokenizer(_every(references)).is_unspaced
+    return _corpus_score(TER(normalized=asian, asian_support=asian), hypotheses, references)
 
 
 @dataclass(frozen=True)
@@ -134,7 +147,7 @@ def paired_bootstrap(
     other_hypotheses: Sequence[str],
     references: Sequence[str] | Sequence[Sequence[str]],
     *,
-    tokenize: str = "13a",
+    tokenize: str | None = None,
     num_samples: int = 1000,
 ) -> list[PairedBootstrap]:
     """Whether one system's BLEU and chrF differ from another's by more than the choice of lines explains.
@@ -143,7 +156,7 @@ def paired_bootstrap(
       hypotheses: Texts of the first system.
       other_hypotheses: Texts of the second, for the same lines.
       references: One text each, or several for each.
-      tokenize: sacrebleu's tokenizer for BLEU.
+      tokenize: sacrebleu's tokenizer for BLEU; None takes that of the references' script.
       num_samples: Corpora to draw, with replacement.
 
     Returns:
@@ -159,12 +172,13 @@ def paired_bootstrap(
 
     Source: Koehn 2004, https://aclanthology.org/W04-3250.
     """
-    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.metrics import CHRF
     from sacrebleu.significance import PairedTest
 
     streams = _reference_streams(hypotheses, references)
     _reference_streams(other_hypotheses, references)
-    metrics: dict[str, Any] = {"BLEU": BLEU(tokenize=tokenize), "chrF2": CHRF()}
+    name = tokenize or choose_bleu_tokenizer(_every(references)).name
+    metrics: dict[str, Any] = {"BLEU": bleu_metric(name), "chrF2": CHRF()}
     systems: Any = [("Baseline: other", list(other_hypotheses)), ("this", list(hypotheses))]
     test = PairedTest(systems, metrics, references=streams, test_type="bs", n_samples=num_samples)
     signatures, results = test()
@@ -176,6 +190,11 @@ def paired_bootstrap(
             signature = signatures[name].format()
             found.append(PairedBootstrap(name, float(own.score), float(other.score), p_value, signature))
     return found
+
+
+def _every(references: Sequence[str] | Sequence[Sequence[str]]) -> Iterator[str]:
+    for one in references:
+        yield from [one] if isinstance(one, str) else one
 
 
 def _corpus_score(
