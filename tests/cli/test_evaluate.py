@@ -81,7 +81,8 @@ def test_bad_files(tiny_run: Path, tmp_path: Path, fails: Callable[..., str]) ->
     message = fails("evaluate", tiny_run, *files)
     assert "3 lines" in message
     assert "has 2" in message
-    assert "line 2: 9 tokens" in fails("evaluate", tiny_run, *write(tmp_path, ["cat", "a" * 9], ["C", "A"]))
+    long = write(tmp_path, ["cat", "a" * 9], ["C", "A"])
+    assert "line 2: 9 tokens" in fails("evaluate", tiny_run, *long, "--too-long", "fail")
     (tmp_path / "source.txt").write_bytes(b"")
     assert "empty" in fails("evaluate", tiny_run, *files)
     (tmp_path / "source.txt").write_bytes(b"\0\0\n")
@@ -146,7 +147,7 @@ def test_plot_of_what_cannot_be_drawn(tiny_run: Path, tmp_path: Path, fails: Cal
     beside = tiny_run.with_name(f"{tiny_run.name}y")
     assert f"no such run folder; did you mean '{tiny_run.name}'?" in fails("plot", beside)
     assert "no token to look at" in fails("plot", tiny_run, "--output", tmp_path, "--line", "")
-    assert "line 1: 9 tokens" in fails("plot", tiny_run, "--output", tmp_path, "--line", "a" * 9)
+    assert "no token to look at" in fails("plot", tiny_run, "--output", tmp_path, "--line", "a" * 300)
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +241,10 @@ def test_checkpoints_are_chosen_by_a_bleu_that_cuts_the_target_language() -> Non
         (DataConfig(bleu_tokenizer="intl"), "intl"),
         (DataConfig(dataset=TsvFiles(train="t", target_language="zh")), "zh"),
         (DataConfig(dataset=TsvFiles(train="t"), moses=MosesText(source_language="de", target_language="en")), "none"),
-        (DataConfig(dataset=TsvFiles(train="t", source_language="zh", target_language="en"), moses=MosesText()), "none"),
+        (
+            DataConfig(dataset=TsvFiles(train="t", source_language="zh", target_language="en"), moses=MosesText()),
+            "none",
+        ),
         (
             DataConfig(
                 dataset=NamedDataset(name="tatoeba-zh-en", source_language="en", target_language="zh")

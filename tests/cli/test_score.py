@@ -59,9 +59,28 @@ def test_no_bit_depends_on_the_neighbours(tiny_run: Path) -> None:
     assert all(np.isfinite(together))
 
 
+def test_pairs_longer_than_those_of_training_are_scored_and_too_long_ones_left_out(
+    tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    words = ["cat", "attackattack", "c" * 300]
+    ran = run_command("score", tiny_run, *write(tmp_path, words, ["C A T", "A T T A C K " * 2, "C"]))
+    assert ran.status == 0
+    rows = [line.split("\t") for line in ran.out.splitlines()]
+    assert [tokens for _, tokens in rows] == ["4", "13", "0"]
+    run = load_run(tiny_run)
+    long = PairScorer(run.model, source_len=12, target_len=14)
+    pair = (run.source_tokenizer.encode(words[1]), run.target_tokenizer.encode("A T T A C K " * 2))
+    assert float(rows[1][0]) == pytest.approx(long(run.state, [pair[0]], [pair[1]])[0], abs=1e-3)
+    assert rows[2][0] == "nan"
+    assert "source.txt: line 2: 12 tokens; the model's capacity is 8" in ran.err
+    assert "line 3: 300 tokens; the model's capacity is 8 (data.max_source_len): left out" in ran.err
+    assert "1 pairs are too long" in ran.err
+    assert "2 pairs, 17 target tokens" in ran.err
+
+
 def test_bad_input_is_one_line(tiny_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     assert "differ in length" in fails("score", tiny_run, *write(tmp_path, ["cat"], ["C A T", "C"]))
     files = write(tmp_path, ["cat"], ["C " * 200])
-    assert "target.txt: line 1: 200 tokens" in fails("score", tiny_run, *files)
+    assert "target.txt: line 1: 200 tokens" in fails("score", tiny_run, *files, "--too-long", "fail")
     assert "is an input file" in fails("score", tiny_run, *files, "--output", files[1])
     assert "no such file" in fails("score", tiny_run, "--source", tmp_path / "none", "--target", files[3])

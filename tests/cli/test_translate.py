@@ -1,6 +1,7 @@
 """translate: one line out for each line in, whatever the line holds."""
 
 import contextlib
+import dataclasses
 import io
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from transformer_jax.cli.experiment import build_from
+from transformer_jax.cli.loaded_run import LoadedRun, load_run
+from transformer_jax.cli.searching import NOTHING, BatchSearcher
 from transformer_jax.data.tokenizers import Tokenizer
+from transformer_jax.decode.searcher import GreedyConfig
+from transformer_jax.models.recurrent_config import Luong, RecurrentSeq2SeqConfig
+from transformer_jax.nn.positions import Learned
 
 
 @pytest.fixture
@@ -163,6 +170,71 @@ def test_lines_over_the_capacity(
     assert "2 lines were over the model's capacity" in ran.err
     cut = run_command("translate", tiny_run, "--input", tmp_path / "cut.txt").out
     assert ran.out.splitlines()[1:] == (["", ""] if out_is_empty else cut.splitlines()[1:])
+
+
+def test_a_line_longer_than_those_of_training_is_translated(
+    tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    """Whole, its output as long in proportion; only one that is no sentence any more is an empty line."""
+    lines = ["cat", "attackattack", "c" * 300, "sit"]
+    (tmp_path / "in.txt").write_text("".join(f"{line}\n" for line in lines))
+    ran = run_command(
+        "translate", tiny_run, "--input", tmp_path / "in.txt", "--attention", tmp_path / "maps.npz"
+    )
+    assert ran.status == 0
+    outputs = ran.out.split("\n")
+    assert [bool(line) for line in outputs] == [True, True, False, True, False]
+    run = load_run(tiny_run)
+    source = run.source_tokenizer.encode(lines[1])
+    wide = BatchSearcher(run.model, GreedyConfig(max_len=14), batch_size=4, lengths=[12])  # ceil(9 * 12 / 8)
+    assert outputs[1] == run.text(wide(run.state, [source])[0][0])
+    assert (
+        "line 2: 12 tokens; the model's capacity is 8 (data.max_source_len): more than it was trained on"
+        in ran.err
+    )
+    assert "line 3: 300 tokens; the model's capacity is 8 (data.max_source_len): left out" in ran.err
+    assert "2 lines were over the model's capacity, 1 of them left out" in ran.err
+    with np.load(tmp_path / "maps.npz", allow_pickle=False) as maps:
+        shapes = [maps[name].shape for name in maps.files if name.startswith("2/") and maps[name].ndim == 3]
+        assert shapes
+        assert all(shape[2] == 12 for shape in shapes)
+
+
+@pytest.mark.parametrize(
+    "limited_by",
+    ["learned positions", "location scores"],
+)
+def test_only_what_the_model_cannot_take_is_left_out(
+    limited_by: str, tiny_run: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = load_run(tiny_run)
+    if limited_by == "learned positions":
+        config: Any = dataclasses.replace(run.config.model, positions=Learned(max_len=10))
+    else:
+        config = RecurrentSeq2SeqConfig(
+            embedding_dim=4, hidden_dim=4, cell="gru", num_encoder_layers=1, num_decoder_layers=1,
+            bidirectional=False, attention=Luong(score="location", max_len=10, input_feeding=False), dropout_rate=0.0, residual=False,
+        )  # fmt: skip
+    config = dataclasses.replace(run.config, model=config)
+    limited = LoadedRun(
+        config,
+        build_from(config, run.source_tokenizer, run.target_tokenizer),
+        run.source_tokenizer,
+        run.target_tokenizer,
+    )
+    sources = limited.encode(["a" * 8, "a" * 10, "a" * 11], too_long="whole", where="here")
+    assert [len(ids) for ids in sources] == [8, 10, 0]
+    assert (limited.num_too_long, limited.num_left_out) == (2, 1)
+    said = capfd.readouterr().err
+    assert "here: line 2: 10 tokens" in said
+    assert "left out, since the model takes at most 10" in said
+    searcher = limited.searcher(config.search)
+    found = searcher(limited.state, sources)
+    assert found[2] == [NOTHING]
+    aligned = limited.attention_reader(config.search)(
+        limited.state, sources, [one[0] for one in found], run.source_tokenizer, run.target_tokenizer
+    )
+    assert [len(one.source) for one in aligned] == [8, 10, 0]
 
 
 def test_too_long_fail_names_the_line(tiny_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:

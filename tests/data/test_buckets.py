@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transformer_jax.data.buckets import BucketPlan, choose_shapes
+from transformer_jax.data.buckets import BucketPlan, PaddedLengths, choose_shapes
 from transformer_jax.errors import DataError, ShapeError
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=20)
@@ -86,6 +86,21 @@ def test_assignment_by_hand():
 def test_bad_shapes(shapes):
     with pytest.raises(ShapeError, match="buckets: "):
         BucketPlan(shapes)
+
+
+def test_lengths_beyond_the_usual_grow_by_half_up_to_the_limit() -> None:
+    padded = PaddedLengths.in_steps(8, limit=20)
+    assert [padded.of(length) for length in (0, 1, 3, 8, 9, 12, 13, 18, 19, 20)] == [
+        2, 2, 4, 8, 12, 12, 18, 18, 20, 20,
+    ]  # fmt: skip
+    assert [padded.rows(length, 12) for length in (2, 8, 12, 20, 1000)] == [12, 12, 8, 4, 1]
+    with pytest.raises(ShapeError, match="has 21 tokens, at most 20"):
+        padded.of(21)
+    with pytest.raises(ShapeError, match="has 9 tokens, at most 8"):
+        PaddedLengths((4, 8)).of(9)
+    for lengths, limit in (((), None), ((0,), None), ((4, 4), None), ((4, 8), 7)):
+        with pytest.raises(ShapeError):
+            PaddedLengths(lengths, limit)
 
 
 def test_bad_arguments():

@@ -37,7 +37,10 @@ BAD = [
         "test_source and test_target go together, got 'c' and None",
     ),
     (lambda: TsvFiles(train="a", source_column=1), "source_column 1 and target_column 1 are the same"),
-    (lambda: TsvFiles(train="a", target_language="german!"), "target_language must be the code of a language"),
+    (
+        lambda: TsvFiles(train="a", target_language="german!"),
+        "target_language must be the code of a language",
+    ),
     (lambda: TsvFiles(train="a", source_column=-1), "source_column must be at least 0, got -1"),
     (lambda: SyntheticDataset(min_len=5, max_len=4), "min_len 5 is more than max_len 4"),
     (lambda: SyntheticDataset(num_symbols=2, max_len=4), "2200 different lines are wanted"),

@@ -122,7 +122,9 @@ def test_a_text_that_spells_a_special_token_stays_text(theirs: hf.Tokenizer) -> 
 def test_bytes_keep_the_spelling_of_special_tokens() -> None:
     tokenizer = ForeignTokenizer(byte_level().to_str())
     assert tokenizer.decode(tokenizer.encode(SPELLED)) == SPELLED
-    assert tokenizer.decode([4, *tokenizer.encode("low"), 5]) == "low"  # <s> and </s> by their ids say nothing
+    assert (
+        tokenizer.decode([4, *tokenizer.encode("low"), 5]) == "low"
+    )  # <s> and </s> by their ids say nothing
 
 
 def test_a_vocabulary_of_words_keeps_a_word_that_is_a_special_token_too() -> None:

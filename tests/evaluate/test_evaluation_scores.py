@@ -99,7 +99,10 @@ def test_report_by_task() -> None:
 
 CHINESE = (
     ["\u6211\u559c\u6b22\u559d\u8336\u3002", "\u4ed6\u660e\u5929\u8981\u53bb\u5317\u4eac\u5f00\u4f1a\u3002"],
-    ["\u6211\u5f88\u559c\u6b22\u559d\u8336\u3002", "\u4ed6\u660e\u5929\u4f1a\u53bb\u5317\u4eac\u5f00\u4f1a\u3002"],
+    [
+        "\u6211\u5f88\u559c\u6b22\u559d\u8336\u3002",
+        "\u4ed6\u660e\u5929\u4f1a\u53bb\u5317\u4eac\u5f00\u4f1a\u3002",
+    ],
 )
 JAPANESE = "\u4eca\u65e5\u306f\u3044\u3044\u5929\u6c17\u3067\u3059\u3002"
 THAI = "\u0e27\u0e31\u0e19\u0e19\u0e35\u0e49\u0e2d\u0e32\u0e01\u0e32\u0e28\u0e14\u0e35"
@@ -162,10 +165,10 @@ def test_words_that_are_cut_already_are_not_cut_again() -> None:
 
 
 def test_unknown_and_missing_tokenizers_are_named() -> None:
-    with pytest.raises(ConfigError, match="'hz'; did you mean 'zh'|got 'hz'"):
+    with pytest.raises(ConfigError, match="got 'hz'"):
         bleu(["a"], ["a"], tokenize="hz")
     with pytest.raises(ConfigError, match="got 'chars'"):
         choose_bleu_tokenizer(["a"], name="chars")
     if importlib.util.find_spec("MeCab") is None:
-        with pytest.raises(ConfigError, match="'ja-mecab' cannot be had here: .*install"):
+        with pytest.raises(ConfigError, match=r"'ja-mecab' cannot be had here: .*install"):
             bleu(["a"], ["a"], tokenize="ja-mecab")

@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from transformer_jax.cli.attending import AttentionReader
-from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun
+from transformer_jax.cli.loaded_run import LoadedRun
 from transformer_jax.cli.searching import Hypothesis
 from transformer_jax.data.batches import UNK_ID
 from transformer_jax.decode.coverage import coverage_penalty
@@ -29,12 +28,7 @@ class AlignedOutputs:
         self, run: LoadedRun, search: SearchConfig, *, coverage: float, replaces_unknown: bool
     ) -> None:
         self._run, self._coverage, self._replaces_unknown = run, coverage, replaces_unknown
-        self._reader = AttentionReader(
-            run.model,
-            batch_size=BATCH_ROWS,
-            source_len=run.config.data.max_source_len,
-            target_len=search.max_len,
-        )
+        self._reader = run.attention_reader(search)
         option = "--coverage-penalty" if coverage else "--replace-unknown"
         self._reader.require_attention(run.state, name=run.config.name, option=option)
 

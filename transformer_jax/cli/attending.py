@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +12,13 @@ import jax
 import numpy as np
 from flax import nnx
 
-from transformer_jax.cli.searching import Hypothesis, by_padded_length
+from transformer_jax.cli.searching import Hypothesis
 from transformer_jax.data.batches import BOS_ID, PAD_ID
+from transformer_jax.data.buckets import PaddedLengths
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import RunError
 
 END_TEXT = "<end>"
-
-LENGTH_STEPS = 4
 
 
 def padded_lengths(longest: int) -> list[int]:
@@ -28,7 +28,7 @@ def padded_lengths(longest: int) -> list[int]:
       >>> padded_lengths(10)
       [2, 5, 8, 10]
     """
-    return sorted({max(1, round(longest * step / LENGTH_STEPS)) for step in range(1, LENGTH_STEPS + 1)})
+    return list(PaddedLengths.in_steps(longest).lengths)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,13 +58,25 @@ class AttentionReader:
     Args:
       model: The model; only its structure is kept.
       batch_size: Rows of a batch.
-      source_len: Most tokens of a source; a batch of shorter ones is padded to less, see `padded_lengths`.
-      target_len: Most tokens of an output, its end included: the ``max_len`` of the search.
+      source_len: Most tokens of a usual source; a batch of shorter ones is padded to less, see `padded_lengths`.
+      target_len: Most tokens of a usual output, its end included: the ``max_len`` of the search.
+      source_limit: Most tokens of any source; None for ``source_len``. Longer ones come in batches of fewer rows.
+      target_limit: Most tokens of any output; None for no end, as its search's limit grew with the source.
     """
 
-    def __init__(self, model: Any, *, batch_size: int, source_len: int, target_len: int) -> None:
-        self._batch_size, self._target_len = batch_size, target_len
-        self._source_lens = padded_lengths(source_len)
+    def __init__(
+        self,
+        model: Any,
+        *,
+        batch_size: int,
+        source_len: int,
+        target_len: int,
+        source_limit: int | None = None,
+        target_limit: int | None = None,
+    ) -> None:
+        self._batch_size = batch_size
+        self._source_lens = PaddedLengths.in_steps(source_len, limit=source_limit)
+        self._target_lens = PaddedLengths((target_len,), limit=max(target_len, target_limit or sys.maxsize))
         graph = nnx.split(model)[0]
 
         def maps(state: Any, source_tokens: Any, source_lengths: Any, target_inputs: Any) -> Any:
@@ -96,10 +108,16 @@ class AttentionReader:
 
         As in a search, a batch's shape follows from the line alone, so that its weights do not depend on others.
         """
-        groups = by_padded_length(sources, self._source_lens, range(len(sources)))
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, (ids, output) in enumerate(zip(sources, outputs, strict=True)):
+            shape = (
+                self._source_lens.of(len(ids)),
+                self._target_lens.of(len(output.tokens) + output.finished),
+            )
+            groups.setdefault(shape, []).append(index)
         found: dict[int, Alignment] = {}
-        batch_size, target_len = self._batch_size, self._target_len
-        for source_len, members in groups.items():
+        for (source_len, target_len), members in groups.items():
+            batch_size = self._source_lens.rows(source_len, self._batch_size)
             for first in range(0, len(members), batch_size):
                 chosen = members[first : first + batch_size]
                 rows = [(sources[index], outputs[index]) for index in chosen]

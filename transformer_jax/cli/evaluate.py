@@ -61,11 +61,12 @@ class Command:
     """Devices (GPUs) of this machine that share the lines, each with the whole model; scores are the same."""
 
     bleu_tokenizer: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """What BLEU cuts words with, by sacreBLEU's name (13a, zh, ja-mecab, char, flores200, ...); without it what the run's
-    config says, else that of the target language, else that of the references' script. The signature says which."""
+    """What BLEU cuts words with, by sacreBLEU's name (13a, zh, ja-mecab, char, flores200, ...); without it what the
+    run's config says, else that of the target language, else that of the references' script; the signature says it."""
 
-    too_long: Literal["skip", "truncate", "fail"] = "fail"
-    """What to do with sources longer than the model's capacity; a skipped line counts as an empty output."""
+    too_long: Literal["whole", "skip", "truncate", "fail"] = "whole"
+    """Sources longer than those of training: taken whole (where the model has a limit of its own and they are over it,
+    left out), left out, cut off, or stop with an error. One that is left out counts as an empty output."""
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.

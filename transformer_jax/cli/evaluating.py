@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from transformer_jax.cli.attending import AttentionReader
 from transformer_jax.cli.compare_report import environment
 from transformer_jax.cli.lines import require_other_file
-from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, TooLong, load_run
+from transformer_jax.cli.loaded_run import LoadedRun, TooLong, load_run
 from transformer_jax.cli.scoring import bleu_tokenizer, percentages, score_outputs
 from transformer_jax.cli.search_change import SearchChange
 from transformer_jax.cli.searching import Hypothesis
@@ -161,9 +160,7 @@ def _write_page(
     order = sorted(range(len(items)), key=lambda index: (scores[index], index))
     num_worst = min(SHOWN, (len(order) + 1) // 2)
     chosen = [*order[:num_worst], *order[num_worst:][::-1][:SHOWN]]
-    reader = AttentionReader(
-        run.model, batch_size=BATCH_ROWS, source_len=run.config.data.max_source_len, target_len=search.max_len
-    )
+    reader = run.attention_reader(search)
     alignments = reader(
         run.state,
         [sources[index] for index in chosen],

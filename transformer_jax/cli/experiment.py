@@ -368,9 +368,7 @@ class DevelopmentScores:
         found = self.searcher(state, sources)
         outputs = [self.data.target_tokenizer.decode_line(hypotheses[0].tokens) for hypotheses in found]
         references = [tuple(map(escape_line_breaks, item.references)) for item in self.data.development_items]
-        scores = percentages(
-            score_outputs(self.config.task, outputs, references, tokenize=self.tokenizer)
-        )
+        scores = percentages(score_outputs(self.config.task, outputs, references, tokenize=self.tokenizer))
         if self.after is not None:
             self.after()
         return scores

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from flax import nnx
 
-from transformer_jax.cli.attending import padded_lengths
+from transformer_jax.cli.attending import AttentionReader
 from transformer_jax.cli.experiment import ExperimentConfig, Start, build_from, tokenizer_fingerprints
 from transformer_jax.cli.experiment_config import saved_config
 from transformer_jax.cli.run_folder import (
@@ -20,6 +20,7 @@ from transformer_jax.cli.run_folder import (
     require_run,
 )
 from transformer_jax.cli.searching import BatchSearcher, Hypothesis, batch_rows
+from transformer_jax.data.buckets import PaddedLengths
 from transformer_jax.data.config import PRONUNCIATION_DATASETS, NamedDataset
 from transformer_jax.data.line_breaks import escape_line_breaks
 from transformer_jax.data.moses import MosesSides
@@ -35,7 +36,10 @@ WEIGHTS_NAME = "model.safetensors"
 TOKENIZER_NAME = "tokenizer.json"
 """In a model folder, where sources and targets have one tokenizer."""
 
-TooLong = Literal["skip", "truncate", "fail"]
+TooLong = Literal["whole", "skip", "truncate", "fail"]
+
+FAR = 32
+"""Sources and targets so many times as long as the longest of training are taken for no sentences any more."""
 
 BATCH_ROWS = 32
 """Rows of a batch where the outputs are known already: reading attention, scoring pairs."""
@@ -51,7 +55,8 @@ class LoadedRun:
       source_tokenizer: Turns lines into ids.
       target_tokenizer: Turns ids into lines.
       unknown: Pieces that training never saw, counted while lines are encoded.
-      num_too_long: Lines over the model's capacity, counted while lines are encoded.
+      num_too_long: Lines over the limit of training, counted while lines are encoded.
+      num_left_out: Those of them that are left out: as asked, or because the model cannot take them.
       num_line_breaks: Outputs with a line break in them, counted while they are written out.
     """
 
@@ -61,12 +66,23 @@ class LoadedRun:
     target_tokenizer: Tokenizer
     unknown: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     num_too_long: int = 0
+    num_left_out: int = 0
     num_line_breaks: int = 0
 
     @property
     def state(self) -> nnx.State:
         """The model's state, as searches take it."""
         return nnx.split(self.model)[1]
+
+    @property
+    def source_lengths(self) -> PaddedLengths:
+        """What sources are padded to; the longest is what the model can take, or `FAR` times the limit of training."""
+        return _lengths(self.config.data.max_source_len, self.config.model.source_limit)
+
+    @property
+    def target_lengths(self) -> PaddedLengths:
+        """The same of targets that are given, the end token included."""
+        return _lengths(self.config.data.max_target_len, self.config.model.target_limit)
 
     def searcher(
         self,
@@ -90,45 +106,102 @@ class LoadedRun:
             self.model,
             search,
             batch_size=rows or batch_rows(search, parameters=parameter_count(self.model)),
-            lengths=padded_lengths(self.config.data.max_source_len),
+            lengths=self.source_lengths,
+            longest_output=self.config.model.target_limit,
             seed=seed,
             may_be_unknown=may_be_unknown,
             num_devices=num_devices,
         )
 
+    def attention_reader(self, search: SearchConfig, *, batch_size: int = BATCH_ROWS) -> AttentionReader:
+        """Reads the attention of whatever this search puts out."""
+        return AttentionReader(
+            self.model,
+            batch_size=batch_size,
+            source_len=self.config.data.max_source_len,
+            target_len=search.max_len,
+            source_limit=self.source_lengths.longest,
+            target_limit=self.config.model.target_limit,
+        )
+
     def encode(
         self, lines: Sequence[str], *, too_long: TooLong, where: str, first_line: int = 1
     ) -> list[list[int]]:
-        """Ids of lines; a skipped line has none.
+        """Ids of lines; a line that is left out has none.
 
         Args:
           lines: Texts.
-          too_long: What to do with a line over the model's capacity.
+          too_long: What to do with a line over the limit of training: take it whole, where the model can take it, and
+            else leave it out; leave it out in any case; cut it; or raise.
           where: What to call the source of the lines in messages.
           first_line: Number of the first line.
 
         Raises:
           DataError: If a line is too long and ``too_long`` is ``"fail"``; says which.
         """
-        capacity = self.config.data.max_source_len
-        lines = [self.source_text(line) for line in lines]
-        encoded = self.source_tokenizer.encode_batch(lines)
-        for index, ids in enumerate(encoded):
+        taken = self.taken_sources(lines, too_long=too_long, where=where, first_line=first_line)
+        return [ids or [] for ids in taken]
+
+    def taken_sources(
+        self, lines: Sequence[str], *, too_long: TooLong, where: str, first_line: int = 1
+    ) -> list[list[int] | None]:
+        """The same, with None for a line that is left out."""
+        texts = [self.source_text(line) for line in lines]
+        encoded = self.source_tokenizer.encode_batch(texts)
+        for ids, text in zip(encoded, texts):
             if self.source_tokenizer.count_unknown(ids):
-                self.unknown.update(self.source_tokenizer.unknown_pieces(lines[index]))
+                self.unknown.update(self.source_tokenizer.unknown_pieces(text))
+        limits = (self.config.data.max_source_len, self.source_lengths.longest, "data.max_source_len")
+        return self._within(encoded, limits, too_long, where, first_line)
+
+    def taken_targets(
+        self, lines: Sequence[str], *, too_long: TooLong, where: str, first_line: int = 1
+    ) -> list[list[int] | None]:
+        """Ids of targets that are given, without their end, as `taken_sources`."""
+        encoded = self.target_tokenizer.encode_batch([self.reference(line) for line in lines])
+        limits = (
+            self.config.data.max_target_len - 1,
+            self.target_lengths.longest - 1,
+            "data.max_target_len, less the end",
+        )
+        return self._within(encoded, limits, too_long, where, first_line)
+
+    def _within(
+        self,
+        encoded: Sequence[list[int]],
+        limits: tuple[int, int, str],
+        too_long: TooLong,
+        where: str,
+        first_line: int,
+    ) -> list[list[int] | None]:
+        """Lines within the limits: ``(of training, of the model, name of the first)``."""
+        capacity, longest, name = limits
+        taken: list[list[int] | None] = []
+        for index, ids in enumerate(encoded):
             if len(ids) <= capacity:
+                taken.append(ids)
                 continue
             message = (
                 f"{where}: line {first_line + index}: {len(ids)} tokens; the model's capacity is {capacity} "
-                "(data.max_source_len)"
+                f"({name})"
             )
             if too_long == "fail":
-                raise DataError(f"{message}: shorten it, or choose --too-long skip or truncate")
-            if self.num_too_long == 0:
-                print(f"note: {message}: {_DONE[too_long]}", file=sys.stderr)
+                raise DataError(f"{message}: shorten it, or choose --too-long whole, skip or truncate")
+            kept: list[int] | None = ids
+            if too_long == "truncate":
+                done, kept = "cut off", ids[:capacity]
+            elif too_long == "skip":
+                done, kept = "skipped", None
+            elif len(ids) <= longest:
+                done = "more than it was trained on, taken whole"
+            else:
+                done, kept = f"left out, since the model takes at most {longest}", None
+            if self.num_too_long == 0 or (kept is None and self.num_left_out == 0):
+                print(f"note: {message}: {done}", file=sys.stderr)
             self.num_too_long += 1
-            encoded[index] = ids[:capacity] if too_long == "truncate" else []
-        return encoded
+            self.num_left_out += kept is None
+            taken.append(kept)
+        return taken
 
     def source_text(self, line: str) -> str:
         """A line in the form that the source tokenizer reads."""
@@ -216,17 +289,22 @@ class LoadedRun:
             kinds = f"{total:,} {unit}{'s' if total != 1 else ''}"
             print(f"note: {kinds} never seen in training became <unk>: {shown}{more}", file=sys.stderr)
         if self.num_too_long > 1:
-            print(f"note: {self.num_too_long:,} lines were over the model's capacity", file=sys.stderr)
+            left_out = f", {self.num_left_out:,} of them left out" if self.num_left_out else ""
+            print(
+                f"note: {self.num_too_long:,} lines were over the model's capacity{left_out}", file=sys.stderr
+            )
         if self.num_line_breaks:
             are = "output holds" if self.num_line_breaks == 1 else "outputs hold"
             print(
-                f"note: {self.num_line_breaks:,} {are} a line break (or NUL), written as \\n, \\r, \\u2028 and the like: "
+                f"note: {self.num_line_breaks:,} {are} a line break (or NUL), written as \\n, \\r, \\u2028 and so on: "
                 "one line each",
                 file=sys.stderr,
             )
 
 
-_DONE = {"skip": "skipped", "truncate": "cut off"}
+def _lengths(trained: int, limit: int | None) -> PaddedLengths:
+    longest = FAR * trained if limit is None else min(limit, FAR * trained)
+    return PaddedLengths.in_steps(trained, limit=max(trained, longest))
 
 
 def start_from(run_dir: Path, *, allow_partial: bool = False) -> Start:

@@ -120,7 +120,7 @@ def export_model(
         size = write_weights(output / WEIGHTS_NAME, run.model, fingerprints)
         write_whole(output / CONFIG_NAME, to_json(run.config))
         scores = evaluate_run(
-            output, source=None, reference=None, split=split, beam=None, too_long="truncate", against=None,
+            output, source=None, reference=None, split=split, beam=None, too_long="whole", against=None,
             by_length=False,
         )  # fmt: skip
         training = training_record(run_dir, run)

@@ -1,23 +1,22 @@
 """The work of ``transformer-jax score``: log-probabilities of given targets, in batches of a few fixed shapes."""
 
-import bisect
 import itertools
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from transformer_jax.cli.attending import padded_lengths
 from transformer_jax.cli.lines import require_other_file
-from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, load_run
+from transformer_jax.cli.loaded_run import BATCH_ROWS, TooLong, load_run
 from transformer_jax.cli.translating import GROUP_LINES, opened_output, progress_bar
 from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID
+from transformer_jax.data.buckets import PaddedLengths
 from transformer_jax.data.readers import count_lines, stream_lines
 from transformer_jax.errors import DataError
 
@@ -27,12 +26,23 @@ class PairScorer:
 
     Args:
       model: The model; only its structure is kept.
-      source_len: Most source tokens.
-      target_len: Most target tokens, the end token included.
+      source_len: Most tokens of a usual source.
+      target_len: Most tokens of a usual target, the end token included.
+      source_limit: Most tokens of any source; None for ``source_len``.
+      target_limit: Most tokens of any target; None for ``target_len``.
     """
 
-    def __init__(self, model: Any, *, source_len: int, target_len: int) -> None:
-        self._source_lens, self._target_lens = padded_lengths(source_len), padded_lengths(target_len)
+    def __init__(
+        self,
+        model: Any,
+        *,
+        source_len: int,
+        target_len: int,
+        source_limit: int | None = None,
+        target_limit: int | None = None,
+    ) -> None:
+        self._source_lens = PaddedLengths.in_steps(source_len, limit=source_limit)
+        self._target_lens = PaddedLengths.in_steps(target_len, limit=target_limit)
         graph = nnx.split(model)[0]
 
         def log_probs(state: Any, source: Any, source_lengths: Any, inputs: Any, outputs: Any) -> Any:
@@ -48,16 +58,19 @@ class PairScorer:
         """The sum over each target's tokens and its end, in nats."""
         groups: dict[tuple[int, int], list[int]] = {}
         for index, (source, target) in enumerate(zip(sources, targets, strict=True)):
-            shape = (_padded(self._source_lens, len(source)), _padded(self._target_lens, len(target) + 1))
+            shape = (self._source_lens.of(len(source)), self._target_lens.of(len(target) + 1))
             groups.setdefault(shape, []).append(index)
         found = [0.0] * len(sources)
         for (source_len, target_len), members in sorted(groups.items()):
-            for first in range(0, len(members), BATCH_ROWS):
-                chosen = members[first : first + BATCH_ROWS]
-                tokens = np.full((BATCH_ROWS, source_len), PAD_ID, np.int32)
-                lengths = np.zeros(BATCH_ROWS, np.int32)
-                inputs = np.full((BATCH_ROWS, target_len), PAD_ID, np.int32)
-                outputs = np.full((BATCH_ROWS, target_len), PAD_ID, np.int32)
+            rows = min(
+                self._source_lens.rows(source_len, BATCH_ROWS), self._target_lens.rows(target_len, BATCH_ROWS)
+            )
+            for first in range(0, len(members), rows):
+                chosen = members[first : first + rows]
+                tokens = np.full((rows, source_len), PAD_ID, np.int32)
+                lengths = np.zeros(rows, np.int32)
+                inputs = np.full((rows, target_len), PAD_ID, np.int32)
+                outputs = np.full((rows, target_len), PAD_ID, np.int32)
                 for row, index in enumerate(chosen):
                     source, target = sources[index], targets[index]
                     tokens[row, : len(source)], lengths[row] = source, len(source)
@@ -69,17 +82,13 @@ class PairScorer:
         return found
 
 
-def _padded(lengths: Sequence[int], length: int) -> int:
-    return lengths[bisect.bisect_left(lengths, length)]
-
-
 def score_files(
     run_dir: Path,
     source: Path,
     target: Path,
     *,
     output_path: Path | None,
-    too_long: Literal["truncate", "fail"],
+    too_long: TooLong,
 ) -> None:
     """Write a line for each pair; see the command's help.
 
@@ -97,24 +106,38 @@ def score_files(
             f"source and target differ in length: {source} has {counts[0]} lines, {target} has {counts[1]}"
         )
     run = load_run(run_dir)
-    data = run.config.data
-    scorer = PairScorer(run.model, source_len=data.max_source_len, target_len=data.max_target_len)
+    scorer = PairScorer(
+        run.model,
+        source_len=run.config.data.max_source_len,
+        target_len=run.config.data.max_target_len,
+        source_limit=run.source_lengths.longest,
+        target_limit=run.target_lengths.longest,
+    )
     state, pairs = run.state, zip(stream_lines(source), stream_lines(target), strict=True)
-    total, num_tokens, num_unknown, number = 0.0, 0, 0, 0
+    total, num_tokens, num_unknown, num_left_out, number = 0.0, 0, 0, 0, 0
     with opened_output(output_path) as out, progress_bar(counts[0]) as progress:
         while group := list(itertools.islice(pairs, GROUP_LINES)):
-            sources = run.encode(
+            sources = run.taken_sources(
                 [a for a, _ in group], too_long=too_long, where=str(source), first_line=number + 1
             )
-            targets = _targets(
-                run, [b for _, b in group], too_long=too_long, where=str(target), first_line=number + 1
+            targets = run.taken_targets(
+                [b for _, b in group], too_long=too_long, where=str(target), first_line=number + 1
             )
-            scores = scorer(state, sources, targets)
-            out.write("".join(f"{s:.4f}\t{len(t) + 1}\n" for s, t in zip(scores, targets)).encode())
+            pairs_taken = {
+                index: (a, b)
+                for index, (a, b) in enumerate(zip(sources, targets))
+                if a is not None and b is not None
+            }
+            scores = scorer(state, [a for a, _ in pairs_taken.values()], [b for _, b in pairs_taken.values()])
+            rows = ["nan\t0\n"] * len(group)
+            for index, score in zip(pairs_taken, scores):
+                rows[index] = f"{score:.4f}\t{len(pairs_taken[index][1]) + 1}\n"
+            out.write("".join(rows).encode())
             out.flush()
             total += math.fsum(scores)
-            num_unknown += sum(map(run.target_tokenizer.count_unknown, targets))
-            num_tokens += sum(len(one) + 1 for one in targets)
+            num_unknown += sum(run.target_tokenizer.count_unknown(b) for _, b in pairs_taken.values())
+            num_tokens += sum(len(b) + 1 for _, b in pairs_taken.values())
+            num_left_out += len(group) - len(pairs_taken)
             number += len(group)
             progress(number)
     run.report_lines()
@@ -123,26 +146,12 @@ def score_files(
             f"note: {num_unknown:,} target tokens never seen in training were scored as <unk>",
             file=sys.stderr,
         )
-    perplexity = math.exp(min(-total / num_tokens, 700.0))
-    print(f"{number:,} pairs, {num_tokens:,} target tokens, perplexity {perplexity:.3f}", file=sys.stderr)
-
-
-def _targets(
-    run: LoadedRun,
-    lines: Sequence[str],
-    *,
-    too_long: Literal["truncate", "fail"],
-    where: str,
-    first_line: int,
-) -> list[list[int]]:
-    capacity = run.config.data.max_target_len - 1
-    encoded = run.target_tokenizer.encode_batch([run.reference(line) for line in lines])
-    for index, ids in enumerate(encoded):
-        if len(ids) > capacity:
-            if too_long == "fail":
-                raise DataError(
-                    f"{where}: line {first_line + index}: {len(ids)} tokens; the model's capacity is {capacity} "
-                    "(data.max_target_len, less the end): shorten it, or choose --too-long truncate"
-                )
-            encoded[index] = ids[:capacity]
-    return encoded
+    if num_left_out:
+        print(
+            f"note: {num_left_out:,} pairs are too long: 'nan' in the place of their scores", file=sys.stderr
+        )
+    perplexity = math.exp(min(-total / num_tokens, 700.0)) if num_tokens else math.nan
+    print(
+        f"{number - num_left_out:,} pairs, {num_tokens:,} target tokens, perplexity {perplexity:.3f}",
+        file=sys.stderr,
+    )

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformer_jax.cli.attending import AttentionReader
 from transformer_jax.cli.experiment_config import saved_config
 from transformer_jax.cli.loaded_run import LoadedRun, load_run
 from transformer_jax.cli.run_folder import require_config
@@ -64,12 +63,7 @@ def _draw_attention(run: LoadedRun, lines: Sequence[str], output: Path) -> Itera
             raise RunError(f"--line '{line}': has no token to look at")
     state = run.state
     search = GreedyConfig(max_len=run.config.search.max_len)
-    reader = AttentionReader(
-        run.model,
-        batch_size=len(lines),
-        source_len=run.config.data.max_source_len,
-        target_len=search.max_len,
-    )
+    reader = run.attention_reader(search, batch_size=len(lines))
     reader.require_attention(state, name=run.config.name, option="--line")
     found = run.searcher(search)(state, sources)
     outputs = [hypotheses[0] for hypotheses in found]

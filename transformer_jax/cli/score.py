@@ -34,8 +34,9 @@ class Command:
     output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Where the numbers go; without it standard output."""
 
-    too_long: Literal["truncate", "fail"] = "fail"
-    """Lines longer than the model's capacity: cut off, or stop with an error."""
+    too_long: Literal["whole", "skip", "truncate", "fail"] = "whole"
+    """Lines longer than those of training: taken whole (where the model has a limit of its own and they are over it,
+    "nan" in the place of the score), "nan", cut off, or stop with an error."""
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.

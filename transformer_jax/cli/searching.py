@@ -1,7 +1,7 @@
 """Token sequences in, hypotheses out: a compiled search fed with batches of a few fixed shapes."""
 
-import bisect
 import dataclasses
+import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,8 +11,15 @@ import numpy as np
 from flax import nnx
 
 from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from transformer_jax.data.buckets import PaddedLengths
 from transformer_jax.decode.beam import BeamOutput
-from transformer_jax.decode.searcher import BeamConfig, SampleConfig, SearchConfig, make_searcher
+from transformer_jax.decode.searcher import (
+    BeamConfig,
+    SampleConfig,
+    SearchConfig,
+    Searcher,
+    make_searcher,
+)
 from transformer_jax.errors import ShapeError
 
 # No output holds padding, a start token or an unknown one: such a token could only be dropped or be wrong.
@@ -69,7 +76,9 @@ class BatchSearcher:
       model: The model; only its structure is kept.
       config: Which search.
       batch_size: Rows of every batch on a device; what is missing is filled with rows that are skipped.
-      lengths: Padded lengths of the sources; the last one is the longest that is taken.
+      lengths: What sources are padded to. Beyond the usual lengths batches have fewer rows, and outputs may be longer
+        in the same ratio as their sources.
+      longest_output: The model's own limit of an output; None where it has none.
       seed: Of the draws, where the search draws.
       may_be_unknown: Whether an output may hold the unknown token, for a caller that puts a word in its place.
       num_devices: Devices of this process that search side by side; outputs have the same bits with any number of them.
@@ -81,7 +90,8 @@ class BatchSearcher:
         config: SearchConfig,
         *,
         batch_size: int,
-        lengths: Sequence[int],
+        lengths: PaddedLengths | Sequence[int],
+        longest_output: int | None = None,
         seed: int = 0,
         may_be_unknown: bool = False,
         num_devices: int = 1,
@@ -90,31 +100,56 @@ class BatchSearcher:
         forbidden = tuple(sorted({*config.forbidden_ids, *own}))
         self.config: SearchConfig = dataclasses.replace(config, forbidden_ids=forbidden)
         self.batch_size = batch_size * num_devices
-        self.lengths = tuple(sorted(set(lengths)))
+        self.lengths = (
+            lengths if isinstance(lengths, PaddedLengths) else PaddedLengths(tuple(sorted(set(lengths))))
+        )
         self.search_seconds = 0.0
         self._rng_key = jax.random.key(seed)
-        self._searcher = make_searcher(
-            model, self.config, bos_id=BOS_ID, eos_id=EOS_ID, pad_id=PAD_ID, num_devices=num_devices
-        )
+        self._model, self._num_devices, self._longest_output = model, num_devices, longest_output
+        self._searchers: dict[int, Searcher] = {}  # by the limit of their outputs
+
+    def max_len(self, padded: int) -> int:
+        """Most tokens of the outputs of sources padded to this length, the end included."""
+        usual, wanted = self.lengths.usual, self.config.max_len
+        if padded > usual:
+            grown = math.ceil(wanted * padded / usual)
+            wanted = max(wanted, min(grown, self._longest_output or grown))
+        return wanted
+
+    def _searcher(self, padded: int) -> Searcher:
+        max_len = self.max_len(padded)
+        if max_len not in self._searchers:
+            self._searchers[max_len] = make_searcher(
+                self._model,
+                dataclasses.replace(self.config, max_len=max_len),
+                bos_id=BOS_ID,
+                eos_id=EOS_ID,
+                pad_id=PAD_ID,
+                num_devices=self._num_devices,
+            )
+        return self._searchers[max_len]
+
+    def _rows(self, padded: int) -> int:
+        return self.lengths.rows(padded, self.batch_size // self._num_devices) * self._num_devices
 
     @property
     def compile_seconds(self) -> float:
         """Seconds spent on compiling so far."""
-        return self._searcher.compile_seconds
+        return sum(one.compile_seconds for one in self._searchers.values())
 
     @property
     def compile_count(self) -> int:
         """Searches compiled so far."""
-        return self._searcher.compile_count
+        return sum(one.compile_count for one in self._searchers.values())
 
     @property
     def executables(self) -> tuple[jax.stages.Compiled, ...]:
         """The compiled searches."""
-        return self._searcher.executables
+        return tuple(compiled for one in self._searchers.values() for compiled in one.executables)
 
     def check(self) -> None:
-        """Raise what the search of the longest sources would raise, without compiling it."""
-        self._searcher.check((self.batch_size, self.lengths[-1]))
+        """Raise what the search of sources of the longest usual length would raise, without compiling it."""
+        self._searcher(self.lengths.usual).check((self.batch_size, self.lengths.usual))
 
     def __call__(
         self,
@@ -133,21 +168,23 @@ class BatchSearcher:
           row_ids: For sampling a number for each source, from which it draws; None numbers them from 0.
 
         Raises:
-          ShapeError: If a source is longer than the longest shape, or a prefix than the longest output.
+          ShapeError: If a source is longer than the longest length, or a prefix than the longest output.
         """
         found: list[list[Hypothesis]] = [[NOTHING] for _ in sources]
         for source in sources:
-            if len(source) > self.lengths[-1]:
+            if len(source) > self.lengths.longest:
                 raise ShapeError(
-                    f"a source has {len(source)} tokens, the search takes at most {self.lengths[-1]}"
+                    f"a source has {len(source)} tokens, the search takes at most {self.lengths.longest}"
                 )
         groups = by_padded_length(sources, self.lengths, [i for i, one in enumerate(sources) if one])
-        self._searcher.compile([(self.batch_size, padded) for padded in sorted(groups)])
+        for padded in sorted(groups):
+            self._searcher(padded).compile([(self._rows(padded), padded)])
         start = time.perf_counter()
-        params = self._searcher.placed(params)
+        if groups:
+            params = self._searcher(min(groups)).placed(params)
         for padded, indices in sorted(groups.items()):
-            for first in range(0, len(indices), self.batch_size):
-                chosen = indices[first : first + self.batch_size]
+            for first in range(0, len(indices), self._rows(padded)):
+                chosen = indices[first : first + self._rows(padded)]
                 in_batch = self._batch(
                     params,
                     [sources[i] for i in chosen],
@@ -204,27 +241,28 @@ class BatchSearcher:
         prefixes: Sequence[Sequence[int]] | None,
         row_ids: Sequence[int],
     ) -> list[list[Hypothesis]]:
-        tokens = np.full((self.batch_size, padded), PAD_ID, np.int32)
-        lengths = np.zeros(self.batch_size, np.int32)
+        num_rows, max_len = self._rows(padded), self.max_len(padded)
+        tokens = np.full((num_rows, padded), PAD_ID, np.int32)
+        lengths = np.zeros(num_rows, np.int32)
         for row, source in enumerate(sources):
             tokens[row, : len(source)] = source
             lengths[row] = len(source)
-        limits = np.where(lengths > 0, self.config.max_len, 0).astype(np.int32)
+        limits = np.where(lengths > 0, max_len, 0).astype(np.int32)
         begin = None
         if prefixes is not None:
-            begin = np.full((self.batch_size, self.config.max_len), -1, np.int32)
+            begin = np.full((num_rows, max_len), -1, np.int32)
             for row, ids in enumerate(prefixes):
-                if len(ids) > self.config.max_len:
+                if len(ids) > max_len:
                     raise ShapeError(
-                        f"a prefix has {len(ids)} tokens, an output at most {self.config.max_len} (search.max_len)"
+                        f"a prefix has {len(ids)} tokens, an output at most {max_len} (search.max_len)"
                     )
                 begin[row, : len(ids)] = ids
         sampling: dict[str, Any] = {}
         if isinstance(self.config, SampleConfig):
-            numbers = np.zeros(self.batch_size, np.int32)
+            numbers = np.zeros(num_rows, np.int32)
             numbers[: len(row_ids)] = row_ids
             sampling = {"rng_key": self._rng_key, "row_ids": numbers}
-        output = self._searcher(params, tokens, lengths, max_lens=limits, prefix=begin, **sampling)
+        output = self._searcher(padded)(params, tokens, lengths, max_lens=limits, prefix=begin, **sampling)
         if isinstance(output, BeamOutput):
             fields = (output.tokens, output.lengths, output.scores, output.finished)
         else:
@@ -249,18 +287,17 @@ class BatchSearcher:
 
 
 def by_padded_length(
-    sources: Sequence[Sequence[int]], lengths: Sequence[int], indices: Iterable[int]
+    sources: Sequence[Sequence[int]], lengths: PaddedLengths, indices: Iterable[int]
 ) -> dict[int, list[int]]:
     """The indices of sources by the length that each is padded to, which follows from the source alone.
 
     Example:
-      >>> by_padded_length([[4], [4, 5, 6], []], [2, 4], range(3))
+      >>> by_padded_length([[4], [4, 5, 6], []], PaddedLengths((2, 4)), range(3))
       {2: [0, 2], 4: [1]}
     """
     groups: dict[int, list[int]] = {}
     for index in indices:
-        padded = lengths[bisect.bisect_left(lengths, len(sources[index]))]
-        groups.setdefault(padded, []).append(index)
+        groups.setdefault(lengths.of(len(sources[index])), []).append(index)
     return groups
 
 

@@ -94,8 +94,9 @@ class Command:
     attention: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
     """Save what the model's attention looked at."""
 
-    too_long: Literal["skip", "truncate", "fail"] = "truncate"
-    """Lines longer than the model's capacity: an empty line out, cut off, or stop with an error."""
+    too_long: Literal["whole", "skip", "truncate", "fail"] = "whole"
+    """Lines longer than those of training: taken whole (where the model has a limit of its own and they are over it, an
+    empty line out), an empty line out, cut off, or stop with an error."""
 
     devices: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """Devices (GPUs) of this machine that share the lines, each with the whole model; the output has the same bits."""

@@ -79,12 +79,7 @@ def translate_lines(
         aligned = AlignedOutputs(run, search, coverage=coverage, replaces_unknown=replaces_unknown)
     reader = None
     if attention_path is not None:  # before the output is opened: a refusal leaves the files as they are
-        reader = AttentionReader(
-            run.model,
-            batch_size=BATCH_ROWS,
-            source_len=run.config.data.max_source_len,
-            target_len=search.max_len,
-        )
+        reader = run.attention_reader(search)
         reader.require_attention(state, name=run.config.name, option="--attention")
     number = done = _whole_lines(output_path, change.num_best) if goes_on and output_path is not None else 0
     if total is not None and done > total:

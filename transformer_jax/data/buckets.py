@@ -1,7 +1,9 @@
 """Length buckets with static shapes: few shapes to compile, little padding to compute."""
 
+import bisect
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -68,6 +70,79 @@ class BucketPlan:
         areas = np.asarray(self.shapes).sum(axis=1)
         padded = int(areas[self.assign(source_lengths, target_lengths)].sum())
         return 1.0 - (int(np.sum(source_lengths)) + int(np.sum(target_lengths))) / padded
+
+
+GROWTH = 1.5
+"""Each length beyond those of `PaddedLengths` is so much longer than the one before."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PaddedLengths:
+    """The few lengths that sequences are padded to, one by one: a sequence's length alone says which.
+
+    Sequences longer than the last length are padded to lengths that grow by half, up to a limit.
+
+    Attributes:
+      lengths: From small to large.
+      limit: The longest sequence that is taken; None for the last of ``lengths``.
+
+    Raises:
+      ShapeError: If the lengths do not grow, or the limit is below the last of them.
+
+    Example:
+      >>> padded = PaddedLengths((10, 20), limit=50)
+      >>> [padded.of(length) for length in (0, 11, 21, 31, 50)]
+      [10, 20, 30, 45, 50]
+    """
+
+    lengths: tuple[int, ...]
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.lengths or self.lengths[0] < 1 or list(self.lengths) != sorted(set(self.lengths)):
+            raise ShapeError(f"padded lengths must grow from at least 1, got {self.lengths}")
+        if self.limit is not None and self.limit < self.lengths[-1]:
+            raise ShapeError(f"limit must be at least {self.lengths[-1]}, the last length; got {self.limit}")
+
+    @classmethod
+    def in_steps(cls, longest: int, *, steps: int = 4, limit: int | None = None) -> "PaddedLengths":
+        """So many equal steps up to ``longest``.
+
+        Example:
+          >>> PaddedLengths.in_steps(10).lengths
+          (2, 5, 8, 10)
+        """
+        lengths = {max(1, round(longest * step / steps)) for step in range(1, steps + 1)}
+        return cls(tuple(sorted(lengths)), limit)
+
+    @property
+    def usual(self) -> int:
+        """The last of the lengths that all sequences but a few have."""
+        return self.lengths[-1]
+
+    @property
+    def longest(self) -> int:
+        """The longest sequence that is taken."""
+        return self.usual if self.limit is None else self.limit
+
+    def of(self, length: int) -> int:
+        """What a sequence of ``length`` tokens is padded to.
+
+        Raises:
+          ShapeError: If it is over the limit.
+        """
+        if length > self.longest:
+            raise ShapeError(f"a sequence has {length} tokens, at most {self.longest} are taken")
+        if length <= self.usual:
+            return self.lengths[bisect.bisect_left(self.lengths, length)]
+        padded = self.usual
+        while padded < length:
+            padded = math.ceil(padded * GROWTH)
+        return min(padded, self.longest)
+
+    def rows(self, padded: int, batch_size: int) -> int:
+        """Rows of a batch of this length: fewer the longer it is, so that no batch takes more memory than usual."""
+        return batch_size if padded <= self.usual else max(1, batch_size * self.usual // padded)
 
 
 def check_shapes(shapes: Sequence[tuple[int, int]]) -> None:

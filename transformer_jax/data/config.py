@@ -384,7 +384,7 @@ class DataConfig:
             )
 
     def moses_languages(self) -> tuple[str | None, str | None]:
-        """Source and target language: those given for Moses-style tokens, else those of the data set, if it says them."""
+        """Source and target language: those given for Moses-style tokens, else those that the data set says."""
         moses = MosesText() if self.moses is None else self.moses
         return (
             moses.source_language or getattr(self.dataset, "source_language", None),

@@ -38,8 +38,8 @@ _CODES = {
 
 # By the first word of a character's Unicode name.
 _SCRIPTS = {
-    "CJK": "Han", "HIRAGANA": "kana", "KATAKANA": "kana", "KATAKANA-HIRAGANA": "kana", "THAI": "Thai", "LAO": "Lao", "KHMER": "Khmer",
-    "MYANMAR": "Myanmar", "TIBETAN": "Tibetan", "HANGUL": "Hangul",
+    "CJK": "Han", "HIRAGANA": "kana", "KATAKANA": "kana", "KATAKANA-HIRAGANA": "kana", "THAI": "Thai",
+    "LAO": "Lao", "KHMER": "Khmer", "MYANMAR": "Myanmar", "TIBETAN": "Tibetan", "HANGUL": "Hangul",
 }  # fmt: skip
 _LANGUAGE_OF = {"Thai": "th", "Lao": "lo", "Khmer": "km", "Myanmar": "my", "Tibetan": "bo"}
 
@@ -76,9 +76,9 @@ def choose_bleu_tokenizer(
     """The tokenizer that BLEU of texts in this language is taken with.
 
     ``zh`` for Chinese; ``ja-mecab`` and ``ko-mecab`` for Japanese and Korean where they are installed
-    (``sacrebleu[ja]``, ``sacrebleu[ko]``), else ``char`` for Japanese and ``13a`` for Korean, which has spaces; ``char``
-    for Thai, Lao, Khmer, Burmese and Tibetan (``flores200``, which downloads its model, can be named); ``13a`` for all
-    others. Where a language that is said does not go with a script without spaces, the script decides.
+    (``sacrebleu[ja]``, ``sacrebleu[ko]``), else ``char`` for Japanese and ``13a`` for Korean, which has spaces;
+    ``char`` for Thai, Lao, Khmer, Burmese and Tibetan (``flores200``, which downloads its model, can be named);
+    ``13a`` for all others. Where a language that is said does not go with a script without spaces, the script decides.
 
     Args:
       references: What outputs are compared with, for their script.

@@ -15,7 +15,7 @@ from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import Activation
 from transformer_jax.nn.multi_head import check_heads
 from transformer_jax.nn.norms import Normalization
-from transformer_jax.nn.positions import Positions, RelativePositions, Rotary, Sinusoidal
+from transformer_jax.nn.positions import Learned, Positions, RelativePositions, Rotary, Sinusoidal
 from transformer_jax.nn.stacks import DecoderStack, EncoderStack, check_stack
 from transformer_jax.nn.transformer_layers import NormPlacement, SelfAttention, TransformerLayerConfig
 from transformer_jax.pytree import pytree_dataclass
@@ -109,6 +109,16 @@ class EncoderDecoderConfig:
             if value not in known:
                 raise ConfigError(f"{name} must be one of {known}, got {value!r}{nearest_hint(value, known)}")
         check_stack(self.layer_config(self.decoder_self_attention), self.positions)
+
+    @property
+    def source_limit(self) -> int | None:
+        """The longest source that the model can take, in tokens: of learned positions; None of all others."""
+        return self.positions.max_len if isinstance(self.positions, Learned) else None
+
+    @property
+    def target_limit(self) -> int | None:
+        """The same of targets, the end token included."""
+        return self.source_limit
 
     def layer_config(self, self_attention: SelfAttention) -> TransformerLayerConfig:
         """What the layers of both stacks share, with the self-attention of one of them."""

@@ -134,6 +134,16 @@ class RecurrentSeq2SeqConfig:
             )
 
     @property
+    def source_limit(self) -> int | None:
+        """The longest source that the model can take, in tokens: of location scores; None of all others."""
+        return self.attention.max_len if isinstance(self.attention, Luong) else None
+
+    @property
+    def target_limit(self) -> int | None:
+        """The same of targets, the end token included: a recurrent decoder has no end."""
+        return None
+
+    @property
     def encoder_dim(self) -> int:
         """Width of the encoder's outputs."""
         return self.hidden_dim * (2 if self.bidirectional else 1)
