@@ -32,7 +32,7 @@ FILES = [
 def exported(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export") / "spelled"
     words = ("export", str(tiny_run), "--output", str(folder), "--about", "Words and their letters.")
-    assert main([*words, "--split", "development"]) == 0
+    assert main(words) == 0  # two files of one's own have no test set
     return folder
 
 
@@ -72,6 +72,30 @@ def test_it_answers_like_its_run(
     assert json.loads(run_command("evaluate", exported, *files).out)["lines"] == 3
 
 
+def test_a_score_is_not_a_condition(
+    tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any], fails: Callable[..., str]
+) -> None:
+    """Nor are the data, which may have gone; files that are named are."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    config = json.loads((run / "config.json").read_text())
+    config["data"]["dataset"] |= {"train_source": str(tmp_path / "gone")}
+    (run / "config.json").write_text(json.dumps(config))
+    ran = run_command("export", run, "--output", tmp_path / "model")
+    assert ran.status == 0, ran.err
+    assert "not scored: the run's data cannot be had" in ran.out
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == FILES
+    card = (tmp_path / "model" / "MODEL_CARD.md").read_text()
+    assert "not scored" in card
+    assert "looked at for this card" not in card
+    (tmp_path / "in.txt").write_text("cat\n")
+    files = ("--source", tmp_path / "in.txt", "--reference", tmp_path / "in.txt")
+    assert run_command("export", run, "--output", tmp_path / "scored", *files).status == 0
+    assert "on in.txt (1 items)" in (tmp_path / "scored" / "MODEL_CARD.md").read_text()
+    assert "no such file" in fails("export", run, "--output", tmp_path / "b", *files[:3], tmp_path / "none")
+    assert "together" in fails("export", run, "--output", tmp_path / "b", *files[:2])
+
+
 def test_a_run_begins_with_its_parameters(
     exported: Path, tiny_experiment: Path, tmp_path: Path, run_command: Callable[..., Any]
 ) -> None:
@@ -90,7 +114,7 @@ def test_bad_input_is_one_line(
     (tmp_path / "file").write_text("x")
     assert "is a file" in fails("export", tiny_run, "--output", tmp_path / "file")
     assert "no such run folder" in fails("export", tmp_path / "none", "--output", tmp_path / "a")
-    assert "no test set" in fails("export", tiny_run, "--output", tmp_path / "a")
+    assert "no test set" in fails("export", tiny_run, "--output", tmp_path / "a", "--split", "test")
     assert list((tmp_path / "a").iterdir()) == []
     warm = ("train", tiny_experiment, "--run-dir", tmp_path / "run", "--warm-start", exported)
     message = fails(*warm, "--set", "model.model_dim=12")

@@ -213,7 +213,8 @@ def test_only_what_the_model_cannot_take_is_left_out(
     else:
         config = RecurrentSeq2SeqConfig(
             embedding_dim=4, hidden_dim=4, cell="gru", num_encoder_layers=1, num_decoder_layers=1,
-            bidirectional=False, attention=Luong(score="location", max_len=10, input_feeding=False), dropout_rate=0.0, residual=False,
+            bidirectional=False, dropout_rate=0.0, residual=False,
+            attention=Luong(score="location", max_len=10, input_feeding=False),
         )  # fmt: skip
     config = dataclasses.replace(run.config, model=config)
     limited = LoadedRun(

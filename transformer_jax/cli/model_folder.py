@@ -17,6 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from transformer_jax.cli.compare_report import environment
 from transformer_jax.cli.experiment import tokenizer_fingerprints
 from transformer_jax.cli.loaded_run import TOKENIZER_NAME, WEIGHTS_NAME, load_run
 from transformer_jax.cli.run_folder import (
@@ -31,7 +32,8 @@ from transformer_jax.cli.training_record import training_record
 from transformer_jax.config_json import to_json
 from transformer_jax.data.config import NamedDataset
 from transformer_jax.data.registry import find_dataset
-from transformer_jax.errors import ConfigError, RunError, nearest_hint
+from transformer_jax.data.sources import load_splits
+from transformer_jax.errors import ConfigError, DataError, RunError, nearest_hint
 from transformer_jax.train.run_folder import holds_any
 from transformer_jax.train.weights_file import write_weights
 from transformer_jax.whole_file import write_whole
@@ -86,24 +88,37 @@ def chosen_folder(run_dir: Path | None, pretrained: str | None) -> Path:
 
 
 def export_model(
-    run_dir: Path, output: Path, *, about: str, split: Literal["development", "test"]
+    run_dir: Path,
+    output: Path,
+    *,
+    about: str,
+    split: Literal["development", "test"] | None = None,
+    source: Path | None = None,
+    reference: Path | None = None,
 ) -> dict[str, Any]:
-    """Make a model folder from a run and score it.
+    """Make a model folder from a run and score it, where there is something to score it on.
 
     Args:
       run_dir: The run; its best checkpoint is taken.
       output: The folder to make.
       about: A sentence for the card.
-      split: Of the run's data, on which the card's scores are taken with the weights as they were written.
+      split: Of the run's data, on which the card's scores are taken with the weights as they were written. None takes
+        the test set, or else the development set; without either, or where the data cannot be had any more, the card
+        says why it has no scores.
+      source: Instead of a split: sources to score the model on, one a line.
+      reference: What should come out for them.
 
     Returns:
-      What `evaluate_run` says of it.
+      What `evaluate_run` says of it; without scores only ``"text"``, which says why, ``"lines"`` (0) and
+      ``"environment"``.
 
     Raises:
       RunError: If ``run_dir`` holds no trained run, or ``output`` is a file or holds a model or a run.
+      DataError: If what is named cannot be had: the split or the files.
+      ConfigError: If only one of ``source`` and ``reference`` is given, or a split beside them.
     """
-    from transformer_jax.cli.evaluating import evaluate_run
-
+    if (source is None) != (reference is None) or (split is not None and source is not None):
+        raise ConfigError("the card's scores are taken on --source and --reference together, or on a --split")
     if output.exists() and not output.is_dir():
         raise RunError(f"{output} is a file: name a folder for the model")
     if holds_any(output, (*ENTRIES, *RUN_ENTRIES)):
@@ -119,14 +134,11 @@ def export_model(
             run.target_tokenizer.save(output / TARGET_TOKENIZER_NAME)
         size = write_weights(output / WEIGHTS_NAME, run.model, fingerprints)
         write_whole(output / CONFIG_NAME, to_json(run.config))
-        scores = evaluate_run(
-            output, source=None, reference=None, split=split, beam=None, too_long="whole", against=None,
-            by_length=False,
-        )  # fmt: skip
+        scores, where = _scores_for_card(output, split, source, reference)
         training = training_record(run_dir, run)
         if training is not None:
             write_json(output / RESULT_NAME, training)
-        card = _card(output.name, about, run.config, training, scores, split, size)
+        card = _card(output.name, about, run.config, training, scores, where, size)
         write_whole(output / CARD_NAME, card)
     except BaseException:
         for name in ENTRIES:
@@ -135,13 +147,42 @@ def export_model(
     return scores
 
 
+def _scores_for_card(
+    folder: Path, split: Literal["development", "test"] | None, source: Path | None, reference: Path | None
+) -> tuple[dict[str, Any], str]:
+    """Scores of the folder's weights as written, and on what they were taken."""
+    from transformer_jax.cli.evaluating import evaluate_run
+
+    def taken(**on: Any) -> dict[str, Any]:
+        return evaluate_run(
+            folder, **{"source": None, "reference": None, "split": None} | on, beam=None, too_long="whole",
+            against=None, by_length=False,
+        )  # fmt: skip
+
+    if source is not None:
+        return taken(source=source, reference=reference), f"{source.name}"
+    if split is not None:
+        return taken(split=split), f"the {split} set"
+    config = load_run(folder).config
+    try:
+        splits = load_splits(config.data.dataset)
+    except DataError as error:
+        reason = f"not scored: the run's data cannot be had ({error})"
+    else:
+        for name in ("test", "development"):
+            if getattr(splits, name):
+                return taken(split=name), f"the {name} set"
+        reason = "not scored: the run's data have neither a test nor a development set"
+    return {"text": [reason], "lines": 0, "environment": environment()}, ""
+
+
 def _card(
     name: str,
     about: str,
     config: Any,
     training: Mapping[str, Any] | None,
     scores: Mapping[str, Any],
-    split: str,
+    where: str,
     size: int,
 ) -> str:
     dataset = config.data.dataset
@@ -175,7 +216,9 @@ def _card(
         f"- Command: `transformer-jax train {shlex.quote(f'experiments/{config.name}.py')}`; everything that was set "
         "stands in `config.json`",
         "",
-        f"Scores of these weights on the {split} set ({scores['lines']:,} items), looked at for this card:",
+        f"Scores of these weights on {where} ({scores['lines']:,} items), looked at for this card:"
+        if where
+        else "Scores: `transformer-jax evaluate` with this folder takes them on any two files.",
         "",
         "```",
         *scores["text"],
