@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 
@@ -172,6 +172,48 @@ def test_overriding_the_kind_drops_the_fields_of_the_old_one() -> None:
     )
     with pytest.raises(ConfigError, match="did you mean 'constant'"):
         overridden("schedule.kind=constnat")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Made:
+    kind: Literal["made"] = "made"
+    size: int = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kept:
+    kind: Literal["kept"] = "kept"
+    path: str
+
+    TEXT_FIELD: ClassVar[str] = "path"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Holder:
+    part: Made | Kept | None
+    only: Inner = OUTER.inner
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("made", Made(size=5)),  # the kind that it has: its other values stay
+        ("some/file.json", Kept(path="some/file.json")),
+        ("12", ConfigError),
+        ('{"kind": "kept", "path": "made"}', Kept(path="made")),
+        ("null", None),
+    ],
+)
+def test_a_text_stands_for_a_part(text: str, wanted: Any) -> None:
+    document = dataclasses.asdict(Holder(part=Made(size=5)))
+    changed = apply_overrides(Holder, document, [f"part={text}"])
+    if wanted is ConfigError:
+        with pytest.raises(ConfigError, match="part: wanted an object"):
+            from_document(Holder, changed)
+    else:
+        assert from_document(Holder, changed) == Holder(part=wanted)
+    with pytest.raises(ConfigError, match='only: wanted an object, got "inner"'):
+        from_document(Holder, apply_overrides(Holder, document, ["only=inner"]))
 
 
 def test_overrides_do_not_change_the_given_document() -> None:

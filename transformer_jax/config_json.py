@@ -110,8 +110,11 @@ def apply_overrides(
     """Copy of a config document with some values replaced, such as ``"train.updates=200"``.
 
     The value is read as JSON, and as a plain string where it is not JSON or where the field holds text.
-    Giving another ``kind`` drops the fields that the new kind does not have and leaves the others. The result
-    is not yet checked: hand it to `from_document`.
+    Giving another ``kind`` drops the fields that the new kind does not have and leaves the others. In the place of an
+    object a text is its ``kind``, or else the field that one of the kinds names in ``TEXT_FIELD``, such as the path of
+    a saved tokenizer in ``"data.source_tokenizer=joint.json"``.
+
+    The result is not yet checked: hand it to `from_document`.
 
     Args:
       cls: The dataclass that the document describes.
@@ -159,9 +162,26 @@ def _set_value(cls: type[Any], document: dict[str, Any], names: list[str], text:
             if name == TAG:
                 _change_tag(holder, text, names, cls, document)
             else:
-                holder[name] = _parse_value(text, annotation, where)
+                value = _parse_value(text, annotation, where)
+                holder[name] = _from_text(value, annotation, holder.get(name))
         else:
             holder = holder.setdefault(name, {})
+
+
+def _from_text(value: Any, annotation: Any, before: Any) -> Any:
+    """The object that a text stands for in a tagged union: a kind by its name, or one by its only field of text."""
+    members = {
+        tag: member for tag, member in _tagged_members(annotation).items() if TAG in _field_types(member)
+    }
+    if not isinstance(value, str) or str in _union_members(annotation):
+        return value
+    if value in members:
+        kept = before if isinstance(before, dict) else {}
+        return {name: kept[name] for name in kept if name in _field_types(members[value])} | {TAG: value}
+    for tag, member in members.items():
+        if hasattr(member, "TEXT_FIELD"):
+            return {TAG: tag, member.TEXT_FIELD: value}
+    return value
 
 
 def _change_tag(

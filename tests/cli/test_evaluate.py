@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import sacrebleu
 
+from transformer_jax.cli import plotting
 from transformer_jax.cli.experiment import DevelopmentScores, ExperimentConfig, run_experiment
 from transformer_jax.cli.scoring import bleu_tokenizer, percentages, score_outputs
 from transformer_jax.cli.searching import Hypothesis
@@ -140,6 +141,34 @@ def test_plot_draws_curves_and_attention(
         "attention_2_tack.png",
     ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
+def test_plot_draws_the_output_of_translate(
+    tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the run's own beam search, where greedy search finds another."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    config = json.loads((run / "config.json").read_text())
+    config["search"] = {"kind": "beam", "max_len": 9, "num_beams": 4, "length_penalty": 0.0}
+    (run / "config.json").write_text(json.dumps(config))
+    lines = ["cactus", "\U000f1234 a/b"]
+    (tmp_path / "in.txt").write_text("".join(f"{line}\n" for line in lines))
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        plotting, "attention_heads", lambda maps, *labels, **rest: drawn.append((*labels, rest))
+    )
+    ran = run_command("plot", run, "--output", tmp_path / "figures", "--line", *lines)
+    assert ran.status == 0, ran.err
+    assert [Path(path).name for path in ran.out.splitlines()[-2:]] == [
+        "attention_1_cactus.png", "attention_2_a_b.png",
+    ]  # fmt: skip
+    written = [" ".join(piece for piece in target if piece != "<end>") for _, target, _ in drawn]
+    translated = run_command("translate", run, "--input", tmp_path / "in.txt").out.splitlines()
+    assert written == translated
+    greedy = run_command("translate", run, "--input", tmp_path / "in.txt", "--beam", 1).out.splitlines()
+    assert written != greedy, "the case says nothing"
+    assert "U+F1234; install one" in ran.err
 
 
 def test_plot_of_what_cannot_be_drawn(tiny_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from transformer_jax.cli.experiment import resume_config, saved_config, start_config
+from transformer_jax.cli.loaded_run import load_run
+from transformer_jax.data.config import SavedTokenizer
+from transformer_jax.data.tokenizers import Tokenizer, train_subword_tokenizer
 from transformer_jax.errors import ConfigError
+from transformer_jax.train.schedules import build_schedule
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 def test_run_folder_holds_all_that_a_reload_needs(tiny_run: Path, tiny_experiment: Path) -> None:
@@ -125,6 +131,48 @@ def test_bad_values(
     message = fails("train", tiny_experiment, "--run-dir", tmp_path / "run", "--set", override)
     for part in parts:
         assert part in message, message
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.py")), ids=lambda path: path.stem)
+def test_every_experiment_can_be_shortened(path: Path) -> None:
+    both = [f"data.{side}_tokenizer=joint.json" for side in ("source", "target")]
+    config = start_config(str(path), ["train.updates=40", *both])
+    assert config.train.updates == 40
+    assert config.data.source_tokenizer == SavedTokenizer(path="joint.json")
+    rates = build_schedule(config.train.schedule, updates=40)
+    assert float(rates(39)) < float(rates(20)) < float(rates(3)), "the rate falls within the run"
+    assert len(config.train.notes()) == 1
+
+
+def test_one_tokenizer_for_both_sides(
+    tiny_experiment: Path, tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any], fails: Any
+) -> None:
+    joint = tmp_path / "joint.json"
+    train_subword_tokenizer(["cat tack C A T K S"] * 9, algorithm="bpe", vocab_size=30).save(joint)
+    schedule = 'train.schedule={"kind": "cosine", "peak_learning_rate": 0.01, "warmup_updates": 100}'
+    words = ("train", tiny_experiment, "--run-dir", tmp_path / "run", "--tokenizer", joint, "--set", schedule)
+    ran = run_command(
+        *words, "train.updates=1", "data.max_target_len=20", "search.max_len=20", "data.max_source_len=20"
+    )
+    assert ran.status == 0, ran.err
+    assert "note: schedule.warmup_updates (100) is not below updates (1)" in ran.err
+    saved = saved_config(tmp_path / "run").data
+    assert saved.source_tokenizer == saved.target_tokenizer == SavedTokenizer(path=str(joint))
+    assert saved.share_vocabulary
+    run = load_run(tmp_path / "run")
+    assert (
+        run.source_tokenizer.fingerprint()
+        == run.target_tokenizer.fingerprint()
+        == Tokenizer.load(joint).fingerprint()
+    )
+    more = ("--tokenizer", joint)
+    assert "cannot change when a run is resumed" in fails(
+        "train", "--run-dir", tmp_path / "run", "--resume", *more
+    )
+    assert "leave --tokenizer out" in fails(*words[:4], "--warm-start", tiny_run, *more)
+    assert "cannot read the tokenizer" in fails(
+        *words[:3], tmp_path / "b", "--tokenizer", tmp_path / "none.json"
+    )
 
 
 def test_unknown_key_in_a_saved_config(tiny_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:

@@ -1,5 +1,6 @@
 """From a config to batches: each kind of data set, limits, reports."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -227,3 +228,22 @@ def test_translation_sets(dataset, counts, tokenizers):
     assert (len(data.development_items), len(data.test_items)) == counts[1:]
     assert data.report.padding_share < 0.35
     assert data.report.test.num_source_unknown < 0.1 * data.report.test.num_source_tokens
+
+
+def test_a_training_set_of_lines_too_long_says_what_to_raise(tmp_path):
+    (tmp_path / "pairs.tsv").write_text("abcdef\tA B C D\nabcdefgh\tA B C D E F\n" * 20)
+    config = DataConfig(
+        dataset=TsvFiles(train=str(tmp_path / "pairs.tsv")),
+        max_source_len=5,
+        max_target_len=4,
+        too_long="skip",
+    )
+    with pytest.raises(DataError) as caught:
+        prepare(config)
+    for part in (
+        "all 20 pairs", "max_source_len 5", "max_target_len 4", "raise the limits",
+        "sources have up to", "targets up to", "'truncate'",
+    ):  # fmt: skip
+        assert part in str(caught.value)
+    kept = prepare(dataclasses.replace(config, too_long="truncate"))
+    assert kept.report.train.num_too_long == 20

@@ -40,6 +40,14 @@ def test_linear_falls_in_equal_steps_and_the_last_update_still_moves() -> None:
     assert got[-1] == pytest.approx(0.5 / (UPDATES + 1 - 10), rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", [Cosine, Linear])
+def test_a_shortened_run_rises_and_falls(kind: type[Cosine] | type[Linear]) -> None:
+    got = rates(kind(peak_learning_rate=0.5, warmup_updates=100))
+    np.testing.assert_allclose(got, rates(kind(peak_learning_rate=0.5, warmup_updates=4)), rtol=1e-6)
+    assert int(np.argmax(got)) == 3
+    assert got[-1] < 0.02
+
+
 def test_constant_stays_and_warmup_zero_starts_at_the_peak() -> None:
     np.testing.assert_allclose(rates(Constant(peak_learning_rate=0.3)), 0.3, rtol=1e-6)
     assert rates(Cosine(peak_learning_rate=0.3, warmup_updates=0))[0] > 0.29

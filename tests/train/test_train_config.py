@@ -1,11 +1,21 @@
 """Bad training configurations are refused with the name and the value."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from transformer_jax.errors import ConfigError
-from transformer_jax.train.config import Adam, AdamW, Constant, Cosine, Linear, Noam, TrainConfig
+from transformer_jax.train.config import (
+    Adam,
+    AdamW,
+    Constant,
+    Cosine,
+    Linear,
+    Noam,
+    TrainConfig,
+    warmup_updates,
+)
 
 GOOD = {"updates": 10, "optimizer": Adam(), "schedule": Constant(peak_learning_rate=0.1)}
 
@@ -60,10 +70,18 @@ def test_r_drop_beside_scheduled_sampling_is_refused() -> None:
         TrainConfig(**(GOOD | {"r_drop_weight": 5.0, "scheduled_sampling_rate": 0.1}))
 
 
-def test_warmup_as_long_as_the_run_is_refused_with_both_values() -> None:
-    schedule = Cosine(peak_learning_rate=0.1, warmup_updates=10)
-    with pytest.raises(ConfigError, match=r"\(10\) must be below updates \(10\)"):
-        TrainConfig(**(GOOD | {"schedule": schedule}))
+@pytest.mark.parametrize("kind", [Cosine, Linear])
+def test_warmup_as_long_as_the_run_is_cut_with_a_note(kind: Any) -> None:
+    config = TrainConfig(**(GOOD | {"schedule": kind(peak_learning_rate=0.1, warmup_updates=10)}))
+    assert config.schedule.warmup_updates == 10  # the config stays what was asked
+    assert warmup_updates(config.schedule, config.updates) == 1
+    assert config.notes() == (
+        "schedule.warmup_updates (10) is not below updates (10): the rate rises for 1 updates instead, a tenth of "
+        "the run",
+    )
+    assert dataclasses.replace(config, updates=11).notes() == ()
+    assert [warmup_updates(config.schedule, updates) for updates in (1, 9, 11)] == [0, 0, 10]
+    assert TrainConfig(**(GOOD | {"schedule": Noam(model_dim=8, warmup_updates=4000)})).notes() == ()
 
 
 def test_configs_are_keyword_only_and_frozen() -> None:

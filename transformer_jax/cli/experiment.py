@@ -231,6 +231,8 @@ def _run_locked(
             if not quiet:
                 print("\n".join(data.report.lines()), file=sys.stderr)
         tokenizer = development_tokenizer(config, data)
+        if not quiet:
+            print("".join(f"note: {note}\n" for note in config.train.notes()), end="", file=sys.stderr)
         if tokenizer is not None and not quiet:
             print(f"BLEU cuts words by sacrebleu's '{tokenizer.name}' ({tokenizer.reason})", file=sys.stderr)
         model, searcher = build_checked(config, data)

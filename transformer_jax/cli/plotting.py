@@ -1,6 +1,8 @@
 """The work of ``transformer-jax plot``: a run's curves and its attention as PNG files."""
 
-import re
+import os
+import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,12 +10,19 @@ from typing import Any
 from transformer_jax.cli.experiment_config import saved_config
 from transformer_jax.cli.loaded_run import LoadedRun, load_run
 from transformer_jax.cli.run_folder import require_config
-from transformer_jax.decode.searcher import GreedyConfig
-from transformer_jax.errors import RunError
+from transformer_jax.cli.translating import ALONE
+from transformer_jax.errors import RunError, shortened
 from transformer_jax.plot.attention import attention_heads
 from transformer_jax.plot.curves import learning_curves
+from transformer_jax.plot.fonts import missing_characters
 from transformer_jax.train.metrics import learning_curve
 from transformer_jax.train.trackers import read_rows
+
+LONGEST_TITLE = 90
+"""Characters of a line in its picture's title."""
+
+LONGEST_NAME = 100
+"""Bytes of a line in its picture's file name."""
 
 
 def plot_run(run_dir: Path, lines: Sequence[str], output: Path) -> Iterator[Path]:
@@ -57,19 +66,44 @@ def _columns(points: Sequence[dict[str, Any]], metric: str) -> dict[str, list[fl
 
 
 def _draw_attention(run: LoadedRun, lines: Sequence[str], output: Path) -> Iterator[Path]:
-    sources = run.encode(lines, too_long="fail", where="--line")
+    """What the run's own search looked at: the same outputs as `translate` writes for these lines."""
+    sources = run.encode(lines, too_long="whole", where="--line")
     for line, source in zip(lines, sources):
         if not source:
-            raise RunError(f"--line '{line}': has no token to look at")
-    state = run.state
-    search = GreedyConfig(max_len=run.config.search.max_len)
+            raise RunError(f"--line '{shortened(line)}': has no token to look at")
+    state, search = run.state, run.config.search
     reader = run.attention_reader(search, batch_size=len(lines))
     reader.require_attention(state, name=run.config.name, option="--line")
-    found = run.searcher(search)(state, sources)
-    outputs = [hypotheses[0] for hypotheses in found]
+    searcher = run.searcher(search, rows=1 if len(lines) <= ALONE else None)
+    outputs = [hypotheses[0] for hypotheses in searcher(state, sources)]
     aligned = reader(state, sources, outputs, run.source_tokenizer, run.target_tokenizer)
     for number, (line, one) in enumerate(zip(lines, aligned), start=1):
-        path = output / f"attention_{number}_{re.sub(r'[^A-Za-z0-9]+', '_', line)[:40]}.png"
-        attention_heads(one.maps, one.source, one.target, title=line, path=path)
+        path = output / picture_name(number, line)
+        attention_heads(one.maps, one.source, one.target, title=shortened(line, LONGEST_TITLE), path=path)
         yield path
     run.report_lines()
+    texts = [text for line, one in zip(lines, aligned) for text in (line, *one.source, *one.target)]
+    if missing := missing_characters(texts):
+        print(
+            f"note: no font that is installed has {shortened(missing, 40)!r}: drawn as code points, as "
+            f"U+{ord(missing[0]):04X}; install one that has them, as Noto Sans CJK for Chinese, Japanese and Korean",
+            file=sys.stderr,
+        )
+
+
+def picture_name(number: int, line: str) -> str:
+    """A file name that says the line, in any script: its letters and digits, shortened.
+
+    Example:
+      >>> picture_name(1, "To be, or not?"), picture_name(2, "\u6211\u559c\u6b22 tea"), picture_name(3, "?!")
+      ('attention_1_To_be_or_not.png', 'attention_2_\u6211\u559c\u6b22_tea.png', 'attention_3.png')
+    """
+    kept = "".join(one if unicodedata.category(one)[0] in "LMN" else " " for one in line)
+    words = "_".join(kept.split())
+    while len(words.encode()) > LONGEST_NAME:
+        words = words[:-1]
+    try:
+        os.fsencode(words)
+    except UnicodeEncodeError:  # by the file system's encoding, as in a locale of old
+        words = words.encode("ascii", "ignore").decode()
+    return f"attention_{number}_{words.rstrip('_')}".rstrip("_") + ".png"

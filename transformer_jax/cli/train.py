@@ -22,11 +22,14 @@ Examples:
   transformer-jax train runs/words/config.json --run-dir runs/wider --set model.hidden_dim=256 train.seed=1
   transformer-jax train --run-dir runs/words --resume
   transformer-jax train experiments/translation_own_files.py --source a.en --target a.de --run-dir runs/mine
+  transformer-jax train CONFIG --run-dir runs/joint --tokenizer joint.json
   transformer-jax train CONFIG --run-dir runs/tuned --warm-start runs/words --set train.patience=4
 
 --source and --target put two files of your own, aligned by line, in the place of the config's data set.
 --set changes one value by its path in config.json: numbers, true, false, null, lists and objects as in JSON,
-anything else is a text. --set train.schedule.kind=linear changes the kind of a part."""
+anything else is a text. --set train.schedule.kind=linear changes the kind of a part; --set
+data.source_tokenizer=words names one in short, and data.source_tokenizer=en.json a saved tokenizer.
+--tokenizer FILE puts one saved tokenizer on both sides."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,9 @@ class Command:
 
     development_target: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Target lines of the development set."""
+
+    tokenizer: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
+    """A tokenizer for sources and targets both, as `tokenizer train` writes it, or another program's tokenizer.json."""
 
     resume: bool = False
     """Go on with the run in the folder, from its last checkpoint."""
@@ -107,7 +113,15 @@ class Command:
         own_files = self._own_files()
         if own_files is not None:
             overrides.insert(0, f"data.dataset={json.dumps(own_files)}")
+        if self.tokenizer is not None:
+            if self.warm_start is not None:
+                raise ConfigError("--warm-start takes the other run's tokenizers: leave --tokenizer out")
+            saved = json.dumps({"kind": "saved", "path": str(self.tokenizer)})
+            sides = [f"data.{side}_tokenizer={saved}" for side in ("source", "target")]
+            overrides[:0] = [*sides, "data.share_vocabulary=true"]
         if self.resume and not self.overwrite:
+            if self.tokenizer is not None:
+                raise ConfigError("--tokenizer cannot change when a run is resumed: leave it out")
             if own_files is not None:
                 raise ConfigError("--source and --target cannot change when a run is resumed: leave them out")
             if self.config is not None:

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import re
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from transformer_jax.data.buckets import check_shapes
 from transformer_jax.data.registry import DATASETS
@@ -218,6 +218,8 @@ class SavedTokenizer:
 
     kind: Literal["saved"] = "saved"
     path: str
+
+    TEXT_FIELD: ClassVar[str] = "path"  # what a text says that stands for the whole in an override
 
     def __post_init__(self) -> None:
         _check(bool(self.path), "the path of a saved tokenizer is empty")

@@ -135,6 +135,8 @@ def prepare(
     # Every development and test item counts in a score, so there a line too long is cut, never left out.
     kept: TooLong = "fail" if config.too_long == "fail" else "truncate"
     train, train_report = _encode(splits.train, tokenizers, config, config.too_long, "training set")
+    if not len(train):
+        raise DataError(_all_too_long(splits.train, tokenizers, config))
     development, development_report = _encode(splits.development, tokenizers, config, kept, "development set")
     test, test_report = _encode(splits.test, tokenizers, config, kept, "test set")
     plan = BucketPlan(_shapes(config, [train, development, test]))
@@ -225,6 +227,21 @@ def _encode(
         max_target_len=config.max_target_len,
         too_long=too_long,
         name=name,
+    )
+
+
+def _all_too_long(pairs: Sequence[Pair], tokenizers: tuple[Tokenizer, Tokenizer], config: DataConfig) -> str:
+    """What to do where no training pair is left, with the limits that would keep half of them."""
+    lengths = [
+        sorted(len(ids) for ids in tokenizer.encode_batch([getattr(pair, side) for pair in pairs]))
+        for side, tokenizer in zip(("source", "target"), tokenizers)
+    ]
+    source, target = (of_side[len(of_side) // 2] for of_side in lengths)
+    return (
+        f"training set: all {len(pairs):,} pairs are longer than max_source_len {config.max_source_len} or "
+        f"max_target_len {config.max_target_len} (end token included), and too_long is 'skip': raise the limits (half "
+        f"of the sources have up to {source} tokens, half of the targets up to {target + 1}), choose too_long "
+        "'truncate', or a tokenizer of longer pieces"
     )
 
 

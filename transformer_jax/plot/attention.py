@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from transformer_jax.errors import DataError
+from transformer_jax.plot.fonts import drawable
 from transformer_jax.plot.style import FAINT_INK, INK, check_not_empty, finish, new_figure, title_figure
 
 _CELL_INCHES = 0.3
@@ -60,7 +61,8 @@ def alignment_maps(
     )
     for axes, (name, weights, labels) in zip(grid[0], panels):
         image = _draw(axes, weights, source_labels, labels)
-        axes.set_title(name, fontsize=10.5, color=INK)
+        shown = drawable([name])
+        axes.set_title(shown.texts[0], fontsize=10.5, color=INK, **shown.options)
     _colour_bar(figure, image, grid)
     title_figure(figure, title)
     return finish(figure, path)
@@ -168,19 +170,22 @@ def _draw(
     axes.set_yticks(np.arange(0.5, weights.shape[0] - 1), minor=True)
     axes.grid(which="minor", color="#ededed", linewidth=0.7)
     axes.tick_params(which="both", length=0, colors=FAINT_INK)
-    longest = max((len(label) for label in source_labels or [""]), default=0)
+    sources, targets = drawable(_plain(source_labels)), drawable(_plain(target_labels))
+    longest = max((len(label) for label in sources.texts), default=0)
     axes.set_xticks(
         range(weights.shape[1]) if source_labels is not None else [],
-        _plain(source_labels),
+        sources.texts,
         fontsize=9.5,
         color=INK,
         rotation=90 if longest > 3 else 0,
+        **sources.options,
     )
     axes.set_yticks(
         range(weights.shape[0]) if target_labels is not None else [],
-        _plain(target_labels),
+        targets.texts,
         fontsize=9.5,
         color=INK,
+        **targets.options,
     )
     for spine in axes.spines.values():
         spine.set_color("#bdbdbd")
@@ -188,8 +193,8 @@ def _draw(
 
 
 def _plain(labels: Sequence[str] | None) -> list[str]:
-    """Labels as they are: a dollar sign must not start a formula, a space must be seen."""
-    return [label.replace("$", r"\$").replace(" ", "␣") for label in labels or []]
+    """Labels whose spaces can be seen."""
+    return [label.replace(" ", "␣") for label in labels or []]
 
 
 def _colour_bar(figure: Any, image: Any, grid: np.ndarray) -> None:

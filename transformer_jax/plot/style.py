@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from transformer_jax.errors import DataError
+from transformer_jax.plot.fonts import drawable
 
 # Dark enough on white, apart for colour-blind eyes, and apart by marker on paper without colour.
 COLOURS = ("#3b6fb6", "#d1495b", "#2a9d7f", "#e08e1b", "#7b52ab", "#5c5c5c", "#1aa0c4", "#a0522d")
@@ -47,7 +48,10 @@ def finish(figure: Any, path: str | Path | None, *, dots_per_inch: int = 160) ->
 def title_figure(figure: Any, title: str | None) -> None:
     """A left-aligned title over all axes."""
     if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)
+        shown = drawable([title])
+        figure.suptitle(
+            shown.texts[0], x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK, **shown.options
+        )
 
 
 def dress_axes(axes: Any, *, x_label: str, y_label: str) -> None:
@@ -92,9 +96,10 @@ def label_line_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]], *,
     for place, height in zip(order, heights):
         _, _, name, colour = ends[place]
         x, y = shares[place]
+        shown = drawable([name])
         # A thin line from the last point to a name that had to move.
         axes.annotate(
-            name,
+            shown.texts[0],
             xy=(x, y),
             xytext=(1.035, height),
             xycoords="axes fraction",
@@ -105,6 +110,7 @@ def label_line_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]], *,
             va="center",
             ha="left",
             annotation_clip=False,
+            **shown.options,
             arrowprops={
                 "arrowstyle": "-",
                 "color": colour,

@@ -99,7 +99,7 @@ class Cosine:
 
     Args:
       peak_learning_rate: The highest rate.
-      warmup_updates: Updates until the peak; 0 starts there.
+      warmup_updates: Updates until the peak; 0 starts there. A tenth of a run that is not longer.
       final_ratio: The last rate over the peak.
     """
 
@@ -120,7 +120,7 @@ class Linear:
 
     Args:
       peak_learning_rate: The highest rate.
-      warmup_updates: Updates until the peak; 0 starts there.
+      warmup_updates: Updates until the peak; 0 starts there. A tenth of a run that is not longer.
     """
 
     kind: Literal["linear"] = "linear"
@@ -151,6 +151,21 @@ class Constant:
 
 
 ScheduleConfig = Noam | Cosine | Linear | Constant
+
+
+def warmup_updates(schedule: ScheduleConfig, updates: int) -> int:
+    """The warm-up that a run of so many updates has: a tenth of it, where its rate would never fall otherwise.
+
+    So a run that is shortened runs, and its schedule keeps its shape.
+
+    Example:
+      >>> schedule = Linear(peak_learning_rate=0.01, warmup_updates=100)
+      >>> warmup_updates(schedule, 2000), warmup_updates(schedule, 40)
+      (100, 4)
+    """
+    if isinstance(schedule, Cosine | Linear) and schedule.warmup_updates >= updates:
+        return updates // 10
+    return schedule.warmup_updates
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -279,9 +294,13 @@ class TrainConfig:
                 "r_drop_weight and scheduled_sampling_rate cannot both be above 0: the two passes of R-Drop must read "
                 "the same tokens; set one of them to 0"
             )
-        warmup_updates = self.schedule.warmup_updates
-        if isinstance(self.schedule, Cosine | Linear) and warmup_updates >= self.updates:
-            raise ConfigError(
-                f"schedule.warmup_updates ({warmup_updates}) must be below updates ({self.updates}): "
-                "the rate would never fall"
-            )
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know about how the values go together, a line each."""
+        wanted, cut = self.schedule.warmup_updates, warmup_updates(self.schedule, self.updates)
+        if cut == wanted:
+            return ()
+        return (
+            f"schedule.warmup_updates ({wanted:,}) is not below updates ({self.updates:,}): the rate rises for "
+            f"{cut:,} updates instead, a tenth of the run",
+        )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from transformer_jax.train.config import Constant, Cosine, Linear, Noam, ScheduleConfig
+from transformer_jax.train.config import Constant, Cosine, Linear, Noam, ScheduleConfig, warmup_updates
 from transformer_jax.typing import Array, Float, Int
 
 Schedule = Callable[[Int[Array, ""] | int], Float[Array, ""]]
@@ -13,7 +13,7 @@ Schedule = Callable[[Int[Array, ""] | int], Float[Array, ""]]
 def build_schedule(config: ScheduleConfig, *, updates: int) -> Schedule:
     r"""The function from the number of updates done to the learning rate of the next one.
 
-    With :math:`t` = updates done + 1, :math:`w` the warm-up, :math:`n` the length of the run:
+    With :math:`t` = updates done + 1, :math:`w` the warm-up (see `warmup_updates`), :math:`n` the length of the run:
 
     .. math::
       \text{Noam: } & f\, d^{-1/2} \min(t^{-1/2},\; t\, w^{-3/2}) \\
@@ -37,18 +37,19 @@ def build_schedule(config: ScheduleConfig, *, updates: int) -> Schedule:
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 3.
     """
 
+    rising = warmup_updates(config, updates)
+
     def progress(step: Float[Array, ""], end: int) -> Float[Array, ""]:
-        start = config.warmup_updates
-        return jnp.clip((step - start) / max(end - start, 1), 0.0, 1.0)
+        return jnp.clip((step - rising) / max(end - rising, 1), 0.0, 1.0)
 
     def warmup(step: Float[Array, ""]) -> Float[Array, ""]:
-        return jnp.minimum(1.0, step / max(config.warmup_updates, 1))
+        return jnp.minimum(1.0, step / max(rising, 1))
 
     def schedule(updates_done: Int[Array, ""] | int) -> Float[Array, ""]:
         step = jnp.asarray(updates_done, jnp.float32) + 1.0
         match config:
             case Noam():
-                slope = config.warmup_updates**-1.5
+                slope = rising**-1.5
                 rate = config.factor * config.model_dim**-0.5 * jnp.minimum(step**-0.5, step * slope)
             case Constant():
                 rate = config.peak_learning_rate * warmup(step)
