@@ -1,10 +1,16 @@
 """The base install is light: importing the library loads no optional package, and each declared one is used."""
 
+import importlib
+import pkgutil
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+import pytest
+
+import transformer_jax
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONAL = {
@@ -24,6 +30,17 @@ def optional_modules_after(statement: str) -> set[str]:
     return set(ran.stdout.split()) & OPTIONAL
 
 
+@pytest.mark.smoke
+def test_every_module_is_imported_without_a_warning() -> None:
+    names = [
+        module.name for module in pkgutil.walk_packages(transformer_jax.__path__, prefix="transformer_jax.")
+    ]
+    assert len(names) > 100
+    for name in names:
+        importlib.import_module(name)
+
+
+@pytest.mark.smoke
 def test_importing_the_library_loads_no_optional_package() -> None:
     names = [
         "transformer_jax",

@@ -23,6 +23,7 @@ ALL = "\n".join(PAGES.values())
 sys.path.insert(0, str(ROOT))
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", ALL, flags=re.DOTALL))
 def test_every_python_example_runs(block: str) -> None:
     namespace: dict[str, object] = {}

@@ -127,6 +127,7 @@ def tiny_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(compare_presets.PRESETS, "quick", dataclasses.replace(quick, **sizes))
 
 
+@pytest.mark.smoke
 def test_report_table_and_resume(
     small: tuple[Any, ...],
     tiny_models: None,

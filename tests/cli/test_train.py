@@ -45,6 +45,7 @@ def test_a_saved_config_trains_the_same(
     assert losses[0] == losses[1]
 
 
+@pytest.mark.smoke
 def test_a_run_goes_on_to_more_updates(
     tiny_experiment: Path, tmp_path: Path, run_command: Callable[..., Any]
 ) -> None:

@@ -120,6 +120,7 @@ def test_one_beam_is_greedy(alpha):
     assert int(best.num_steps) == int(greedy.num_steps)
 
 
+@pytest.mark.smoke
 def test_one_beam_is_greedy_on_ties():
     model = TableModel(np.zeros((1, 8, 5)))
     model.table[...] = model.table[...].at[:, :, 3:].set(1.0)  # The end ties with token 4.
@@ -178,6 +179,7 @@ def test_row_limits(table_model):
     assert_row_equals(output, 3, enumerate_hypotheses(table_model, 0, 4, 0.6)[:5], max_len=4)
 
 
+@pytest.mark.smoke
 def test_rows_do_not_see_their_neighbours(table_model):
     together = search(table_model, max_len=6, num_beams=3, num_best=3, alpha=0.6)
     for row, source in enumerate(SOURCES):

@@ -17,6 +17,7 @@ def test_every_version_is_there() -> None:
     assert {path.stem for path in GOLDEN} >= {"format-1", "format-2", "format-2-divergence"}
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("archive", GOLDEN, ids=lambda path: path.stem)
 def test_a_checkpoint_of_an_earlier_version_is_read_and_trained_on(archive: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(archive) as files:
