@@ -3,8 +3,9 @@
 import dataclasses
 import os
 import re
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from transformer_jax.bounds import AtMost, Count, Length, Rows, Seed, Tokens, Vocabulary, Width, check_bounds
 from transformer_jax.data.buckets import check_shapes
 from transformer_jax.data.registry import DATASETS
 from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
@@ -118,12 +119,13 @@ class TsvFiles:
     train: str
     development: str | None = None
     test: str | None = None
-    source_column: int = 0
-    target_column: int = 1
+    source_column: Width = 0
+    target_column: Width = 1
     source_language: str | None = None
     target_language: str | None = None
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         _check_languages(self)
         _check_at_least(0, source_column=self.source_column, target_column=self.target_column)
         _check(
@@ -149,20 +151,26 @@ class SyntheticDataset:
 
     kind: Literal["synthetic"] = "synthetic"
     task: Literal["copy", "reverse"] = "copy"
-    num_train: int = 2000
-    num_development: int = 100
-    num_test: int = 100
-    num_symbols: int = 10
-    min_len: int = 3
-    max_len: int = 8
-    seed: int = 0
+    num_train: Count = 2000
+    num_development: Count = 100
+    num_test: Count = 100
+    num_symbols: Vocabulary = 10
+    min_len: Length = 3
+    max_len: Length = 8
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         _check_at_least(1, num_train=self.num_train, num_symbols=self.num_symbols, min_len=self.min_len)
         _check_at_least(0, num_development=self.num_development, num_test=self.num_test, seed=self.seed)
         _check(self.min_len <= self.max_len, f"min_len {self.min_len} is more than max_len {self.max_len}")
         wanted = self.num_train + self.num_development + self.num_test
-        possible = sum(self.num_symbols**length for length in range(self.min_len, self.max_len + 1))
+        possible = 0
+        for length in range(self.min_len, self.max_len + 1):
+            if possible >= 2 * wanted:
+                break
+            # A power beyond what is wanted is not computed: it can have millions of digits.
+            possible += self.num_symbols ** min(length, wanted.bit_length() + 1)
         _check(
             2 * wanted <= possible,
             f"{wanted} different lines are wanted; lines of {self.min_len} to {self.max_len} out of "
@@ -178,9 +186,10 @@ class Characters:
     """One token a character; ``max_size`` bounds the vocabulary, special ids included."""
 
     kind: Literal["characters"] = "characters"
-    max_size: int | None = None
+    max_size: Vocabulary | None = None
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         _check_at_least(5, max_size=self.max_size)
 
 
@@ -189,10 +198,11 @@ class Words:
     """One token a word between white space; ``max_size`` bounds the vocabulary, special ids included."""
 
     kind: Literal["words"] = "words"
-    max_size: int | None = None
-    min_count: int = 1
+    max_size: Vocabulary | None = None
+    min_count: Count = 1
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         _check_at_least(5, max_size=self.max_size)
         _check_at_least(1, min_count=self.min_count)
 
@@ -203,9 +213,10 @@ class Subwords:
 
     kind: Literal["subwords"] = "subwords"
     algorithm: Literal["bpe", "unigram"] = "bpe"
-    vocab_size: int = 8000
+    vocab_size: Vocabulary = 8000
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         _check_at_least(6, vocab_size=self.vocab_size)
 
 
@@ -258,10 +269,11 @@ class ChosenBuckets:
     """At most ``max_shapes`` batch shapes with the least padding, in lengths that ``multiple_of`` divides."""
 
     kind: Literal["chosen"] = "chosen"
-    max_shapes: int = 4
-    multiple_of: int = 1
+    max_shapes: Annotated[int, AtMost(1_000)] = 4
+    multiple_of: Length = 1
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         _check_at_least(1, max_shapes=self.max_shapes, multiple_of=self.multiple_of)
 
 
@@ -270,9 +282,10 @@ class GivenBuckets:
     """Batch shapes ``(source_len, target_len)`` from small to large; ``target_len`` counts the end token."""
 
     kind: Literal["given"] = "given"
-    shapes: tuple[tuple[int, int], ...]
+    shapes: tuple[tuple[Length, Length], ...]
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         try:
             check_shapes(self.shapes)
         except ShapeError as error:
@@ -290,10 +303,11 @@ class PackedRows:
     softmax attention).
     """
 
-    source_len: int
-    target_len: int
+    source_len: Length
+    target_len: Length
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         _check_at_least(1, source_len=self.source_len)
         _check_at_least(2, target_len=self.target_len)
 
@@ -329,20 +343,21 @@ class DataConfig:
     target_tokenizer: TokenizerConfig = dataclasses.field(default_factory=Words)
     share_vocabulary: bool = False
     moses: MosesText | None = None
-    batch_size: int = 256
-    batch_tokens: int | None = None
+    batch_size: Rows = 256
+    batch_tokens: Tokens | None = None
     buckets: BucketConfig = dataclasses.field(default_factory=ChosenBuckets)
     packing: PackedRows | None = None
-    max_source_len: int = 40
-    max_target_len: int = 40
+    max_source_len: Length = 40
+    max_target_len: Length = 40
     too_long: TooLong = "fail"
-    seed: int = 0
-    max_train_pairs: int | None = None
-    max_development_items: int | None = None
-    max_test_items: int | None = None
+    seed: Seed = 0
+    max_train_pairs: Count | None = None
+    max_development_items: Count | None = None
+    max_test_items: Count | None = None
     bleu_tokenizer: BleuTokenizerName | None = None
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if self.moses is not None:
             for side, language in zip(("source", "target"), self.moses_languages()):
                 _check(

@@ -1,9 +1,11 @@
 """What a hypothesis may not say: no end before a least length, no n-gram twice, a given beginning."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax.numpy as jnp
 
+from transformer_jax.bounds import AtMost, Length, check_bounds
 from transformer_jax.errors import ConfigError
 from transformer_jax.typing import Array, Float, Int
 
@@ -14,13 +16,14 @@ class Constraints:
 
     Attributes:
       min_len: Fewest tokens before the end of the sequence.
-      no_repeat_ngram: No sequence of so many tokens comes twice; 0 for no such rule.
+      no_repeat_ngram: No sequence of so many tokens (at most 100) comes twice; 0 for no such rule.
     """
 
-    min_len: int = 0
-    no_repeat_ngram: int = 0
+    min_len: Length = 0
+    no_repeat_ngram: Annotated[int, AtMost(100)] = 0
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         for name in ("min_len", "no_repeat_ngram"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must be at least 0; got {getattr(self, name)}")

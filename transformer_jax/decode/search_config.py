@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from transformer_jax.bounds import Beams, Length, TokenId, Vocabulary, check_bounds
 from transformer_jax.decode.beam import check_beam_options
 from transformer_jax.decode.constraints import NONE, Constraints
 from transformer_jax.decode.sampling import check_sampling_options
@@ -20,11 +21,12 @@ class GreedyConfig:
     """
 
     kind: Literal["greedy"] = "greedy"
-    max_len: int
-    forbidden_ids: tuple[int, ...] = ()
+    max_len: Length
+    forbidden_ids: tuple[TokenId, ...] = ()
     constraints: Constraints = NONE
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         _check_max_len(self.max_len)
 
 
@@ -42,14 +44,15 @@ class SampleConfig:
     """
 
     kind: Literal["sample"] = "sample"
-    max_len: int
+    max_len: Length
     temperature: float = 1.0
-    top_k: int | None = None
+    top_k: Vocabulary | None = None
     top_p: float = 1.0
-    forbidden_ids: tuple[int, ...] = ()
+    forbidden_ids: tuple[TokenId, ...] = ()
     constraints: Constraints = NONE
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         _check_max_len(self.max_len)
         check_sampling_options(self.temperature, self.top_k, self.top_p)
 
@@ -69,15 +72,16 @@ class BeamConfig:
     """
 
     kind: Literal["beam"] = "beam"
-    max_len: int
-    num_beams: int
+    max_len: Length
+    num_beams: Beams
     length_penalty: float = 0.0
     coverage_penalty: float = 0.0
-    num_best: int = 1
-    forbidden_ids: tuple[int, ...] = ()
+    num_best: Beams = 1
+    forbidden_ids: tuple[TokenId, ...] = ()
     constraints: Constraints = NONE
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         _check_max_len(self.max_len)
         check_beam_options(self.num_beams, self.num_best, self.length_penalty, self.coverage_penalty)
 

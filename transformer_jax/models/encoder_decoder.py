@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import jax
 from flax import nnx
 
+from transformer_jax.bounds import Layers, TokenId, Width, check_bounds
 from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional import AttentionMask, segment_positions, split_key
 from transformer_jax.functional.dropout import check_rate
@@ -34,7 +35,7 @@ class EncoderDecoderConfig:
     """Everything of an encoder-decoder Transformer but the vocabularies; defaults are the paper's choices.
 
     Raises:
-      ConfigError: If a size is below one, a rate is no probability, ``norm_epsilon`` or ``padding_id`` is out
+      ConfigError: If a size is below one or above its bound (`transformer_jax.bounds`), a rate is no probability, ``norm_epsilon`` or ``padding_id`` is out
         of range, a name is unknown, relative positions do not suit both stacks, or linear self-attention of the
         decoder meets grouped heads, dropout of attention weights, or positions inside attention.
       ShapeError: If the numbers of heads do not divide.
@@ -64,12 +65,12 @@ class EncoderDecoderConfig:
     """
 
     kind: Literal["encoder_decoder"] = "encoder_decoder"
-    model_dim: int
-    num_heads: int
-    num_kv_heads: int
-    feed_forward_dim: int
-    num_encoder_layers: int
-    num_decoder_layers: int
+    model_dim: Width
+    num_heads: Width
+    num_kv_heads: Width
+    feed_forward_dim: Width
+    num_encoder_layers: Layers
+    num_decoder_layers: Layers
     dropout_rate: float = 0.1
     attention_dropout_rate: float = 0.0
     activation_dropout_rate: float = 0.0
@@ -81,9 +82,10 @@ class EncoderDecoderConfig:
     positions: Positions = dataclasses.field(default_factory=Sinusoidal)
     decoder_self_attention: SelfAttention = "softmax"
     share_embeddings: ShareEmbeddings = "none"
-    padding_id: int = 0
+    padding_id: TokenId = 0
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         sizes = ("model_dim", "num_heads", "num_kv_heads", "feed_forward_dim")
         for name in (*sizes, "num_encoder_layers", "num_decoder_layers"):
             if getattr(self, name) < 1:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal, get_args
 
+from transformer_jax.bounds import Layers, Length, Width, check_bounds
 from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional.dropout import check_rate
 from transformer_jax.nn.local_attention import Monotonic, Predictive
@@ -40,7 +41,10 @@ class Bahdanau:
     """
 
     kind: Literal["bahdanau"] = "bahdanau"
-    attention_dim: int
+    attention_dim: Width
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,10 +61,11 @@ class Luong:
     kind: Literal["luong"] = "luong"
     score: LuongScore
     input_feeding: bool
-    max_len: int | None = None
+    max_len: Length | None = None
     local: Monotonic | Predictive | None = None
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         known = ("dot", "general", "concat", "location")
         if self.score not in known:
             raise ConfigError(
@@ -100,17 +105,18 @@ class RecurrentSeq2SeqConfig:
     """
 
     kind: Literal["recurrent_seq2seq"] = "recurrent_seq2seq"
-    embedding_dim: int
-    hidden_dim: int
+    embedding_dim: Width
+    hidden_dim: Width
     cell: CellKind
-    num_encoder_layers: int
-    num_decoder_layers: int
+    num_encoder_layers: Layers
+    num_decoder_layers: Layers
     bidirectional: bool
     attention: LastState | Bahdanau | Luong
     dropout_rate: float
     residual: bool
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         for name in ("embedding_dim", "hidden_dim", "num_encoder_layers", "num_decoder_layers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1; got {getattr(self, name)}")

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from transformer_jax.bounds import Length, check_bounds
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional import (
     AttentionMask,
@@ -28,9 +29,10 @@ class Monotonic:
     """
 
     kind: Literal["monotonic"] = "monotonic"
-    half_width: int
+    half_width: Length
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         _check_half_width(self.half_width, least=0)
 
 
@@ -44,9 +46,10 @@ class Predictive:
     """
 
     kind: Literal["predictive"] = "predictive"
-    half_width: int
+    half_width: Length
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         _check_half_width(self.half_width, least=1)
 
 

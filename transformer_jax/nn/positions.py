@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from transformer_jax.bounds import Count, Length, Width, check_bounds
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional import Alibi, PositionBias, RelativeBuckets, alibi_slopes, sinusoidal_at
 from transformer_jax.functional.positions import check_buckets
@@ -41,9 +42,10 @@ class Learned:
     """A learned vector for each position, added to the embeddings (Gehring et al. 2017)."""
 
     kind: Literal["learned"] = "learned"
-    max_len: int
+    max_len: Length
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if self.max_len < 1:
             raise ConfigError(f"max_len of learned positions must be at least 1, got {self.max_len}")
 
@@ -72,10 +74,11 @@ class RelativePositions:
     """A learned bias for each bucket of distances, shared by a stack's layers (Raffel et al. 2020)."""
 
     kind: Literal["relative"] = "relative"
-    num_buckets: int = 32
-    max_distance: int = 128
+    num_buckets: Width = 32
+    max_distance: Count = 128
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         # What no stack can use; what one direction cannot is refused where the direction is known.
         for name in ("num_buckets", "max_distance"):
             if getattr(self, name) < 2:

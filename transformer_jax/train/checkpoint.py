@@ -11,9 +11,9 @@ import dataclasses
 import logging
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,7 @@ from transformer_jax.train.state import NamedArrays, TrainState, named_arrays, s
 
 FOLDER = "checkpoints"
 _NEW, _REMOVED, _DAMAGED = "new-", "removed-", "damaged-"
+_Model = TypeVar("_Model", bound=nnx.Module)
 _AVERAGED = "averaged updates"
 _FAULTS_SHOWN = 6
 _GIVE_BACK_BYTES = 32_000_000
@@ -193,7 +194,7 @@ class CheckpointStore:
         """
         arrays = state if isinstance(state, Snapshot) else Snapshot.of(state)
         for name, array in arrays.model.items():
-            if jnp.issubdtype(array.dtype, jnp.floating) and not np.isfinite(array.astype(np.float32)).all():
+            if jnp.issubdtype(array.dtype, jnp.floating) and not is_finite(array):
                 raise RunError(
                     f"training diverged: {name} is no number after update {info.update}, which is not saved"
                 )
@@ -253,8 +254,7 @@ class CheckpointStore:
             raise RunError(
                 f"{path} is the mean of several checkpoints: it cannot be trained on; go on with their own run"
             )
-        model_arrays = _restore_item(path, "model")
-        require_same(model_arrays, state.params | state.model_state, path)
+        model_arrays = _restore_model(path, state.params | state.model_state)
         model = _copied(model_arrays)
         training_arrays = _since_added(state) | _restore_item(path, "training")
         require_same(training_arrays, _training_arrays(state), path)
@@ -315,13 +315,36 @@ def load_params(
     Args:
       run_dir: The run folder.
       which: The best-scoring checkpoint (the last one if none was ever scored), or the last.
-      model: Built from the run's configuration; changed in place.
+      model: Built from the run's configuration, or only its shapes (``nnx.eval_shape``); changed in place.
 
     Returns:
       The checkpoint's metadata.
 
     Raises:
-      RunError: If there is no checkpoint, or it does not fit the model.
+      RunError: If there is no checkpoint, it does not fit the model, or a number in it is not finite.
+    """
+    return load_model(run_dir, which, build=lambda shapes: model)[1]
+
+
+def load_model(
+    run_dir: Path | str,
+    which: Literal["best", "last"] = "best",
+    *,
+    build: Callable[[Mapping[str, Any]], _Model],
+) -> tuple[_Model, CheckpointInfo]:
+    """As `load_params`, of a model that is built when the checkpoint's shapes are known.
+
+    Args:
+      run_dir: The run folder.
+      which: The best-scoring checkpoint (the last one if none was ever scored), or the last.
+      build: From the stored arrays' shapes and dtypes by name to the model, or only its shapes (``nnx.eval_shape``);
+        where it raises, no array has been read.
+
+    Returns:
+      The model and the checkpoint's metadata.
+
+    Raises:
+      RunError: As `load_params`.
     """
     store = CheckpointStore(run_dir)
     had_any = bool(store.updates())
@@ -335,13 +358,12 @@ def load_params(
         best = store.best_updates() if which == "best" else []
         chosen = best[0] if best else updates[-1]
         update = chosen if store._is_whole(chosen, deep=True) else None
-    structure, params, model_state = split_model(model)
     path = store._path(update)
-    arrays = _restore_item(path, "model")
-    require_same(arrays, params | model_state, path)
-    arrays = jax.tree.map(jnp.asarray, arrays)
+    model = build(_model_shapes(path))
+    structure, params, model_state = split_model(model)
+    arrays = jax.tree.map(jnp.asarray, _restore_model(path, params | model_state))
     nnx.update(model, structure.state(arrays, arrays))
-    return store.info(update)
+    return model, store.info(update)
 
 
 def average_checkpoints(run_dir: Path | str, output_dir: Path | str, *, num_last: int) -> list[int]:
@@ -371,8 +393,7 @@ def average_checkpoints(run_dir: Path | str, output_dir: Path | str, *, num_last
     sums: dict[str, np.ndarray] = {}
     for update in updates:  # one at a time: a model may be large
         require_whole(store._path(update), deep=True)
-        last = _restore_item(store._path(update), "model")
-        require_same(last, sums or last, store._path(update), same_dtype=False)
+        last = _restore_model(store._path(update), sums or None, same_dtype=False)
         for name, array in last.items():
             sums[name] = sums.get(name, 0.0) + np.asarray(array, np.float64)
     is_float = {name: jnp.issubdtype(array.dtype, jnp.floating) for name, array in last.items()}
@@ -428,7 +449,7 @@ def require_same(
         if name not in found:
             faults.append(f"has no array {name!r}")
         elif name not in wanted:
-            faults.append(f"holds {name!r}, which the model does not have")
+            faults.append(f"holds {shortened(repr(name))}, which the model does not have")
         elif (same_dtype and found[name].dtype != wanted[name].dtype) or (
             found[name].shape != wanted[name].shape
         ):
@@ -442,6 +463,23 @@ def require_same(
         raise RunError(
             f"checkpoint {path}: {shown}: was the run trained with another configuration or version?"
         )
+
+
+def require_finite(arrays: Mapping[str, Any], path: Path) -> None:
+    """Raise ``RunError`` naming the first array that holds NaN or infinity."""
+    for name, array in arrays.items():
+        if jnp.issubdtype(array.dtype, jnp.floating) and not is_finite(array):
+            raise RunError(
+                f"{path}: {shortened(repr(name))} holds numbers that are not finite (NaN or infinity): take another file or "
+                "checkpoint"
+            )
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Whether no number of a floating-point array is NaN or infinite."""
+    if array.dtype not in (np.float16, np.float32, np.float64):
+        array = array.astype(np.float32)
+    return bool(np.isfinite(array).all())
 
 
 def _badness(info: CheckpointInfo) -> float:
@@ -471,6 +509,52 @@ def _checkpointer() -> Any:
     )
 
 
+def _model_shapes(path: Path) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of a checkpoint's model by name; no array is read.
+
+    Raises:
+      RunError: If they cannot be read.
+    """
+    import orbax.checkpoint as ocp
+
+    try:
+        with deferred_interrupts(), _quiet_orbax():
+            found = ocp.StandardCheckpointHandler().metadata(path / "model")
+        return {
+            str(name): jax.ShapeDtypeStruct(tuple(one.shape), np.dtype(one.dtype))
+            for name, one in found.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable("model", path, error) from error
+
+
+def _restore_model(
+    path: Path, wanted: Mapping[str, Any] | None, *, same_dtype: bool = True
+) -> dict[str, np.ndarray]:
+    """The model's arrays of a checkpoint.
+
+    Args:
+      path: The checkpoint.
+      wanted: What they must be, by name; compared before an array is read, since a damaged or foreign file may ask for
+        more memory than there is. None takes what is there.
+      same_dtype: Whether dtypes are compared too.
+
+    Raises:
+      RunError: If they are not that, cannot be read, or a number is not finite.
+    """
+    found = _model_shapes(path)
+    require_same(found, found if wanted is None else wanted, path, same_dtype=same_dtype)
+    arrays = _restore_item(path, "model")
+    require_same(arrays, found, path)
+    require_finite(arrays, path)
+    return arrays
+
+
+def _unreadable(item: str, path: Path, error: Exception) -> RunError:
+    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return RunError(f"cannot read {item} of checkpoint {path}: it is damaged or incomplete ({reason})")
+
+
 def _restore_item(path: Path, item: Literal["model", "training", "metadata"]) -> Any:
     """One item as it was saved: a dictionary of numpy arrays, or the metadata."""
     import orbax.checkpoint as ocp
@@ -480,10 +564,7 @@ def _restore_item(path: Path, item: Literal["model", "training", "metadata"]) ->
         with deferred_interrupts(), _quiet_orbax(), _checkpointer() as checkpointer:
             return checkpointer.restore(path, args=ocp.args.Composite(**{item: arguments}))[item]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise RunError(
-            f"cannot read {item} of checkpoint {path}: it is damaged or incomplete ({reason})"
-        ) from error
+        raise _unreadable(item, path, error) from error
 
 
 class _quiet_orbax:

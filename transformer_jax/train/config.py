@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any, Literal
 
+from transformer_jax.bounds import Count, Rows, Seed, Width, check_bounds
 from transformer_jax.errors import ConfigError
 
 
@@ -83,11 +84,12 @@ class Noam:
     """
 
     kind: Literal["noam"] = "noam"
-    model_dim: int
-    warmup_updates: int
+    model_dim: Width
+    warmup_updates: Count
     factor: float = 1.0
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         _require(self.model_dim >= 1, self, "model_dim", "at least 1")
         _require(self.warmup_updates >= 1, self, "warmup_updates", "at least 1")
         _require(_is_positive(self.factor), self, "factor", "above 0")
@@ -105,10 +107,11 @@ class Cosine:
 
     kind: Literal["cosine"] = "cosine"
     peak_learning_rate: float
-    warmup_updates: int
+    warmup_updates: Count
     final_ratio: float = 0.0
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         _require(_is_positive(self.peak_learning_rate), self, "peak_learning_rate", "above 0")
         _require(self.warmup_updates >= 0, self, "warmup_updates", "at least 0")
         _require(0.0 <= self.final_ratio <= 1.0, self, "final_ratio", "between 0 and 1")
@@ -125,9 +128,10 @@ class Linear:
 
     kind: Literal["linear"] = "linear"
     peak_learning_rate: float
-    warmup_updates: int
+    warmup_updates: Count
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         _require(_is_positive(self.peak_learning_rate), self, "peak_learning_rate", "above 0")
         _require(self.warmup_updates >= 0, self, "warmup_updates", "at least 0")
 
@@ -143,9 +147,10 @@ class Constant:
 
     kind: Literal["constant"] = "constant"
     peak_learning_rate: float
-    warmup_updates: int = 0
+    warmup_updates: Count = 0
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         _require(_is_positive(self.peak_learning_rate), self, "peak_learning_rate", "above 0")
         _require(self.warmup_updates >= 0, self, "warmup_updates", "at least 0")
 
@@ -179,12 +184,13 @@ class MeshShape:
       sequence: Over which the positions of a batch are spread.
     """
 
-    data: int = 1
-    fsdp: int = 1
-    tensor: int = 1
-    sequence: int = 1
+    data: Rows = 1
+    fsdp: Rows = 1
+    tensor: Rows = 1
+    sequence: Rows = 1
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         for name in ("data", "fsdp", "tensor", "sequence"):
             _require(getattr(self, name) >= 1, self, name, "at least 1")
 
@@ -231,33 +237,34 @@ class TrainConfig:
         use for Transformers; ``"layers"``: all but the layers' inputs. XLA undoes it on a CPU.
     """
 
-    updates: int
+    updates: Count
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     clip_norm: float | None = 1.0
-    accumulation: int = 1
+    accumulation: Rows = 1
     label_smoothing: float = 0.0
     scheduled_sampling_rate: float = 0.0
-    scheduled_sampling_updates: int = 0
+    scheduled_sampling_updates: Count = 0
     r_drop_weight: float = 0.0
-    seed: int = 0
-    log_every: int = 50
-    evaluate_every: int = 500
-    checkpoint_every: int = 500
-    keep_last: int = 1
-    keep_best: int = 1
-    keep_every: int | None = None
+    seed: Seed = 0
+    log_every: Count = 50
+    evaluate_every: Count = 500
+    checkpoint_every: Count = 500
+    keep_last: Count = 1
+    keep_best: Count = 1
+    keep_every: Count | None = None
     metric: str = "loss"
     metric_mode: Literal["min", "max"] = "min"
-    patience: int | None = None
+    patience: Count | None = None
     average_decay: float = 0.0
     sharding: MeshShape | None = None
     on_divergence: Literal["stop", "skip", "rollback"] = "stop"
-    max_divergences: int = 10
+    max_divergences: Count = 10
     on_failed_save: Literal["stop", "go_on"] = "stop"
     remat: Literal["nothing", "elementwise", "layers"] = "nothing"
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         for name in (
             "updates",
             "accumulation",

@@ -1,0 +1,110 @@
+"""Every integer of a config has an upper bound, and what is above it is refused before anything is built."""
+
+import dataclasses
+import json
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from transformer_jax.bounds import bounds_of
+from transformer_jax.cli.experiment import ExperimentConfig
+from transformer_jax.config_json import apply_overrides, from_document, to_json
+from transformer_jax.data.config import DataConfig, SyntheticDataset, TsvFiles
+from transformer_jax.decode.searcher import BeamConfig, SampleConfig
+from transformer_jax.errors import ConfigError
+from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
+from transformer_jax.models.recurrent_config import LastState, RecurrentSeq2SeqConfig
+from transformer_jax.train.config import Adam, Constant, TrainConfig
+
+
+def configs(annotation: Any) -> Iterator[type[Any]]:
+    """All dataclasses that a config can hold."""
+    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
+        yield annotation
+        for hint in typing.get_type_hints(annotation).values():
+            yield from configs(hint)
+    for inner in typing.get_args(annotation):
+        yield from configs(inner)
+
+
+def holds_integers(annotation: Any) -> bool:
+    return annotation is int or any(holds_integers(inner) for inner in typing.get_args(annotation))
+
+
+def test_every_integer_of_a_config_has_a_bound() -> None:
+    found = {*configs(ExperimentConfig), SampleConfig}
+    assert len(found) > 30
+    unbounded = [
+        f"{cls.__name__}.{name}"
+        for cls in found
+        for name, hint in typing.get_type_hints(cls).items()
+        if holds_integers(hint) and name not in bounds_of(cls)
+    ]
+    assert unbounded == []
+    assert all(most < 2**32 for cls in found for most in bounds_of(cls).values())
+
+
+MODEL = EncoderDecoderConfig(
+    model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=8, num_encoder_layers=1, num_decoder_layers=1
+)
+RECURRENT = RecurrentSeq2SeqConfig(
+    embedding_dim=8, hidden_dim=8, cell="gru", num_encoder_layers=1, num_decoder_layers=1, bidirectional=False,
+    attention=LastState(feed_each_step=False), dropout_rate=0.0, residual=False,
+)  # fmt: skip
+CONFIG = ExperimentConfig(
+    name="bounded",
+    task="translation",
+    data=DataConfig(dataset=TsvFiles(train="a")),
+    model=MODEL,
+    train=TrainConfig(
+        updates=4, optimizer=Adam(), schedule=Constant(peak_learning_rate=0.01), metric="bleu", metric_mode="max"
+    ),
+    search=BeamConfig(max_len=9, num_beams=2),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [2**31, 2**63, 10**400], ids=["int32", "int64", "long"])
+@pytest.mark.parametrize("model", [MODEL, RECURRENT], ids=["transformer", "recurrent"])
+def test_sizes_above_their_bounds_are_refused_at_once(model: Any, value: int) -> None:
+    document = json.loads(to_json(dataclasses.replace(CONFIG, model=model)))
+    tried = 0
+    for part in ("data", "model", "train", "search"):
+        for name, old in document[part].items():
+            if isinstance(old, int) and not isinstance(old, bool) and name != "seed":
+                changed = {**document, part: {**document[part], name: value}}
+                with pytest.raises(ConfigError, match=f"{name} must be at most"):
+                    from_document(ExperimentConfig, changed)
+                tried += 1
+    assert tried >= 19
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model.num_encoder_layers=100000",
+        "data.max_source_len=1000000",
+        "search.num_beams=100000",
+        "search.max_len=10000000",
+        "search.forbidden_ids=[1,2147483648]",
+        "search.constraints.no_repeat_ngram=1000",
+        'data.buckets={"kind": "given", "shapes": [[8, 9], [100000, 100000]]}',
+        "train.seed=4294967296",
+        'train.sharding={"data": 2147483648}',
+    ],
+)
+def test_absurd_values_of_set_are_named(override: str) -> None:
+    document = apply_overrides(ExperimentConfig, json.loads(to_json(CONFIG)), [override])
+    with pytest.raises(ConfigError, match=r"must be at most [\d,]+, got [\d,]+$") as raised:
+        from_document(ExperimentConfig, document, "--set")
+    assert override.partition("=")[0].split(".")[1] in str(raised.value)
+
+
+def test_the_different_lines_of_a_synthetic_set_are_counted_without_computing_all() -> None:
+    # Their numbers would have half a million digits.
+    SyntheticDataset(num_symbols=2**24, min_len=1, max_len=2**16)
+    SyntheticDataset(num_symbols=2**24, min_len=2**16, max_len=2**16)
+    with pytest.raises(ConfigError, match="lines of 1 to 2 out of 3 words are 12"):
+        SyntheticDataset(num_train=5, num_development=1, num_test=1, num_symbols=3, min_len=1, max_len=2)
+    SyntheticDataset(num_train=4, num_development=1, num_test=1, num_symbols=3, min_len=1, max_len=2)
