@@ -6,7 +6,9 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import pytest
+from flax import nnx
 
 from transformer_jax.bounds import bounds_of
 from transformer_jax.cli.experiment import ExperimentConfig
@@ -14,8 +16,12 @@ from transformer_jax.config_json import apply_overrides, from_document, to_json
 from transformer_jax.data.config import DataConfig, SyntheticDataset, TsvFiles
 from transformer_jax.decode.searcher import BeamConfig, SampleConfig
 from transformer_jax.errors import ConfigError
+from transformer_jax.models import build
+from transformer_jax.models.build import build_model, model_shapes
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
-from transformer_jax.models.recurrent_config import LastState, RecurrentSeq2SeqConfig
+from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, RecurrentSeq2SeqConfig
+from transformer_jax.nn.local_attention import Predictive
+from transformer_jax.nn.positions import AlibiPositions, Learned, RelativePositions
 from transformer_jax.train.config import Adam, Constant, TrainConfig
 
 
@@ -99,6 +105,57 @@ def test_absurd_values_of_set_are_named(override: str) -> None:
     with pytest.raises(ConfigError, match=r"must be at most [\d,]+, got [\d,]+$") as raised:
         from_document(ExperimentConfig, document, "--set")
     assert override.partition("=")[0].split(".")[1] in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        MODEL,
+        dataclasses.replace(
+            MODEL, positions=Learned(max_len=5), share_embeddings="all", norm_placement="pre"
+        ),
+        dataclasses.replace(MODEL, positions=RelativePositions(), decoder_self_attention="softmax"),
+        dataclasses.replace(MODEL, positions=AlibiPositions(), attention_bias=True),
+        dataclasses.replace(MODEL, decoder_self_attention="linear", num_decoder_layers=2),
+        RECURRENT,
+        dataclasses.replace(RECURRENT, attention=Bahdanau(attention_dim=4), bidirectional=True, cell="lstm"),
+        dataclasses.replace(
+            RECURRENT, attention=Luong(score="location", input_feeding=True, max_len=5), cell="min_gru"
+        ),
+        dataclasses.replace(
+            RECURRENT, attention=Luong(score="general", input_feeding=False, local=Predictive(half_width=1))
+        ),
+    ],
+)
+def test_shapes_of_a_model_are_those_of_the_built_one(model: Any) -> None:
+    vocabularies = {"source_vocab_size": 6, "target_vocab_size": 6}
+    found, wanted = model_shapes(model, **vocabularies), build_model(model, **vocabularies, seed=0)
+    (found_graph, found_state), (wanted_graph, wanted_state) = nnx.split(found), nnx.split(wanted)
+    assert found_graph == wanted_graph
+    assert jax.tree.structure(found_state) == jax.tree.structure(wanted_state)
+    for one, other in zip(jax.tree.leaves(found_state), jax.tree.leaves(wanted_state)):
+        assert isinstance(one, jax.ShapeDtypeStruct)
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+
+
+@pytest.mark.parametrize("layers", [(1, 1), (4, 2), (2, 5)])
+def test_a_model_larger_than_the_memory_is_refused_by_its_parameters(
+    layers: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vocabularies = {"source_vocab_size": 6, "target_vocab_size": 7}
+    sized = dataclasses.replace(MODEL, num_encoder_layers=layers[0], num_decoder_layers=layers[1])
+    shapes = model_shapes(sized, **vocabularies)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(shapes)))
+    monkeypatch.setattr(build, "machine_memory", (4 * parameters - 1).__int__)
+    monkeypatch.setattr(build, "_SMALL", 0)
+    with pytest.raises(ConfigError, match=f"the model has {parameters:,} parameters"):
+        build_model(sized, **vocabularies, seed=0)
+    monkeypatch.undo()
+    huge = dataclasses.replace(MODEL, model_dim=65_536, feed_forward_dim=65_536, num_encoder_layers=1_000)
+    deep = dataclasses.replace(RECURRENT, hidden_dim=65_536, num_encoder_layers=1_000)
+    for one in (huge, deep):
+        with pytest.raises(ConfigError, match="choose smaller sizes or fewer layers"):
+            build_model(one, **vocabularies, seed=0)
 
 
 def test_the_different_lines_of_a_synthetic_set_are_counted_without_computing_all() -> None:

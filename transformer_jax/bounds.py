@@ -9,12 +9,26 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 from transformer_jax.errors import ConfigError
 
-__all__ = ["AtMost", "Beams", "Count", "Layers", "Length", "Rows", "Seed", "TokenId", "Tokens", "Vocabulary", "Width", "bounds_of", "check_bounds"]
+__all__ = [
+    "AtMost",
+    "Beams",
+    "Count",
+    "Layers",
+    "Length",
+    "Rows",
+    "Seed",
+    "TokenId",
+    "Tokens",
+    "Vocabulary",
+    "Width",
+    "bounds_of",
+    "check_bounds",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +93,7 @@ def _read_bounds(cls: type[Any]) -> dict[str, int]:
     return {name: most for name, most in found.items() if most is not None}
 
 
-bounds_of = functools.cache(_read_bounds)
+bounds_of: Callable[[Any], dict[str, int]] = functools.cache(_read_bounds)
 """The largest value of each bounded field of a dataclass, by name."""
 
 

@@ -1,11 +1,15 @@
 """export: a model folder that answers like its run; what is damaged or foreign is refused in one line."""
 
+import contextlib
+import functools
 import json
+import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,8 +18,10 @@ import safetensors.numpy
 from transformer_jax.cli.loaded_run import WEIGHTS_NAME, load_run
 from transformer_jax.cli.main import main
 from transformer_jax.cli.model_folder import pretrained_folder, pretrained_names
-from transformer_jax.errors import RunError
+from transformer_jax.decode import searcher
+from transformer_jax.errors import RunError, TransformerJaxError
 from transformer_jax.nn.parameters import load_parameters, named_parameters
+from transformer_jax.train import CheckpointStore, checkpoint
 from transformer_jax.train.weights_file import read_weights, write_weights
 
 FILES = [
@@ -149,6 +155,148 @@ def test_a_damaged_folder_is_refused(
     folder = damaged(exported, tmp_path / "model", change)
     (tmp_path / "in.txt").write_text("cat\n")
     assert words in fails("translate", folder, "--input", tmp_path / "in.txt")
+
+
+HOSTILE = [
+    ("model.model_dim", 20_000, "the model wants"),
+    ("model.feed_forward_dim", 60_000, "the model wants"),
+    ("model.model_dim", 10**7, "model_dim must be at most 65,536"),
+    ("model.num_encoder_layers", 900, "901 layers"),
+    ("model.num_decoder_layers", 100_000, "num_decoder_layers must be at most 1,000"),
+    ("model.num_heads", 2**31, "num_heads must be at most"),
+    ("data.max_source_len", 10**6, "max_source_len must be at most 65,536"),
+    ("search.max_len", 10**7, "max_len must be at most 65,536"),
+    ("search.max_len", 2**70, "max_len must be at most 65,536"),
+    ("search", {"kind": "beam", "max_len": 9, "num_beams": 10**5}, "num_beams must be at most 1,000"),
+]
+
+
+@contextlib.contextmanager
+def nothing_compiled() -> Iterator[None]:
+    """Fails if anything is compiled: what is not compiled has not been allocated either."""
+    seen: list[str] = []
+
+    def listen(event: str, seconds: float, **unused: object) -> None:
+        if "backend_compile" in event:
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert seen == []
+
+
+def with_sizes(folder: Path, name: str, value: Any) -> None:
+    path = folder / "config.json"
+    document = json.loads(path.read_text())
+    *parts, last = name.split(".")
+    holder = document
+    for part in parts:
+        holder = holder[part]
+    holder[last] = value
+    path.write_text(json.dumps(document))
+
+
+def test_hostile_sizes_are_refused_before_anything_is_built(
+    exported: Path, tiny_run: Path, tiny_data: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    for number, (name, value, words) in enumerate(HOSTILE):
+        for kind, whole in (("model", exported), ("run", tiny_run)):
+            folder = damaged(
+                whole, tmp_path / f"{kind}-{number}", functools.partial(with_sizes, name=name, value=value)
+            )
+            with nothing_compiled(), pytest.raises(TransformerJaxError, match=words) as raised:
+                load_run(folder)
+            assert "\n" not in str(raised.value)
+            assert str(folder) in str(raised.value)
+    with nothing_compiled():
+        assert "the model wants" in fails(
+            "translate", tmp_path / "model-0", "--input", tiny_data / "train.src"
+        )
+        words = ("train", "--resume", "--run-dir")
+        assert "the model wants" in fails(*words, tmp_path / "run-0")
+        assert "901 layers" in fails(*words, tmp_path / "run-3")
+
+
+def test_a_search_that_needs_more_memory_than_there_is_is_not_compiled(
+    exported: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    fails: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    huge = {"kind": "beam", "max_len": 65_536, "num_beams": 1000}
+    folder = damaged(exported, tmp_path / "model", lambda f: with_sizes(f, "search", huge))
+    monkeypatch.setattr(searcher, "machine_memory", (8 * 10**9).__int__)
+    message = fails("translate", folder, "--input", tiny_data / "train.src")
+    assert "this machine has 8 GB of memory: lower num_beams or max_len" in message
+
+
+def changed_weights(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    arrays = dict(safetensors.numpy.load_file(folder / WEIGHTS_NAME))
+    with safetensors.safe_open(folder / WEIGHTS_NAME, framework="numpy") as file:
+        metadata = file.metadata()
+    change(arrays)
+    safetensors.numpy.save_file(arrays, folder / WEIGHTS_NAME, metadata)
+
+
+def changed_header(folder: Path, change: Callable[[bytes], bytes]) -> None:
+    content = (folder / WEIGHTS_NAME).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = change(content[8 : 8 + length])
+    (folder / WEIGHTS_NAME).write_bytes(len(header).to_bytes(8, "little") + header + content[8 + length :])
+
+
+def set_first(value: float) -> Callable[[dict[str, Any]], Any]:
+    def change(arrays: dict[str, Any]) -> None:
+        arrays[sorted(arrays)[0]].reshape(-1)[-1] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: changed_weights(f, set_first(math.nan)), "numbers that are not finite"),
+        (lambda f: changed_weights(f, set_first(-math.inf)), "numbers that are not finite"),
+        (lambda f: changed_header(f, lambda h: h.replace(b'"F16"', b'"I16"')), "is int16[.*wants float16"),
+        (lambda f: changed_header(f, lambda h: h.replace(b'"F16"', b'"BF16"')), "is bfloat16[.*wants float16"),
+        (lambda f: changed_header(f, lambda h: h.replace(b'"F16"', b'"F8_E4M3"')), "damaged"),
+        (lambda f: changed_weights(f, lambda a: a.update({k: a[k].astype("f4") for k in a})), "is float32["),
+        (lambda f: changed_header(f, lambda h: h + b" " * 9_000_000), "at most 8,000,000 are read"),
+        (lambda f: changed_header(f, lambda h: h + b" " * 200_000), "its arrays need at most"),
+        (lambda f: changed_header(f, lambda h: h.replace(b'"decoder', b'"' + b"x" * 300, 1)), r"holds 'x+\.\.\.x"),
+    ],
+)  # fmt: skip
+def test_weights_that_were_not_written_so_are_refused(
+    exported: Path, tmp_path: Path, change: Any, words: str
+) -> None:
+    folder = damaged(exported, tmp_path / "model", change)
+    with pytest.raises(RunError, match=words.replace("[", r"\[")) as raised:
+        load_run(folder)
+    assert len(str(raised.value)) < 1500
+
+
+def test_a_checkpoint_that_is_not_finite_is_refused(
+    tiny_run: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    run_dir = damaged(tiny_run, tmp_path / "run", lambda f: None)
+    store = CheckpointStore(run_dir)
+    update = store.updates()[-1]
+    info = store.info(update)
+    arrays = checkpoint._restore_item(store._path(update), "model")
+    name = sorted(arrays)[0]
+    arrays[name].reshape(-1)[0] = math.nan
+    training = checkpoint._restore_item(store._path(update), "training")
+    for other in store.updates():
+        shutil.rmtree(store._path(other))
+    store._write(info, model=arrays, training=training)  # `save` would refuse it
+    with pytest.raises(RunError, match=f"'{name}' holds numbers that are not finite"):
+        load_run(run_dir)
+    words = ("train", "--resume", "--run-dir", run_dir, "--set", "train.updates=6")
+    assert f"'{name}' holds numbers that are not finite" in fails(*words)
 
 
 def test_a_tokenizer_of_the_same_size_is_refused(

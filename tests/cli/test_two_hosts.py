@@ -129,11 +129,28 @@ def test_two_hosts_train_are_killed_and_go_on(tiny_experiment: Path, tmp_path: P
             "--host-id must be at least 0",
         ),
         (("--distributed",), "no cluster was found"),
+        (
+            (
+                "--coordinator",
+                "localhost:{port}",
+                "--num-hosts",
+                "3",
+                "--host-id",
+                "0",
+                "--host-timeout",
+                "1",
+            ),
+            "hosts 1, 2 of 3 did not come to localhost:{port} within 1 s",
+        ),
     ],
 )
 def test_hosts_that_cannot_be_joined(
     words: tuple[str, ...], said: str, tiny_experiment: Path, tmp_path: Path
 ) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words, said = tuple(word.format(port=port) for word in words), said.format(port=port)
     log = tmp_path / "said.txt"  # in a process of its own: JAX must not have computed yet
     assert (
         start(["train", tiny_experiment, "--run-dir", tmp_path / "none", *words], devices=1, log=log).wait()
@@ -141,4 +158,5 @@ def test_hosts_that_cannot_be_joined(
     )
     assert log.read_text().startswith("error: ")
     assert said in log.read_text()
+    assert len(log.read_text().splitlines()) == 1
     assert not (tmp_path / "none").exists()

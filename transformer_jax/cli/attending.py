@@ -24,9 +24,14 @@ END_TEXT = "<end>"
 def padded_lengths(longest: int) -> list[int]:
     """The few lengths that sources up to ``longest`` tokens are padded to, by searches and by readers alike.
 
+    Quarters of the longest; below the first, which a short line should not be padded to where it is long, halves of it
+    down to `SHORT`.
+
     Example:
       >>> padded_lengths(10)
       [2, 5, 8, 10]
+      >>> padded_lengths(2048)
+      [64, 128, 256, 512, 1024, 1536, 2048]
     """
     return list(PaddedLengths.in_steps(longest).lengths)
 

@@ -36,9 +36,9 @@ from transformer_jax.data.line_breaks import escape_line_breaks
 from transformer_jax.data.prepare import PreparedData, prepare
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.searcher import GreedyConfig
-from transformer_jax.errors import ConfigError, RunError
+from transformer_jax.errors import ConfigError, RunError, TransformerJaxError
 from transformer_jax.evaluate.tokenization import BleuTokenizer
-from transformer_jax.models.build import build_model
+from transformer_jax.models.build import build_model, model_shapes
 from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.train import hosts
 from transformer_jax.train.checkpoint import CheckpointStore, require_same
@@ -235,6 +235,8 @@ def _run_locked(
             print("".join(f"note: {note}\n" for note in config.train.notes()), end="", file=sys.stderr)
         if tokenizer is not None and not quiet:
             print(f"BLEU cuts words by sacrebleu's '{tokenizer.name}' ({tokenizer.reason})", file=sys.stderr)
+        if done:  # before a model of other sizes than the checkpoint's is built
+            require_fitting(config, data, run_dir)
         model, searcher = build_checked(config, data)
         if start is not None:
             told = start.fill(model)
@@ -315,6 +317,56 @@ def build_from(config: ExperimentConfig, source_tokenizer: Tokenizer, target_tok
         target_vocab_size=target_tokenizer.vocab_size,
         seed=config.train.seed,
     )
+
+
+def shapes_from(
+    config: ExperimentConfig,
+    source_tokenizer: Tokenizer,
+    target_tokenizer: Tokenizer,
+    *,
+    num_arrays: int,
+    where: Path,
+) -> Any:
+    """The experiment's model with shapes in the place of arrays, for what a run or model folder holds.
+
+    Args:
+      config: The folder's.
+      source_tokenizer: The folder's.
+      target_tokenizer: The folder's.
+      num_arrays: Stored in the folder for the model.
+      where: The folder, for messages.
+
+    Raises:
+      RunError: If the config has more layers than there are arrays, or its values do not go together.
+    """
+    try:
+        return model_shapes(
+            config.model,
+            source_vocab_size=source_tokenizer.vocab_size,
+            target_vocab_size=target_tokenizer.vocab_size,
+            num_arrays=num_arrays,
+        )
+    except TransformerJaxError as error:
+        raise RunError(f"{where}: {error}") from None
+
+
+def require_fitting(config: ExperimentConfig, data: PreparedData, run_dir: Path) -> None:
+    """Check that a run's last checkpoint holds a model of this config; only shapes are compared.
+
+    Raises:
+      RunError: If it does not; says in what.
+    """
+    store = CheckpointStore(run_dir)
+    update = store.updates()[-1]
+    try:
+        found = store.model_shapes(update)
+    except RunError:  # damaged: whoever reads it says so, and takes the one before
+        return
+    model = shapes_from(
+        config, data.source_tokenizer, data.target_tokenizer, num_arrays=len(found), where=run_dir
+    )
+    _, params, others = split_model(model)
+    require_same(found, params | others, run_dir)
 
 
 def build_checked(config: ExperimentConfig, data: PreparedData) -> tuple[Any, BatchSearcher]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from flax import nnx
 
 from transformer_jax.cli.attending import AttentionReader
-from transformer_jax.cli.experiment import ExperimentConfig, Start, build_from, tokenizer_fingerprints
+from transformer_jax.cli.experiment import ExperimentConfig, Start, shapes_from, tokenizer_fingerprints
 from transformer_jax.cli.experiment_config import saved_config
 from transformer_jax.cli.run_folder import (
     CONFIG_NAME,
@@ -28,8 +28,8 @@ from transformer_jax.data.tokenizers import UNKNOWN_TEXT, Tokenizer
 from transformer_jax.decode.searcher import SearchConfig
 from transformer_jax.errors import DataError, RunError
 from transformer_jax.nn.parameters import parameter_count
-from transformer_jax.train.checkpoint import load_params
-from transformer_jax.train.weights_file import read_weights
+from transformer_jax.train.checkpoint import load_model
+from transformer_jax.train.weights_file import read_weights, weight_shapes
 
 WEIGHTS_NAME = "model.safetensors"
 """Makes a folder a model folder, see `transformer_jax.cli.model_folder`."""
@@ -345,11 +345,16 @@ def load_run(run_dir: Path) -> LoadedRun:
         require_run(run_dir)
     config = saved_config(run_dir)
     source_tokenizer, target_tokenizer = (Tokenizer.load(run_dir / name) for name in names)
-    model = build_from(config, source_tokenizer, target_tokenizer)
+
+    def shapes(stored: Mapping[str, Any]) -> Any:
+        return shapes_from(config, source_tokenizer, target_tokenizer, num_arrays=len(stored), where=run_dir)
+
     if is_model_folder:
+        model = shapes(weight_shapes(run_dir / WEIGHTS_NAME))
         said: Mapping[str, Any] = read_weights(run_dir / WEIGHTS_NAME, model)
     else:
-        said = load_params(run_dir, "best", model=model).extra
+        model, info = load_model(run_dir, "best", build=shapes)
+        said = info.extra
     for name, found in tokenizer_fingerprints(source_tokenizer, target_tokenizer).items():
         wanted = said.get(name, found)
         if wanted != found:

@@ -93,6 +93,9 @@ class Command:
     host_id: Annotated[int | None, tyro.conf.arg(metavar="I")] = None
     """With --coordinator: number of this process, from 0."""
 
+    host_timeout: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 300.0
+    """How long the processes wait for each other at the beginning; then it is said which are missing."""
+
     too_long: Literal["skip", "truncate", "fail"] | None = None
     """What to do with lines longer than the model's capacity (as --set data.too_long=...)."""
 
@@ -103,7 +106,8 @@ class Command:
         from transformer_jax.train import hosts
 
         if self.distributed or self.coordinator or self.num_hosts is not None or self.host_id is not None:
-            hosts.connect(self.coordinator, self.num_hosts, self.host_id)  # before anything is computed
+            # Before anything is computed.
+            hosts.connect(self.coordinator, self.num_hosts, self.host_id, timeout=self.host_timeout)
         from transformer_jax.cli.experiment import resume_config, run_experiment, saved_config, start_config
         from transformer_jax.cli.scoring import spoken
 

@@ -74,6 +74,8 @@ class BucketPlan:
 
 GROWTH = 1.5
 """Each length beyond those of `PaddedLengths` is so much longer than the one before."""
+SHORT = 64
+"""Tokens below which a padded length is halved no more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,13 +108,21 @@ class PaddedLengths:
 
     @classmethod
     def in_steps(cls, longest: int, *, steps: int = 4, limit: int | None = None) -> "PaddedLengths":
-        """So many equal steps up to ``longest``.
+        """So many equal steps up to ``longest``, and halves of the first one down to `SHORT` where that is long.
+
+        A short sequence is not padded to a quarter of a very long one.
 
         Example:
           >>> PaddedLengths.in_steps(10).lengths
           (2, 5, 8, 10)
+          >>> PaddedLengths.in_steps(2048).lengths
+          (64, 128, 256, 512, 1024, 1536, 2048)
         """
         lengths = {max(1, round(longest * step / steps)) for step in range(1, steps + 1)}
+        half = min(lengths) // 2
+        while half >= SHORT:
+            lengths.add(half)
+            half //= 2
         return cls(tuple(sorted(lengths)), limit)
 
     @property

@@ -17,10 +17,14 @@ from transformer_jax.decode.search_config import BeamConfig, GreedyConfig, Sampl
 from transformer_jax.decode.token_loop import DecodeOutput, row_limits
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional.row_shards import ROW_AXES, by_row_shards
+from transformer_jax.memory import machine_memory
 from transformer_jax.pytree import replace
 from transformer_jax.typing import PyTree
 
 __all__ = ["BeamConfig", "GreedyConfig", "SampleConfig", "SearchConfig", "Searcher", "make_searcher"]
+
+_SMALL_SEARCH = 2**19
+"""Tokens of all hypotheses together up to which a search needs no look at the memory."""
 
 
 class Searcher:
@@ -135,6 +139,7 @@ class Searcher:
         """The compiled search for sources ``[batch, source_len]``, compiled now where it is new."""
         key = (shape, has_prefix)
         if key not in self._executables:
+            self._check_memory(shape)
             began = time.perf_counter()
             lowered = self._jitted.lower(params, *self._abstract_sources(shape, has_prefix=has_prefix))
             self._executables[key] = lowered.compile()
@@ -154,6 +159,31 @@ class Searcher:
             rng_key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=self._everywhere())
         return integers(*shape), rows, rows, prefix, rng_key, rows if is_sampling else None
 
+    def _check_memory(self, shape: tuple[int, int]) -> None:
+        """Raise ``ConfigError`` if what the hypotheses carry, caches above all, is more than the machine's memory.
+
+        Compiling for it would take as much, or end the process.
+        """
+        num_beams = self.config.num_beams if isinstance(self.config, BeamConfig) else 1
+        rows = shape[0] * num_beams
+        if rows * self.config.max_len < _SMALL_SEARCH:
+            return
+
+        def start(params: PyTree, source_tokens: Any, source_lengths: Any) -> PyTree:
+            model: Any = nnx.merge(self._graphdef, params)
+            return model.start(source_tokens, source_lengths, max_len=self.config.max_len)
+
+        state = jax.eval_shape(start, self._abstract_params, *self._abstract_sources(shape)[:2])
+        held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) * num_beams
+        needed = 2 * held  # a step reads the old ones and writes the new
+        memory = machine_memory()
+        if memory is not None and needed > memory:
+            raise ConfigError(
+                f"a search of {rows:,} hypotheses (num_beams times rows of a batch) of up to {self.config.max_len:,} "
+                f"tokens (max_len) needs {needed / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f} GB of "
+                "memory: lower num_beams or max_len"
+            )
+
     def check(self, shape: tuple[int, int]) -> None:
         """Trace the search for sources of one shape, and compile nothing.
 
@@ -161,9 +191,11 @@ class Searcher:
           shape: ``(batch, source_len)``, the batch that of all devices together.
 
         Raises:
-          ConfigError: If model and search do not fit together, such as a forbidden token that is not in the vocabulary.
+          ConfigError: If model and search do not fit together, such as a forbidden token that is not in the vocabulary,
+            or the hypotheses need more memory than the machine has.
           ShapeError: If the model cannot take sources or outputs of these lengths.
         """
+        self._check_memory(shape)
         jax.eval_shape(self._jitted, self._abstract_params, *self._abstract_sources(shape))
 
     def compile(self, shapes: Iterable[tuple[int, int]]) -> float:
@@ -207,7 +239,8 @@ class Searcher:
           ``DecodeOutput`` of greedy search and sampling, ``BeamOutput`` of beam search.
 
         Raises:
-          ConfigError: If ``rng_key`` is missing, or given to a search that draws nothing.
+          ConfigError: If ``rng_key`` is missing, or given to a search that draws nothing; if the hypotheses need more
+            memory than the machine has.
           ShapeError: If the sources and lengths do not fit together, or do not divide over the devices.
         """
         if (rng_key is not None) != isinstance(self.config, SampleConfig):

@@ -35,9 +35,10 @@ class EncoderDecoderConfig:
     """Everything of an encoder-decoder Transformer but the vocabularies; defaults are the paper's choices.
 
     Raises:
-      ConfigError: If a size is below one or above its bound (`transformer_jax.bounds`), a rate is no probability, ``norm_epsilon`` or ``padding_id`` is out
-        of range, a name is unknown, relative positions do not suit both stacks, or linear self-attention of the
-        decoder meets grouped heads, dropout of attention weights, or positions inside attention.
+      ConfigError: If a size is below one or above its bound (`transformer_jax.bounds`), a rate is no probability,
+        ``norm_epsilon`` or ``padding_id`` is out of range, a name is unknown, relative positions do not suit both
+        stacks, or linear self-attention of the decoder meets grouped heads, dropout of attention weights, or positions
+        inside attention.
       ShapeError: If the numbers of heads do not divide.
 
     Attributes:

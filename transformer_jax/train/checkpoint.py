@@ -169,6 +169,14 @@ class CheckpointStore:
                 ) from error
         return self._infos[update]
 
+    def model_shapes(self, update: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of a checkpoint's model by name; no array is read.
+
+        Raises:
+          RunError: If they cannot be read.
+        """
+        return _model_shapes(self._path(update))
+
     def best_updates(self) -> list[int]:
         """Updates of the scored checkpoints, best first; of equals the earlier."""
         infos = [self.info(update) for update in self.updates()]
@@ -470,8 +478,8 @@ def require_finite(arrays: Mapping[str, Any], path: Path) -> None:
     for name, array in arrays.items():
         if jnp.issubdtype(array.dtype, jnp.floating) and not is_finite(array):
             raise RunError(
-                f"{path}: {shortened(repr(name))} holds numbers that are not finite (NaN or infinity): take another file or "
-                "checkpoint"
+                f"{path}: {shortened(repr(name))} holds numbers that are not finite (NaN or infinity): take another "
+                "file or checkpoint"
             )
 
 
@@ -510,11 +518,6 @@ def _checkpointer() -> Any:
 
 
 def _model_shapes(path: Path) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and dtypes of a checkpoint's model by name; no array is read.
-
-    Raises:
-      RunError: If they cannot be read.
-    """
     import orbax.checkpoint as ocp
 
     try:

@@ -6,39 +6,68 @@ them got, a score that is kept) is decided by a collective at updates that all o
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from transformer_jax.errors import ConfigError, RunError
+from transformer_jax.errors import ConfigError, RunError, TransformerJaxError
+from transformer_jax.train.rendezvous import meet
 
 AGREE_EVERY = 10
 """Updates between two agreements at most: what a signal waits for where there are several hosts."""
 
 
-def connect(coordinator: str | None = None, num_hosts: int | None = None, host_id: int | None = None) -> None:
+HOST_TIMEOUT = 300.0
+"""Seconds that hosts wait for each other, where nothing else is asked."""
+
+MAX_HOSTS, MAX_SECONDS = 100_000, 10**6
+
+
+def connect(
+    coordinator: str | None = None,
+    num_hosts: int | None = None,
+    host_id: int | None = None,
+    *,
+    timeout: float = HOST_TIMEOUT,
+) -> None:
     """Join the processes of a run; to be called before anything else of JAX.
 
     Args:
       coordinator: ``HOST:PORT`` of the first process; None where Slurm, GKE, Open MPI or a TPU pod tells it.
       num_hosts: Processes in all.
       host_id: Number of this one, from 0.
+      timeout: Seconds to wait until all have come.
 
     Raises:
       ConfigError: If only some of the three are given, or they do not fit, or no cluster is found.
-      RunError: If the processes do not come together.
+      RunError: If the processes do not come together in time; says which are missing.
     """
     given = [value is not None for value in (coordinator, num_hosts, host_id)]
     if any(given) and not all(given):
         raise ConfigError(
             "--coordinator, --num-hosts and --host-id go together; leave all three out on a cluster"
         )
+    if num_hosts is not None and not 1 <= num_hosts <= MAX_HOSTS:
+        raise ConfigError(f"--num-hosts must be from 1 to {MAX_HOSTS:,}; got {num_hosts}")
     if num_hosts is not None and not (host_id is not None and 0 <= host_id < num_hosts):
         raise ConfigError(f"--host-id must be at least 0 and below --num-hosts ({num_hosts}); got {host_id}")
+    if not 0 < timeout <= MAX_SECONDS:
+        raise ConfigError(f"--host-timeout must be above 0 and at most {MAX_SECONDS:,} s; got {timeout:g}")
+    seconds, local_devices = max(1, math.ceil(timeout)), None
     try:
-        jax.distributed.initialize(coordinator, num_hosts, host_id)
+        if coordinator is None:
+            coordinator, num_hosts, host_id, local_devices = _of_cluster(seconds)
+        if coordinator is not None and num_hosts is not None and host_id is not None:
+            # JAX would end the process by a signal if one did not come.
+            meet(coordinator, num_hosts, host_id, timeout=timeout)
+        jax.distributed.initialize(
+            coordinator, num_hosts, host_id, local_devices, initialization_timeout=max(seconds, 60)
+        )
+    except TransformerJaxError:
+        raise
     except ValueError as error:  # nothing was given and nothing detected
         raise ConfigError(
             f"no cluster was found ({str(error).splitlines()[0]}): name --coordinator HOST:PORT, --num-hosts and "
@@ -46,6 +75,17 @@ def connect(coordinator: str | None = None, num_hosts: int | None = None, host_i
         ) from None
     except RuntimeError as error:
         raise RunError(f"the hosts did not come together: {str(error).splitlines()[0]}") from None
+
+
+def _of_cluster(seconds: int) -> Any:
+    """Coordinator, processes, own number and devices as JAX finds them in a cluster; None where it does not."""
+    try:
+        from jax._src.clusters import ClusterEnv
+
+        find = ClusterEnv.auto_detect_unset_distributed_params
+    except (ImportError, AttributeError):  # not public: JAX then finds them itself
+        return None, None, None, None
+    return find(None, None, None, None, None, seconds)
 
 
 def is_first() -> bool:

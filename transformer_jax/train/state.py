@@ -88,14 +88,14 @@ class ModelStructure:
         return nnx.merge(self.graph, self.state(params, model_state))
 
 
-def split_model(model: nnx.Module) -> tuple[ModelStructure, NamedArrays, NamedArrays]:
+def split_model(model: nnx.Module) -> tuple[ModelStructure, dict[str, Any], dict[str, Any]]:
     """Split a module once into its structure, its parameters and its other variables.
 
     Args:
-      model: Any NNX module.
+      model: Any NNX module, or one of shapes only (``nnx.eval_shape``).
 
     Returns:
-      ``(structure, params, model_state)``; the arrays are the module's own, not copies.
+      ``(structure, params, model_state)``; the arrays (or shapes) are the module's own, not copies.
     """
     split: Any = nnx.split(model, nnx.Param, ...)
     graph, params, others = split
@@ -129,14 +129,14 @@ def set_remat(model: nnx.Module, recomputed: Remat) -> None:
         module.remat = recomputed
 
 
-def named_arrays(tree: PyTree) -> NamedArrays:
+def named_arrays(tree: Any) -> dict[str, Any]:
     """The leaves of ``tree`` by their dotted path, in the tree's order.
 
     Example:
       >>> named_arrays({"layers": [jnp.zeros(1), jnp.zeros(2)]}).keys()
       dict_keys(['layers.0', 'layers.1'])
     """
-    named: NamedArrays = {}
+    named: dict[str, Any] = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         # An NNX variable adds ".value", which says nothing.
         parts = [_key_name(key) for key in path if _key_name(key) != "value"]

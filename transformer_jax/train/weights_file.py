@@ -22,7 +22,11 @@ _DTYPES = {
     "F64": jnp.dtype(np.float64),
     "BF16": jnp.dtype(jnp.bfloat16),
     "BOOL": jnp.dtype(np.bool_),
-    **{f"{sign.upper()}{bits}": jnp.dtype(f"{name}{bits}") for sign, name in (("i", "int"), ("u", "uint")) for bits in (8, 16, 32, 64)},
+    **{
+        f"{sign.upper()}{bits}": jnp.dtype(f"{name}{bits}")
+        for sign, name in (("i", "int"), ("u", "uint"))
+        for bits in (8, 16, 32, 64)
+    },
 }
 """What safetensors calls the dtypes."""
 _MAX_HEADER_BYTES = 8_000_000
@@ -100,7 +104,10 @@ def read_weights(path: Path | str, model: nnx.Module) -> dict[str, str]:
         # Shapes and dtypes first: a file that does not fit is refused before its arrays are read.
         require_same(
             _described(file, path),
-            {name: jax.ShapeDtypeStruct(one.shape, _written_dtype(one.dtype)) for name, one in wanted.items()},
+            {
+                name: jax.ShapeDtypeStruct(one.shape, _written_dtype(one.dtype))
+                for name, one in wanted.items()
+            },
             path,
         )
         metadata = dict(file.metadata())
@@ -127,7 +134,9 @@ def _described(file: Any, path: Path) -> dict[str, jax.ShapeDtypeStruct]:
         part = file.get_slice(name)
         dtype = _DTYPES.get(part.get_dtype())
         if dtype is None:
-            raise RunError(f"{path}: array {shortened(repr(name))} has the dtype {part.get_dtype()}: never written")
+            raise RunError(
+                f"{path}: array {shortened(repr(name))} has the dtype {part.get_dtype()}: never written"
+            )
         found[name] = jax.ShapeDtypeStruct(tuple(part.get_shape()), dtype)
     return found
 
@@ -157,8 +166,8 @@ def _check_header(path: Path) -> None:
             return  # safetensors says what is wrong
         if length > _MAX_HEADER_BYTES:
             raise RunError(
-                f"{path}: the weights are damaged: their header has {length:,} bytes, at most {_MAX_HEADER_BYTES:,} are "
-                "read"
+                f"{path}: the weights are damaged: their header has {length:,} bytes, at most "
+                f"{_MAX_HEADER_BYTES:,} are read"
             )
         header = file.read(length)
     allowed = _HEADER_BYTES + _HEADER_BYTES_AN_ARRAY * header.count(b'"data_offsets"')
