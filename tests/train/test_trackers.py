@@ -4,6 +4,8 @@ import errno
 import json
 import math
 import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import pytest
 
 from transformer_jax.errors import RunError
 from transformer_jax.train.metrics import learning_curve
-from transformer_jax.train.trackers import JsonLinesTracker, TensorBoardTracker, read_rows
+from transformer_jax.train.tensorboard_log import TensorBoardTracker, read_scalars
+from transformer_jax.train.trackers import JsonLinesTracker, read_rows
 
 
 def row(update: int, **numbers: Any) -> dict[str, Any]:
@@ -57,6 +60,128 @@ def test_tensorboard_writes_an_event_file(tmp_path: Path) -> None:
     assert b"train/loss" in events.read_bytes()
 
 
+def shown(run_dir: Path) -> set[tuple[str, int, float]]:
+    """What TensorBoard shows."""
+    return {(tag, update, value) for (tag, update), (value, _) in read_scalars(run_dir).items()}
+
+
+def logged(run_dir: Path) -> set[tuple[str, int, float]]:
+    """The same of the rows in ``metrics.jsonl``."""
+    return {
+        (f"{one['kind']}/{name}", one["update"], value)
+        for one in read_rows(run_dir)
+        for name, value in one.items()
+        if isinstance(value, int | float) and name != "update"
+    }
+
+
+@pytest.fixture
+def trackers(tmp_path: Path) -> Iterator[Callable[..., list[Any]]]:
+    """Begins both logs; what a test leaves open, as a killed process does, gets no last look at its files."""
+    begun: list[Any] = []
+
+    def begin(**options: Any) -> list[Any]:
+        for_both = {name: value for name, value in options.items() if name in ("from_update", "tell")}
+        both = [JsonLinesTracker(tmp_path, **options), TensorBoardTracker(tmp_path, **for_both)]
+        begun.extend(both)
+        return both
+
+    yield begin
+    for tracker in begun:
+        tracker._file._file.close()
+
+
+def write(all_trackers: list[Any], *rows: dict[str, Any]) -> None:
+    for one in rows:
+        for tracker in all_trackers:
+            tracker.write(one)
+
+
+def test_tensorboard_has_every_row_at_once_and_the_same_rows_after_resuming(
+    tmp_path: Path, trackers: Callable[..., list[Any]]
+) -> None:
+    killed = trackers(from_update=0)  # never closed: as after SIGKILL
+    write(killed, *(row(update, loss=update / 4) for update in (1, 2, 3, 4)))
+    write(killed, {"kind": "evaluation", "update": 2, "seconds": 2.0, "per": 0.5})
+    assert shown(tmp_path) == logged(tmp_path)
+    times = {key: time for key, (_, time) in read_scalars(tmp_path).items()}
+
+    resumed = trackers(from_update=2, repeats_evaluation=True)
+    assert shown(tmp_path) == logged(tmp_path)
+    assert {update for _, update, _ in shown(tmp_path)} == {1, 2}
+    assert ("evaluation/per", 2, 0.5) not in shown(tmp_path), "it will come again"
+    write(resumed, row(3, loss=7.0))
+    assert shown(tmp_path) == logged(tmp_path)
+    found = read_scalars(tmp_path)
+    assert all(found["train/loss", update][1] == times["train/loss", update] for update in (1, 2))
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 2, "a file each, although within a second"
+
+    from_nothing = trackers(from_update=0)
+    assert shown(tmp_path) == logged(tmp_path) == set()
+    write(from_nothing, row(1, loss=2.0))
+    assert shown(tmp_path) == logged(tmp_path)
+
+
+def test_tensorboard_takes_what_it_lacks_from_the_log(
+    tmp_path: Path, trackers: Callable[..., list[Any]]
+) -> None:
+    write(trackers(from_update=0), *(row(update, loss=1.0) for update in (1, 2, 3)))
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    events.write_bytes(events.read_bytes()[:-20])  # what an earlier version had not flushed
+    assert shown(tmp_path) < logged(tmp_path)
+    trackers(from_update=3)
+    assert shown(tmp_path) == logged(tmp_path)
+    shutil.rmtree(tmp_path / "tensorboard")
+    trackers(from_update=3)
+    assert shown(tmp_path) == logged(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "tensorboard"])
+def test_a_log_that_somebody_removes_is_restored_and_told(
+    name: str, tmp_path: Path, trackers: Callable[..., list[Any]]
+) -> None:
+    told: list[str] = []
+    both = trackers(from_update=0, tell=told.append)
+    write(both, row(1, loss=1.0), row(2, loss=2.0))
+    path = tmp_path / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write(both, row(3, loss=3.0))
+    assert [one["update"] for one in read_rows(tmp_path)] == [1, 2, 3]
+    assert shown(tmp_path) == logged(tmp_path)
+    assert len(told) == 1
+    assert f"{name}" in told[0]
+    assert told[0].endswith("was removed by somebody else: it is restored")
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for tracker in both:  # also behind the last row
+        tracker.close()
+    assert [one["update"] for one in read_rows(tmp_path)] == [1, 2, 3]
+    assert shown(tmp_path) == logged(tmp_path)
+    assert len(told) == 2
+
+
+def test_a_log_that_somebody_replaces_or_cuts_goes_on(
+    tmp_path: Path, trackers: Callable[..., list[Any]]
+) -> None:
+    told: list[str] = []
+    both = trackers(from_update=0, tell=told.append)
+    write(both, row(1, loss=1.0), row(2, loss=2.0))
+    path = tmp_path / "metrics.jsonl"
+    path.rename(tmp_path / "old")
+    path.write_text("somebody's")
+    write(both, row(3, loss=3.0))
+    assert [one["update"] for one in read_rows(tmp_path)] == [1, 2, 3]
+    assert (tmp_path / "metrics.jsonl.other").read_text() == "somebody's"
+    assert "was replaced by somebody else" in told[0]
+    os.truncate(path, len(path.read_bytes().splitlines(keepends=True)[0]) + 5)
+    write(both, row(4, loss=4.0))
+    assert [one["update"] for one in read_rows(tmp_path)] == [1, 4]
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    os.truncate(events, 0)
+    write(both, row(5, loss=5.0))
+    assert {update for _, update, _ in shown(tmp_path)} == {5}
+    assert [text.rpartition(": ")[2] for text in told[1:]] == ["2 rows are lost", "4 rows are lost"]
+
+
 def test_curve_merges_evaluations_and_keeps_both_losses() -> None:
     rows = [
         row(1, loss=3.0),
@@ -72,15 +197,15 @@ def test_curve_merges_evaluations_and_keeps_both_losses() -> None:
 def test_a_full_disk_keeps_rows_until_they_can_be_written(tmp_path: Path) -> None:
     told: list[str] = []
     tracker = JsonLinesTracker(tmp_path, from_update=0, on_failure=told.append)
-    file, full = tracker._file, _FullAfter(5)
+    file, full = tracker._file._file, _FullAfter(5)
     tracker.write(row(1, loss=3.0))
-    tracker._file = full.over(file)
+    tracker._file._file = full.over(file)
     tracker.write(row(2, loss=2.0))
     tracker.write(row(3, loss=1.5))
     assert len(told) == 2
     assert "No space left" in told[0]
     assert [one["update"] for one in read_rows(tmp_path)] == [1], "half a row is no row"
-    tracker._file = file
+    tracker._file._file = file
     tracker.write(row(4, loss=1.0))
     tracker.close()
     assert [one["update"] for one in read_rows(tmp_path)] == [1, 2, 3, 4]
@@ -95,6 +220,9 @@ class _FullAfter:
     def over(self, file: Any) -> Any:
         self.file, self.name = file, file.name
         return self
+
+    def fileno(self) -> int:
+        return self.file.fileno()
 
     def truncate(self, size: int) -> None:
         self.file.truncate(size)

@@ -31,7 +31,8 @@ from transformer_jax.train.sharding import Placement
 from transformer_jax.train.state import TrainState, create_state, set_remat, split_model
 from transformer_jax.train.step import CompiledSteps, build_step, metric_shapes
 from transformer_jax.train.stopping import Stopped, StopRequests
-from transformer_jax.train.trackers import JsonLinesTracker, TensorBoardTracker, Tracker, read_rows
+from transformer_jax.train.tensorboard_log import TensorBoardTracker
+from transformer_jax.train.trackers import JsonLinesTracker, Tracker, read_rows
 from transformer_jax.typing import PyTree
 
 Evaluate = Callable[[PyTree], Mapping[str, float]]
@@ -237,9 +238,17 @@ class Trainer:
                 repeats_evaluation=session.evaluation_due,
                 passed_over=session.passed_over,
                 on_failure=self._tell if goes_on else None,
+                tell=self._tell,
             )
         )
-        self._trackers.append(TensorBoardTracker(self._run_dir, from_update=session.update))
+        self._trackers.append(  # second: it takes from the first what it lacks
+            TensorBoardTracker(
+                self._run_dir,
+                from_update=session.update,
+                on_failure=self._tell if goes_on else None,
+                tell=self._tell,
+            )
+        )
 
     def _close_trackers(self, kind: Any = None, error: Any = None, trace: Any = None) -> None:
         """Close the logs; where a block failed, on a full disk say, that is what is told."""

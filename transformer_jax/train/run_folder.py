@@ -6,7 +6,8 @@ from pathlib import Path
 
 from transformer_jax.errors import RunError
 from transformer_jax.train.checkpoint import FOLDER
-from transformer_jax.train.trackers import METRICS_FILE, TENSORBOARD_FOLDER
+from transformer_jax.train.tensorboard_log import TENSORBOARD_FOLDER
+from transformer_jax.train.trackers import METRICS_FILE
 
 TRAINER_ENTRIES = (FOLDER, METRICS_FILE, TENSORBOARD_FOLDER)
 """What the trainer writes into a run folder."""
