@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from transformer_jax.cli.experiment import resume_config, saved_config, start_config
+from transformer_jax.cli.experiment import resume_config, run_experiment, saved_config, start_config
 from transformer_jax.cli.loaded_run import load_run
 from transformer_jax.data.config import SavedTokenizer
 from transformer_jax.data.tokenizers import Tokenizer, train_subword_tokenizer
@@ -414,3 +414,31 @@ def test_a_run_goes_on_in_another_setting_only_when_told(
     path.unlink()
     assert run_command(*more[:-1], "train.updates=10").status == 0
     assert path.exists()
+
+
+class Removing:
+    """A tracker that removes a run's files at its first row."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir, self.is_first = run_dir, True
+
+    def write(self, row: Any) -> None:
+        if self.is_first:
+            for name in ("config.json", "source_tokenizer.json", "target_tokenizer.json", "run.lock"):
+                (self.run_dir / name).unlink()
+        self.is_first = False
+
+    def close(self) -> None:
+        pass
+
+
+def test_files_that_somebody_removes_while_it_trains_are_restored(
+    tiny_experiment: Path, tiny_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    run_experiment(start_config(str(tiny_experiment)), run_dir, quiet=True, tracker=Removing(run_dir))
+    notes = capfd.readouterr().err.splitlines()
+    for name in ("config.json", "source_tokenizer.json", "target_tokenizer.json", "run.lock"):
+        assert f"note: {run_dir / name} was removed by somebody else: it is restored" in notes
+        assert (run_dir / name).read_bytes() == (tiny_run / name).read_bytes()
+    load_run(run_dir)

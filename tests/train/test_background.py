@@ -16,6 +16,7 @@ from transformer_jax.errors import RunError
 from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
 from transformer_jax.train import CheckpointStore, TrainConfig, Trainer, read_rows, sequence_to_sequence_loss
 from transformer_jax.train.checkpoint import _restore_item
+from transformer_jax.train.tensorboard_log import read_scalars
 
 
 @pytest.fixture
@@ -112,6 +113,39 @@ def test_parameters_that_are_no_numbers_are_not_saved(
     with pytest.raises(RunError, match="embedding is no number after update 4, which is not saved"):
         fit()
     assert CheckpointStore(tmp_path / "run").updates() == [2]
+
+
+def test_what_somebody_removes_of_a_run_is_restored_and_told(
+    fit: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, told, removed = CheckpointStore.save, [], []
+    run_dir = tmp_path / "run"
+
+    def removing(self: CheckpointStore, state: Any, info: Any) -> None:
+        save(self, state, info)
+        if info.update in (2, 6) and info.update not in removed:
+            removed.append(info.update)
+            shutil.rmtree(run_dir / "checkpoints")
+            shutil.rmtree(run_dir / "tensorboard")
+            (run_dir / "metrics.jsonl").unlink()
+            (run_dir / "trainer.lock").unlink()
+
+    monkeypatch.setattr(CheckpointStore, "save", removing)
+    monkeypatch.setattr(Trainer, "_tell", lambda self, text: told.append(text))
+    fit()
+    assert removed == [2, 6]
+    assert [row["update"] for row in read_rows(run_dir)] == [1, 2, 3, 4, 5, 6]
+    assert {update for _, update in read_scalars(run_dir)} == {1, 2, 3, 4, 5, 6}
+    assert CheckpointStore(run_dir).updates() == [6], "what the run ended with is written again"
+    assert not (run_dir / "trainer.lock").exists()
+    for words in (
+        "metrics.jsonl was removed",
+        "tfevents",
+        "lock was removed",
+        "of update 2",
+        "of update 4, 6",
+    ):
+        assert any(words in text for text in told), (words, told)
 
 
 def test_a_folder_that_vanished_is_told(

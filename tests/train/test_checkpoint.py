@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from transformer_jax.errors import RunError
 from transformer_jax.functional.losses import LossSum
 from transformer_jax.testing.training import TinySeq2Seq
 from transformer_jax.train import Adam, AdamW, CheckpointInfo, CheckpointStore, load_params
+from transformer_jax.train.checkpoint import Snapshot
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.state import TrainState, create_state
 
@@ -127,6 +129,26 @@ def test_a_full_disk_is_told_and_leaves_the_former_whole(
     assert load_params(tmp_path, model=make_model()).update == 4
     store.save(make_state(make_model()), info(8))
     assert store.updates() == [8]
+
+
+def test_a_limit_of_file_sizes_is_told_and_nothing_else_is_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], random_generator: np.random.Generator
+) -> None:
+    arrays = {f"layer.{i}": random_generator.random((64, 64), np.float32) for i in range(60)}
+    snapshot = Snapshot(arrays, {"update": np.array(3, np.int32)})  # many writes that fail beside each other
+    store = CheckpointStore(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        for _ in range(2):
+            with pytest.raises(RunError, match=r"update 3 cannot be written \(.*File too large"):
+                store.save(snapshot, info(3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert capfd.readouterr() == ("", "")
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    store.save(snapshot, info(3))
+    assert store.updates() == [3]
 
 
 def test_every_mth_checkpoint_is_kept(tmp_path: Path, make_model: Callable[..., TinySeq2Seq]) -> None:

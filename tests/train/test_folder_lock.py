@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from transformer_jax.errors import RunError
-from transformer_jax.train.folder_lock import LOCK_NAME, locked_folder
+from transformer_jax.train.folder_lock import LOCK_NAME, _acquire, locked_folder, renew_lock
 
 HOLD = """
 import sys, time
@@ -90,3 +90,20 @@ def test_a_strange_lock_file_is_no_obstacle(tmp_path: Path, content: str) -> Non
     (tmp_path / LOCK_NAME).write_text(content)
     with locked_folder(tmp_path):
         assert json.loads((tmp_path / LOCK_NAME).read_text())["pid"] == os.getpid()
+
+
+def test_a_lock_whose_file_was_removed_is_taken_again_or_another_trainer_named(tmp_path: Path) -> None:
+    assert not renew_lock(tmp_path), "not ours"
+    path = tmp_path / LOCK_NAME
+    with locked_folder(tmp_path):
+        assert not renew_lock(tmp_path)
+        path.unlink()
+        assert renew_lock(tmp_path)
+        with pytest.raises(RunError, match=f"is being trained by process {os.getpid()}"):
+            _acquire(path)
+        path.unlink()
+        other = _acquire(path)  # a second trainer, before we saw it
+        with pytest.raises(RunError, match="is being trained by process"):
+            renew_lock(tmp_path)
+    assert path.exists(), "it is the other one's"
+    os.close(other)

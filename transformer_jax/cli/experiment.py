@@ -21,8 +21,10 @@ from transformer_jax.cli.run_folder import (
     CONFIG_NAME,
     RESULT_NAME,
     RUN_ENTRIES,
+    RUN_LOCK_NAME,
     SOURCE_TOKENIZER_NAME,
     TARGET_TOKENIZER_NAME,
+    KeptFiles,
     interruptible,
     read_result,
     write_json,
@@ -242,6 +244,7 @@ def _run_locked(
             told = start.fill(model)
             if not quiet:
                 print(told, file=sys.stderr)
+        kept = KeptFiles(run_dir, tracker)
         trainer = Trainer(
             model,
             training_objective(config.train),
@@ -260,7 +263,7 @@ def _run_locked(
             },
             may_differ=(TRAINING_DATA, DEVELOPMENT_DATA) if allow_other_data else (),
             strict_compile=strict_compile,
-            tracker=tracker,
+            tracker=kept,
         )
         hosts.require_same(
             "data", f"{data.train.examples.fingerprint()} {data.train.describe()} {to_json(config)}"
@@ -278,12 +281,14 @@ def _run_locked(
                     data.source_tokenizer.save(run_dir / SOURCE_TOKENIZER_NAME)
                     data.target_tokenizer.save(run_dir / TARGET_TOKENIZER_NAME)
                 write_whole(run_dir / CONFIG_NAME, to_json(config))  # last: it is what makes the folder a run
+                kept.keep(CONFIG_NAME, SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME, RUN_LOCK_NAME)
     try:
         training = trainer.fit(resume=hosts.decided_by_first(lambda: holds_any(run_dir)))
     except ChangedMetadataError as error:
         if error.name in (TRAINING_DATA, DEVELOPMENT_DATA):
             raise RunError(f"{error} (--allow-other-data goes on all the same)") from None
         raise
+    kept.restore()
     scores = last_scores(training.curve, list(METRICS[config.task]))
     result = ExperimentResult(
         config=config,

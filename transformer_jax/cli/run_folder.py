@@ -12,6 +12,7 @@
 
 import contextlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from typing import Any
 from transformer_jax.config_json import load_document
 from transformer_jax.errors import ConfigError, RunError, nearest_hint
 from transformer_jax.train.checkpoint import FOLDER
+from transformer_jax.train.metrics import Row
 from transformer_jax.train.run_folder import TRAINER_ENTRIES
+from transformer_jax.train.trackers import Tracker
 from transformer_jax.whole_file import write_whole
 
 CONFIG_NAME = "config.json"
@@ -106,6 +109,40 @@ def read_text(path: Path, *, limit: int = 1_000_000) -> str:
 def write_json(path: Path, document: Any) -> None:
     """`write_whole` of a document; numbers that JSON lacks (NaN, infinity) are an error."""
     write_whole(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+class KeptFiles:
+    """Files of a run that are restored when somebody removes them while it goes on; a tracker that looks at each row.
+
+    Args:
+      run_dir: The run folder.
+      then: Another tracker, which gets the rows, too.
+    """
+
+    def __init__(self, run_dir: Path, then: Tracker | None = None) -> None:
+        self._run_dir, self._then = run_dir, then
+        self._contents: dict[str, bytes] = {}
+
+    def keep(self, *names: str) -> None:
+        """Remember what files hold now."""
+        self._contents |= {name: (self._run_dir / name).read_bytes() for name in names}
+
+    def restore(self) -> None:
+        """Write those that have gone again, and say so on standard error; a run folder that has gone is left so."""
+        for name, content in self._contents.items():
+            path = self._run_dir / name
+            if not path.exists() and self._run_dir.is_dir():
+                write_whole(path, content.decode())
+                print(f"note: {path} was removed by somebody else: it is restored", file=sys.stderr)
+
+    def write(self, row: Row) -> None:
+        """Look at the files, then hand the row on."""
+        self.restore()
+        if self._then is not None:
+            self._then.write(row)
+
+    def close(self) -> None:
+        """Nothing is open here."""
 
 
 @contextlib.contextmanager

@@ -7,10 +7,14 @@ under another name, gets a manifest of its files, and only then its own name: wh
 interrupted save leaves the former checkpoint alone, and what was damaged later is found by the manifest.
 """
 
+import asyncio
+import contextlib
 import dataclasses
 import logging
 import shutil
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -40,6 +44,7 @@ _Model = TypeVar("_Model", bound=nnx.Module)
 _AVERAGED = "averaged updates"
 _FAULTS_SHOWN = 6
 _GIVE_BACK_BYTES = 32_000_000
+_PATIENCE_SECONDS = 60.0
 _TEMPORARY_MARK = ".orbax-checkpoint-tmp"
 
 
@@ -108,6 +113,7 @@ class CheckpointStore:
         self._keep_best, self._keep_last, self._keep_every = keep_best, keep_last, keep_every
         self._infos: dict[int, CheckpointInfo] = {}
         self._passed_over: set[int] = set()
+        self._written: set[int] = set()
 
     def updates(self) -> list[int]:
         """The updates that have a checkpoint, rising; without those that were passed over as damaged."""
@@ -225,6 +231,7 @@ class CheckpointStore:
                 "it that there is room and the folder may be written to, then go on with --resume"
             ) from error
         self._infos[info.update] = info
+        self._written.add(info.update)
 
     def _write_as(
         self, new: Path, info: CheckpointInfo, items: Mapping[str, Mapping[str, np.ndarray]]
@@ -236,7 +243,11 @@ class CheckpointStore:
         self._folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(new, ignore_errors=True)
         with _quiet_orbax(), _checkpointer() as checkpointer:
-            checkpointer.save(new, args=ocp.args.Composite(**arguments, metadata=metadata))
+            try:
+                checkpointer.save(new, args=ocp.args.Composite(**arguments, metadata=metadata))
+            except BaseException:
+                _join_writers()
+                raise
         write_manifest(new)
         path = self._path(info.update)
         if path.exists():
@@ -304,7 +315,14 @@ class CheckpointStore:
             if update not in kept and (self._keep_every is None or update % self._keep_every):
                 self._remove(update)
 
+    def removed_by_others(self) -> list[int]:
+        """The updates whose checkpoints were written here and have gone since, each told once."""
+        gone = sorted(self._written.difference(self.updates()))
+        self._written.difference_update(gone)
+        return gone
+
     def _remove(self, update: int) -> None:
+        self._written.discard(update)
         # Renamed first: an interrupted removal must not look like a checkpoint.
         removed = self._folder / f"{_REMOVED}{update}"
         shutil.rmtree(removed, ignore_errors=True)
@@ -570,13 +588,54 @@ def _restore_item(path: Path, item: Literal["model", "training", "metadata"]) ->
         raise _unreadable(item, path, error) from error
 
 
+def _join_writers() -> None:
+    """Wait for orbax's other threads where one has failed: nobody else does, and what they write is to be removed."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    for thread in threading.enumerate():
+        if type(thread).__module__.partition(".")[0] == "orbax":
+            thread_join = threading.Thread.join  # orbax's own raises the thread's failure
+            thread_join(thread, max(0.0, deadline - time.monotonic()))
+
+
 class _quiet_orbax:
-    """Silence orbax's commentary (through absl's logger): what goes wrong is raised as well."""
+    """Silence orbax's commentary (through absl's logger): what goes wrong is raised as well.
+
+    Where one of many writes fails, orbax closes its event loop while the others are still under way: their threads
+    would print a traceback each, and go on writing into a folder that is being removed. So the loops that it makes
+    meanwhile wait for their tasks before they are closed.
+    """
+
+    _lock = threading.Lock()
+    _inside = 0
+    _level = logging.NOTSET
+    _new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
 
     def __enter__(self) -> None:
-        self._logger = logging.getLogger("absl")
-        self._level = self._logger.level
-        self._logger.setLevel(logging.CRITICAL)
+        cls = _quiet_orbax
+        with cls._lock:
+            cls._inside += 1
+            if cls._inside == 1:
+                logger = logging.getLogger("absl")
+                cls._level, cls._new_event_loop = logger.level, asyncio.new_event_loop
+                logger.setLevel(logging.CRITICAL)
+                asyncio.new_event_loop = _PatientLoop
 
     def __exit__(self, *unused: object) -> None:
-        self._logger.setLevel(self._level)
+        cls = _quiet_orbax
+        with cls._lock:
+            cls._inside -= 1
+            if cls._inside == 0:
+                logging.getLogger("absl").setLevel(cls._level)
+                asyncio.new_event_loop = cls._new_event_loop
+
+
+class _PatientLoop(asyncio.SelectorEventLoop):
+    """Closes when its tasks have ended, as well or badly as they may."""
+
+    def close(self) -> None:
+        if not self.is_closed() and not self.is_running():
+            tasks = asyncio.all_tasks(self)
+            if tasks:
+                with contextlib.suppress(Exception):
+                    self.run_until_complete(asyncio.wait(tasks, timeout=_PATIENCE_SECONDS))
+        super().close()

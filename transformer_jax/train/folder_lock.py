@@ -16,6 +16,8 @@ LOCK_NAME = "trainer.lock"
 
 _held: dict[Path, tuple[int, int]] = {}
 """Process and thread that hold each folder's lock: whoever locks inside of an own lock waits for nobody."""
+_handles: dict[Path, int] = {}
+"""The open files that hold the locks."""
 
 
 @contextlib.contextmanager
@@ -42,17 +44,40 @@ def locked_folder(run_dir: Path | str) -> Iterator[None]:
     was_there = folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_NAME
-    handle = _acquire(path)
+    _handles[folder] = _acquire(path)
     _held[folder] = me
     try:
         yield
     finally:
         del _held[folder]
+        handle = _handles.pop(folder)
         with contextlib.suppress(OSError):  # the folder may have vanished, or have become read-only
-            path.unlink()  # still held: whoever opened the old file sees that it is gone
+            if _is_still_there(handle, path):  # else it is another's
+                path.unlink()  # still held: whoever opened the old file sees that it is gone
             if not was_there:
                 folder.rmdir()  # only if nothing came of it
         os.close(handle)
+
+
+def renew_lock(run_dir: Path | str) -> bool:
+    """Lock a folder again if somebody has removed the lock's file: a second trainer would not see that we train here.
+
+    Args:
+      run_dir: A folder that this process may have locked; another one is left alone.
+
+    Returns:
+      Whether it had been removed.
+
+    Raises:
+      RunError: If another process has locked the folder meanwhile; says which.
+    """
+    folder = Path(run_dir).resolve()
+    handle, path = _handles.get(folder), folder / LOCK_NAME
+    if handle is None or not folder.is_dir() or _is_still_there(handle, path):
+        return False
+    _handles[folder] = _acquire(path)
+    os.close(handle)
+    return True
 
 
 def _acquire(path: Path) -> int:

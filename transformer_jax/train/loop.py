@@ -18,7 +18,7 @@ from transformer_jax.train.checkpoint import CheckpointInfo, CheckpointStore
 from transformer_jax.train.config import TrainConfig
 from transformer_jax.train.digest import digest_arrays, digest_text
 from transformer_jax.train.divergence import Diverged, diverged_error, example_ids, no_divergence
-from transformer_jax.train.folder_lock import locked_folder
+from transformer_jax.train.folder_lock import LOCK_NAME, locked_folder, renew_lock
 from transformer_jax.train.hosts import AGREE_EVERY
 from transformer_jax.train.metrics import Row, fetch_means, learning_curve, zero_metrics
 from transformer_jax.train.objectives import Objective, abstract_batch, count_tokens
@@ -216,6 +216,7 @@ class Trainer:
                     self._digest = jax.jit(digest_arrays).lower(state.params | state.model_state).compile()
                     with self._stops.held():  # from a signal on, the update is finished and saved
                         state = self._run(state, session)
+                self._keep_last(state, session)
             except KeyboardInterrupt as interrupt:
                 if not isinstance(interrupt, Stopped):
                     self._saver.wait()  # a second signal does not wait; the first has done so
@@ -479,7 +480,27 @@ class Trainer:
             raise RunError(
                 f"{self._run_dir} has vanished: the checkpoint of update {info.update} cannot be written"
             )
+        self._say_removed()
         self._saver.save(state, info)
+
+    def _say_removed(self) -> list[int]:
+        """Tell of checkpoints, and of the lock, that somebody removed since the last save."""
+        if not hosts.is_first():
+            return []
+        if renew_lock(self._run_dir):
+            self._tell(f"{self._run_dir / LOCK_NAME} was removed by somebody else: it is restored")
+        gone = self._store.removed_by_others()
+        if gone:
+            shown = ", ".join(str(update) for update in gone)
+            self._tell(f"{self._run_dir}: checkpoints were removed by somebody else, of update {shown}")
+        return gone
+
+    def _keep_last(self, state: TrainState, session: Session) -> None:
+        """Write the last checkpoint again if somebody has removed it: what the run ends with would be lost."""
+        self._saver.wait()
+        if hosts.decided_by_first(lambda: self._run_dir.is_dir() and session.update in self._say_removed()):
+            is_mine = hosts.is_first()  # the others only give their parts of the arrays
+            self._save(state, self._store.info(session.update) if is_mine else self._info(session, {}, None))
 
     def _is_among_best(self, score: float | None) -> bool:
         if score is None:
