@@ -3,9 +3,10 @@
     python tests/attacks/fuzz.py --files 10000 --json benchmarks/results/fuzz-cpu.json
 
 A whole file of each kind is made, then damaged: bits turned, pieces cut out, doubled or put elsewhere, the end missing,
-numbers made huge or negative, brackets nested deeply, bytes that are no UTF-8, lengths that lie. Whatever else than a
-`TransformerJaxError` comes out, takes longer than two seconds, or needs more than 200 MB above what the process
-held before, is written down with the seed that makes it again.
+numbers made huge or negative, brackets nested deeply, bytes that are no UTF-8, lengths that lie. Two kinds stay
+well-formed and ask for too much: configs of model folders with hostile sizes, headers of weights with other shapes,
+dtypes and lengths. Whatever else than a `TransformerJaxError` comes out, takes longer than two seconds, or needs more
+than 200 MB above what the process held before, is written down with the seed that makes it again.
 """
 
 import argparse
@@ -29,6 +30,7 @@ import tokenizers as hf
 
 from transformer_jax.cli.experiment import ExperimentConfig
 from transformer_jax.cli.experiment_config import saved_config
+from transformer_jax.cli.loaded_run import TOKENIZER_NAME, WEIGHTS_NAME, load_run
 from transformer_jax.cli.run_folder import read_result
 from transformer_jax.cli.run_lock import machine_of
 from transformer_jax.config_json import to_json
@@ -48,6 +50,25 @@ SECONDS, MEGABYTES = 2.0, 200.0
 NUMBERS = (b"-1", b"0", b"1e999", b"9" * 30, b"9" * 5000, b"NaN", b"2.5", b"18446744073709551615", b"null")
 PATHS = (b'"../../etc/passwd"', b'"/etc/passwd"', b'"C:\\\\a"')
 TEXTS = (b'""', b"7", b"[]", b"{}", b"true", b'"\\u0000"', b'"\\ud800"', *PATHS)
+SIZES = (
+    -1,
+    0,
+    1,
+    2,
+    1000,
+    20_000,
+    65_536,
+    65_537,
+    10**5,
+    10**6,
+    10**7,
+    2**31 - 1,
+    2**31,
+    2**63,
+    10**30,
+    10**400,
+)
+DTYPES = (b"F16", b"BF16", b"I16", b"F32", b"F64", b"U8", b"BOOL", b"F8_E4M3", b"I64")
 LINES = ["the cat sat on the mat", "a dog", "", "été 東京 🙂", "one\ttwo"] * 20
 
 MODEL = EncoderDecoderConfig(
@@ -70,10 +91,11 @@ CONFIG = ExperimentConfig(
 
 @dataclasses.dataclass(frozen=True)
 class Loader:
-    """A file of one kind, and what reads it."""
+    """A file of one kind, what reads it, and how it is damaged."""
 
     file: Path
     load: Callable[[], Any]
+    damage: Callable[[bytes, random.Random], bytes] | None = None
 
 
 def loaders(folder: Path) -> dict[str, Loader]:
@@ -96,6 +118,7 @@ def loaders(folder: Path) -> dict[str, Loader]:
     foreign.save(str(folder / "foreign.json"))
     model = build_model(MODEL, source_vocab_size=20, target_vocab_size=20, seed=0)
     write_weights(folder / "model.safetensors", model, {"format of ours": "1"})
+    own = model_folder(folder / "model")
     checkpoint = folder / "checkpoint"
     checkpoint.mkdir()
     (checkpoint / "array").write_bytes(b"0123456789" * 10)
@@ -114,6 +137,8 @@ def loaders(folder: Path) -> dict[str, Loader]:
         "weights": Loader(
             folder / "model.safetensors", lambda: read_weights(folder / "model.safetensors", model)
         ),
+        "sizes": Loader(own / "config.json", lambda: loaded(own), hostile_sizes),
+        "headers": Loader(own / WEIGHTS_NAME, lambda: loaded(own), hostile_header),
         "manifest": Loader(manifest, lambda: require_whole(checkpoint, deep=True)),
     }
     for name, loader in found.items():
@@ -122,6 +147,57 @@ def loaders(folder: Path) -> dict[str, Loader]:
         except TransformerJaxError as error:
             raise SystemExit(f"{name}: the whole file is refused: {error}") from None
     return found
+
+
+def model_folder(folder: Path) -> Path:
+    """A model folder with random weights."""
+    folder.mkdir()
+    tokenizer = train_character_tokenizer(LINES)
+    tokenizer.save(folder / TOKENIZER_NAME)
+    (folder / "config.json").write_text(to_json(CONFIG))
+    size = tokenizer.vocab_size
+    model = build_model(MODEL, source_vocab_size=size, target_vocab_size=size, seed=0)
+    write_weights(folder / WEIGHTS_NAME, model, {})
+    return folder
+
+
+def loaded(folder: Path) -> Any:
+    """A model folder's search, as ``translate`` makes it before it reads a line."""
+    run = load_run(folder)
+    return run.searcher(run.config.search)
+
+
+def hostile_sizes(content: bytes, chance: random.Random) -> bytes:
+    """A config with one to three of its integers replaced; still JSON of the right keys."""
+    text = content.decode()
+    for _ in range(chance.randint(1, 3)):
+        numbers = list(re.finditer(r"(?<=: )-?\d+(?=[,\n])", text))
+        start, end = chance.choice(numbers).span()
+        text = text[:start] + str(chance.choice(SIZES)) + text[end:]
+    return text.encode()
+
+
+def hostile_header(content: bytes, chance: random.Random) -> bytes:
+    """Weights whose header was changed and made to fit the file again."""
+    length = int.from_bytes(content[:8], "little")
+    header, arrays = content[8 : 8 + length], content[8 + length :]
+    for _ in range(chance.randint(1, 3)):
+        kind = chance.randrange(4)
+        if kind == 0:
+            header += b" " * chance.choice((8, 8_000, 800_000, 9_000_000))
+        elif kind == 1:
+            places = list(re.finditer(rb'(?<="dtype":")\w+', header))
+            start, end = chance.choice(places).span()
+            header = header[:start] + chance.choice(DTYPES) + header[end:]
+        elif kind == 2:
+            places = list(re.finditer(rb"(?<=[\[,])\d+(?=[\],])", header))
+            start, end = chance.choice(places).span()
+            header = header[:start] + str(chance.choice(SIZES)).encode() + header[end:]
+        else:
+            value = chance.choice((b"\x00\x7e", b"\x00\x7c", b"\x00\xfc"))  # NaN, infinity, minus infinity
+            place = 2 * chance.randrange(len(arrays) // 2)
+            arrays = arrays[:place] + value + arrays[place + 2 :]
+    return len(header).to_bytes(8, "little") + header + arrays
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:
@@ -182,7 +258,7 @@ def attack(name: str, loader: Loader, *, files: int, seed: int) -> dict[str, Any
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in range(files):
         own_seed = f"{seed} {name} {number}"
-        loader.file.write_bytes(damaged(whole, random.Random(own_seed)))
+        loader.file.write_bytes((loader.damage or damaged)(whole, random.Random(own_seed)))
         signal.setitimer(signal.ITIMER_REAL, SECONDS)
         began = time.perf_counter()
         try:

@@ -80,10 +80,11 @@ class LogFile:
         Raises:
           OSError: If that fails.
         """
-        with self._file:
-            if self._unwritten and self._on_failure is None:
-                return  # was raised already
-            self._write_out()
+        try:
+            if not self._unwritten or self._on_failure is not None:  # else it was raised already
+                self._write_out()
+        finally:
+            self._file.close()
 
     def _write_out(self) -> None:
         if not self._run_dir.is_dir():
