@@ -165,3 +165,11 @@ def test_the_different_lines_of_a_synthetic_set_are_counted_without_computing_al
     with pytest.raises(ConfigError, match="lines of 1 to 2 out of 3 words are 12"):
         SyntheticDataset(num_train=5, num_development=1, num_test=1, num_symbols=3, min_len=1, max_len=2)
     SyntheticDataset(num_train=4, num_development=1, num_test=1, num_symbols=3, min_len=1, max_len=2)
+
+
+def test_a_long_value_is_quoted_in_part() -> None:
+    document = json.loads(to_json(CONFIG))
+    document["train"]["metric"] = "bleu" * 100_000
+    with pytest.raises(ConfigError, match=r"train.metric is 'bleubleu.*\.\.\.") as raised:
+        from_document(ExperimentConfig, document)
+    assert len(str(raised.value)) < 700

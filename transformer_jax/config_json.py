@@ -21,6 +21,7 @@ from transformer_jax.errors import ConfigError, TransformerJaxError, nearest_hin
 
 MAX_DOCUMENT_BYTES = 1_000_000
 MAX_NESTING = 32
+_MAX_MESSAGE = 600
 TAG = "kind"
 
 _Config = TypeVar("_Config")
@@ -337,7 +338,8 @@ def _first_message(
     detail = details[0]
     raised = detail.get("ctx", {}).get("error")
     if isinstance(raised, TransformerJaxError | ValueError):
-        return f"{where}: {name + ': ' if name else ''}{raised}"
+        # It can quote a value that a damaged file made as long as the file.
+        return f"{where}: {name + ': ' if name else ''}{shortened(str(raised), _MAX_MESSAGE)}"
     if detail["type"] == "missing":
         return f"{where}: key '{name}' is missing"
     wanted = list(dict.fromkeys(_WANTED.get(one["type"]) or _wanted_otherwise(one) for one in details))

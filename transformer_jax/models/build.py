@@ -74,7 +74,7 @@ def model_shapes(
       ...   num_encoder_layers=1, num_decoder_layers=1)
       >>> shapes = model_shapes(config, source_vocab_size=5, target_vocab_size=5)
       >>> max(leaf.size for leaf in jax.tree.leaves(nnx.state(shapes)))
-      3600000000
+      7200000000
     """
     _check_kind(config)
     layers = config.num_encoder_layers + config.num_decoder_layers
