@@ -312,6 +312,21 @@ def test_outputs_keep_the_rules_that_are_given(
         assert len(set(line.split())) == len(line.split())
 
 
+def test_lines_without_an_output_that_keeps_the_rules_are_told(
+    tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    """Of seven letters, none of them twice, eight cannot be said."""
+    (tmp_path / "in.txt").write_text("cat\n\nsit\n")
+    words = ("translate", tiny_run, "--input", tmp_path / "in.txt", "--min-len", 8, "--no-repeat-ngram", 1)
+    ran = run_command(*words, "--beam", 2, "--n-best", 1)
+    assert ran.out == "1\t-inf\t\n2\t0.0000\t\n3\t-inf\t\n"
+    assert (
+        "note: 2 lines have no output that keeps the rules of the search: line 1 and others are left"
+        in ran.err
+    )
+    assert ran.status == 0
+
+
 def test_a_draw_follows_from_seed_and_line_alone(
     tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any]
 ) -> None:

@@ -120,6 +120,38 @@ def test_too_long(limits):
     assert cut.target_lengths()[4] == limits.get("max_target_len", 6)
 
 
+class OtherIds:
+    """A tokenizer that gives an id which its vocabulary does not have, as a damaged one does."""
+
+    vocab_size = 9
+
+    def __init__(self, worst):
+        self.worst = worst
+
+    def encode_batch(self, texts):
+        return [[4] if text == "good" else [5, self.worst] for text in texts]
+
+    def count_unknown(self, ids):
+        return 0
+
+
+@pytest.mark.parametrize("worst", [9, -1])
+def test_an_id_outside_of_the_vocabulary_is_refused(worst):
+    pairs = [Pair("good", "good"), Pair("good", "bad")]
+    with pytest.raises(
+        DataError, match=rf"mine, example 2: target id {worst} is not in the vocabulary.*0 to 8"
+    ):
+        encode_examples(
+            pairs,
+            OtherIds(8),
+            OtherIds(worst),
+            max_source_len=9,
+            max_target_len=9,
+            too_long="fail",
+            name="mine",
+        )
+
+
 def test_first_reference_is_the_target():
     item = EvaluationItem("ab", ("B A", "A B"))
     batch = make_batch(encode([item])[0], [0], BatchShape(1, 2, 3))

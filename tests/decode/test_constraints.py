@@ -117,3 +117,13 @@ def test_a_draw_follows_the_rows_number_not_its_place():
 def test_negative_numbers_are_refused(name):
     with pytest.raises(ConfigError, match=f"{name} must be at least 0; got -1"):
         Constraints(**{name: -1})
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_rules_that_no_output_keeps_are_told(kind):
+    """Of six tokens none may come twice, so that eleven cannot be said; what is given then never looks the best."""
+    _, output = search(kind, max_len=12, constraints=Constraints(min_len=11, no_repeat_ngram=1))
+    assert not np.asarray(output.found).any()
+    assert (np.asarray(output.log_probs) == -np.inf).all()
+    assert not np.asarray(output.finished).any()
+    assert np.asarray(search(kind, max_len=12)[1].found).any(axis=-1).all()

@@ -99,6 +99,7 @@ def test_not_a_number_is_impossible():
     assert output.log_probs[1] == -np.inf
     assert output.lengths[1] == 0
     assert not output.finished[1]
+    assert output.found.tolist() == [True, False]
 
 
 def test_forbidden_tokens_are_not_chosen():

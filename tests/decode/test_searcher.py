@@ -52,6 +52,17 @@ def test_equals_the_search_functions(table_model):
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-6)
 
 
+def test_nothing_is_moved_to_the_device_unsaid(table_model):
+    searcher = make(table_model, SampleConfig(max_len=4))
+    params, limits, prefix = nnx.state(table_model), np.array([4, 2, 0]), np.full((3, 4), -1)
+    key = jax.random.key(0)
+    wanted = searcher(params, TOKENS, LENGTHS, max_lens=limits, prefix=prefix, rng_key=key)
+    with jax.transfer_guard("disallow"):
+        found = searcher(params, TOKENS, LENGTHS, max_lens=limits, prefix=prefix, rng_key=key)
+    assert_same(found, wanted)
+    assert found.lengths[2] == 0
+
+
 def test_compiles_once_for_each_shape(table_model):
     searcher = make(table_model, GreedyConfig(max_len=4))
     params = nnx.state(table_model)

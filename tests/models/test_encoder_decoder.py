@@ -1,6 +1,7 @@
 """The Transformer: the paper's sizes, sharing, prefill, refusals. Its contract is in tests/contracts."""
 
 import dataclasses
+import functools
 from inspect import unwrap
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from transformer_jax import models
+from transformer_jax import decode, models
 from transformer_jax.decode import reorder_state, repeat_state
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.nn import AlibiPositions, Learned, RelativePositions, Rotary, parameter_count
@@ -304,3 +305,82 @@ def test_packed_rows_are_refused_where_they_cannot_be_kept_apart():
         )
     with pytest.raises(ConfigError, match="go together"):
         build(config(), 11, 11)(sources, lengths, targets, source_segments=source_segments)
+
+
+SEARCHES = {
+    "greedy": decode.greedy_search,
+    "sample": functools.partial(decode.sample_search, rng_key=jax.random.key(0)),
+    "beam": functools.partial(decode.beam_search, num_beams=2),
+}
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_a_search_longer_than_the_state_is_refused(kind):
+    model, batch = build(config()), make_batch()
+    state = jax.eval_shape(lambda: model.start(batch.source_tokens, batch.source_lengths, max_len=2))
+    with pytest.raises(ShapeError, match="room for 2 tokens, the search may feed max_len 6"):
+        jax.eval_shape(lambda state: SEARCHES[kind](model, state, bos_id=2, eos_id=3, max_len=6), state)
+
+
+@pytest.mark.parametrize("positions", [Learned(max_len=6), Rotary()])
+def test_a_step_past_the_room_gives_nan(positions):
+    model, batch = build(config(positions=positions)), make_batch()
+
+    @jax.jit
+    def run():
+        state = model.start(batch.source_tokens, batch.source_lengths, max_len=2)
+        return jax.lax.scan(
+            lambda state, _: model.step(state, batch.target_inputs[:, 0])[::-1], state, None, 4
+        )[1]
+
+    assert np.isnan(run()).all(axis=(1, 2)).tolist() == [False, False, True, True]
+
+
+def test_ids_outside_of_the_vocabulary_show_but_not_from_padding():
+    model, batch = build(config()), make_batch()
+    slots = jnp.arange(batch.source_tokens.shape[1])[None]
+
+    @jax.jit
+    def logits_and_gradient(source_tokens, target_inputs):
+        graphdef, params = nnx.split(model)
+
+        def total(params):
+            logits = nnx.merge(graphdef, params)(source_tokens, batch.source_lengths, target_inputs)
+            return logits.sum(), logits
+
+        gradient, logits = jax.grad(total, has_aux=True)(params)
+        return logits, jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient)]).all()
+
+    padded = jnp.where(slots < batch.source_lengths[:, None], batch.source_tokens, -1)
+    logits, is_finite = logits_and_gradient(padded, batch.target_inputs)
+    np.testing.assert_array_equal(logits, logits_and_gradient(batch.source_tokens, batch.target_inputs)[0])
+    assert is_finite
+    wrong, is_finite = logits_and_gradient(padded.at[1, 0].set(11), batch.target_inputs.at[2, 3].set(-1))
+    assert np.isnan(wrong[1]).all()
+    assert np.isnan(wrong[2, 3:]).all()
+    np.testing.assert_array_equal(wrong[2, :3], logits[2, :3])
+    np.testing.assert_array_equal(wrong[jnp.array([0, 3])], logits[jnp.array([0, 3])])
+    assert not is_finite
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+@pytest.mark.parametrize("changes", [{}, {"positions": AlibiPositions(), "num_kv_heads": 1}])
+def test_searches_of_no_rows_give_no_rows(kind, changes):
+    model = build(config(**changes))
+    state = model.start(jnp.zeros((0, 3), jnp.int32), jnp.zeros(0, jnp.int32), max_len=4)
+    output = SEARCHES[kind](model, state, bos_id=2, eos_id=3, max_len=4)
+    assert output.tokens.shape[0] == output.found.shape[0] == 0
+
+
+def test_searches_go_with_numbers_of_64_bits():
+    with jax.enable_x64(True):
+        model, batch = build(config()), make_batch()
+        for kind, search in SEARCHES.items():
+
+            def run(search=search):
+                state = model.start(batch.source_tokens, batch.source_lengths, max_len=4)
+                return search(model, state, bos_id=2, eos_id=3, max_len=4)
+
+            output = jax.eval_shape(run)
+            assert output.tokens.dtype == jnp.int32, kind
+            assert output.log_probs.dtype == jnp.float32, kind

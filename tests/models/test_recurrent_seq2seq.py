@@ -301,3 +301,35 @@ def test_bahdanau_steps_with_any_cell(cell):
     for index in range(5):
         logits, state = model.step(state, TARGET[:, index])
         np.testing.assert_allclose(logits, wanted[:, index], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cho", "bahdanau", "luong"])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_decodes_to_nearly_the_same_logits(name, dtype):
+    graphdef, params = nnx.split(_model(name))
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def steps(params, dtype):
+        model = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf.astype(dtype), params))
+        state = model.start(SOURCE, SOURCE_LENGTHS, max_len=5)
+        whole = model(SOURCE, SOURCE_LENGTHS, TARGET)
+        return whole, jax.lax.scan(lambda state, tokens: model.step(state, tokens)[::-1], state, TARGET.T)[1]
+
+    exact, _ = steps(params, jnp.float32)
+    whole, one_by_one = steps(params, dtype)
+    for found in (whole, one_by_one.swapaxes(0, 1)):
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(found, exact, atol=2e-2 * float(jnp.abs(exact).max()))
+
+
+def test_ids_outside_of_the_vocabulary_show_but_not_from_padding():
+    model = _model("bahdanau")
+    padded = jnp.where(jnp.arange(4)[None] < SOURCE_LENGTHS[:, None], SOURCE, -1)
+    run = jax.jit(lambda source, target: model(source, SOURCE_LENGTHS, target))
+    wanted = run(SOURCE, TARGET)
+    np.testing.assert_array_equal(run(padded, TARGET), wanted)
+    wrong = run(padded.at[0, 0].set(99), TARGET.at[1, 2].set(99))
+    assert np.isnan(wrong[0]).all()
+    np.testing.assert_array_equal(wrong[1, :2], wanted[1, :2])
+    assert np.isnan(wrong[1, 2:]).all()
+    np.testing.assert_array_equal(wrong[2], wanted[2])

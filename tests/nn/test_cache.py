@@ -66,3 +66,28 @@ def test_views_undo_the_stored_layout():
 def test_more_tokens_than_slots_are_refused():
     with pytest.raises(ShapeError, match="cache has 2 slots a row, got 3"):
         KeyValueCache.empty(2, 2, 1, 3).append(tokens(0, 3), tokens(0, 3))
+
+
+def test_what_does_not_fit_is_left_out_and_what_is_held_stays():
+    cache = KeyValueCache.empty(2, 4, 1, 3)
+    cache = cache.append(tokens(0, 3), tokens(0, 3), num_valid=jnp.array([1, 3], jnp.int32))
+    cache = jax.jit(lambda cache: cache.append(tokens(50, 3), tokens(50, 3)))(cache)
+    np.testing.assert_array_equal(cache.values[:, :, 0, 0], [[0, 50, 51, 52], [100, 101, 102, 150]])
+    assert cache.length.tolist() == [4, 6]
+
+
+def test_beams_without_room_keep_their_tokens():
+    one = jnp.ones((2, 1, 1, 3))
+    cache = KeyValueCache.empty(1, 1, 1, 3).repeated(2).append(one, one)
+    after = cache.append(2 * one, 2 * one)
+    np.testing.assert_array_equal(after.stored_keys, cache.stored_keys)
+    np.testing.assert_array_equal(after.stored_values, cache.stored_values)
+
+
+def test_caches_go_with_numbers_of_64_bits():
+    with jax.enable_x64(True):
+        cache = KeyValueCache.empty(2, 4, 1, 3).append(tokens(0, 2), tokens(0, 2))
+        beams = cache.repeated(2).append(jnp.ones((4, 1, 1, 3)), jnp.ones((4, 1, 1, 3)))
+    assert cache.length.dtype == beams.length.dtype == beams.ancestors.dtype == jnp.int32
+    np.testing.assert_array_equal(cache.values[0, :, 0, 0], [0, 1, 0, 0])
+    np.testing.assert_array_equal(beams.stored_values[0, 0, :, :, 0], [[0, 1, 1, 0]] * 2)

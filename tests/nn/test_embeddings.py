@@ -8,6 +8,7 @@ from flax import nnx
 
 from transformer_jax.errors import ConfigError
 from transformer_jax.nn.embeddings import Embedding, freeze_row
+from transformer_jax.nn.positions import Learned, PositionalEncoding
 
 
 def make(padding_id=0, scale="sqrt_dim", vocab_size=7, model_dim=16):
@@ -84,3 +85,27 @@ def test_bad_values_are_refused():
         make(padding_id=7)
     with pytest.raises(ConfigError, match="scale must be"):
         make(scale="sqrt")
+
+
+def test_ids_outside_of_the_vocabulary_give_nan_and_no_gradient():
+    embedding = make(padding_id=None)
+    graphdef, params = nnx.split(embedding)
+    vectors = jax.jit(embedding)(jnp.array([-1, 7, 99, 6]))
+    assert np.isnan(vectors[:3]).all()
+    np.testing.assert_array_equal(vectors[3], 4.0 * embedding.embedding[...][6])
+    gradient = jax.grad(lambda params: nnx.merge(graphdef, params)(jnp.array([-1, 7, 6])).sum())(params)
+    wanted = np.zeros((7, 16))
+    wanted[6] = 4.0
+    np.testing.assert_allclose(gradient["embedding"][...], wanted, rtol=1e-6)
+
+
+def test_padding_may_hold_any_number():
+    embedding, valid = make(), jnp.array([True, False, False])
+    vectors = embedding(jnp.array([5, -1, 99]), valid=valid)
+    np.testing.assert_array_equal(vectors, embedding(jnp.array([5, 0, 0])))
+
+
+def test_learned_positions_past_their_end_give_nan():
+    encoding = PositionalEncoding(Learned(max_len=3), 4, 2, bidirectional=False, rngs=nnx.Rngs(0))
+    added = encoding.add(jnp.zeros((1, 4, 4)), jnp.array([[0, 2, 3, -1]]))
+    assert np.isnan(added).all(axis=-1).tolist() == [[False, False, True, True]]

@@ -211,3 +211,32 @@ def test_one_query_keeps_a_mask_of_its_own_for_each_head():
     np.testing.assert_allclose(
         layer.attend_memory(X[:, :1], memory, mask=one), layer(X[:, :1], MEMORY, mask=one), atol=1e-6
     )
+
+
+def test_a_token_past_the_end_of_the_cache_gives_nan():
+    layer = make()
+
+    def step(carry, x):
+        output, cache = layer.attend_cached(x[:, None], carry)
+        return cache, output[:, 0]
+
+    cache = KeyValueCache.empty(BATCH, 3, HEADS, HEAD_DIM)
+    _, outputs = jax.lax.scan(step, cache, X.swapaxes(0, 1))
+    wanted = layer(X, mask=AttentionMask.causal())[:, :3]
+    np.testing.assert_allclose(outputs[:3].swapaxes(0, 1), wanted, rtol=1e-5, atol=1e-6)
+    assert np.isnan(outputs[3:]).all()
+
+
+@pytest.mark.parametrize("q_len", [1, 2])
+def test_a_bias_may_be_a_numpy_array(q_len):
+    layer, x = make(), X[:1, :q_len]
+    bias = np.random.default_rng(3).normal(size=(1, HEADS, q_len, 4)).astype(np.float32)
+    _, cache = layer.attend_cached(x[:, ::-1] + 1, KeyValueCache.empty(1, 4, HEADS, HEAD_DIM))
+    from_numpy, from_jax, without = (
+        layer.attend_cached(x, cache, bias=one)[0] for one in (bias, jnp.asarray(bias), None)
+    )
+    np.testing.assert_array_equal(from_numpy, from_jax)
+    assert float(jnp.abs(from_jax - without).max()) > 1e-3
+    square = bias[..., :q_len]
+    np.testing.assert_array_equal(layer(x, bias=square), layer(x, bias=jnp.asarray(square)))
+    np.testing.assert_array_equal(layer.attention_weights(x, bias=square)[0], layer(x, bias=square))

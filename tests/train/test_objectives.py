@@ -153,6 +153,12 @@ def test_token_accuracy_counts_weights() -> None:
     assert (float(accuracy.sum), float(accuracy.count)) == (1.0, 2.0)
 
 
+def test_accuracy_takes_no_label_outside_of_the_vocabulary_for_one_inside() -> None:
+    logits = jnp.array([[[2.0, 0.0, 3.0], [2.0, 0.0, 3.0], [2.0, 0.0, 3.0]]])
+    accuracy = token_accuracy(logits, jnp.array([[-1, 3, 2]]), jnp.ones((1, 3)))
+    assert float(accuracy.sum) == 1.0
+
+
 def test_tokens_and_abstract_batch_match_the_task(task: SequenceTask) -> None:
     batch = task.batch(0)
     assert count_tokens(batch) == (batch.source_tokens > 0).sum() + (batch.target_outputs > 0).sum()

@@ -1,6 +1,8 @@
 """One update: equal to a hand-written one; clipping, keys, donation, and one executable a shape."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,7 +15,15 @@ from flax import nnx
 from transformer_jax.errors import ShapeError
 from transformer_jax.functional.losses import LossSum
 from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
-from transformer_jax.train import Objective, TrainConfig, sequence_to_sequence_loss
+from transformer_jax.train import (
+    AdamW,
+    Noam,
+    Objective,
+    TrainConfig,
+    Trainer,
+    read_rows,
+    sequence_to_sequence_loss,
+)
 from transformer_jax.train.metrics import fetch_means
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.schedules import build_schedule
@@ -203,3 +213,34 @@ def test_split_model_round_trip(make_model: Callable[..., TinySeq2Seq]) -> None:
 def test_two_leaves_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match=r"both named 'a\.b'"):
         named_arrays({"a": {"b": jnp.zeros(1)}, "a.b": jnp.zeros(1)})
+
+
+GUARDS = {
+    "no implicit promotion": lambda: jax.numpy_dtype_promotion("strict"),
+    "no implicit transfer": lambda: jax.transfer_guard("disallow"),
+}
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+def test_a_run_goes_through_under_the_guards_of_jax(
+    guard: str,
+    tmp_path: Path,
+    make_model: Callable[..., TinySeq2Seq],
+    make_config: Callable[..., TrainConfig],
+    task: SequenceTask,
+) -> None:
+    """Training with all that mixes dtypes, a checkpoint, and going on from it."""
+    # ``TinySeq2Seq`` has the plain Linear of NNX, and its own parameters are made without a guard.
+    model = make_model()
+    config = make_config(
+        updates=2, evaluate_every=2, checkpoint_every=2, average_decay=0.9, clip_norm=1.0, on_divergence="skip",
+        optimizer=AdamW(weight_decay=0.1), schedule=Noam(model_dim=8, warmup_updates=2),
+    )  # fmt: skip
+    with GUARDS[guard]():
+        for updates in (2, 4):
+            trainer = Trainer(
+                model, sequence_to_sequence_loss(label_smoothing=0.1), replace(config, updates=updates),
+                run_dir=tmp_path / "run", batches=task, evaluate=lambda state: {"score": 0.5, "loss": 1.0}, quiet=True,
+            )  # fmt: skip
+            trainer.fit(resume=updates > 2)
+    assert [row["update"] for row in read_rows(tmp_path / "run") if row["kind"] == "train"] == [2, 4]

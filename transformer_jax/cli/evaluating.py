@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from transformer_jax.cli.lines import require_other_file
 from transformer_jax.cli.loaded_run import LoadedRun, TooLong, load_run
 from transformer_jax.cli.scoring import bleu_tokenizer, percentages, score_outputs
 from transformer_jax.cli.search_change import SearchChange
-from transformer_jax.cli.searching import Hypothesis
+from transformer_jax.cli.searching import Hypothesis, not_found_note
 from transformer_jax.cli.sentences_html import Sentence, render_sentences
 from transformer_jax.cli.training_record import training_record
 from transformer_jax.data.examples import EvaluationItem
@@ -109,8 +110,11 @@ def evaluate_run(
     references = [tuple(map(run.reference, item.references)) for item in items]
     tokenize = bleu_tokenizer(run.config.data, references, name=tokenizer)
     report = score_outputs(run.config.task, outputs, references, tokenize=tokenize, with_ter=True)
-    for one, _, _ in systems:
+    for (one, _, _), chosen in zip(systems, hypotheses, strict=True):
         one.report_lines()
+        not_found = [index for index, best in enumerate(chosen, 1) if not best.found]
+        if not_found:
+            print(not_found_note(len(not_found), not_found[0]), file=sys.stderr)
     found: dict[str, Any] = {
         "task": run.config.task,
         "lines": len(items),

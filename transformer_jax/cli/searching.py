@@ -21,6 +21,7 @@ from transformer_jax.decode.searcher import (
     make_searcher,
 )
 from transformer_jax.errors import ShapeError
+from transformer_jax.functional.seeds import seed_key
 
 # No output holds padding, a start token or an unknown one: such a token could only be dropped or be wrong.
 _FORBIDDEN_IDS = (PAD_ID, UNK_ID, BOS_ID)
@@ -35,15 +36,21 @@ class Hypothesis:
       score: What the search ranks by: log-probability, or that over the length penalty.
       finished: False where the search was cut off at its longest output.
       copied: Source words that stand for the unknown tokens, in order; none where those stay unknown.
+      found: False where no output keeps the rules of the search; it then holds nothing and its score is ``-inf``.
     """
 
     tokens: tuple[int, ...]
     score: float
     finished: bool
     copied: tuple[str, ...] = ()
+    found: bool = True
 
 
 NOTHING = Hypothesis((), 0.0, True)
+"""The output of a source that holds nothing."""
+
+NOT_FOUND = Hypothesis((), -math.inf, False, found=False)
+"""What stands in the place of an output where none keeps the rules of the search."""
 
 SMALL_MODEL = 8_000_000
 """Parameters up to which a step's weights stay in a processor's cache."""
@@ -104,7 +111,7 @@ class BatchSearcher:
             lengths if isinstance(lengths, PaddedLengths) else PaddedLengths(tuple(sorted(set(lengths))))
         )
         self.search_seconds = 0.0
-        self._rng_key = jax.random.key(seed)
+        self._rng_key = seed_key(seed)
         self._model, self._num_devices, self._longest_output = model, num_devices, longest_output
         self._searchers: dict[int, Searcher] = {}  # by the limit of their outputs
 
@@ -159,7 +166,7 @@ class BatchSearcher:
         prefixes: Sequence[Sequence[int]] | None = None,
         row_ids: Sequence[int] | None = None,
     ) -> list[list[Hypothesis]]:
-        """Hypotheses of every source, best first; an empty source has the empty one.
+        """Hypotheses of every source, best first; an empty source has the empty one, and `NOT_FOUND` stands for none.
 
         Args:
           params: The model's state.
@@ -282,8 +289,24 @@ class BatchSearcher:
                 )
                 if np.isfinite(score)
             ]
-            found.append(hypotheses or [NOTHING])
+            found.append(hypotheses or [NOT_FOUND])
         return found
+
+
+def not_found_note(num_lines: int, first: int) -> str:
+    """What to say of lines for which the search found no output: how many, and the number of the first of them.
+
+    Example:
+      >>> not_found_note(2, 3).partition(":")[0]
+      'note: 2 lines have no output that keeps the rules of the search'
+    """
+    count, others = (
+        ("1 line has", " is") if num_lines == 1 else (f"{num_lines:,} lines have", " and others are")
+    )
+    return (
+        f"note: {count} no output that keeps the rules of the search: line {first}{others} left empty, with score "
+        "-inf; loosen --min-len, --no-repeat-ngram or the prefix, or raise the longest output"
+    )
 
 
 def by_padded_length(

@@ -12,7 +12,7 @@ from transformer_jax.cli.attending import AttentionFile, AttentionReader
 from transformer_jax.cli.lines import arriving_lines, require_other_file
 from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, TooLong, load_run
 from transformer_jax.cli.search_change import SearchChange
-from transformer_jax.cli.searching import Hypothesis
+from transformer_jax.cli.searching import Hypothesis, not_found_note
 from transformer_jax.data.line_breaks import escape_field
 from transformer_jax.data.readers import count_lines, stream_lines
 from transformer_jax.errors import ConfigError, DataError, RunError
@@ -86,6 +86,7 @@ def translate_lines(
         raise DataError(
             f"{output_path} holds {done:,} lines, {input_path} has {total:,}: not its translation"
         )
+    num_not_found = first_not_found = 0
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(opened_output(output_path, appends=goes_on))
         attention = None
@@ -102,6 +103,10 @@ def translate_lines(
             is_alone = len(group) <= ALONE and not always_filled
             found = (alone if is_alone else searcher)(state, sources, **given)
             outputs = found if aligned is None else aligned(state, group, sources, found)
+            for index, hypotheses in enumerate(outputs):
+                if not hypotheses[0].found:
+                    num_not_found += 1
+                    first_not_found = first_not_found or number + index + 1
             try:
                 for index, hypotheses in enumerate(outputs):
                     out.write(_written(run, hypotheses, number + index + 1, change.num_best).encode())
@@ -127,6 +132,8 @@ def translate_lines(
             number += len(group)
             progress(number)
     run.report_lines()
+    if num_not_found:
+        print(not_found_note(num_not_found, first_not_found), file=sys.stderr)
     if verify_invariance:
         print(
             f"verified: {number:,} lines, the same bits in other batches and another order", file=sys.stderr

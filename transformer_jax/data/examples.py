@@ -53,6 +53,35 @@ class EncodedExamples:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:12]
 
+    def check_ids(self, *, source_vocab_size: int, target_vocab_size: int, name: str = "examples") -> None:
+        """Check that every id is in its vocabulary; a model has no row of an embedding for another one.
+
+        Args:
+          source_vocab_size: Ids of the source vocabulary.
+          target_vocab_size: Ids of the target vocabulary.
+          name: What to call the examples in messages.
+
+        Raises:
+          DataError: If one is not; it says which, and in which example.
+
+        Example:
+          >>> examples = EncodedExamples(
+          ...     np.array([4, 9], np.int32), np.array([0, 2]), np.array([5], np.int32), np.array([0, 1]))
+          >>> examples.check_ids(source_vocab_size=10, target_vocab_size=6)
+        """
+        sides = (
+            ("source", self.source_ids, self.source_offsets, source_vocab_size),
+            ("target", self.target_ids, self.target_offsets, target_vocab_size),
+        )
+        for side, ids, offsets, size in sides:
+            wrong = np.flatnonzero((ids < 0) | (ids >= size))
+            if wrong.size:
+                example = int(np.searchsorted(offsets, wrong[0], side="right"))
+                raise DataError(
+                    f"{name}, example {example}: {side} id {ids[wrong[0]]} is not in the vocabulary, whose ids are 0 "
+                    f"to {size - 1}: the tokenizer is not the one that the model is made for, or is damaged"
+                )
+
     def source_lengths(self) -> npt.NDArray[np.int64]:
         """Source tokens of each example."""
         return np.diff(self.source_offsets)
@@ -109,7 +138,8 @@ def encode_examples(
       name: What to call the examples in messages, such as ``"training pairs of cmudict"``.
 
     Raises:
-      DataError: If an example is over a limit and ``too_long`` is ``"fail"``.
+      DataError: If an example is over a limit and ``too_long`` is ``"fail"``, or a tokenizer gives an id that is not in
+        its vocabulary.
     """
     sources = source_tokenizer.encode_batch([pair.source for pair in pairs])
     targets = target_tokenizer.encode_batch(
@@ -147,7 +177,13 @@ def encode_examples(
         num_too_long=num_too_long,
         first_too_long=first_too_long,
     )
-    return EncodedExamples(source_ids, source_offsets, target_ids, target_offsets), report
+    examples = EncodedExamples(source_ids, source_offsets, target_ids, target_offsets)
+    examples.check_ids(
+        source_vocab_size=source_tokenizer.vocab_size,
+        target_vocab_size=target_tokenizer.vocab_size,
+        name=name,
+    )
+    return examples, report
 
 
 def _flatten(rows: list[list[int]]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:

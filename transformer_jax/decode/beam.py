@@ -27,6 +27,7 @@ from transformer_jax.decode.logits import (
 from transformer_jax.decode.protocol import (
     AttendingStepModel,
     StepModel,
+    check_room,
     reorder_state,
     repeat_state,
     state_batch_size,
@@ -194,11 +195,11 @@ def beam_search(
       source_lengths: Tokens of each row's source, for the coverage penalty alone.
 
     Returns:
-      The hypotheses of each row, best first.
+      The hypotheses of each row, best first; ``found`` tells of a row for which there is none.
 
     Raises:
       ConfigError: If an option or a token id is out of range, or a coverage penalty has no attention or lengths.
-      ShapeError: If a leaf of ``state`` does not have the batch as axis 0.
+      ShapeError: If a leaf of ``state`` does not have the batch as axis 0, or there is no room for ``max_len`` tokens.
 
     Example:
       >>> from transformer_jax.testing.tiny_models import TableModel
@@ -214,6 +215,7 @@ def beam_search(
     2017, https://arxiv.org/abs/1701.02810 (OpenNMT).
     """
     check_beam_options(num_beams, num_best, length_penalty, coverage_penalty)
+    check_room(state, max_len)
     num_rows = state_batch_size(state)
     limits = row_limits(max_len, max_lens, num_rows)
     beam_prefix = None if prefix is None else jnp.repeat(prefix, num_beams, axis=0)
@@ -223,7 +225,7 @@ def beam_search(
         return jnp.any(carry.running)
 
     def advance(carry: BeamState) -> BeamState:
-        last_tokens, covered, penalties = carry.last_tokens.reshape(-1), None, None
+        last_tokens, covered, penalties = carry.last_tokens.reshape(num_rows * num_beams), None, None
         if carry.covered is None:
             logits, model_state = model.step(carry.model_state, last_tokens)
         else:
@@ -237,7 +239,7 @@ def beam_search(
         def allow(logits: Array) -> Array:
             return constraints.apply(
                 forbid_tokens(logits, forbidden_ids),
-                carry.tokens.reshape(-1, max_len),
+                carry.tokens.reshape(num_rows * num_beams, max_len),
                 carry.step,
                 eos_id=eos_id,
                 prefix=beam_prefix,

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from transformer_jax.decode.token_loop import DecodeOutput
 from transformer_jax.pytree import pytree_dataclass
@@ -29,6 +30,15 @@ class BeamOutput:
     scores: Float[Array, "batch num_best"]
     finished: Bool[Array, "batch num_best"]
     num_steps: Int[Array, ""]
+
+    @property
+    def found(self) -> Bool[Array | np.ndarray, "batch num_best"]:
+        """Whether a place holds a hypothesis.
+
+        False throughout a row where none keeps the rules of the search: every continuation was ruled out (forbidden
+        tokens, constraints, a prefix), or the model gave nothing but NaN and ``-inf``.
+        """
+        return self.scores > -jnp.inf
 
     def best(self) -> DecodeOutput:
         """The best hypothesis of each row, in the form that the other searches return."""

@@ -51,11 +51,11 @@ def greedy_search(
       prefix: Tokens that each row must begin with, ``[batch, prefix_len]``, ``-1`` where it is free; None for none.
 
     Returns:
-      One hypothesis a row.
+      One hypothesis a row; ``found`` tells of rows without a possible token.
 
     Raises:
       ConfigError: If ``max_len`` is below 1 or a token id is not in the vocabulary.
-      ShapeError: If a leaf of ``state`` does not have the batch as axis 0.
+      ShapeError: If a leaf of ``state`` does not have the batch as axis 0, or there is no room for ``max_len`` tokens.
 
     Example:
       >>> import jax.numpy as jnp

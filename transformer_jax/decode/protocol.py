@@ -3,7 +3,8 @@
 The state is any pytree whose leaves all have the batch as axis 0 (key/value caches, projected memories,
 recurrent carries, per-row lengths). Search repeats, reorders and carries it without knowing what it holds.
 A node of the tree may know better than to be copied: one with a method ``repeated(num_copies)`` says what stands
-for its copies, and one with ``reordered(rows)`` what stands for their reordering.
+for its copies, and one with ``reordered(rows)`` what stands for their reordering. One with an attribute ``capacity``
+says for how many tokens it has room.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -70,6 +71,28 @@ def state_batch_size(state: PyTree) -> int:
         )
         raise ShapeError(f"every leaf of state must have the batch as axis 0; got {found}")
     return next(iter(sizes))
+
+
+def check_room(state: PyTree, max_len: int) -> None:
+    """Raise ShapeError if a part of the state has room for fewer tokens than a search may feed.
+
+    Args:
+      state: A decoding state; nodes with an attribute ``capacity`` are asked, others have no end.
+      max_len: Tokens that the search feeds at most.
+
+    Example:
+      >>> check_room({"carry": jnp.zeros((3, 8))}, max_len=1_000_000)
+    """
+
+    def has_end(node: Any) -> bool:
+        return hasattr(node, "capacity")
+
+    for node in jax.tree.leaves(state, is_leaf=has_end):
+        if has_end(node) and node.capacity < max_len:
+            raise ShapeError(
+                f"state has room for {node.capacity} tokens, the search may feed max_len {max_len}: start the model "
+                f"with max_len={max_len}, or search for at most {node.capacity}"
+            )
 
 
 def repeat_state(state: PyTree, num_copies: int) -> PyTree:

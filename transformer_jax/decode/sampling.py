@@ -115,11 +115,11 @@ def sample_search(
       row_ids: A number for each row; None numbers them from 0.
 
     Returns:
-      One hypothesis a row.
+      One hypothesis a row; ``found`` tells of rows without a possible token.
 
     Raises:
       ConfigError: If an option or token id is out of range.
-      ShapeError: If a leaf of ``state`` does not have the batch as axis 0.
+      ShapeError: If a leaf of ``state`` does not have the batch as axis 0, or there is no room for ``max_len`` tokens.
 
     Example:
       >>> from transformer_jax.testing.tiny_models import TableModel

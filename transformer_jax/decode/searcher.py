@@ -14,7 +14,7 @@ from transformer_jax.decode.beam import BeamOutput, beam_search
 from transformer_jax.decode.greedy import greedy_search
 from transformer_jax.decode.sampling import sample_search
 from transformer_jax.decode.search_config import BeamConfig, GreedyConfig, SampleConfig, SearchConfig
-from transformer_jax.decode.token_loop import DecodeOutput, row_limits
+from transformer_jax.decode.token_loop import DecodeOutput
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional.row_shards import ROW_AXES, by_row_shards
 from transformer_jax.memory import machine_memory
@@ -246,8 +246,7 @@ class Searcher:
         if (rng_key is not None) != isinstance(self.config, SampleConfig):
             wanted = "needs" if rng_key is None else "takes no"
             raise ConfigError(f"{self.config.kind} search {wanted} rng_key")
-        source_tokens = jnp.asarray(source_tokens, dtype=jnp.int32)
-        source_lengths = jnp.asarray(source_lengths, dtype=jnp.int32)
+        source_tokens, source_lengths = _int32(source_tokens), _int32(source_lengths)
         if source_tokens.ndim != 2 or source_lengths.shape != source_tokens.shape[:1]:
             raise ShapeError(
                 "source_tokens must be [batch, source_len] and source_lengths [batch]; "
@@ -256,20 +255,15 @@ class Searcher:
         num_rows = source_tokens.shape[0]
         if max_lens is not None and np.shape(max_lens) != (num_rows,):
             raise ShapeError(f"max_lens must be [batch], here ({num_rows},); got {np.shape(max_lens)}")
-        limits = row_limits(
-            self.config.max_len,
-            None if max_lens is None else jnp.asarray(max_lens, dtype=jnp.int32),
-            num_rows,
-        )
+        limits = _int32(np.full(num_rows, self.config.max_len) if max_lens is None else max_lens)
         if prefix is not None:
-            prefix = jnp.asarray(prefix, dtype=jnp.int32)
+            prefix = _int32(prefix)
             if prefix.shape != (num_rows, self.config.max_len):
                 raise ShapeError(
                     f"prefix must be [batch, max_len], here ({num_rows}, {self.config.max_len}); got {prefix.shape}"
                 )
         if isinstance(self.config, SampleConfig):
-            row_ids = jnp.arange(num_rows) if row_ids is None else row_ids
-            row_ids = jnp.asarray(row_ids, dtype=jnp.int32)
+            row_ids = _int32(np.arange(num_rows) if row_ids is None else row_ids)
         elif row_ids is not None:
             raise ConfigError(f"{self.config.kind} search takes no row_ids")
         placed = self.placed(params)
@@ -282,6 +276,13 @@ class Searcher:
             rng_key = jax.device_put(rng_key, self._everywhere())
             row_ids = jax.device_put(row_ids, self._by_rows())
         return executable(placed, *rows, rng_key, row_ids)
+
+
+def _int32(array: Any) -> jax.Array:
+    """Whole numbers on the device, put there by name: a transfer guard stops what a call would move unasked."""
+    if isinstance(array, jax.Array):
+        return array.astype(jnp.int32)
+    return jax.device_put(np.asarray(array, np.int32))
 
 
 def _mesh_of(num_devices: int) -> Mesh | None:

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from transformer_jax.decode.constraints import NONE, Constraints
 from transformer_jax.decode.logits import check_token_id, choice_log_probs, clean_logits, forbid_tokens
-from transformer_jax.decode.protocol import StepModel, state_batch_size
+from transformer_jax.decode.protocol import StepModel, check_room, state_batch_size
 from transformer_jax.errors import ConfigError
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Bool, Float, Int, PyTree
@@ -20,7 +21,8 @@ class DecodeOutput:
     Attributes:
       tokens: Generated ids, without the start token; ``eos_id`` where the row ended, ``pad_id`` after it.
       lengths: Tokens before the end of the sequence (all tokens of an unfinished row).
-      log_probs: Sum of the log-probabilities of all generated tokens, the end of the sequence included.
+      log_probs: Sum of the log-probabilities of all generated tokens, the end of the sequence included; ``-inf``
+        where no token was possible before the row ended.
       finished: Whether the row reached the end of the sequence; False where ``max_len`` cut it off.
       num_steps: Steps that the loop took, one number for the batch.
     """
@@ -30,6 +32,15 @@ class DecodeOutput:
     log_probs: Float[Array, "batch"]
     finished: Bool[Array, "batch"]
     num_steps: Int[Array, ""]
+
+    @property
+    def found(self) -> Bool[Array | np.ndarray, "batch"]:
+        """Whether a row's tokens keep the rules of its search.
+
+        False where no token was possible: all were ruled out (forbidden tokens, constraints, a prefix), or the model
+        gave nothing but NaN and ``-inf``. The tokens are those up to there.
+        """
+        return self.log_probs > -jnp.inf
 
 
 @pytree_dataclass
@@ -92,6 +103,7 @@ def token_loop(
     Returns:
       The hypotheses.
     """
+    check_room(state, max_len)
     num_rows = state_batch_size(state)
     limits = row_limits(max_len, max_lens, num_rows)
 

@@ -73,6 +73,7 @@ from transformer_jax.functional.scores import (
     ScaledDot,
     ScoreRule,
 )
+from transformer_jax.functional.seeds import seed_key
 from transformer_jax.functional.softmax import (
     OnlineSoftmax,
     masked_softmax,
@@ -146,6 +147,7 @@ __all__ = [
     "rms_norm",
     "rotary",
     "running_statistics",
+    "seed_key",
     "segment_positions",
     "sinusoidal_at",
     "sinusoidal_table",

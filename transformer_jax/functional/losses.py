@@ -216,7 +216,7 @@ def projected_loss_and_accuracy(
     )
     count = row_weights.sum()
     return LossSum.of(totals.sum(), count), LossSum.of(
-        (first * jax.lax.stop_gradient(flat_weights)).sum(), count
+        jnp.where(first, jax.lax.stop_gradient(flat_weights), 0.0).sum(), count
     )
 
 

@@ -7,6 +7,7 @@ import jax
 from flax import nnx
 
 from transformer_jax.errors import ConfigError
+from transformer_jax.functional.seeds import seed_key
 from transformer_jax.memory import machine_memory
 from transformer_jax.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import RecurrentSeq2SeqConfig
@@ -34,7 +35,7 @@ def build_model(
 
     Raises:
       ConfigError: If ``config`` is no model config, or holds values that do not go together; if its parameters alone
-        are more than the machine's memory.
+        are more than the machine's memory; if the seed is not below 2**32.
 
     Example:
       >>> config = EncoderDecoderConfig(
@@ -93,12 +94,14 @@ def _check_kind(config: Any) -> None:
 
 
 def _built(config: Any, source_vocab_size: int, target_vocab_size: int, seed: int) -> nnx.Module:
-    return _MODELS[type(config)](
-        config,
-        source_vocab_size=source_vocab_size,
-        target_vocab_size=target_vocab_size,
-        rngs=nnx.Rngs(seed),
-    )
+    # Constants of initialisers go to the device, whatever guards the steps to come.
+    with jax.transfer_guard("allow"):
+        return _MODELS[type(config)](
+            config,
+            source_vocab_size=source_vocab_size,
+            target_vocab_size=target_vocab_size,
+            rngs=nnx.Rngs(seed_key(seed)),
+        )
 
 
 _SMALL = 2**27

@@ -149,7 +149,8 @@ class EncoderDecoderState:
     def memory_mask(self) -> AttentionMask:
         """Which memory slots hold source tokens."""
         num_sources, _, kv_len, _ = self.memories[0].stored_values.shape
-        num_beams = self.source_lengths.shape[0] // num_sources  # hypotheses of one source share its memory
+        num_rows = self.source_lengths.shape[0]
+        num_beams = num_rows // num_sources if num_sources else 1  # hypotheses of one source share its memory
         return AttentionMask.from_lengths(self.source_lengths[::num_beams], kv_len)
 
 
@@ -286,7 +287,7 @@ class EncoderDecoder(nnx.Module):
                 "None, or choose decoder_self_attention='softmax'"
             )
         encoded = self.encoder(
-            self._source_embedding()(source_tokens),
+            self._source_embedding()(source_tokens, valid=source_segments > 0),
             mask=AttentionMask.segments(source_segments, source_segments),
             positions=segment_positions(source_segments),
             rng_key=encoder_key,
@@ -304,8 +305,12 @@ class EncoderDecoder(nnx.Module):
         self, source_tokens: _Tokens, source_lengths: _Lengths, *, rng_key: jax.Array | None = None
     ) -> Float[Array, "batch source_len model"]:
         """The encoder's output; rows of padding hold numbers without meaning."""
-        mask = AttentionMask.from_lengths(source_lengths, source_tokens.shape[1])
-        return self.encoder(self._source_embedding()(source_tokens), mask=mask, rng_key=rng_key)
+        length = source_tokens.shape[1]
+        valid = jax.numpy.arange(length, dtype="int32")[None] < source_lengths[:, None]
+        embedded = self._source_embedding()(source_tokens, valid=valid)
+        return self.encoder(
+            embedded, mask=AttentionMask.from_lengths(source_lengths, length), rng_key=rng_key
+        )
 
     def _source_embedding(self) -> Embedding:
         return self.target_embedding if self.source_embedding is None else self.source_embedding

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from transformer_jax.functional.recurrent.cells import recur
 from transformer_jax.models.recurrent_config import Luong, RecurrentSeq2SeqConfig
 from transformer_jax.models.recurrent_loop import decoder_stack, forgetting, split_inputs, step_keys
 from transformer_jax.models.recurrent_state import RecurrentState, SourceMemory
@@ -52,7 +53,9 @@ class LuongDecoder(nnx.Module):
         source_lengths: Int[Array, "batch"],
     ) -> RecurrentState:
         """State before the first token; ``carries`` are the decoder's own, ready to start."""
-        fed = jnp.zeros((encoded.shape[0], self.hidden_dim)) if self.input_feeding else None
+        fed = None
+        if self.input_feeding:
+            fed = jnp.zeros((encoded.shape[0], self.hidden_dim), encoded.dtype)
         steps = jnp.zeros_like(source_lengths) if isinstance(self.attend, LocalAttention) else None
         return RecurrentState(carries, SourceMemory(source_lengths, self.attend.prepare(encoded)), fed, steps)
 
@@ -87,8 +90,9 @@ class LuongDecoder(nnx.Module):
         """Attentional vector of one step, where it looked, and the state after it."""
         carries, output = self._output(state, embedded, None)
         context, weights = self._look(state, output[:, None, :])
-        attentional = jnp.tanh(self.combine(output, context.reshape(output.shape[0], -1)))
-        return attentional, weights.reshape(output.shape[0], -1), self._after(state, carries, attentional)
+        attentional = jnp.tanh(self.combine(output, state.memory.by_row(context, output.shape[0])))
+        weights = state.memory.by_row(weights, output.shape[0])
+        return attentional, weights, self._after(state, carries, attentional)
 
     def attention_weights(
         self, state: RecurrentState, embedded: Float[Array, "batch time features"]
@@ -129,7 +133,7 @@ class LuongDecoder(nnx.Module):
             context = self.attend(queries, memory.asked(), memory.lengths, steps)
         else:
             context = self.attend(queries, memory.asked(), memory.mask())
-        return jnp.tanh(self.combine(outputs, context.reshape(*outputs.shape[:2], -1)))
+        return jnp.tanh(self.combine(outputs, context.reshape(*outputs.shape[:2], context.shape[-1])))
 
     def _run(
         self,
@@ -145,8 +149,9 @@ class LuongDecoder(nnx.Module):
 
         def body(carry: tuple[Any, Any], at_time: tuple[Array, Any, Array]) -> tuple[Any, Any]:
             carries, fed = carry
-            gates = at_time[0] + fed @ feed_weight
+            gates = at_time[0] + recur(fed, feed_weight)
             carries, output = self.stack.step_projected(carries, gates, rng_key=at_time[1])
+            output = output.astype(embedded.dtype)
             fed = attentional(state, output[:, None, :], at_time[2][None])[:, 0, :]
             return (carries, fed), (fed, output if keep_queries else None)
 

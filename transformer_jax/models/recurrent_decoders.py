@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from transformer_jax.functional.recurrent.cells import recur
 from transformer_jax.models.luong_decoder import LuongDecoder
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, RecurrentSeq2SeqConfig
 from transformer_jax.models.recurrent_loop import decoder_stack, forgetting, split_inputs, step_keys
@@ -53,7 +54,7 @@ class LastStateDecoder(nnx.Module):
     ) -> RecurrentState:
         """State before the first token; ``carries`` are the decoder's own, ready to start."""
         last = joined_carry(encoder_carries[-1], bidirectional=self.bidirectional)
-        context = carry_hidden(last) if self.feed_each_step else None
+        context = carry_hidden(last).astype(encoded.dtype) if self.feed_each_step else None
         return RecurrentState(carries, SourceMemory(source_lengths, None, context))
 
     def run(
@@ -154,8 +155,8 @@ class BahdanauDecoder(nnx.Module):
         context, weights = self.attend.with_weights(
             memory.by_source(query[:, None, :]), memory.asked(), memory.mask()
         )
-        output, state = self._advance(state, embedded, context.reshape(query.shape[0], -1), None)
-        return output, weights.reshape(query.shape[0], -1), state
+        output, state = self._advance(state, embedded, memory.by_row(context, query.shape[0]), None)
+        return output, memory.by_row(weights, query.shape[0]), state
 
     def attention_weights(
         self, state: RecurrentState, embedded: Float[Array, "batch time features"]
@@ -168,7 +169,7 @@ class BahdanauDecoder(nnx.Module):
     def _ask(self, state: RecurrentState, query: Array) -> Array:
         memory = state.memory
         context = self.attend(memory.by_source(query[:, None, :]), memory.asked(), memory.mask())
-        return context.reshape(query.shape[0], -1)
+        return memory.by_row(context, query.shape[0])
 
     def _advance(
         self, state: RecurrentState, embedded: Array, context: Array, rng_key: jax.Array | None
@@ -192,8 +193,9 @@ class BahdanauDecoder(nnx.Module):
         def body(carries: Any, at_time: tuple[Array, Any]) -> tuple[Any, Any]:
             query = carry_hidden(carries[-1])
             context = ask(state, query)
-            gates = at_time[0] + context @ context_weight
+            gates = at_time[0] + recur(context, context_weight)
             carries, output = self.stack.step_projected(carries, gates, rng_key=at_time[1])
+            output = output.astype(embedded.dtype)
             return carries, (query if keep_queries else None, output, context)
 
         emitted = lax.scan(body, state.carries, (projected, step_keys(rng_key, self.stack, projected)))[1]

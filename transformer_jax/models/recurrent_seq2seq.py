@@ -203,7 +203,8 @@ class RecurrentSeq2Seq(nnx.Module):
                 "raise max_len or shorten the source"
             )
         embedding_key, stack_key = split_key(rng_key, 2)
-        embedded = self._dropped(self.source_embedding(source_tokens), embedding_key)
+        valid = jnp.arange(source_tokens.shape[1], dtype=jnp.int32)[None] < source_lengths[:, None]
+        embedded = self._dropped(self.source_embedding(source_tokens, valid=valid), embedding_key)
         encoded, encoder_carries = self.encoder(embedded, lengths=source_lengths, rng_key=stack_key)
         carries = encoder_carries if self.bridge is None else self.bridge(encoder_carries)
         return self.decoder.initial_state(encoded, encoder_carries, carries, source_lengths)

@@ -50,14 +50,21 @@ class SourceMemory:
 
     def by_source(self, array: Array) -> Array:
         """``[rows, q_len, ...]`` to ``[sources, rows / sources * q_len, ...]``: what asks one memory, side by side."""
-        return array.reshape(self.lengths.shape[0], -1, *array.shape[2:])
+        num_sources, (num_rows, q_len, *rest) = self.lengths.shape[0], array.shape
+        num_hypotheses = num_rows // num_sources if num_sources else 1  # of each source
+        return array.reshape(num_sources, num_hypotheses * q_len, *rest)
+
+    @staticmethod
+    def by_row(array: Array, num_rows: int) -> Array:
+        """What was found for one query a row, ``[sources, ..., rows / sources, ..., width]``, as ``[rows, width]``."""
+        return array.reshape(num_rows, array.shape[-1])
 
     def context_of(self, num_rows: int) -> Array | None:
         """The context of each hypothesis, ``[num_rows, features]``, or ``None``."""
         if self.context is None:
             return None
         num_sources, width = self.context.shape
-        copies = (num_sources, num_rows // num_sources, width)
+        copies = (num_sources, num_rows // num_sources if num_sources else 1, width)
         return jnp.broadcast_to(self.context[:, None], copies).reshape(num_rows, width)
 
 

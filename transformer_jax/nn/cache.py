@@ -8,7 +8,6 @@ The views ``keys`` and ``values`` have the library's ``[batch, length, kv_heads,
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.typing import DTypeLike
 
 from transformer_jax.errors import ShapeError
@@ -118,8 +117,8 @@ class KeyValueCache:
     ) -> "KeyValueCache":
         """Write tokens behind those held, each row at its own place.
 
-        Keeping ``length + n <= capacity`` is the caller's duty: lengths are not known while tracing, and a
-        write past the end would move back onto tokens held.
+        A token past the last slot is not written, and the tokens held stay as they are; the length counts it all
+        the same. Attention over it gives NaN (:func:`nan_past_the_end`).
 
         Args:
           keys: Prepared keys of n new tokens a row, ``[batch, n, kv_heads, head_dim]``.
@@ -209,7 +208,10 @@ class BeamCache:
     ) -> "BeamCache":
         """Write one token of each hypothesis, rows of one source side by side, behind those held."""
 
-        keys, values = (new.reshape(-1, self.num_beams, *new.shape[2:]) for new in (keys, values))
+        keys, values = (
+            new.reshape(new.shape[0] // self.num_beams, self.num_beams, *new.shape[2:])
+            for new in (keys, values)
+        )
         new_keys = jnp.moveaxis(keys, 1, 3)[..., None]  # [batch, kv_heads, head_dim, beams, 1]
         new_values = jnp.swapaxes(values, 1, 2)[:, :, :, None]
         here = jnp.arange(self.capacity, dtype=jnp.int32)[None, None, :] == self.length[:, None, None]
@@ -238,26 +240,44 @@ class BeamCache:
         held = places < self.length[:, None, None]
         beams = jnp.arange(self.num_beams, dtype=jnp.int32)[None, None, :, None]
         own = (self.ancestors[:, :, None, :] == beams) & held[:, :, None, :]  # [batch, beams, in beam, place]
-        return own.reshape(*own.shape[:2], -1)
+        return own.reshape(*own.shape[:2], self.num_beams * self.capacity)
 
     def reordered(self, rows: Int[Array, " rows"]) -> "BeamCache":
         """Hypothesis ``rows[r]`` in the place of ``r``; rows count through all sources."""
-        flat = self.ancestors.reshape(-1, self.capacity)
+        flat = self.ancestors.reshape(rows.shape[0], self.capacity)
         ancestors = jnp.take(flat, rows, axis=0).reshape(self.ancestors.shape)
         return BeamCache(self.stored_keys, self.stored_values, ancestors, self.length)
 
 
 def _written(buffer: Array, new: Array, length: Array, axis: int) -> Array:
-    """``new`` in ``buffer`` from each row's length on, along ``axis`` of a row.
+    """``new`` in ``buffer`` from each row's length on, along ``axis`` of a row; what lies past the end is left out.
 
-    One write a row, which XLA makes a scatter of: in place inside a loop, where a select would rewrite the
-    buffer, and where the CPU's single write for all rows copies it.
+    A scatter: in place inside a loop, where a select would rewrite the buffer, and where the CPU's single write for
+    all rows copies it.
     """
 
     def write(into: Array, part: Array, start: Array) -> Array:
-        return lax.dynamic_update_slice(into, part, [start if one == axis else 0 for one in range(into.ndim)])
+        places = start + jnp.arange(part.shape[axis], dtype=start.dtype)
+        index = (slice(None),) * axis + (places,)
+        return into.at[index].set(
+            part.astype(into.dtype), mode="drop", indices_are_sorted=True, unique_indices=True
+        )
 
     return jax.vmap(write)(buffer, new, length)
+
+
+def nan_past_the_end(
+    output: Float[Array, "batch q_len model"], positions: Int[Array, "batch q_len"], capacity: int
+) -> Float[Array, "batch q_len model"]:
+    """Attention's output, NaN for tokens whose position is not below a cache's ``capacity``.
+
+    Positions are not known while tracing, so that a step too many cannot be an error; its numbers would be wrong.
+
+    Example:
+      >>> nan_past_the_end(jnp.ones((1, 3, 1)), jnp.arange(1, 4)[None], 3)[0, :, 0].tolist()
+      [1.0, 1.0, nan]
+    """
+    return jnp.where((positions < capacity)[:, :, None], output, jnp.asarray(jnp.nan, output.dtype))
 
 
 @pytree_dataclass

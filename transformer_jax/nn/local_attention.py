@@ -108,16 +108,16 @@ class LocalAttention(nnx.Module):
         """The context of each query; zeros for a query whose window holds nothing.
 
         Args:
-          query: The queries.
+          query: The queries; they take the memory's dtype.
           memory: As prepared.
           lengths: Filled positions of each memory, ``S``.
           steps: Which step each query is, from 0.
 
         Returns:
-          The contexts.
+          The contexts, in the memory's dtype.
         """
         output = local_attention(
-            query[:, :, None, :],
+            memory.queries(query),
             memory.key,
             memory.value,
             center=self._centers(query, lengths, steps),
@@ -140,7 +140,7 @@ class LocalAttention(nnx.Module):
         kv_len, half_width, deviation = memory.value.shape[1], self.reach.half_width, self._deviation()
         around = jnp.round(centers).astype(jnp.int32)
         output, weights = attention_with_weights(
-            query[:, :, None, :],
+            memory.queries(query),
             memory.key,
             memory.value,
             score=self.attend.score(),
@@ -157,9 +157,9 @@ class LocalAttention(nnx.Module):
     def _centers(self, query: Array, lengths: Array, steps: Array) -> Float[Array, "batch q_len"]:
         if isinstance(self.reach, Monotonic):
             return steps.astype(jnp.float32)
-        hidden = jnp.tanh(query @ self.position_weight[...])
+        hidden = jnp.tanh(query.astype(self.position_weight.dtype) @ self.position_weight[...])
         share = jax.nn.sigmoid((hidden @ self.position_vector[...]).astype(jnp.float32))
-        return lengths[:, None] * share
+        return lengths[:, None].astype(share.dtype) * share
 
 
 def _check_half_width(half_width: int, *, least: int) -> None:

@@ -1,6 +1,7 @@
 """Multi-head attention with its projections: self- and cross-attention, grouped heads, caches, memories."""
 
 import jax
+import numpy as np
 from flax import nnx
 
 from transformer_jax.errors import ConfigError, ShapeError
@@ -16,13 +17,13 @@ from transformer_jax.functional import (
     rotary,
 )
 from transformer_jax.functional.attention.stored import attend_stored, attend_stored_with_weights
-from transformer_jax.nn.cache import AttentionMemory, BeamCache, KeyValueCache
+from transformer_jax.nn.cache import AttentionMemory, BeamCache, KeyValueCache, nan_past_the_end
 from transformer_jax.nn.linear import Linear
 from transformer_jax.typing import Array, Float, Int
 
 __all__ = ["MultiHeadAttention", "check_heads"]
 
-_Bias = PositionBias | Float[Array, "#batch #heads #q_len #kv_len"]
+_Bias = PositionBias | Float[Array | np.ndarray, "#batch #heads #q_len #kv_len"]
 _SCORE = ScaledDot()
 
 
@@ -158,7 +159,10 @@ class MultiHeadAttention(nnx.Module):
           num_valid: How many of the tokens count for each row; ``None`` = all.
 
         Returns:
-          The output and the longer cache.
+          The output and the longer cache; NaN for tokens that the cache has no room for.
+
+        Raises:
+          ShapeError: If there are more new tokens than the cache has slots.
         """
         positions = cache.next_positions(query_input.shape[1])
         query, key, value = self._project(query_input, None, positions)
@@ -166,9 +170,12 @@ class MultiHeadAttention(nnx.Module):
         if query.shape[1] == 1:
             added = _written_out(bias, positions, cache.capacity)
             visible = cache.mask(positions).materialize(1, cache.capacity)[:, 0]
-            context = attend_stored(query, cache.stored_keys, cache.stored_values, visible, added)
-            return self._joined(context), cache
-        return self._attend(query, cache.keys, cache.values, cache.mask(positions), bias, None), cache
+            output = self._joined(
+                attend_stored(query, cache.stored_keys, cache.stored_values, visible, added)
+            )
+        else:
+            output = self._attend(query, cache.keys, cache.values, cache.mask(positions), bias, None)
+        return nan_past_the_end(output, positions, cache.capacity), cache
 
     def attend_beams(
         self, query_input: Float[Array, "rows 1 model"], cache: BeamCache, *, bias: _Bias | None = None
@@ -181,16 +188,17 @@ class MultiHeadAttention(nnx.Module):
           bias: Added to the scores, ``kv_len`` = the cache's capacity.
 
         Returns:
-          The output and the longer cache.
+          The output and the longer cache; NaN where the cache has no room.
         """
         added = _written_out(bias, cache.length[:, None], cache.capacity)
         if added is not None:  # the same in every beam
             added = jax.numpy.tile(added, (1, 1, 1, cache.num_beams))
-        query, key, value = self._project(query_input, None, cache.next_positions(1))
+        positions = cache.next_positions(1)
+        query, key, value = self._project(query_input, None, positions)
         cache = cache.append(key.array, value)
-        by_source = query.reshape(-1, cache.num_beams, *query.shape[2:])
+        by_source = query.reshape(cache.length.shape[0], cache.num_beams, *query.shape[2:])
         context = attend_stored(by_source, *cache.flat(), cache.visible(), added)
-        return self._joined(context.reshape(query.shape)), cache
+        return nan_past_the_end(self._joined(context.reshape(query.shape)), positions, cache.capacity), cache
 
     def project_memory(self, memory: Float[Array, "batch kv_len memory"]) -> AttentionMemory:
         """Keys and values of a memory, projected and prepared once.
@@ -242,11 +250,12 @@ class MultiHeadAttention(nnx.Module):
         visible = (AttentionMask() if mask is None else mask).materialize(1, kv_len)
         if visible.shape[1] != 1:
             return None
-        by_source = query.reshape(num_sources, -1, *query.shape[2:])
+        num_hypotheses = query.shape[0] // num_sources if num_sources else 1  # of each source
+        by_source = query.reshape(num_sources, num_hypotheses, *query.shape[2:])
         context, weights = attend_stored_with_weights(
             by_source, memory.stored_keys, memory.stored_values, visible[:, 0]
         )
-        by_row = jax.numpy.moveaxis(weights, 2, 1).reshape(-1, self.num_heads, 1, kv_len)
+        by_row = jax.numpy.moveaxis(weights, 2, 1).reshape(query.shape[0], self.num_heads, 1, kv_len)
         return self._joined(context.reshape(query.shape)), by_row
 
     def _project(
@@ -299,27 +308,35 @@ class MultiHeadAttention(nnx.Module):
             value,
             score=_SCORE,
             mask=mask,
-            bias=bias,
+            bias=_on_device(bias),
             dropout=AttentionDropout(self.dropout_rate, rng_key) if drops else None,
             implementation=self.implementation,
         )
         return self._joined(context)
 
     def _joined(self, context: Array) -> Array:
-        return self.output(context.reshape(*context.shape[:2], -1))
+        return self.output(context.reshape(*context.shape[:2], self.num_heads * self.head_dim))
 
     def _attend_with_weights(
         self, query: Array, key: PreparedKey, value: Array, mask: AttentionMask | None, bias: _Bias | None
     ) -> tuple[Array, Array]:
-        context, weights = attention_with_weights(query, key, value, score=_SCORE, mask=mask, bias=bias)
+        context, weights = attention_with_weights(
+            query, key, value, score=_SCORE, mask=mask, bias=_on_device(bias)
+        )
         return self._joined(context), weights
 
 
 def _written_out(bias: _Bias | None, query_positions: Array, kv_len: int) -> Array | None:
     """A bias as an array, ``[batch|1, heads, q_len, kv_len]``."""
-    if bias is None or isinstance(bias, jax.Array):
-        return bias
-    return bias.block(query_positions, jax.numpy.arange(kv_len, dtype="int32")[None])
+    bias = _on_device(bias)
+    if isinstance(bias, PositionBias):
+        return bias.block(query_positions, jax.numpy.arange(kv_len, dtype="int32")[None])
+    return bias
+
+
+def _on_device(bias: _Bias | None) -> PositionBias | Array | None:
+    """A bias as JAX has it: NumPy's arrays, too, may be given."""
+    return bias if bias is None or isinstance(bias, PositionBias) else jax.numpy.asarray(bias)
 
 
 def check_heads(model_dim: int, num_heads: int, num_kv_heads: int) -> None:

@@ -13,6 +13,7 @@ from transformer_jax.bounds import Count, Length, Width, check_bounds
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional import Alibi, PositionBias, RelativeBuckets, alibi_slopes, sinusoidal_at
 from transformer_jax.functional.positions import check_buckets
+from transformer_jax.nn.embeddings import rows_of_table
 from transformer_jax.typing import Array, Float, Int
 
 __all__ = [
@@ -155,12 +156,12 @@ class PositionalEncoding(nnx.Module):
     def add(
         self, x: Float[Array, "batch length model"], positions: Int[Array, "one_or_batch length"]
     ) -> Float[Array, "batch length model"]:
-        """Add the vectors of the positions, where the encoding has such."""
+        """Add the vectors of the positions, where the encoding has such; NaN where none was learned."""
         if isinstance(self.config, Sinusoidal):
             vectors = sinusoidal_at(positions, self.model_dim)
         elif isinstance(self.config, Learned):
             assert self.table is not None
-            vectors = jnp.take(self.table[...], positions, axis=0, mode="clip")
+            vectors = rows_of_table(self.table[...], positions)
         else:
             return x
         return x + jnp.broadcast_to(vectors.astype(x.dtype), x.shape)

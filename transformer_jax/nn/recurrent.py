@@ -271,12 +271,13 @@ class RecurrentStack(nnx.Module):
           rng_key: For dropout; ``None`` = no dropout.
 
         Returns:
-          The new carries and the output of the last layer.
+          The new carries (float32) and the output of the last layer, in the dtype of the inputs.
 
         Raises:
           ShapeError: If the stack is bidirectional.
         """
-        return self.step_projected(carries, self.first_cell().project(inputs), rng_key=rng_key)
+        carries, output = self.step_projected(carries, self.first_cell().project(inputs), rng_key=rng_key)
+        return carries, output.astype(inputs.dtype)
 
     def first_cell(self) -> Cell:
         """The first layer's cell; its ``project`` is what depends on the inputs alone.
@@ -303,14 +304,15 @@ class RecurrentStack(nnx.Module):
           rng_key: For dropout; ``None`` = no dropout.
 
         Returns:
-          The new carries and the output of the last layer.
+          The new carries and the output of the last layer, float32.
         """
         keys = split_key(rng_key, len(self.layers))
         carry, outputs = self.first_cell().step(carries[0], projected)
         new_carries = [carry]
         for layer, carry, key in zip(self.layers[1:], carries[1:], keys[1:], strict=True):
             cell = layer.forward_cell.cell()
-            new_carry, new = cell.step(carry, cell.project(dropout(outputs, self.dropout_rate, key)))
+            inputs = dropout(outputs, self.dropout_rate, key).astype(layer.forward_cell.input_weight.dtype)
+            new_carry, new = cell.step(carry, cell.project(inputs))
             outputs = new + outputs if self.residual else new
             new_carries.append(new_carry)
         return tuple(new_carries), outputs

@@ -113,6 +113,12 @@ class ScoreMemory:
     key: PreparedKey
     value: Float[Array, "batch kv_len one value_dim"]
 
+    def queries(
+        self, query: Float[Array, "batch q_len query_dim"]
+    ) -> Float[Array, "batch q_len 1 query_dim"]:
+        """Queries of one head, in the memory's dtype: a recurrent carry is float32 whatever the parameters are."""
+        return query.astype(self.value.dtype)[:, :, None, :]
+
 
 class ScoreAttention(nnx.Module):
     r"""One-head attention under a score rule, whose parameters it owns; the memory is its own value.
@@ -201,15 +207,15 @@ class ScoreAttention(nnx.Module):
         """The context of each query; zeros for a query that may attend to nothing.
 
         Args:
-          query: The queries.
+          query: The queries; they take the memory's dtype.
           memory: As prepared.
           mask: Who may attend to what.
 
         Returns:
-          The contexts.
+          The contexts, in the memory's dtype.
         """
-        output = attention(query[:, :, None, :], memory.key, memory.value, score=self.score(), mask=mask)
-        return output[:, :, 0, :]
+        by_head = memory.queries(query)
+        return attention(by_head, memory.key, memory.value, score=self.score(), mask=mask)[:, :, 0, :]
 
     def with_weights(
         self,
@@ -219,7 +225,7 @@ class ScoreAttention(nnx.Module):
     ) -> tuple[Float[Array, "batch q_len key_dim"], Float[Array, "batch 1 q_len kv_len"]]:
         """The contexts, and the weights that made them, float32."""
         output, weights = attention_with_weights(
-            query[:, :, None, :], memory.key, memory.value, score=self.score(), mask=mask
+            memory.queries(query), memory.key, memory.value, score=self.score(), mask=mask
         )
         return output[:, :, 0, :], weights
 

@@ -223,6 +223,54 @@ def _states(model: Any, batch: StepModelBatch) -> tuple[Any, Any]:
     return jax.eval_shape(first_states)
 
 
+def check_half_precision(model: Any) -> None:
+    """With parameters cast to 16 bits the model calls and steps: logits in float32, a state that keeps its type."""
+    batch = make_batch()
+    graphdef, params = nnx.split(model)
+    for dtype in (jnp.bfloat16, jnp.float16):
+        cast: Any = nnx.merge(graphdef, jax.tree.map(lambda leaf, dtype=dtype: leaf.astype(dtype), params))
+        check_state_keeps_its_type(cast)
+
+        def logits(cast: Any = cast) -> tuple[Any, Any]:
+            state = cast.start(batch.source_tokens, batch.source_lengths, max_len=TARGET_LEN)
+            return cast(*batch), cast.step(state, batch.target_inputs[:, 0])[0]
+
+        whole, of_step = jax.eval_shape(logits)
+        _assert_shape("logits", whole, (4, TARGET_LEN, TARGET_VOCAB_SIZE))
+        _assert_shape("logits of a step", of_step, (4, TARGET_VOCAB_SIZE))
+        for found in (whole, of_step):
+            assert found.dtype == jnp.float32, f"logits must be float32, got {found.dtype}"
+
+
+def check_empty_batches(model: Any) -> None:
+    """A batch without rows, and sources of no length, give arrays of the usual shapes, and gradients."""
+    graphdef, params = nnx.split(model)
+
+    def decode(params: Any, *batch: Array) -> tuple[Any, ...]:
+        own = nnx.merge(graphdef, params)
+        next_logits, state = own.step(own.start(*batch[:2], max_len=TARGET_LEN), batch[1])
+
+        def total(params: Any) -> tuple[Array, Array]:
+            logits = nnx.merge(graphdef, params)(*batch)
+            return logits.sum(), logits
+
+        return jax.grad(total, has_aux=True)(params)[1], own.attention_maps(*batch), next_logits, state
+
+    for rows, source_len in ((0, SOURCE_LEN), (2, 0)):
+        shapes = ((rows, source_len), (rows,), (rows, TARGET_LEN))
+        ints = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes]
+        logits, maps, next_logits, state = jax.eval_shape(decode, params, *ints)
+        _assert_shape("logits", logits, (rows, TARGET_LEN, TARGET_VOCAB_SIZE))
+        _assert_shape("logits of a step", next_logits, (rows, TARGET_VOCAB_SIZE))
+        for name, weights in maps.items():
+            _assert_shape(f"map {name}", weights, (rows, weights.shape[1], TARGET_LEN, source_len))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+            name = jax.tree_util.keystr(path)
+            assert leaf.shape[0] == rows, (
+                f"state{name} has shape {leaf.shape}; axis 0 must be the batch, {rows}"
+            )
+
+
 def check_padding_changes_nothing(model: nnx.Module) -> None:
     """Neither more padding, nor what stands in it, nor neighbouring rows change a row's logits."""
     batch = make_batch()
@@ -337,6 +385,8 @@ CHECKS: dict[str, Callable[[nnx.Module], None]] = {
     "stepwise": check_stepwise_equals_teacher_forced,
     "batch_axis": check_state_has_batch_axis,
     "state_type": check_state_keeps_its_type,
+    "half_precision": check_half_precision,
+    "empty_batches": check_empty_batches,
     "padding": check_padding_changes_nothing,
     "empty_sources": check_empty_sources_are_finite,
     "causality": check_causality,

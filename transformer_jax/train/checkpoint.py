@@ -387,7 +387,8 @@ def load_model(
     path = store._path(update)
     model = build(_model_shapes(path))
     structure, params, model_state = split_model(model)
-    arrays = jax.tree.map(jnp.asarray, _restore_model(path, params | model_state))
+    with jax.transfer_guard("allow"):
+        arrays = jax.tree.map(jnp.asarray, _restore_model(path, params | model_state))
     nnx.update(model, structure.state(arrays, arrays))
     return model, store.info(update)
 
@@ -453,7 +454,8 @@ def _copied(arrays: dict[str, np.ndarray]) -> NamedArrays:
     copies: NamedArrays = {}
     given_up = 0
     for name in list(arrays):
-        copies[name] = jnp.array(arrays[name], copy=True).block_until_ready()
+        with jax.transfer_guard("allow"):
+            copies[name] = jnp.array(arrays[name], copy=True).block_until_ready()
         given_up += arrays.pop(name).nbytes
         if given_up > _GIVE_BACK_BYTES:
             give_back()

@@ -205,7 +205,7 @@ def token_accuracy(
     labels: Int[Array, "batch time"],
     weights: Float[Array, "batch time"],
 ) -> LossSum:
-    """How many labels have the highest logit, over the sum of the weights.
+    """How many labels have the highest logit, over the sum of the weights; a label outside of the vocabulary has none.
 
     Example:
       >>> logits = jnp.array([[[2.0, 0.0], [2.0, 0.0]]])
@@ -213,10 +213,11 @@ def token_accuracy(
       >>> float(accuracy.sum), float(accuracy.count)
       (1.0, 2.0)
     """
-    label_logits = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    labels = jnp.where(labels < 0, logits.shape[-1], labels)  # not counted from the end: no label is that one
+    label_logits = jnp.take_along_axis(logits, labels[..., None], axis=-1, mode="fill")[..., 0]
     # The loss computes this maximum too: cheaper than an argmax.
     correct = label_logits >= logits.max(axis=-1)
-    return LossSum(jnp.sum(correct * weights), jnp.sum(weights))
+    return LossSum(jnp.sum(jnp.where(correct, weights, 0.0)), jnp.sum(weights))
 
 
 def count_tokens(batch: Any) -> int:

@@ -157,7 +157,7 @@ class Placement:
     def batch(self, batch: Any) -> Any:
         """A batch of the host on the devices."""
         if self._mesh is None:
-            return batch
+            return jax.device_put(batch)  # said, not left to the call, which a transfer guard would stop
         if hosts.are_several():  # each makes the whole batch, and puts the rows of its own devices there
             return jax.tree.map(lambda leaf: _spread(leaf, self._batch_sharding(leaf)), batch)
         return jax.device_put(batch, jax.tree.map(self._batch_sharding, batch))

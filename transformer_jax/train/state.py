@@ -15,6 +15,7 @@ from flax import nnx
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional.losses import LossSum
 from transformer_jax.functional.remat import Remat
+from transformer_jax.functional.seeds import seed_key
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.train.divergence import no_divergence
 from transformer_jax.typing import Array, Int, Key, PyTree
@@ -154,7 +155,8 @@ def non_parameters(model: nnx.Module) -> PyTree:
 
 def dropout_key(seed: int) -> Key[Array, ""]:
     """The key that a run's dropout starts from: of the seed, but of none of the initial parameters."""
-    return jax.random.fold_in(jax.random.key(seed), _DROPOUT_STREAM)
+    with jax.transfer_guard("allow"):
+        return jax.random.fold_in(seed_key(seed), _DROPOUT_STREAM)
 
 
 def create_state(
@@ -178,17 +180,20 @@ def create_state(
       ``(structure, state)``.
     """
     structure, params, model_state = split_model(model)
-    params, model_state = jax.tree.map(lambda array: jnp.array(array, copy=True), (params, model_state))
-    state = TrainState(
-        params=params,
-        model_state=model_state,
-        optimizer_state=optimizer.init(params),
-        update=jnp.int32(0),
-        rng_key=dropout_key(seed),
-        metrics=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), metrics),
-        average={name: jnp.array(array, copy=True) for name, array in params.items()} if averages else {},
-        divergence=no_divergence(),
-    )
+    with jax.transfer_guard(
+        "allow"
+    ):  # zeros and keys go to the device once, whatever guards the updates to come
+        params, model_state = jax.tree.map(lambda array: jnp.array(array, copy=True), (params, model_state))
+        state = TrainState(
+            params=params,
+            model_state=model_state,
+            optimizer_state=optimizer.init(params),
+            update=jnp.int32(0),
+            rng_key=dropout_key(seed),
+            metrics=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), metrics),
+            average={name: jnp.array(array, copy=True) for name, array in params.items()} if averages else {},
+            divergence=no_divergence(),
+        )
     return structure, state
 
 

@@ -98,7 +98,10 @@ def build_step(structure: ModelStructure, objective: Objective, config: TrainCon
         if config.clip_norm is not None:
             scale = scale * jnp.minimum(1.0, config.clip_norm / jnp.maximum(norm, 1e-12))
         gradient = jax.tree.map(lambda leaf: leaf * scale.astype(leaf.dtype), gradient)
-        changes, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
+        with jax.numpy_dtype_promotion(
+            "standard"
+        ):  # optax mixes dtypes, which a user's "strict" would refuse
+            changes, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
         own_metrics = {
             "loss": loss,
             "gradient_norm": LossSum.of(norm, 1.0),
@@ -139,7 +142,8 @@ def moved_average(
 
     Source: Polyak and Juditsky 1992; the start is that of ``tf.train.ExponentialMovingAverage``.
     """
-    decay = jnp.minimum(average_decay, (1.0 + update) / (10.0 + update))
+    done = update.astype(jnp.float32)
+    decay = jnp.minimum(average_decay, (1.0 + done) / (10.0 + done))
     return {
         name: old + ((1.0 - decay) * (params[name] - old)).astype(old.dtype) for name, old in average.items()
     }

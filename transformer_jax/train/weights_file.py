@@ -113,7 +113,8 @@ def read_weights(path: Path | str, model: nnx.Module) -> dict[str, str]:
         metadata = dict(file.metadata())
         arrays = {name: file.get_tensor(name) for name in wanted}
     require_finite(arrays, path)
-    loaded = {name: jnp.asarray(arrays[name], wanted[name].dtype) for name in wanted}
+    with jax.transfer_guard("allow"):
+        loaded = {name: jnp.asarray(arrays[name], wanted[name].dtype) for name in wanted}
     nnx.update(model, structure.state(loaded, loaded))
     return metadata
 

@@ -75,6 +75,7 @@ def local_attention(
     kv_len = prepared.array.shape[1]
     if kv_len == 0:
         return jnp.zeros((batch, q_len, num_heads, value.shape[-1]), value.dtype)
+    window = 2 * half_width + 1
     middle = jnp.round(center).astype(jnp.int32)
     slots = middle[:, :, None] + jnp.arange(-half_width, half_width + 1)[None, None]  # [batch, q_len, window]
     index = jnp.clip(slots, 0, kv_len - 1)
@@ -85,24 +86,24 @@ def local_attention(
 
     def windows(array: Array) -> Array:
         """``[batch, kv_len, heads, width]`` to ``[batch * q_len, window, heads, width]``."""
-        flat = jnp.take_along_axis(array, index.reshape(batch, -1, 1, 1), axis=1)
-        return flat.reshape(batch * q_len, 2 * half_width + 1, *array.shape[2:])
+        flat = jnp.take_along_axis(array, index.reshape(batch, q_len * window, 1, 1), axis=1)
+        return flat.reshape(batch * q_len, window, *array.shape[2:])
 
     # Each query becomes a sequence of its own, whose keys are those of its window.
-    rows = batch * q_len
+    rows, query_dim, value_dim = batch * q_len, query.shape[-1], value.shape[-1]
     output = attention(
-        query.reshape(rows, 1, num_heads, -1),
+        query.reshape(rows, 1, num_heads, query_dim),
         PreparedKey(windows(prepared.array)),
         windows(value),
         score=score,
-        mask=AttentionMask.positions(middle.reshape(rows, 1), slots.reshape(rows, -1))
-        & AttentionMask.valid(visible.reshape(rows, -1)),
+        mask=AttentionMask.positions(middle.reshape(rows, 1), slots.reshape(rows, window))
+        & AttentionMask.valid(visible.reshape(rows, window)),
         bias=bias,
         reweight=None if deviation is None else GaussianReweight(_column(center), deviation),
         dropout=dropout,
         implementation=implementation,
     )
-    return output.reshape(batch, q_len, num_heads, -1)
+    return output.reshape(batch, q_len, num_heads, value_dim)
 
 
 def _column(center: Array) -> Array:

@@ -151,7 +151,7 @@ def _previous(
     """The carry that each step started from; zeros at the steps that do not exist."""
     previous = moved(sequence, initial, reverse)
     if reverse and valid is not None:  # a row's first step in this direction is its last in time
-        is_first = valid & ~moved(valid, jnp.zeros_like(valid[0]), True)
+        is_first = valid & ~moved(valid, jnp.zeros(valid.shape[1:], bool), True)
         previous = jnp.where(is_first[..., None], initial[None], previous)
     if resets is not None:
         previous = jnp.where(resets[..., None], 0.0, previous)
