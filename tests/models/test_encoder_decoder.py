@@ -36,6 +36,17 @@ def build(config, source_vocab_size=11, target_vocab_size=9):
     )
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1), static_argnames="max_len")
+def _run_compiled(graphdef, method, params, *arguments, **options):
+    return getattr(nnx.merge(graphdef, params), method)(*arguments, **options)
+
+
+def run(model, method, *arguments, **options):
+    """A method as one program: op by op it would be dozens."""
+    graphdef, params = nnx.split(model)
+    return _run_compiled(graphdef, method, params, *arguments, **options)
+
+
 def papers_count(vocab_size, model_dim, feed_forward_dim, num_layers):
     """From the paper's equations: W^Q, W^K, W^V, W^O without biases, the FFN with, LayerNorm g and b."""
     attention = 4 * model_dim**2
@@ -101,11 +112,11 @@ def test_embeddings_are_scaled_by_the_root_of_the_width():
 def test_prefill_and_steps_equal_the_whole_call(positions):
     model = build(config(positions=positions, num_kv_heads=1))
     batch = make_batch()
-    wanted = model(*batch)
-    state = model.start(batch.source_tokens, batch.source_lengths, max_len=5)
-    first, state = model.extend(state, batch.target_inputs[:, :3])
-    fourth, state = model.step(state, batch.target_inputs[:, 3])
-    last, _ = model.extend(state, batch.target_inputs[:, 4:])
+    wanted = run(model, "__call__", *batch)
+    state = run(model, "start", batch.source_tokens, batch.source_lengths, max_len=5)
+    first, state = run(model, "extend", state, batch.target_inputs[:, :3])
+    fourth, state = run(model, "step", state, batch.target_inputs[:, 3])
+    last, _ = run(model, "extend", state, batch.target_inputs[:, 4:])
     got = jnp.concatenate([first, fourth[:, None], last], axis=1)
     np.testing.assert_allclose(got, wanted, atol=1e-5)
 
@@ -113,12 +124,12 @@ def test_prefill_and_steps_equal_the_whole_call(positions):
 def test_ragged_prefill_continues_each_row_where_it_ended():
     model = build(CONFIG)
     batch = make_batch()
-    wanted = model(*batch)
+    wanted = run(model, "__call__", *batch)
     lengths = jnp.array([1, 2, 3, 2], jnp.int32)
-    state = model.start(batch.source_tokens, batch.source_lengths, max_len=5)
-    _, state = model.extend(state, batch.target_inputs[:, :3], num_valid=lengths)
+    state = run(model, "start", batch.source_tokens, batch.source_lengths, max_len=5)
+    _, state = run(model, "extend", state, batch.target_inputs[:, :3], num_valid=lengths)
     rows = jnp.arange(4)
-    logits, _ = model.step(state, batch.target_inputs[rows, lengths])
+    logits, _ = run(model, "step", state, batch.target_inputs[rows, lengths])
     np.testing.assert_allclose(logits, wanted[rows, lengths], atol=1e-5)
 
 
@@ -132,28 +143,27 @@ def test_hypotheses_that_change_places_score_as_their_own_tokens(positions, pref
     model = build(config(positions=positions, num_kv_heads=1, num_decoder_layers=2))
     batch = make_batch()
     num_sources = batch.source_tokens.shape[0]
-    state = model.start(batch.source_tokens, batch.source_lengths, max_len=prefill + num_steps)
+    max_len = prefill + num_steps
+    state = run(model, "start", batch.source_tokens, batch.source_lengths, max_len=max_len)
     begin = np.asarray(batch.target_inputs[:, :prefill])
     if prefill:
         valid = jnp.asarray([1, 2, 2, 1], jnp.int32)
-        _, state = model.extend(state, batch.target_inputs[:, :prefill], num_valid=valid)
+        _, state = run(model, "extend", state, batch.target_inputs[:, :prefill], num_valid=valid)
     said = [list(begin[row][: [1, 2, 2, 1][row]] if prefill else []) for row in range(num_sources)]
     said = [list(tokens) for tokens in said for _ in range(num_beams)]
     state = repeat_state(state, num_beams)
+    sources = [np.repeat(part, num_beams, axis=0) for part in batch[:2]]
     for _ in range(num_steps):
         tokens = random_generator.integers(1, 9, num_sources * num_beams)
-        logits, after = jax.jit(lambda state, tokens: model.step(state, tokens))(
-            state, jnp.asarray(tokens, jnp.int32)
-        )
+        logits, after = run(model, "step", state, jnp.asarray(tokens, jnp.int32))
         for tokens_so_far, token in zip(said, tokens, strict=True):
             tokens_so_far.append(token)
-        for row, tokens_so_far in enumerate(said):
-            source = row // num_beams
-            wanted = model(
-                batch.source_tokens[source : source + 1], batch.source_lengths[source : source + 1],
-                jnp.asarray([tokens_so_far], jnp.int32),
-            )  # fmt: skip
-            np.testing.assert_allclose(logits[row], wanted[0, -1], atol=2e-5)
+        targets = np.array(
+            [[*tokens_so_far, *[0] * (max_len - len(tokens_so_far))] for tokens_so_far in said]
+        )
+        whole = np.asarray(run(model, "__call__", *sources, jnp.asarray(targets, jnp.int32)))
+        wanted = [row[len(tokens_so_far) - 1] for row, tokens_so_far in zip(whole, said, strict=True)]
+        np.testing.assert_allclose(logits, wanted, atol=2e-5)
         parents = random_generator.integers(0, num_beams, (num_sources, num_beams))
         rows = (num_beams * np.arange(num_sources)[:, None] + parents).reshape(-1)
         state = reorder_state(after, state, jnp.asarray(rows))
@@ -284,16 +294,15 @@ def test_pairs_of_a_packed_row_do_not_see_each_other(positions, share):
     changes = {} if positions is None else {"positions": positions}
     model = build(config(share_embeddings=share, **changes), 11, 11)
     sources, lengths, targets, source_segments, target_segments = packed([[0, 1, 3], [2]], 11, 9)
-    logits = model(
-        sources, lengths, targets, source_segments=source_segments, target_segments=target_segments
-    )
+    segments = {"source_segments": source_segments, "target_segments": target_segments}
+    logits = np.asarray(run(model, "__call__", sources, lengths, targets, **segments))
+    in_rows_of_their_own = packed([[member] for member in range(len(PAIRS))], 5, 3)[:3]
+    all_alone = np.asarray(run(model, "__call__", *in_rows_of_their_own))
     for member, row, start in ((0, 0, 0), (1, 0, 3), (3, 0, 5), (2, 1, 0)):
-        source, target = PAIRS[member]
-        alone = model(
-            jnp.array([[*source, 0]], jnp.int32), jnp.array([len(source)]), jnp.array([target], jnp.int32)
-        )
+        length = len(PAIRS[member][1])
+        alone = all_alone[member, :length]
         np.testing.assert_allclose(
-            logits[row, start : start + len(target)], alone[0], atol=1e-5 * float(jnp.abs(alone).max())
+            logits[row, start : start + length], alone, atol=1e-5 * np.abs(alone).max()
         )
 
 
