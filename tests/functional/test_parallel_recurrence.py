@@ -49,7 +49,7 @@ def test_gradients_equal_those_of_the_scan(kind, jacobian):
             outputs, carry = run(cell, inputs)
             return jnp.sin(outputs).sum() + sum((leaf**2).sum() for leaf in jax.tree.leaves(carry))
 
-        return jax.grad(of, (0, 1))(cell, inputs)
+        return jax.jit(jax.grad(of, (0, 1)))(cell, inputs)
 
     have = loss(lambda cell, x: parallel_recurrence(cell, x, jacobian=jacobian, **options)[:2])
     assert_close(have, loss(lambda cell, x: recurrence(cell, x, **options)), 1e-5)
@@ -68,7 +68,7 @@ def test_rows_that_do_not_converge_are_the_scans_and_said_so():
     def run(cell, inputs):
         return parallel_recurrence(cell, inputs, max_iterations=3)
 
-    outputs, carry, report = run(cell, inputs)
+    outputs, carry, report = jax.jit(run)(cell, inputs)
     assert report.converged.tolist() == [True, False]
     assert int(report.iterations) == 3
     assert float(report.residual[1]) > 1e-3
@@ -76,7 +76,7 @@ def test_rows_that_do_not_converge_are_the_scans_and_said_so():
     assert_close((outputs, carry), expected, 1e-6)
 
     def slope(run):
-        return jax.grad(lambda cell, x: (run(cell, x)[0] ** 2).sum(), (0, 1))(cell, inputs)
+        return jax.jit(jax.grad(lambda cell, x: (run(cell, x)[0] ** 2).sum(), (0, 1)))(cell, inputs)
 
     assert_close(slope(run), slope(recurrence), 1e-5)
 
