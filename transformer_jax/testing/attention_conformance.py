@@ -74,7 +74,8 @@ def attention_conformance(attend: Attend, *, gradient: Gradient | None = None) -
 
     Example:
       >>> from transformer_jax import functional as F
-      >>> def ours(query, key, value, mask):
+      >>> @jax.jit
+      ... def ours(query, key, value, mask):
       ...   mask = None if mask is None else F.AttentionMask.dense(mask)
       ...   return F.attention(query, key, value, mask=mask)
       >>> {result.verdict for result in attention_conformance(ours)}
