@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from transformer_jax.config_json import apply_overrides, from_document, load_doc
 from transformer_jax.data.prepare import PreparedData, prepare
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.errors import ConfigError, RunError
+from transformer_jax.notes import note
 from transformer_jax.train.run_folder import check_run_folder, remove_run
 
 MARKER_NAME = "comparison.json"
@@ -84,7 +84,7 @@ def compare(
 
     with interruptible(f"finished rungs are kept; go on with --resume ({run_dir})"):
         data = prepare(configs[names[0]].data)
-        print("\n".join(data.report.lines()), file=sys.stderr)
+        note("\n".join(data.report.lines()))
         if overwrite:  # only when the new comparison is known to be possible may the old one go
             for config in configs.values():
                 build_checked(config, data)
@@ -314,8 +314,8 @@ class _OverallClock:
         if trained_now:
             self._rungs_now += 1
         else:
-            print(f"{name}: finished before, kept", file=sys.stderr)
+            note(f"{name}: finished before, kept")
 
     def _say(self, done: float, left: float) -> None:
         minutes = (time.monotonic() - self._start) / done * left / 60
-        print(f"compare: about {max(1, round(minutes))} min left for all rungs", file=sys.stderr)
+        note(f"compare: about {max(1, round(minutes))} min left for all rungs")

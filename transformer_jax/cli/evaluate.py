@@ -72,7 +72,10 @@ class Command:
         # Loaded here, not above: they bring jax, and --help does without.
         from transformer_jax.cli.evaluating import evaluate_run, print_scores
         from transformer_jax.cli.model_folder import chosen_folder
+        from transformer_jax.cli.streams import require_open
 
+        if self.page is None:
+            require_open(1, "--page FILE.html")
         scores = evaluate_run(
             chosen_folder(self.run_dir, self.pretrained),
             source=self.source,

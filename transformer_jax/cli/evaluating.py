@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from transformer_jax.decode.searcher import SearchConfig
 from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.evaluate.error_rates import edit_distance
 from transformer_jax.evaluate.text import bleu, chrf, paired_bootstrap
+from transformer_jax.notes import note
 from transformer_jax.whole_file import write_whole
 
 SHOWN = 20
@@ -114,7 +114,7 @@ def evaluate_run(
         one.report_lines()
         not_found = [index for index, best in enumerate(chosen, 1) if not best.found]
         if not_found:
-            print(not_found_note(len(not_found), not_found[0]), file=sys.stderr)
+            note(not_found_note(len(not_found), not_found[0]))
     found: dict[str, Any] = {
         "task": run.config.task,
         "lines": len(items),

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +41,7 @@ from transformer_jax.errors import ConfigError, RunError, TransformerJaxError
 from transformer_jax.evaluate.tokenization import BleuTokenizer
 from transformer_jax.models.build import build_model, model_shapes
 from transformer_jax.nn.parameters import parameter_count
+from transformer_jax.notes import note
 from transformer_jax.train import hosts
 from transformer_jax.train.checkpoint import CheckpointStore, require_same
 from transformer_jax.train.folder_lock import locked_folder
@@ -221,8 +221,8 @@ def _run_locked(
     done = max(CheckpointStore(run_dir).updates(), default=0) if resume else 0
     if done > config.train.updates:  # before config.json is written anew
         raise RunError(f"{run_dir} has {done:,} updates already: train.updates must be at least that")
-    note = "nothing was trained in this session: go on with --resume" if resume else "nothing was trained yet"
-    with interruptible(f"{note} ({run_dir})"):
+    hint = "nothing was trained in this session: go on with --resume" if resume else "nothing was trained yet"
+    with interruptible(f"{hint} ({run_dir})"):
         if data is None:
             if resume:
                 tokenizers = saved_tokenizers(run_dir)
@@ -231,19 +231,20 @@ def _run_locked(
             source_tokenizer, target_tokenizer = tokenizers or (None, None)
             data = prepare(config.data, source_tokenizer=source_tokenizer, target_tokenizer=target_tokenizer)
             if not quiet:
-                print("\n".join(data.report.lines()), file=sys.stderr)
+                note("\n".join(data.report.lines()))
         tokenizer = development_tokenizer(config, data)
         if not quiet:
-            print("".join(f"note: {note}\n" for note in config.train.notes()), end="", file=sys.stderr)
+            for text in config.train.notes():
+                note(f"note: {text}")
         if tokenizer is not None and not quiet:
-            print(f"BLEU cuts words by sacrebleu's '{tokenizer.name}' ({tokenizer.reason})", file=sys.stderr)
+            note(f"BLEU cuts words by sacrebleu's '{tokenizer.name}' ({tokenizer.reason})")
         if done:  # before a model of other sizes than the checkpoint's is built
             require_fitting(config, data, run_dir)
         model, searcher = build_checked(config, data)
         if start is not None:
             told = start.fill(model)
             if not quiet:
-                print(told, file=sys.stderr)
+                note(told)
         kept = KeptFiles(run_dir, tracker)
         trainer = Trainer(
             model,

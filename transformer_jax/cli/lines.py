@@ -1,10 +1,10 @@
 """Lines as they come: groups of whatever lines are there, so that a pipe is answered at once."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from transformer_jax.cli.streams import read_arrived
 from transformer_jax.data.readers import BYTE_ORDER_MARK
 from transformer_jax.errors import DataError
 
@@ -41,7 +41,7 @@ def arriving_lines(file: BinaryIO, *, where: str, max_lines: int) -> Iterator[li
     number = 0
     unfinished: list[bytes] = []  # pieces of a line whose end has not come, joined once
     descriptor = file.fileno()
-    while block := os.read(descriptor, _READ_BYTES):
+    while block := read_arrived(descriptor, _READ_BYTES):
         *whole, rest = block.split(b"\n")
         if whole:
             whole[0] = b"".join([*unfinished, whole[0]])

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +27,7 @@ from transformer_jax.data.tokenizers import UNKNOWN_TEXT, Tokenizer
 from transformer_jax.decode.searcher import SearchConfig
 from transformer_jax.errors import DataError, RunError
 from transformer_jax.nn.parameters import parameter_count
+from transformer_jax.notes import note
 from transformer_jax.train.checkpoint import load_model
 from transformer_jax.train.weights_file import read_weights, weight_shapes
 
@@ -197,7 +197,7 @@ class LoadedRun:
             else:
                 done, kept = f"left out, since the model takes at most {longest}", None
             if self.num_too_long == 0 or (kept is None and self.num_left_out == 0):
-                print(f"note: {message}: {done}", file=sys.stderr)
+                note(f"note: {message}: {done}")
             self.num_too_long += 1
             self.num_left_out += kept is None
             taken.append(kept)
@@ -287,18 +287,15 @@ class LoadedRun:
             more = f", and {len(self.unknown) - 8} more kinds" if len(self.unknown) > 8 else ""
             unit = self.source_tokenizer.unit.removesuffix("s")
             kinds = f"{total:,} {unit}{'s' if total != 1 else ''}"
-            print(f"note: {kinds} never seen in training became <unk>: {shown}{more}", file=sys.stderr)
+            note(f"note: {kinds} never seen in training became <unk>: {shown}{more}")
         if self.num_too_long > 1:
             left_out = f", {self.num_left_out:,} of them left out" if self.num_left_out else ""
-            print(
-                f"note: {self.num_too_long:,} lines were over the model's capacity{left_out}", file=sys.stderr
-            )
+            note(f"note: {self.num_too_long:,} lines were over the model's capacity{left_out}")
         if self.num_line_breaks:
             are = "output holds" if self.num_line_breaks == 1 else "outputs hold"
-            print(
+            note(
                 f"note: {self.num_line_breaks:,} {are} a line break (or NUL), written as \\n, \\r, \\u2028 and so on: "
-                "one line each",
-                file=sys.stderr,
+                "one line each"
             )
 
 

@@ -1,7 +1,8 @@
 """The console script ``transformer-jax``: picks the command and turns every failure into one line.
 
 Exit status: 0 done; 2 something that the user can put right (one line on stderr says what); 130 interrupted
-by Ctrl-C, 143 by SIGTERM; 1 a fault of this program. No traceback is shown unless ``TRANSFORMER_JAX_DEBUG=1``.
+by Ctrl-C, 143 by SIGTERM; 141 the reader of standard output went away; 1 a fault of this program. No traceback is
+shown unless ``TRANSFORMER_JAX_DEBUG=1``.
 Commands are imported when they are named, and import jax when they run, so that ``--help`` is quick.
 """
 
@@ -21,7 +22,9 @@ from typing import Any
 from transformer_jax.allocator import keep_freed_memory, run_in_calling_thread
 from transformer_jax.cli.compile_cache import KEEPING, keep_compiled_programs
 from transformer_jax.cli.interrupts import end_at_second_signal, keep_interrupts
+from transformer_jax.cli.streams import drop_standard_output, flush_standard_output, own_standard_streams
 from transformer_jax.errors import TransformerJaxError, nearest_hint
+from transformer_jax.notes import note
 
 PROGRAM = "transformer-jax"
 
@@ -69,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from_terminal = arguments is None
     if from_terminal:
+        own_standard_streams()
         keep_freed_memory()
         keep_interrupts()
         end_at_second_signal()
@@ -77,30 +81,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if from_terminal:
         _hush_libraries(debug)
     try:
-        if from_terminal and words[:1] and words[0] in KEEPING:
-            keep_compiled_programs()
-        return _dispatch(words, in_own_process=from_terminal)
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else _fail(str(stop.code))
+        status = _status_of(words, from_terminal)
+        flush_standard_output()  # here, not when the interpreter ends: an error has its status and its line
+        return status
     except KeyboardInterrupt as interrupt:
         if from_terminal:  # a second Ctrl-C, while threads are joined, would only print a traceback
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        note = str(interrupt)
+        said = str(interrupt)
         status = 128 + getattr(interrupt, "signal_number", signal.SIGINT)
-        _fail(f"interrupted{': ' + note if note else ''}", status=status, label="")
+        _fail(f"interrupted{': ' + said if said else ''}", status=status, label="")
         if from_terminal:  # threads that compile would be waited for, minutes on a GPU; all files are written
             os._exit(status)
         return status
     except BrokenPipeError:
         # The reader of our output has gone, as in `... | head`: stop, and keep the flush at exit quiet.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_standard_output()
         return 141
     except Exception as error:
         if debug:
             raise
         return _fail(*_explain(error))
+
+
+def _status_of(words: list[str], from_terminal: bool) -> int:
+    try:
+        if from_terminal and words[:1] and words[0] in KEEPING:
+            keep_compiled_programs()
+        return _dispatch(words, in_own_process=from_terminal)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else _fail(str(stop.code))
 
 
 def _dispatch(words: list[str], *, in_own_process: bool) -> int:
@@ -196,8 +206,8 @@ def _explain(error: Exception) -> tuple[str, int]:
 def _fail(message: str, status: int = 2, label: str = "error: ") -> int:
     line = " ".join(message.split())
     with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
-    print(f"{label}{line}", file=sys.stderr, flush=True)
+        flush_standard_output()
+    note(f"{label}{line}")
     return status
 
 
@@ -206,9 +216,6 @@ def _hush_libraries(debug: bool) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     os.environ.setdefault("MPLBACKEND", "Agg")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # an odd file name must not become another error
     if debug:
         return
     logging.basicConfig(level=logging.ERROR, format="%(message)s")

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID
 from transformer_jax.data.buckets import PaddedLengths
 from transformer_jax.data.readers import count_lines, stream_lines
 from transformer_jax.errors import DataError
+from transformer_jax.notes import note
 
 
 class PairScorer:
@@ -142,16 +142,8 @@ def score_files(
             progress(number)
     run.report_lines()
     if num_unknown:
-        print(
-            f"note: {num_unknown:,} target tokens never seen in training were scored as <unk>",
-            file=sys.stderr,
-        )
+        note(f"note: {num_unknown:,} target tokens never seen in training were scored as <unk>")
     if num_left_out:
-        print(
-            f"note: {num_left_out:,} pairs are too long: 'nan' in the place of their scores", file=sys.stderr
-        )
+        note(f"note: {num_left_out:,} pairs are too long: 'nan' in the place of their scores")
     perplexity = math.exp(min(-total / num_tokens, 700.0)) if num_tokens else math.nan
-    print(
-        f"{number - num_left_out:,} pairs, {num_tokens:,} target tokens, perplexity {perplexity:.3f}",
-        file=sys.stderr,
-    )
+    note(f"{number - num_left_out:,} pairs, {num_tokens:,} target tokens, perplexity {perplexity:.3f}")

@@ -64,7 +64,10 @@ class Command:
         from transformer_jax.cli.plan_report import plan_document, plan_html, plan_lines
         from transformer_jax.cli.planning import PlanRequest, plan_experiment
         from transformer_jax.cli.run_folder import write_json
+        from transformer_jax.cli.streams import require_open
 
+        if self.json is None and self.output is None:
+            require_open(1, "--json FILE")
         experiment = plan_experiment(
             PlanRequest(
                 config=self.config,

@@ -1,7 +1,6 @@
 """The work of ``transformer-jax plot``: a run's curves and its attention as PNG files."""
 
 import os
-import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from transformer_jax.cli.loaded_run import LoadedRun, load_run
 from transformer_jax.cli.run_folder import require_config
 from transformer_jax.cli.translating import ALONE
 from transformer_jax.errors import RunError, shortened
+from transformer_jax.notes import note
 from transformer_jax.plot.attention import attention_heads
 from transformer_jax.plot.curves import learning_curves
 from transformer_jax.plot.fonts import missing_characters
@@ -84,10 +84,9 @@ def _draw_attention(run: LoadedRun, lines: Sequence[str], output: Path) -> Itera
     run.report_lines()
     texts = [text for line, one in zip(lines, aligned) for text in (line, *one.source, *one.target)]
     if missing := missing_characters(texts):
-        print(
+        note(
             f"note: no font that is installed has {shortened(missing, 40)!r}: drawn as code points, as "
-            f"U+{ord(missing[0]):04X}; install one that has them, as Noto Sans CJK for Chinese, Japanese and Korean",
-            file=sys.stderr,
+            f"U+{ord(missing[0]):04X}; install one that has them, as Noto Sans CJK for Chinese, Japanese and Korean"
         )
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from rich.table import Table
 
 from transformer_jax.cli.race_html import render_race, write_figures
 from transformer_jax.errors import ConfigError, DataError
+from transformer_jax.notes import note
 from transformer_jax.race.compare import compare, read_race, unlike
 from transformer_jax.race.contestants import PEERS, parse
 from transformer_jax.race.run import PARTS, PRESETS, Race, Settings
@@ -63,10 +63,7 @@ def race(
             progress.advance(task)
             if not console.is_terminal:  # no bar there: a line for each step
                 one = progress.tasks[0]
-                print(
-                    f"{one.completed:.0f} of {one.total:.0f}, {one.elapsed or 0:.0f} s: {one.description}",
-                    file=sys.stderr,
-                )
+                note(f"{one.completed:.0f} of {one.total:.0f}, {one.elapsed or 0:.0f} s: {one.description}")
 
         try:
             running.run(lambda text: progress.update(task, description=text), advance)
@@ -76,14 +73,11 @@ def race(
     write_results(document, run_dir)
     for table in tables(document):
         Console().print(table)
-    for note in document["notes"]:
-        print(f"note: {note}", file=sys.stderr)
-    print(f"wrote {run_dir / REPORT}, {run_dir / RESULTS}", file=sys.stderr)
+    for text in document["notes"]:
+        note(f"note: {text}")
+    note(f"wrote {run_dir / REPORT}, {run_dir / RESULTS}")
     if stopped:
-        print(
-            f"interrupted: what was measured is kept; missing: {', '.join(document['missing'])}",
-            file=sys.stderr,
-        )
+        note(f"interrupted: what was measured is kept; missing: {', '.join(document['missing'])}")
         return 130
     return 0
 

@@ -1,10 +1,10 @@
 """A run's log beside that of the same run trained again."""
 
-import sys
 from pathlib import Path
 
 from transformer_jax.cli.run_lock import setting_differences
 from transformer_jax.errors import RunError
+from transformer_jax.notes import note
 from transformer_jax.train.metrics import Row
 from transformer_jax.train.trackers import METRICS_FILE, as_written, read_rows
 
@@ -58,7 +58,7 @@ class Comparison:
         if not self._is_begun:
             self._is_begun = True
             for line in setting_differences(self._original, self._run_dir):
-                print(f"note: {line}", file=sys.stderr)
+                note(f"note: {line}")
         if not self._waits and not self._compare(as_written(row)):
             raise Decided
 

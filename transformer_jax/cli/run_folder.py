@@ -12,13 +12,13 @@
 
 import contextlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from transformer_jax.config_json import load_document
 from transformer_jax.errors import ConfigError, RunError, nearest_hint
+from transformer_jax.notes import note
 from transformer_jax.train.checkpoint import FOLDER
 from transformer_jax.train.metrics import Row
 from transformer_jax.train.run_folder import TRAINER_ENTRIES
@@ -133,7 +133,7 @@ class KeptFiles:
             path = self._run_dir / name
             if not path.exists() and self._run_dir.is_dir():
                 write_whole(path, content.decode())
-                print(f"note: {path} was removed by somebody else: it is restored", file=sys.stderr)
+                note(f"note: {path} was removed by somebody else: it is restored")
 
     def write(self, row: Row) -> None:
         """Look at the files, then hand the row on."""

@@ -36,13 +36,13 @@ class Command:
 
     def run(self) -> int:
         import itertools
-        import sys
 
         # Loaded here, not above: --help does without.
         from transformer_jax.cli.lines import require_other_file
         from transformer_jax.data.readers import stream_lines
         from transformer_jax.data.tokenizers import train_subword_tokenizer
         from transformer_jax.errors import ConfigError
+        from transformer_jax.notes import note
 
         if not self.files:
             raise ConfigError("tokenizer train needs at least one text file")
@@ -52,9 +52,8 @@ class Command:
         tokenizer.save(self.output)
         num_tokens = sum(map(len, tokenizer.encode_batch(lines)))
         num_words = sum(len(line.split()) for line in lines)
-        print(
+        note(
             f"{self.output}: {tokenizer.vocab_size:,} ids from {len(lines):,} lines, "
-            f"{num_tokens / max(num_words, 1):.2f} tokens a word",
-            file=sys.stderr,
+            f"{num_tokens / max(num_words, 1):.2f} tokens a word"
         )
         return 0

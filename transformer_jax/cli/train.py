@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from transformer_jax.errors import ConfigError
+from transformer_jax.notes import note
 
 DESCRIPTION = """Train one model as CONFIG says; everything it needs later goes into the run folder.
 
@@ -129,19 +129,15 @@ class Command:
             if own_files is not None:
                 raise ConfigError("--source and --target cannot change when a run is resumed: leave them out")
             if self.config is not None:
-                print(
-                    f"note: --resume reads {self.run_dir}/config.json; {self.config} is not read",
-                    file=sys.stderr,
-                )
+                note(f"note: --resume reads {self.run_dir}/config.json; {self.config} is not read")
             if self.too_long is not None:
                 raise ConfigError("--too-long cannot change when a run is resumed: leave it out")
             config, before = resume_config(self.run_dir, overrides), saved_config(self.run_dir)
             schedule = config.train.schedule
             if config.train.updates != before.train.updates and schedule.kind in ("cosine", "linear"):
-                print(
+                note(
                     f"note: the {schedule.kind} schedule is stretched from {before.train.updates:,} to "
-                    f"{config.train.updates:,} updates: the learning rate jumps where the run goes on",
-                    file=sys.stderr,
+                    f"{config.train.updates:,} updates: the learning rate jumps where the run goes on"
                 )
         elif self.config is None:
             raise ConfigError(

@@ -13,9 +13,11 @@ from transformer_jax.cli.lines import arriving_lines, require_other_file
 from transformer_jax.cli.loaded_run import BATCH_ROWS, LoadedRun, TooLong, load_run
 from transformer_jax.cli.search_change import SearchChange
 from transformer_jax.cli.searching import Hypothesis, not_found_note
+from transformer_jax.cli.streams import require_open, standard_output
 from transformer_jax.data.line_breaks import escape_field
 from transformer_jax.data.readers import count_lines, stream_lines
 from transformer_jax.errors import ConfigError, DataError, RunError
+from transformer_jax.notes import is_watched, note
 
 # Lines that are searched together: sorted by length into batches, written before the next group is read.
 GROUP_LINES = 16 * BATCH_ROWS
@@ -133,11 +135,9 @@ def translate_lines(
             progress(number)
     run.report_lines()
     if num_not_found:
-        print(not_found_note(num_not_found, first_not_found), file=sys.stderr)
+        note(not_found_note(num_not_found, first_not_found))
     if verify_invariance:
-        print(
-            f"verified: {number:,} lines, the same bits in other batches and another order", file=sys.stderr
-        )
+        note(f"verified: {number:,} lines, the same bits in other batches and another order")
     return number
 
 
@@ -182,6 +182,7 @@ def require_same_lines(first: Path, second: Path) -> None:
 
 def _groups(input_path: Path | None, where: str, done: int) -> Iterator[list[str]]:
     if input_path is None:
+        require_open(0, "--input FILE")
         yield from arriving_lines(sys.stdin.buffer, where=where, max_lines=GROUP_LINES)
         return
     lines = itertools.islice(stream_lines(input_path), done, None)
@@ -213,10 +214,10 @@ class _AttentionWriter:
 
 @contextlib.contextmanager
 def opened_output(path: Path | None, *, appends: bool = False) -> Iterator[BinaryIO]:
-    """A file to write, or standard output."""
+    """A file to write, or standard output, which must be open."""
     if path is None:
-        sys.stdout.flush()
-        yield sys.stdout.buffer
+        require_open(1, "--output FILE")
+        yield standard_output()
     else:
         file = path.open("ab" if appends else "wb")
         try:
@@ -229,7 +230,7 @@ def opened_output(path: Path | None, *, appends: bool = False) -> Iterator[Binar
 @contextlib.contextmanager
 def progress_bar(total: int | None) -> Iterator[Any]:
     """A bar on standard error while a file is translated and a person watches; nothing otherwise."""
-    if total is None or not sys.stderr.isatty():
+    if total is None or not is_watched():
         yield lambda done: None
         return
     from rich.console import Console

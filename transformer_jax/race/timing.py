@@ -10,7 +10,6 @@ import os
 import platform
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from transformer_jax.allocator import num_cores
+from transformer_jax.notes import note
 from transformer_jax.whole_file import write_whole
 
 Contestant = Callable[[], Any]
@@ -215,4 +215,4 @@ def write_json(path: str | Path, records: list[Record], **header: Any) -> None:
     document = {"environment": environment(), **header, "records": [asdict(record) for record in records]}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(document, indent=1) + "\n")
-    print(f"wrote {path}", file=sys.stderr)
+    note(f"wrote {path}")

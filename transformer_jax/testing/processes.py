@@ -20,7 +20,7 @@ def fast_compile_flags() -> tuple[str, ...]:
 def cpu_environment(
     devices: int = 1, *, fast_compile: bool = False, compiled: Path | None = None
 ) -> dict[str, str]:
-    """This process's environment, for one that computes on CPU devices.
+    """This process's environment, for one that computes on CPU devices and writes through buffers as users' do.
 
     Args:
       devices: How many JAX shall see.
@@ -36,6 +36,7 @@ def cpu_environment(
     if fast_compile:
         flags += fast_compile_flags()
     found = {**os.environ, "XLA_FLAGS": " ".join(flags), "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    found.pop("PYTHONUNBUFFERED", None)  # set, it hides what a failing flush does
     if compiled is not None:
         found |= {
             "JAX_COMPILATION_CACHE_DIR": str(compiled),

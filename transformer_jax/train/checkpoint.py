@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import logging
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +25,7 @@ from flax import nnx
 
 from transformer_jax.allocator import give_back
 from transformer_jax.errors import RunError, shortened
+from transformer_jax.notes import note
 from transformer_jax.train.hosts import are_several, to_host
 from transformer_jax.train.interrupts import deferred_interrupts
 from transformer_jax.train.manifest import (
@@ -154,7 +154,7 @@ class CheckpointStore:
         except LaterFormatError:
             raise  # whole, but not for this version: to pass it over would lose what it holds
         except RunError as error:
-            print(f"note: checkpoint of update {update} is passed over: {error}", file=sys.stderr)
+            note(f"note: checkpoint of update {update} is passed over: {error}")
             self._passed_over.add(update)
             return False
         return True

@@ -1,8 +1,9 @@
 """What the person sees while a run trains: a bar on a terminal, a line now and then elsewhere."""
 
-import sys
 import time
 from typing import Any, Protocol, runtime_checkable
+
+from transformer_jax.notes import is_watched, note
 
 
 @runtime_checkable
@@ -71,10 +72,10 @@ class BarProgress:
 
 
 class LineProgress:
-    """Plain lines, at most one in ``seconds_between`` seconds, for logs and pipes."""
+    """Plain lines, at most one in ``seconds_between`` seconds, for logs and pipes; on standard error by default."""
 
     def __init__(
-        self, label: str, *, total: int, done: int, stream: Any, seconds_between: float = 30.0
+        self, label: str, *, total: int, done: int, stream: Any = None, seconds_between: float = 30.0
     ) -> None:
         self._label, self._total, self._stream = label, total, stream
         self._first_update, self._start = done, time.monotonic()
@@ -95,7 +96,7 @@ class LineProgress:
 
     def message(self, text: str) -> None:
         """Print one line."""
-        print(text, file=self._stream, flush=True)
+        note(text, stream=self._stream)
 
     def close(self) -> None:
         """Nothing to take away."""
@@ -131,11 +132,11 @@ def start_progress(label: str, *, total: int, done: int, quiet: bool = False) ->
     """
     if quiet:
         return NoProgress()
-    if sys.stderr.isatty():
+    if is_watched():
         from rich.console import Console
 
         return BarProgress(label, total=total, done=done, console=Console(stderr=True))
-    return LineProgress(label, total=total, done=done, stream=sys.stderr)
+    return LineProgress(label, total=total, done=done)
 
 
 def _clock(seconds: float) -> str:
