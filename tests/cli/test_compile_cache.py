@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jax
 import pytest
 
-from transformer_jax.cli.compile_cache import VARIABLE, keep_compiled_programs
+from transformer_jax.cli.compile_cache import VARIABLE, keep_compiled_programs, remove_broken_entries
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +48,9 @@ def test_it_can_be_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: st
     assert os.environ.get("JAX_COMPILATION_CACHE_DIR") in (None, "/of/jax")
 
 
-def test_a_second_command_finds_the_firsts_programs(tiny_run: Path, tmp_path: Path) -> None:
+def test_a_second_command_finds_the_firsts_programs(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "in.txt").write_text("cat\n")
     words = [
         sys.executable,
@@ -58,6 +63,11 @@ def test_a_second_command_finds_the_firsts_programs(tiny_run: Path, tmp_path: Pa
     ]
     env = {**os.environ, "JAX_PLATFORMS": "cpu", VARIABLE: str(tmp_path / "kept")}
     env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "kept"))
+    folder = keep_compiled_programs()
+    assert folder is not None
+    orphan = folder / "jit__search-0-cache"  # JAX alone would keep nothing in a folder that holds such a file
+    orphan.write_bytes(b"what a killed process left")
 
     def kept() -> dict[str, int]:
         return {str(path): path.stat().st_size for path in (tmp_path / "kept").glob("*/jit__search*-cache")}
@@ -70,3 +80,58 @@ def test_a_second_command_finds_the_firsts_programs(tiny_run: Path, tmp_path: Pa
         said.append((ran.stdout, kept()))
     assert said[0] == said[1]
     assert len(said[0][1]) == 1
+    assert not orphan.exists()
+
+
+def test_broken_entries_go_and_whole_ones_stay(tmp_path: Path) -> None:
+    for name, size in (
+        ("a-1-cache", 5), ("a-1-atime", 8), ("b-2-cache", 5), ("c-3-atime", 8), ("d-4-cache", 0), ("d-4-atime", 8),
+        ("e-5-cache", 5), ("e-5-atime", 0), ("note.txt", 0),
+    ):  # fmt: skip
+        (tmp_path / name).write_bytes(b"x" * size)
+    removed = remove_broken_entries(tmp_path)
+    assert removed == ["b-2-cache", "c-3-atime", "d-4-atime", "d-4-cache", "e-5-atime", "e-5-cache"]
+    assert {path.name for path in tmp_path.iterdir()} == {"a-1-cache", "a-1-atime", "note.txt", ".lockfile"}
+
+
+def test_a_cache_without_a_limit_has_one_file_an_entry(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    folder = keep_compiled_programs()
+    assert folder is not None
+    (folder / "a-1-cache").write_bytes(b"whole")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_MAX_SIZE", "-1")
+    assert keep_compiled_programs() == folder
+    assert (folder / "a-1-cache").exists()
+
+
+def test_a_folder_that_cannot_be_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "file"))
+    assert keep_compiled_programs() is None
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+    said = capsys.readouterr().err
+    assert said.startswith("note: compiled programs are not kept: ")
+    assert said.count("\n") == 1
+
+
+def test_a_run_that_goes_on_compiles_nothing_anew(
+    tiny_experiment: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    """Also where it is made longer, with a schedule that depends on the length: that is an input of its programs."""
+    kept = Path(jax.config.jax_compilation_cache_dir)
+    schedule = '{"kind": "cosine", "peak_learning_rate": 0.01, "warmup_updates": 1}'
+    changes = ("--set", f"train.schedule={schedule}", "train.updates=2", "train.average_decay=0.9")
+    words = ("train", "--run-dir", tmp_path / "run", "--resume", "--set")
+    assert run_command("train", tiny_experiment, "--run-dir", tmp_path / "run", *changes).status == 0
+    trained = set(kept.glob("*-cache"))
+    assert run_command(*words, "train.updates=4").status == 0
+    resumed = set(kept.glob("*-cache"))
+    large = {path.name.split("-")[0] for path in resumed - trained}
+    assert not large & {"jit_step", "jit__search", "jit_digest_arrays"}, large
+    assert run_command(*words, "train.updates=6").status == 0
+    assert set(kept.glob("*-cache")) == resumed

@@ -54,3 +54,16 @@ def test_constant_stays_and_warmup_zero_starts_at_the_peak() -> None:
     np.testing.assert_allclose(
         rates(Constant(peak_learning_rate=0.3, warmup_updates=3))[:4], [0.1, 0.2, 0.3, 0.3]
     )
+
+
+def test_the_length_may_be_an_argument_of_the_program() -> None:
+    """One program then serves a run and the longer run that it goes on to."""
+    for config in (
+        Cosine(peak_learning_rate=0.3, warmup_updates=3),
+        Linear(peak_learning_rate=0.3, warmup_updates=3),
+        Linear(peak_learning_rate=0.3, warmup_updates=UPDATES),  # cut to a tenth of the length
+        Noam(model_dim=16, warmup_updates=3),
+    ):
+        traced = jax.jit(lambda done, length, config=config: build_schedule(config, updates=length)(done))
+        got = [float(traced(update, UPDATES)) for update in range(UPDATES)]
+        np.testing.assert_allclose(got, rates(config), rtol=1e-5)  # a constant divisor rounds otherwise

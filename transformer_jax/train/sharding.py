@@ -200,15 +200,15 @@ class Placement:
             return structure
         return _GatheringStructure(**vars(structure), everywhere=NamedSharding(self._mesh, PartitionSpec()))
 
-    def step(self, step: Callable[[TrainState, Any], TrainState]) -> Callable[[TrainState, Any], TrainState]:
+    def step(self, step: Callable[..., TrainState]) -> Callable[..., TrainState]:
         """A step whose state comes out where it went in."""
         mesh = self._mesh
         if mesh is None:
             return step
 
-        def kept_in_place(state: TrainState, batch: Any) -> TrainState:
+        def kept_in_place(state: TrainState, batch: Any, *length: Any) -> TrainState:
             with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-                after = step(state, batch)
+                after = step(state, batch, *length)
             shardings = self._shardings(after)
             kept = jax.lax.with_sharding_constraint(
                 replace(after, rng_key=()), replace(shardings, rng_key=())

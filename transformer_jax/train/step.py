@@ -20,9 +20,9 @@ from transformer_jax.train.objectives import Objective, ScheduledObjective
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.schedules import build_schedule
 from transformer_jax.train.state import ModelStructure, NamedArrays, TrainState, named_arrays
-from transformer_jax.typing import Array, Float, Key, PyTree
+from transformer_jax.typing import Array, Float, Int, Key, PyTree
 
-StepFunction = Callable[[TrainState, Any], TrainState]
+StepFunction = Callable[..., TrainState]
 BatchKey = tuple[tuple[tuple[int, ...], str], ...]
 
 
@@ -42,14 +42,13 @@ def build_step(structure: ModelStructure, objective: Objective, config: TrainCon
       config: Optimiser, schedule, clipping, accumulation, and what a divergence does.
 
     Returns:
-      ``(state, batch) -> state``, pure; the metrics of the update are added to ``state.metrics``, and an update whose
-      loss or gradient is no number is noted in ``state.divergence``.
+      ``(state, batch, updates=None) -> state``, pure; the metrics of the update are added to ``state.metrics``, and an
+      update whose loss or gradient is no number is noted in ``state.divergence``. ``updates`` is the length of the run
+      as an array: what is compiled then serves a run that is made longer; None takes the config's as a constant.
 
     Raises:
       ShapeError: When traced, if the rows of the batch do not divide by ``accumulation``.
     """
-    schedule = build_schedule(config.schedule, updates=config.updates)
-    optimizer = build_optimizer(config.optimizer, schedule)
 
     def summed_loss(
         params: NamedArrays, model_state: NamedArrays, batch: Any, rng_key: Key[Array, ""], update: Array
@@ -84,7 +83,9 @@ def build_step(structure: ModelStructure, objective: Objective, config: TrainCon
         (gradient, *auxiliary), _ = jax.lax.scan(micro_step, carry, (micro_batches, indices))
         return gradient, tuple(auxiliary)
 
-    def step(state: TrainState, batch: Any) -> TrainState:
+    def step(state: TrainState, batch: Any, updates: Int[Array, ""] | None = None) -> TrainState:
+        schedule = build_schedule(config.schedule, updates=config.updates if updates is None else updates)
+        optimizer = build_optimizer(config.optimizer, schedule)
         rng_key = jax.random.fold_in(state.rng_key, state.update)
         if config.accumulation > 1:
             gradient, (loss, metrics, model_state) = accumulated(state, batch, rng_key)
@@ -164,13 +165,25 @@ def metric_shapes(
 class CompiledSteps:
     """Executables of one step function, one a batch shape; state buffers are donated.
 
+    Args:
+      step: The function.
+      on_unplanned: Called with a batch whose shape was not planned.
+      updates: Length of the run, handed to ``step`` at each call; None where it has that as a constant.
+
     Attributes:
       compile_seconds: Time spent on tracing and compiling.
       unplanned: Shapes that came without having been planned, each compiled when it came, unless the callback that
         is told of it raises.
     """
 
-    def __init__(self, step: StepFunction, on_unplanned: Callable[[Any], None] | None = None) -> None:
+    def __init__(
+        self,
+        step: StepFunction,
+        on_unplanned: Callable[[Any], None] | None = None,
+        *,
+        updates: Int[Array, ""] | None = None,
+    ) -> None:
+        self._length = () if updates is None else (updates,)
         self._jitted = jax.jit(step, donate_argnums=0)
         self._executables: dict[BatchKey, Any] = {}
         self._on_unplanned = on_unplanned
@@ -192,7 +205,7 @@ class CompiledSteps:
         executor = concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count())
         try:
             compiled = {
-                key: executor.submit(self._jitted.lower(state, batch).compile)
+                key: executor.submit(self._jitted.lower(state, batch, *self._length).compile)
                 for key, batch in missing.items()
             }
             self._executables |= {key: future.result() for key, future in compiled.items()}
@@ -210,7 +223,7 @@ class CompiledSteps:
                 self._on_unplanned(batch)
             self.compile(state, [batch])
             executable = self._executables[_batch_key(batch)]
-        return executable(state, batch)
+        return executable(state, batch, *self._length)
 
 
 def _global_norm(tree: PyTree) -> Float[Array, ""]:
