@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from transformer_jax.whole_file import write_whole
+from transformer_jax.whole_file import reported_as, write_whole
 
 
 def test_new_text_takes_the_place_of_the_old(tmp_path: Path) -> None:
@@ -31,7 +31,34 @@ def test_a_failure_leaves_the_old_text_alone(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, broken, no_space)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as raised:
         write_whole(path, "new\n")
+    assert raised.value.filename == str(path)  # not the temporary file's
     assert path.read_text() == "old\n"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as raised:
+        write_whole(tmp_path / "none" / "a.txt", "new\n")
+    assert raised.value.filename == str(tmp_path / "none" / "a.txt")
+    with pytest.raises(OSError, match="no number") as raised_without_number, reported_as(tmp_path):
+        raise OSError("no number")
+    assert raised_without_number.value.filename is None
+
+
+def test_a_name_as_long_as_the_system_allows(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 250)
+    write_whole(path, "text\n")
+    assert path.read_text() == "text\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX")
+def test_what_is_no_file_is_written_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(path, "text\n")
+    assert os.read(reader, 100) == b"text\n"
+    os.close(reader)
+    assert path.is_fifo()

@@ -1,7 +1,9 @@
-"""Text files that are either whole or not there."""
+"""Files that are either whole or not there."""
 
+import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -9,19 +11,45 @@ def write_whole(path: Path, text: str) -> None:
     """Write a file so that a reader, or an interruption, sees the old one or the new one, never a half.
 
     Args:
-      path: Where; its folder must be there.
+      path: Where; its folder must be there. What is no regular file (a pipe, ``/dev/stdout``) is written as it is.
       text: All of it, written as UTF-8.
 
     Raises:
-      OSError: If it cannot be written; what was there before is left, and nothing beside it.
+      OSError: If it cannot be written, under the name of ``path``; what was there before is left, and nothing else.
     """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with reported_as(path):
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
+        partial = partial_name(path)
+        try:
+            with partial.open("x", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())  # or the power could go between the name and the content
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def partial_name(path: Path) -> Path:
+    """A new hidden name beside ``path``, for what becomes ``path`` when it is whole.
+
+    Example:
+      >>> name = partial_name(Path("runs/report.html")).name
+      >>> name[:13], name[-4:]
+      ('.report.html.', '.tmp')
+    """
+    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
+
+
+@contextlib.contextmanager
+def reported_as(path: Path) -> Iterator[None]:
+    """Give an ``OSError`` inside the block the name of the file that was asked for, not that of a temporary one."""
     try:
-        with partial.open("x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())  # or the power could go between the name and the content
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -17,6 +17,7 @@ from transformer_jax.data.batches import BOS_ID, PAD_ID
 from transformer_jax.data.buckets import PaddedLengths
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import RunError
+from transformer_jax.whole_file import partial_name, reported_as
 
 END_TEXT = "<end>"
 
@@ -155,22 +156,25 @@ class AttentionFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._partial = path.with_name(f".{path.name}.partial")
-        self._archive = zipfile.ZipFile(self._partial, "w", zipfile.ZIP_DEFLATED)
+        self._partial = partial_name(path)
+        with reported_as(path):
+            self._archive = zipfile.ZipFile(self._partial, "w", zipfile.ZIP_DEFLATED)
 
     def add(self, number: int, alignment: Alignment) -> None:
         """Append one line's arrays."""
         arrays = {"source": np.array(alignment.source, str), "target": np.array(alignment.target, str)}
         for name, value in {**arrays, **alignment.maps}.items():
-            with self._archive.open(f"{number}/{name}.npy", "w") as file:
+            with reported_as(self._path), self._archive.open(f"{number}/{name}.npy", "w") as file:
                 np.lib.format.write_array(file, np.ascontiguousarray(value), allow_pickle=False)
 
     def __enter__(self) -> "AttentionFile":
         return self
 
     def __exit__(self, kind: Any, *unused: object) -> None:
-        self._archive.close()
-        if kind is None:
-            self._partial.replace(self._path)
-        else:
+        try:
+            with reported_as(self._path):
+                self._archive.close()
+                if kind is None:
+                    self._partial.replace(self._path)
+        finally:
             self._partial.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from transformer_jax.errors import RunError
 from transformer_jax.train.hosts import is_first
+from transformer_jax.whole_file import reported_as
 
 LOCK_NAME = "trainer.lock"
 
@@ -42,9 +43,10 @@ def locked_folder(run_dir: Path | str) -> Iterator[None]:
         yield
         return
     was_there = folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_NAME
-    _handles[folder] = _acquire(path)
+    with reported_as(Path(run_dir)):
+        folder.mkdir(parents=True, exist_ok=True)
+        _handles[folder] = _acquire(path)
     _held[folder] = me
     try:
         yield

@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from transformer_jax.whole_file import reported_as
+
 _COPIED_AT_ONCE = 1 << 20
 
 
@@ -43,8 +45,9 @@ class LogFile:
         self._begin, self._unwritten = begin, b""
         self._on_failure, self._tell = on_failure, tell
         if replaces:
-            self._partial.write_bytes(begin)
-            os.replace(self._partial, path)
+            with reported_as(path):
+                self._partial.write_bytes(begin)
+                os.replace(self._partial, path)
         else:
             with path.open("xb") as file:
                 file.write(begin)

@@ -13,6 +13,7 @@ from flax import nnx
 from transformer_jax.errors import RunError, shortened
 from transformer_jax.train.checkpoint import require_finite, require_same
 from transformer_jax.train.state import split_model
+from transformer_jax.whole_file import partial_name, reported_as
 
 FORMAT = "transformer-jax 1"
 
@@ -62,9 +63,14 @@ def write_weights(path: Path | str, model: nnx.Module, metadata: Mapping[str, st
             raise RunError(
                 f"{path}: parameter '{name}' holds numbers that are none, or over 65,504: not for half precision"
             )
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(safetensors.numpy.save(arrays, {"format": FORMAT, **metadata}))
-    partial.replace(path)
+    partial = partial_name(path)
+    try:
+        with reported_as(path):
+            partial.write_bytes(safetensors.numpy.save(arrays, {"format": FORMAT, **metadata}))
+            partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     return path.stat().st_size
 
 
