@@ -42,7 +42,11 @@ def to_json(config: Any) -> str:
       }
     """
     try:
-        return json.dumps(dataclasses.asdict(config), indent=2, allow_nan=False) + "\n"
+        document = dataclasses.asdict(config)
+        _check_text(document, type(config).__name__, ())
+        return json.dumps(document, indent=2, allow_nan=False) + "\n"
+    except ConfigError:
+        raise
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{type(config).__name__} holds a value that JSON has no form for: {error}"
@@ -97,6 +101,7 @@ def from_document(cls: type[_Config], document: dict[str, Any], where: str = "co
       ConfigError: On an unknown or missing key, an unknown tag, or a value of the wrong type or range.
     """
     _check_keys(cls, document, where, ())
+    _check_text(document, where, ())
     try:
         # Through text, because pydantic's strict mode takes lists for tuples and objects for dataclasses
         # from JSON only.
@@ -228,6 +233,23 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not a number that a config may hold")
+
+
+def _check_text(value: Any, where: str, path: tuple[str, ...]) -> None:
+    """Refuse text that UTF-8 has no form for: Python's for a file name of other bytes, say."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"{where}: {'.'.join(path)}: {value!a} is not UTF-8, so config.json cannot hold it: rename the file"
+            ) from None
+    elif isinstance(value, dict):
+        for name, child in value.items():
+            _check_text(child, where, (*path, name))
+    elif isinstance(value, list | tuple):
+        for index, child in enumerate(value):
+            _check_text(child, where, (*path, str(index)))
 
 
 def _check_values(value: Any, where: str, depth: int) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,6 +98,12 @@ def fake_command(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         ),
         (MemoryError(), 2, "out of memory"),
         (RuntimeError("RESOURCE_EXHAUSTED: 3 GiB"), 2, "out of memory"),
+        (
+            RuntimeError("Unable to initialize backend 'foo': not known. (set JAX_PLATFORMS='')"),
+            2,
+            "JAX has no device here: JAX_PLATFORMS is 'cpu'; leave it empty to let JAX choose (Unable to initialize",
+        ),
+        (UnicodeEncodeError("utf-8", "b\udcff", 1, 2, "surrogates not allowed"), 2, "'b\\udcff': not UTF-8"),
         (KeyError("oops"), 1, "a fault of this program: KeyError: 'oops'"),
     ],
 )
@@ -127,3 +134,32 @@ def test_a_closed_pipe_is_quiet() -> None:
     command = f"{sys.executable} -m transformer_jax.cli.main --help | true"
     ran = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, env={**os.environ})
     assert ran.stderr == ""
+
+
+def test_a_platform_that_is_not_here_is_one_line(tmp_path: Path) -> None:
+    program = f"{sys.executable} -m transformer_jax.cli.main translate --pretrained g2p-en"
+    environment = {**os.environ, "JAX_PLATFORMS": "cuda"}
+    ran = subprocess.run(
+        program.split(), env=environment, input="", capture_output=True, text=True, timeout=120
+    )
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("error: JAX has no device here: JAX_PLATFORMS is 'cuda'; leave it empty")
+    assert ran.stderr.count("\n") == 1
+
+
+def test_a_file_name_that_is_not_utf8(
+    tiny_run: Path, tiny_experiment: Path, tmp_path: Path, run_command: Callable, fails: Callable[..., str]
+) -> None:
+    odd = tmp_path / os.fsdecode(b"in\xff")
+    odd.write_text("cat\n")
+    output = tmp_path / os.fsdecode(b"out\xff")
+    assert run_command("translate", tiny_run, "--input", odd, "--output", output).status == 0
+    assert output.read_text().count("\n") == 1
+    words = ("train", tiny_experiment, "--run-dir", tmp_path / "run")
+    line = fails(*words, "--source", odd, "--target", odd)
+    assert "data.dataset.train_source: " in line
+    assert "in\\udcff' is not UTF-8, so config.json cannot hold it: rename the file" in line
+    assert "not UTF-8, which checkpoints need" in fails("train", tiny_experiment, "--run-dir", odd / "run")
+    copied = tmp_path / os.fsdecode(b"run\xff")
+    copied.symlink_to(tiny_run)
+    assert "not UTF-8, which checkpoints need" in fails("translate", copied, "--input", odd)

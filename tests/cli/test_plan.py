@@ -98,7 +98,7 @@ def test_a_recurrent_model_is_planned(run_command: Callable) -> None:
         (("--mesh", "sequence=5"), "does not divide over sequence = 5"),
         (("--batch-rows", "0"), "--batch-rows must be at least 1"),
         (("--length", "1", "2", "3"), "--length wants one or two numbers"),
-        (("--vocab-size", "-4"), "--vocab-size wants one or two numbers"),
+        (("--vocab-size", "-4"), "--vocab-size must be at least 1, got -4"),
         (
             ("--device", "v5p", "--mesh", "16384", "--batch-rows", "16384"),
             "at most 8,960 of 'v5p' are joined",

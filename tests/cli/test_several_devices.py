@@ -58,7 +58,7 @@ def test_commands_share_the_lines(tiny_run: Path, tmp_path: Path, run_command: C
 
 def test_more_devices_than_there_are_is_one_line(tiny_run: Path, fails: Callable) -> None:
     assert "num_devices must be 1 to 1" in fails("translate", tiny_run, "--devices", 2)
-    assert "num_devices must be 1 to 1" in fails(
+    assert "--devices must be at least 1" in fails(
         "evaluate", tiny_run, "--split", "development", "--devices", 0
     )
     with pytest.raises(ConfigError, match="num_devices must be 1 to 1"):

@@ -1,6 +1,7 @@
 """train: what it leaves behind, and every kind of bad input refused in one line."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,21 @@ def test_experiment_files_that_do_not_work(
     message = fails("train", path, "--run-dir", tmp_path / "run")
     assert "experiment.py: " in message
     assert part in message
+
+
+def test_an_experiment_imports_the_modules_of_its_folder(tiny_experiment: Path, tmp_path: Path) -> None:
+    before, modules = list(sys.path), set(sys.modules)
+    for name, updates in (("one", 3), ("two", 5)):
+        (tmp_path / name / "package_beside").mkdir(parents=True)
+        (tmp_path / name / "package_beside" / "sizes.py").write_text(f"UPDATES = {updates}\n")
+        (tmp_path / name / "sizes_beside.py").write_text("from package_beside.sizes import UPDATES\n")
+        text = tiny_experiment.read_text().replace("updates=4", "updates=sizes_beside.UPDATES")
+        text = text.replace("def config():", "def config():\n    import sizes_beside\n")
+        (tmp_path / name / "experiment.py").write_text(text)
+        config = start_config(str(tmp_path / name / "experiment.py"))
+        assert config.train.updates == updates  # not those of a module of the same name in another folder
+    assert sys.path == before
+    assert not {name for name in set(sys.modules) - modules if "beside" in name}
 
 
 def test_a_config_that_is_not_there(tmp_path: Path, fails: Callable[..., str]) -> None:

@@ -352,7 +352,7 @@ def test_searches_that_cannot_be_are_refused(
     assert "line 2: 20 tokens leave no room" in fails(*words, "--prefix", tmp_path / "begin.txt")
     assert "for each line of --input" in fails("translate", tiny_run, "--prefix", tmp_path / "begin.txt")
     assert "--min-len 9 leaves no room" in fails(*words, "--min-len", 9)
-    assert "min_len must be at least 0" in fails(*words, "--min-len", -1)
+    assert "--min-len must be at least 0" in fails(*words, "--min-len", -1)
     assert "add --temperature" in fails(*words, "--top-k", 3)
     assert "leave --beam" in fails(*words, "--temperature", 1, "--beam", 2)
     assert "add --beam N" in fails(*words, "--length-penalty", 1)

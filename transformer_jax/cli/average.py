@@ -6,6 +6,8 @@ from typing import Annotated
 
 import tyro
 
+from transformer_jax.cli.flags import COUNT
+
 DESCRIPTION = """Average the parameters of a run's last checkpoints: often a little better than the last one alone
 where the learning rate has not fallen to zero. The result is a run folder to translate and evaluate with;
 it cannot be trained on.
@@ -25,7 +27,7 @@ class Command:
     output: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Run folder to make."""
 
-    last: Annotated[int, tyro.conf.arg(metavar="N")] = 5
+    last: Annotated[int, tyro.conf.arg(metavar="N"), COUNT] = 5
     """How many checkpoints."""
 
     def run(self) -> int:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from transformer_jax.cli.flags import SEED
+
 DESCRIPTION = """Train six models, from a vanilla RNN to a Transformer, on the same words and compare them.
 
 The data set is the CMU pronouncing dictionary: letters in, phonemes out. The rungs: rnn, lstm and
@@ -33,7 +35,7 @@ class Command:
     run_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/compare")
     """Run folder; made if it is not there."""
 
-    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    seed: Annotated[int, tyro.conf.arg(metavar="N"), SEED] = 0
     """Seed of the initial parameters, the order of the batches and dropout."""
 
     resume: bool = False

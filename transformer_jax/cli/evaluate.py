@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from transformer_jax.cli.flags import BEAMS, COUNT
+
 DESCRIPTION = """Score a trained model: its outputs for the lines of --source against those of --reference, or for a
 split of the run's own data.
 
@@ -54,10 +56,10 @@ class Command:
     json: bool = False
     """Print one JSON object instead of a table."""
 
-    beam: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    beam: Annotated[int | None, tyro.conf.arg(metavar="N"), BEAMS] = None
     """Beams of the search; without it the run's own search."""
 
-    devices: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    devices: Annotated[int, tyro.conf.arg(metavar="N"), COUNT] = 1
     """Devices (GPUs) of this machine that share the lines, each with the whole model; scores are the same."""
 
     bleu_tokenizer: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None

@@ -43,7 +43,7 @@ from transformer_jax.models.build import build_model, model_shapes
 from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.notes import note
 from transformer_jax.train import hosts
-from transformer_jax.train.checkpoint import CheckpointStore, require_same
+from transformer_jax.train.checkpoint import CheckpointStore, require_same, run_folder
 from transformer_jax.train.folder_lock import locked_folder
 from transformer_jax.train.loop import ChangedMetadataError, Trainer, TrainResult
 from transformer_jax.train.objectives import training_objective
@@ -189,6 +189,7 @@ def run_experiment(
       DataError: If the data are not to be had or hold no training example.
       KeyboardInterrupt: After Ctrl-C, with a message that says how to go on.
     """
+    run_folder(run_dir)  # a text: an empty one is no Path any more
     run_dir, quiet = Path(run_dir), quiet or not hosts.is_first()
     with hosts.first_alone() as is_mine:
         if is_mine:

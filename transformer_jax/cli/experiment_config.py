@@ -1,9 +1,11 @@
 """What an experiment is: data, model, training and search in one value, from a Python file or from JSON."""
 
+import contextlib
 import dataclasses
+import importlib.machinery
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -133,10 +135,11 @@ def _config_of_script(path: Path) -> ExperimentConfig:
     if "\0" in source:
         raise ConfigError(f"{path}: a binary file; wanted an experiment (*.py) or a saved config (*.json)")
     try:
-        function = runpy.run_path(str(path), run_name=path.stem).get("config")
-        if not callable(function):
-            raise ConfigError(f"{path}: has no function config() that returns an ExperimentConfig")
-        config = function()
+        with _modules_beside(path):
+            function = runpy.run_path(str(path), run_name=path.stem).get("config")
+            if not callable(function):
+                raise ConfigError(f"{path}: has no function config() that returns an ExperimentConfig")
+            config = function()
     except TransformerJaxError as error:
         raise ConfigError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
     except SyntaxError as error:
@@ -148,6 +151,28 @@ def _config_of_script(path: Path) -> ExperimentConfig:
     if not isinstance(config, ExperimentConfig):
         raise ConfigError(f"{path}: config() returned {type(config).__name__}, wanted ExperimentConfig")
     return config
+
+
+@contextlib.contextmanager
+def _modules_beside(path: Path) -> Iterator[None]:
+    """Let a script import the modules of its folder, as Python does for scripts; another script finds its own."""
+    folder, before = str(path.parent.resolve()), set(sys.modules)
+    sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(folder)
+        own = {name for name in sys.modules.keys() - before if "." not in name and _is_of(folder, name)}
+        for name in [name for name in sys.modules if name.partition(".")[0] in own]:
+            del sys.modules[name]
+
+
+def _is_of(folder: str, module: str) -> bool:
+    """Whether an imported module is a file or package of ``folder`` itself."""
+    found = importlib.machinery.PathFinder.find_spec(module, [folder])
+    return found is not None and found.origin == getattr(sys.modules[module], "__file__", None)
 
 
 def _line_in(path: Path) -> str:

@@ -21,9 +21,10 @@ from typing import Any
 
 from transformer_jax.allocator import keep_freed_memory, run_in_calling_thread
 from transformer_jax.cli.compile_cache import KEEPING, keep_compiled_programs
+from transformer_jax.cli.flags import check_names, check_numbers, flag_of
 from transformer_jax.cli.interrupts import end_at_second_signal, keep_interrupts
 from transformer_jax.cli.streams import drop_standard_output, flush_standard_output, own_standard_streams
-from transformer_jax.errors import TransformerJaxError, nearest_hint
+from transformer_jax.errors import TransformerJaxError, nearest_hint, shortened
 from transformer_jax.notes import note
 
 PROGRAM = "transformer-jax"
@@ -60,7 +61,7 @@ Every command has examples of its own: transformer-jax COMMAND --help"""
 
 _CLI_MODULES = (
     "tyro", "pydantic", "rich", "safetensors", "tokenizers", "grain", "pooch", "platformdirs", "orbax", "sacrebleu",
-    "sacremoses", "rapidfuzz", "matplotlib", "tensorboardX",
+    "sacremoses", "rapidfuzz", "matplotlib", "tensorboardX", "filelock",
 )  # fmt: skip
 
 
@@ -106,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _status_of(words: list[str], from_terminal: bool) -> int:
     try:
-        if from_terminal and words[:1] and words[0] in KEEPING:
+        if from_terminal and words[:1] and words[0] in KEEPING and not {"-h", "--help"} & set(words):
             keep_compiled_programs()
         return _dispatch(words, in_own_process=from_terminal)
     except SystemExit as stop:
@@ -145,13 +146,19 @@ def _no_command(words: list[str]) -> int:
 
 
 def parse(cls: type[Any], words: Sequence[str], *, prog: str, description: str) -> Any:
-    """Parse a command's own words with tyro; a usage error becomes one line instead of tyro's box."""
+    """Parse a command's own words with tyro; a usage error becomes one line instead of tyro's box.
+
+    Raises:
+      SystemExit: After a usage error or the help text.
+      ConfigError: If a number is out of its range, or a name is empty.
+    """
     import tyro
 
+    check_names(words)
     captured = io.StringIO()
     try:
         with contextlib.redirect_stderr(captured):
-            return tyro.cli(
+            command = tyro.cli(
                 cls,
                 prog=prog,
                 description=description,
@@ -164,9 +171,10 @@ def parse(cls: type[Any], words: Sequence[str], *, prog: str, description: str) 
         message = _unboxed(captured.getvalue())
         unknown = re.search(r"Unrecognized options: (--[\w-]+)", message)
         if unknown:
-            flags = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(cls)]
-            message += nearest_hint(unknown[1], flags)
+            message += nearest_hint(unknown[1], [flag_of(field.name) for field in dataclasses.fields(cls)])
         raise SystemExit(_fail(f"{message} (see {prog} --help)")) from None
+    check_numbers(command)
+    return command
 
 
 def _unboxed(text: str) -> str:
@@ -195,12 +203,40 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}", 2
+    if isinstance(error, UnicodeEncodeError):
+        return f"{shortened(ascii(error.object))}: not UTF-8, which is needed here: rename the file", 2
     if isinstance(error, NotImplementedError):
         return f"not possible: {error}", 2
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return "out of memory: choose a smaller batch (--set data.batch_size=...) or a smaller model", 2
+    missing = _missing_platform(error)
+    if missing is not None:
+        return missing, 2
     name = type(error).__name__
     return f"a fault of this program: {name}: {error} (TRANSFORMER_JAX_DEBUG=1 shows where)", 1
+
+
+def _missing_platform(error: Exception) -> str | None:
+    """One line where JAX, which this process has imported, has no device to compute on; None otherwise."""
+    if "jax" not in sys.modules:
+        return None
+    import jax
+
+    unfit = error if str(error).startswith("Unable to initialize backend") else None
+    try:
+        jax.devices()
+    except Exception as without_device:
+        unfit = without_device
+    if unfit is None:
+        return None
+    wanted = jax.config.values.get("jax_platforms")
+    reason = shortened(" ".join(str(unfit).partition(" (set JAX_PLATFORMS")[0].split()), 200)
+    advice = (
+        f"JAX_PLATFORMS is '{wanted}'; leave it empty to let JAX choose"
+        if wanted
+        else "see to JAX's installation"
+    )
+    return f"JAX has no device here: {advice} ({reason or type(unfit).__name__})"
 
 
 def _fail(message: str, status: int = 2, label: str = "error: ") -> int:

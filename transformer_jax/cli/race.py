@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from transformer_jax.cli.flags import COUNT, Between
+
 DESCRIPTION = """Race recurrent networks against Transformers: speed over length, generation, quality over seconds.
 
 Contestants are next-token models of one number of parameters that differ in nothing but what
@@ -39,22 +41,22 @@ class Command:
     contestants: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     """Who races, in place of the preset's."""
 
-    lengths: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ...")] = ()
+    lengths: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ..."), COUNT] = ()
     """Sequence lengths in tokens, in place of the preset's; also the contexts of generation."""
 
-    tokens: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    tokens: Annotated[int | None, tyro.conf.arg(metavar="N"), COUNT] = None
     """Tokens of a batch, whatever its length."""
 
-    width: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    width: Annotated[int | None, tyro.conf.arg(metavar="N"), COUNT] = None
     """Width of the Transformer, a multiple of 32."""
 
     equal: Literal["parameters", "width"] = "parameters"
     """What the contestants have in common."""
 
-    calls: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    calls: Annotated[int | None, tyro.conf.arg(metavar="N"), COUNT] = None
     """Timed calls of each contestant and case."""
 
-    seconds: Annotated[float | None, tyro.conf.arg(metavar="S")] = None
+    seconds: Annotated[float | None, tyro.conf.arg(metavar="S"), Between(0, 1e7)] = None
     """Seconds of training of each learner and task, for quality."""
 
     run_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/race")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from transformer_jax.cli.flags import COUNT
 from transformer_jax.errors import ConfigError
 
 DESCRIPTION = """Train a run again from its config and tokenizers, and compare row by row with its log: the loss, the
@@ -30,7 +31,7 @@ class Command:
     run_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Keep the new run here; without it, it is removed."""
 
-    updates: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    updates: Annotated[int | None, tyro.conf.arg(metavar="N"), COUNT] = None
     """Stop at the first row of the log at or after so many updates."""
 
     def run(self) -> int:

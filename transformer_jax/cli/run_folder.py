@@ -146,9 +146,9 @@ class KeptFiles:
 
 
 @contextlib.contextmanager
-def interruptible(note: str) -> Iterator[None]:
+def interruptible(hint: str) -> Iterator[None]:
     """Give a Ctrl-C inside the block one line that says how to go on."""
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(note) from None
+        raise KeyboardInterrupt(hint) from None

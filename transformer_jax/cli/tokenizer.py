@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from transformer_jax.cli.flags import COUNT
+
 DESCRIPTION = """Train a subword tokenizer on text files, plain or gzipped, one example a line.
 
 A config takes it in place of one that is trained on the run's own data:
@@ -31,7 +33,7 @@ class Command:
     algorithm: Literal["bpe", "unigram"] = "bpe"
     """Byte pair encoding, or a unigram model."""
 
-    vocab_size: Annotated[int, tyro.conf.arg(metavar="N")] = 8000
+    vocab_size: Annotated[int, tyro.conf.arg(metavar="N"), COUNT] = 8000
     """Most ids, the four special ones included."""
 
     def run(self) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from transformer_jax.cli.flags import COUNT, INT_MAX, Between
 from transformer_jax.errors import ConfigError
 from transformer_jax.notes import note
 
@@ -87,10 +88,10 @@ class Command:
     coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
     """The same where no cluster tells it: address of the first process, given to all."""
 
-    num_hosts: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    num_hosts: Annotated[int | None, tyro.conf.arg(metavar="N"), COUNT] = None
     """With --coordinator: processes in all."""
 
-    host_id: Annotated[int | None, tyro.conf.arg(metavar="I")] = None
+    host_id: Annotated[int | None, tyro.conf.arg(metavar="I"), Between(0, INT_MAX)] = None
     """With --coordinator: number of this process, from 0."""
 
     host_timeout: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 300.0

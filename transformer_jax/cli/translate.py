@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from transformer_jax.cli.flags import BEAMS, COUNT, INT_MAX, SEED, Between
+
 DESCRIPTION = """Translate lines with a trained model: one line out for each line in, in order, as they come.
 
 An empty line gives an empty line. Characters (or words) that training never saw are read as <unk>;
@@ -51,26 +53,26 @@ class Command:
     continue_: Annotated[bool, tyro.conf.arg(name="continue")] = False
     """Go on behind the whole lines that --output holds already, as after a full disk or Ctrl-C."""
 
-    beam: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    beam: Annotated[int | None, tyro.conf.arg(metavar="N"), BEAMS] = None
     """Beams of the search, 1 is greedy; without it the run's own search."""
 
-    n_best: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    n_best: Annotated[int | None, tyro.conf.arg(metavar="N"), BEAMS] = None
     """Write the N best translations of each line; at most the number of beams."""
 
-    length_penalty: Annotated[float | None, tyro.conf.arg(metavar="A")] = None
+    length_penalty: Annotated[float | None, tyro.conf.arg(metavar="A"), Between(0, 1e6)] = None
     """Divide log-probabilities by ((5 + length) / 6) ** A when beams are ranked; without it the run's own."""
 
-    coverage_penalty: Annotated[float | None, tyro.conf.arg(metavar="B")] = None
+    coverage_penalty: Annotated[float | None, tyro.conf.arg(metavar="B"), Between(0, 1e6)] = None
     """Rank the outputs of a beam by B times the log of the attention that each source token got, too: against words
     left out. Usual are 0.1 to 0.4."""
 
     stepwise_coverage: bool = False
     """Let --coverage-penalty count at each step of the search, where prefixes compete, not only among its outputs."""
 
-    min_len: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    min_len: Annotated[int | None, tyro.conf.arg(metavar="N"), Between(0, INT_MAX)] = None
     """Fewest tokens of an output."""
 
-    no_repeat_ngram: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    no_repeat_ngram: Annotated[int | None, tyro.conf.arg(metavar="N"), Between(0, INT_MAX)] = None
     """No N tokens in a row come twice in an output."""
 
     replace_unknown: bool = False
@@ -79,16 +81,16 @@ class Command:
     prefix: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """What each output must begin with, a line for each line of --input; an empty line leaves it free."""
 
-    temperature: Annotated[float | None, tyro.conf.arg(metavar="T")] = None
+    temperature: Annotated[float | None, tyro.conf.arg(metavar="T"), Between(0, 1e6)] = None
     """Draw the output at random, from probabilities sharpened (below 1) or flattened (above 1)."""
 
-    top_k: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    top_k: Annotated[int | None, tyro.conf.arg(metavar="N"), COUNT] = None
     """Draw only from the N most probable tokens."""
 
-    top_p: Annotated[float | None, tyro.conf.arg(metavar="P")] = None
+    top_p: Annotated[float | None, tyro.conf.arg(metavar="P"), Between(0, 1)] = None
     """Draw only from the fewest tokens that have probability P together."""
 
-    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    seed: Annotated[int, tyro.conf.arg(metavar="N"), SEED] = 0
     """Of the draws: a line's output follows from the seed, the line and its number."""
 
     attention: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
@@ -98,7 +100,7 @@ class Command:
     """Lines longer than those of training: taken whole (where the model has a limit of its own and they are over it, an
     empty line out), an empty line out, cut off, or stop with an error."""
 
-    devices: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    devices: Annotated[int, tyro.conf.arg(metavar="N"), COUNT] = 1
     """Devices (GPUs) of this machine that share the lines, each with the whole model; the output has the same bits."""
 
     invariant: bool = False

@@ -96,6 +96,24 @@ class Snapshot:
         return cls(model, training)
 
 
+def run_folder(run_dir: Path | str) -> Path:
+    """The absolute path of a run folder.
+
+    Raises:
+      RunError: If its name is empty, which would be the current folder, or not UTF-8, which orbax cannot open.
+    """
+    if str(run_dir) == "":
+        raise RunError("the name of the run folder is empty: name a folder, or '.' for the current one")
+    path = Path(run_dir).absolute()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise RunError(
+            f"{ascii(str(path))[1:-1]}: not UTF-8, which checkpoints need: give the run folder another name"
+        ) from None
+    return path
+
+
 class CheckpointStore:
     """The checkpoints of one run folder.
 
@@ -109,7 +127,7 @@ class CheckpointStore:
     def __init__(
         self, run_dir: Path | str, *, keep_best: int = 1, keep_last: int = 1, keep_every: int | None = None
     ) -> None:
-        self._folder = Path(run_dir).absolute() / FOLDER
+        self._folder = run_folder(run_dir) / FOLDER
         self._keep_best, self._keep_last, self._keep_every = keep_best, keep_last, keep_every
         self._infos: dict[int, CheckpointInfo] = {}
         self._passed_over: set[int] = set()

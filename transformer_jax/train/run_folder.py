@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transformer_jax.errors import RunError
-from transformer_jax.train.checkpoint import FOLDER
+from transformer_jax.train.checkpoint import FOLDER, run_folder
 from transformer_jax.train.tensorboard_log import TENSORBOARD_FOLDER
 from transformer_jax.train.trackers import METRICS_FILE
 
@@ -30,9 +30,10 @@ def check_run_folder(
       entries: The names that tell that a folder holds a run.
 
     Raises:
-      RunError: If it holds a run and neither is asked, both are, there is no run to resume, or the path is a
-        file.
+      RunError: If its name is empty or not UTF-8, it holds a run and neither is asked, both are, there is no run to
+        resume, or the path is a file.
     """
+    run_folder(run_dir)
     run_dir = Path(run_dir)
     if resume and overwrite:
         raise RunError("--resume and --overwrite exclude each other: continue the run or replace it")

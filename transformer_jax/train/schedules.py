@@ -38,7 +38,9 @@ def build_schedule(config: ScheduleConfig, *, updates: Int[Array, ""] | int) -> 
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 3.
     """
 
-    rising: Any = warmup_updates(config, updates) if isinstance(updates, int) else _traced_warmup(config, updates)
+    rising: Any = (
+        warmup_updates(config, updates) if isinstance(updates, int) else _traced_warmup(config, updates)
+    )
     length: Any = updates if isinstance(updates, int) else updates.astype(jnp.float32)
 
     def progress(step: Float[Array, ""], end: Any) -> Float[Array, ""]:
