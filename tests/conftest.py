@@ -11,7 +11,6 @@ from transformer_jax.testing.processes import fast_compile_flags
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
-os.environ.pop("PYTHONUNBUFFERED", None)  # commands that tests start write as users' do, through buffers
 os.environ["TRANSFORMER_JAX_COMPILED"] = ""  # commands that tests start keep no programs in the user's cache
 if "XLA_FLAGS" not in os.environ:  # child processes of tests have them, too
     os.environ["XLA_FLAGS"] = " ".join(fast_compile_flags())

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from transformer_jax.cli.compile_cache import VARIABLE, keep_compiled_programs, remove_broken_entries
 
@@ -119,16 +120,34 @@ def test_a_folder_that_cannot_be_is_told(
     assert said.count("\n") == 1
 
 
+@pytest.fixture
+def compiled_here(tmp_path: Path) -> Iterator[Path]:
+    """A new folder of compiled programs for this process."""
+    changes = {
+        "jax_compilation_cache_dir": str(tmp_path / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in changes}
+    for settings in (changes, before):
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()  # JAX opens its folder once
+        if settings is changes:
+            yield tmp_path / "compiled"
+
+
 def test_a_run_that_goes_on_compiles_nothing_anew(
-    tiny_experiment: Path, tmp_path: Path, run_command: Callable[..., Any]
+    tiny_experiment: Path, tmp_path: Path, compiled_here: Path, run_command: Callable[..., Any]
 ) -> None:
     """Also where it is made longer, with a schedule that depends on the length: that is an input of its programs."""
-    kept = Path(jax.config.jax_compilation_cache_dir)
+    kept = compiled_here
     schedule = '{"kind": "cosine", "peak_learning_rate": 0.01, "warmup_updates": 1}'
     changes = ("--set", f"train.schedule={schedule}", "train.updates=2", "train.average_decay=0.9")
     words = ("train", "--run-dir", tmp_path / "run", "--resume", "--set")
     assert run_command("train", tiny_experiment, "--run-dir", tmp_path / "run", *changes).status == 0
     trained = set(kept.glob("*-cache"))
+    assert any(path.name.startswith("jit_step-") for path in trained)
     assert run_command(*words, "train.updates=4").status == 0
     resumed = set(kept.glob("*-cache"))
     large = {path.name.split("-")[0] for path in resumed - trained}

@@ -20,10 +20,6 @@ COMMAND = f"{sys.executable} -m transformer_jax.cli.main"
 def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a bash script; ``$T`` is the command."""
     environment = cpu_environment(fast_compile=True) | {"T": COMMAND}
-    environment |= {
-        "TRANSFORMER_JAX_COMPILED": str(folder / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
     return subprocess.run(
         ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
