@@ -94,7 +94,7 @@ class Command:
     host_id: Annotated[int | None, tyro.conf.arg(metavar="I"), Between(0, INT_MAX)] = None
     """With --coordinator: number of this process, from 0."""
 
-    host_timeout: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 300.0
+    host_timeout: Annotated[float, tyro.conf.arg(metavar="SECONDS"), Between(0, 1e6)] = 300.0
     """How long the processes wait for each other at the beginning; then it is said which are missing."""
 
     too_long: Literal["skip", "truncate", "fail"] | None = None
