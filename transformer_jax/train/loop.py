@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from transformer_jax.errors import ConfigError, RunError, nearest_hint
@@ -162,7 +162,7 @@ class Trainer:
             self._placement.check_batch(batch, accumulation=config.accumulation)
         structure = self._placement.structure(self._structure)
         step = self._placement.step(build_step(structure, objective, config))
-        length = self._placement.replicated(jnp.int32(config.updates))
+        length = self._placement.replicated(jax.device_put(np.int32(config.updates)))
         self.steps = CompiledSteps(step, self._report_unplanned, updates=length)
 
     def fit(self, *, resume: bool = False, overwrite: bool = False) -> TrainResult:
