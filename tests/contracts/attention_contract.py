@@ -18,12 +18,13 @@ def cases(implementation: str, first: set[str]) -> list:
     """All cases; those that are neither among ``first`` nor refused are for the second tier."""
     assert first <= set(suite.case_names())
     assert not first & set(REFUSALS[implementation])
-    return [
-        case
-        if case in first or case in REFUSALS[implementation]
-        else pytest.param(case, marks=pytest.mark.full)
-        for case in suite.case_names()
-    ]
+
+    def mark(case: str) -> list:
+        if case == "multi_query":
+            return [pytest.mark.smoke]
+        return [] if case in first or case in REFUSALS[implementation] else [pytest.mark.full]
+
+    return [pytest.param(case, marks=mark(case)) for case in suite.case_names()]
 
 
 def agrees_or_refuses_as_listed(implementation: str, case: str) -> None:

@@ -35,7 +35,9 @@ def _ones(*shape: int, dtype=jnp.float32):
     return jnp.ones(shape, dtype)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.smoke if case == "grouped_heads" else []) for case in CASES]
+)
 @pytest.mark.parametrize("implementation", [name for name in HERE if name not in IN_FILES_OF_THEIR_OWN])
 def test_agrees_with_the_oracle_or_refuses_as_listed(implementation, case):
     agrees_or_refuses_as_listed(implementation, case)

@@ -24,7 +24,12 @@ SUPPORT = {
     "parallel": {**{kind: kind not in LINEAR for kind in CELL_KINDS}, "custom": False},
     "cudnn": {**dict.fromkeys(CELL_KINDS, False), "custom": False},  # the LSTM, on a GPU alone
 }
-SERVED = [(name, kind) for name, row in SUPPORT.items() for kind in CELL_KINDS if row[kind]]
+SERVED = [
+    pytest.param(name, kind, marks=pytest.mark.smoke if (name, kind) == ("scan", "gru") else [])
+    for name, row in SUPPORT.items()
+    for kind in CELL_KINDS
+    if row[kind]
+]
 
 
 @pytree_dataclass

@@ -149,7 +149,11 @@ ONE_BY_ONE = {
     ),
 }
 MODELS = COVERING | ONE_BY_ONE
-NAMES = [*COVERING, *(pytest.param(name, marks=pytest.mark.full) for name in ONE_BY_ONE)]
+SMOKE = {"transformer", "gru_bahdanau_deep"}
+NAMES = [
+    *(pytest.param(name, marks=pytest.mark.smoke if name in SMOKE else []) for name in COVERING),
+    *(pytest.param(name, marks=pytest.mark.full) for name in ONE_BY_ONE),
+]
 
 
 @functools.cache
