@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.device.run import prepare_environment
-from benchmarks.device.watch import end_group
+from benchmarks.device.watch import end_group, run_threads
 from transformer_jax.whole_file import write_whole
 
 PROGRAM = "import sys; from transformer_jax.cli.main import main; sys.exit(main())"
@@ -242,10 +242,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 )
                 for run in runs
             ]
-            for thread in each:
-                thread.start()
-            for thread in each:
-                thread.join()
+            run_threads(each)
             left = train_until - time.monotonic()
             each = []
             for run in runs:
@@ -258,10 +255,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 options_of = {"updates": updates, "until": train_until, "results": results}
                 arguments = (run, folders[run.name], output, log)
                 each.append(threading.Thread(target=train_one, args=arguments, kwargs=options_of))
-            for thread in each:
-                thread.start()
-            for thread in each:
-                thread.join()
+            run_threads(each)
     finally:
         for process in _running:  # of an interrupted call; each leads a group of its own
             if process.poll() is None:

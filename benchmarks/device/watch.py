@@ -130,16 +130,25 @@ def run_jobs(jobs: Sequence[Job], *, until: float, log: TextIO, keep: Callable[[
             keep(event)
 
     threads = [threading.Thread(target=_run_job, args=(job, until, log, one_at_a_time)) for job in jobs]
-    for thread in threads:
-        thread.start()
     try:
-        for thread in threads:
-            thread.join()
+        run_threads(threads)
     except BaseException:
         stop.set()
-        for thread in threads:
-            thread.join()
+        wait_for(threads)
         raise
+
+
+def run_threads(threads: Sequence[threading.Thread]) -> None:
+    """Start threads and wait for them."""
+    for thread in threads:
+        thread.start()
+    wait_for(threads)
+
+
+def wait_for(threads: Sequence[threading.Thread]) -> None:
+    """Wait for threads; not by ``join``, after whose interruption Python 3.11 takes a thread for ended."""
+    while any(thread.is_alive() for thread in threads):
+        time.sleep(0.1)
 
 
 def _run_job(job: Job, until: float, log: TextIO, keep: Callable[[Event], None]) -> None:

@@ -1,5 +1,7 @@
 """Watched child processes: one that hangs or crashes loses its item alone, and time runs out for all."""
 
+import os
+import signal
 import sys
 import threading
 import time
@@ -16,7 +18,7 @@ import json, os, sys, time
 from benchmarks.device.watch import emit, serve
 
 def run(item):
-    yield {"item": item, "outcome": "began"}
+    yield {"item": item, "outcome": "began", "pid": os.getpid()}
     emit({"side": "kernel"})
     if item == "hang":
         time.sleep(600)
@@ -37,15 +39,38 @@ def outcomes(tmp_path, monkeypatch):
     (tmp_path / "watched_child.py").write_text(CHILD)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{watch.ROOT}")
 
-    def run(items, *, seconds=30.0, item_seconds=2.0, restarts=6, after_loss=None):
+    def run(items, *, seconds=30.0, item_seconds=2.0, restarts=6, after_loss=None, told=None):
         kept = []
         job = watch.Job("watched_child", [], items, item_seconds, restarts, after_loss=after_loss)
         monkeypatch.setattr(watch, "START_SECONDS", 20.0)
         with (tmp_path / "log").open("w") as log:
-            watch.run_jobs([job], until=time.monotonic() + seconds, log=log, keep=kept.append)
+            watch.run_jobs([job], until=time.monotonic() + seconds, log=log, keep=told or kept.append)
         return [(one["item"], one["outcome"]) for one in kept if one["outcome"] != "began"], kept
 
     return run
+
+
+def test_an_interrupt_ends_the_children(outcomes, monkeypatch):
+    monkeypatch.setattr(watch, "stop", threading.Event())
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    began = []
+
+    def told(event):
+        if event["outcome"] == "began":
+            began.append(event["pid"])
+            os.kill(os.getpid(), signal.SIGALRM)
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            outcomes(["hang"], item_seconds=60.0, told=told)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    with pytest.raises(ProcessLookupError):
+        os.kill(began[0], 0)
 
 
 def test_each_item_ends_in_its_own_way(outcomes):
