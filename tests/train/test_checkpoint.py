@@ -21,7 +21,7 @@ from flax import nnx
 from transformer_jax.errors import RunError
 from transformer_jax.functional.losses import LossSum
 from transformer_jax.testing.training import TinySeq2Seq
-from transformer_jax.train import Adam, AdamW, CheckpointInfo, CheckpointStore, load_params
+from transformer_jax.train import Adam, AdamW, CheckpointInfo, CheckpointStore, checkpoint, load_params
 from transformer_jax.train.checkpoint import Snapshot
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.state import TrainState, create_state
@@ -149,6 +149,35 @@ def test_a_limit_of_file_sizes_is_told_and_nothing_else_is_printed(
     assert list((tmp_path / "checkpoints").iterdir()) == []
     store.save(snapshot, info(3))
     assert store.updates() == [3]
+
+
+def test_a_checkpoint_that_claims_more_than_there_is_memory_for_is_not_read(
+    tmp_path: Path, make_model: Callable[..., TinySeq2Seq], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CheckpointStore(tmp_path)
+    state = make_state(make_model())
+    store.save(state, info(1))
+    monkeypatch.setattr(checkpoint, "machine_memory", (100).__int__)
+    monkeypatch.setattr(store, "info", lambda update: info(update))
+    monkeypatch.setattr(checkpoint, "_restore_item", None)
+    with pytest.raises(RunError, match=r"training of checkpoint .* claims .* GB of memory"):
+        store.restore(state, 1)
+    with pytest.raises(RunError, match=r"model of checkpoint .* claims .* GB of memory"):
+        store.model_shapes(1)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"{}", b"[1]", b"\xff", b'{"update": NaN}'])
+@pytest.mark.parametrize("name", ["metadata/metadata", "model/_METADATA"])
+def test_damaged_metadata_without_a_manifest_is_refused(
+    name: str, content: bytes, tmp_path: Path, make_model: Callable[..., TinySeq2Seq]
+) -> None:
+    store = CheckpointStore(tmp_path)
+    store.save(make_state(make_model()), info(1))
+    (store._path(1) / "manifest.json").unlink()  # as in format 1, which has none
+    (store._path(1) / name).write_bytes(content)
+    with pytest.raises(RunError) as raised:
+        load_params(tmp_path, model=make_model())
+    assert "\n" not in str(raised.value)
 
 
 def test_every_mth_checkpoint_is_kept(tmp_path: Path, make_model: Callable[..., TinySeq2Seq]) -> None:

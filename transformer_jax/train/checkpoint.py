@@ -25,6 +25,7 @@ from flax import nnx
 
 from transformer_jax.allocator import give_back
 from transformer_jax.errors import RunError, shortened
+from transformer_jax.memory import machine_memory
 from transformer_jax.notes import note
 from transformer_jax.train.hosts import are_several, to_host
 from transformer_jax.train.interrupts import deferred_interrupts
@@ -199,7 +200,7 @@ class CheckpointStore:
         Raises:
           RunError: If they cannot be read.
         """
-        return _model_shapes(self._path(update))
+        return _shapes(self._path(update), "model")
 
     def best_updates(self) -> list[int]:
         """Updates of the scored checkpoints, best first; of equals the earlier."""
@@ -291,9 +292,10 @@ class CheckpointStore:
             raise RunError(
                 f"{path} is the mean of several checkpoints: it cannot be trained on; go on with their own run"
             )
-        model_arrays = _restore_model(path, state.params | state.model_state)
-        model = _copied(model_arrays)
-        training_arrays = _since_added(state) | _restore_item(path, "training")
+        added = _since_added(state)
+        require_same(added | _shapes(path, "training"), _training_arrays(state), path)
+        model = _copied(_restore_model(path, state.params | state.model_state))
+        training_arrays = added | _restore_item(path, "training")
         require_same(training_arrays, _training_arrays(state), path)
         training = _copied(training_arrays)
         update_count = training.pop("update")
@@ -403,7 +405,7 @@ def load_model(
         chosen = best[0] if best else updates[-1]
         update = chosen if store._is_whole(chosen, deep=True) else None
     path = store._path(update)
-    model = build(_model_shapes(path))
+    model = build(_shapes(path, "model"))
     structure, params, model_state = split_model(model)
     with jax.transfer_guard("allow"):
         arrays = jax.tree.map(jnp.asarray, _restore_model(path, params | model_state))
@@ -555,18 +557,31 @@ def _checkpointer() -> Any:
     )
 
 
-def _model_shapes(path: Path) -> dict[str, jax.ShapeDtypeStruct]:
+def _shapes(path: Path, item: Literal["model", "training"]) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of an item's arrays by name; no array is read.
+
+    Raises:
+      RunError: If they cannot be read, or are more than the machine's memory.
+    """
     import orbax.checkpoint as ocp
 
     try:
         with deferred_interrupts(), _quiet_orbax():
-            found = ocp.StandardCheckpointHandler().metadata(path / "model")
-        return {
+            said = ocp.StandardCheckpointHandler().metadata(path / item)
+        found = {
             str(name): jax.ShapeDtypeStruct(tuple(one.shape), np.dtype(one.dtype))
-            for name, one in found.items()
+            for name, one in said.items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _unreadable("model", path, error) from error
+        total = sum(one.size * one.dtype.itemsize for one in found.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise _unreadable(item, path, error) from error
+    memory = machine_memory()
+    if memory is not None and total > memory:  # zeros take no room in a file
+        raise RunError(
+            f"{item} of checkpoint {path} claims {total / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f} GB of "
+            "memory"
+        )
+    return found
 
 
 def _restore_model(
@@ -583,7 +598,7 @@ def _restore_model(
     Raises:
       RunError: If they are not that, cannot be read, or a number is not finite.
     """
-    found = _model_shapes(path)
+    found = _shapes(path, "model")
     require_same(found, found if wanted is None else wanted, path, same_dtype=same_dtype)
     arrays = _restore_item(path, "model")
     require_same(arrays, found, path)
@@ -604,7 +619,7 @@ def _restore_item(path: Path, item: Literal["model", "training", "metadata"]) ->
     try:
         with deferred_interrupts(), _quiet_orbax(), _checkpointer() as checkpointer:
             return checkpointer.restore(path, args=ocp.args.Composite(**{item: arguments}))[item]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _unreadable(item, path, error) from error
 
 
