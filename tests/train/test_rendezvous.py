@@ -148,3 +148,14 @@ def test_arguments_are_checked_with_their_range(arguments: Any, words: str) -> N
     for timeout in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="--host-timeout must be above 0"):
             hosts.connect("localhost:1", 2, 0, timeout=timeout)
+
+
+def test_on_a_cluster_too_it_is_said_who_is_missing(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    slurm = {
+        "SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "3", "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0", "JAX_COORDINATOR_PORT": address.rpartition(":")[2],
+    }  # fmt: skip
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RunError, match=r"hosts 1, 2 of 3 did not come to localhost:\d+ within 0\.5 s"):
+        hosts.connect(timeout=0.5)
