@@ -152,6 +152,12 @@ def test_a_model_larger_than_the_memory_is_refused_by_its_parameters(
         build_model(sized, **vocabularies, seed=0)
     monkeypatch.undo()
     huge = dataclasses.replace(MODEL, model_dim=65_536, feed_forward_dim=65_536, num_encoder_layers=1_000)
+    traced = nnx.eval_shape(
+        lambda: build_model(dataclasses.replace(huge, num_encoder_layers=1), **vocabularies, seed=0)
+    )
+    assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(traced))) > 10**10, (
+        "what is only traced may be huge"
+    )
     deep = dataclasses.replace(RECURRENT, hidden_dim=65_536, num_encoder_layers=1_000)
     for one in (huge, deep):
         with pytest.raises(ConfigError, match="choose smaller sizes or fewer layers"):
