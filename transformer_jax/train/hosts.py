@@ -88,6 +88,16 @@ def _of_cluster(seconds: int) -> Any:
     return find(None, None, None, None, None, seconds)
 
 
+def leave() -> None:
+    """Wait until every host has come here, then part from them; nothing can be computed together afterwards.
+
+    For a process that is about to end without more ado: where the first host's process ends while another one is
+    still joined, JAX ends that one by signal 6.
+    """
+    if are_several():
+        jax.distributed.shutdown()
+
+
 def is_first() -> bool:
     """Whether this process writes."""
     return jax.process_index() == 0

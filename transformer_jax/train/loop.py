@@ -223,6 +223,8 @@ class Trainer:
                 if not isinstance(interrupt, Stopped):
                     self._saver.wait()  # a second signal does not wait; the first has done so
                 number = interrupt.signal_number if isinstance(interrupt, Stopped) else signal.SIGINT
+                if self._agreed:
+                    hosts.leave()
                 raise TrainingInterrupted(number, self._where_to_resume(session.update)) from interrupt
         nnx.update(self._model, self._whole_model(state))
         hosts.any_host(False)  # the first has written everything
