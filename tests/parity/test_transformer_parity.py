@@ -204,3 +204,68 @@ def test_generator_makes_the_listed_cases():
 def test_missing_weights_are_named():
     with pytest.raises(ShapeError, match=r"'in_proj_weight' is missing"):
         convert.self_attention_from_torch({"out_proj.weight": np.zeros((4, 4))})
+
+
+def attention_state(**more):
+    return {"in_proj_weight": np.zeros((12, 4)), "out_proj.weight": np.zeros((4, 4)), **more}
+
+
+def layer_state(**more):
+    parts = [
+        f"{name}.{part}" for name in ("linear1", "linear2", "norm1", "norm2") for part in ("weight", "bias")
+    ]
+    is_matrix = {"linear1.weight", "linear2.weight"}
+    whole = {name: np.zeros((4, 4) if name in is_matrix else 4) for name in parts}
+    return {**whole, **{f"self_attn.{name}": array for name, array in attention_state().items()}, **more}
+
+
+@pytest.mark.parametrize(
+    ("take", "state", "message"),
+    [
+        (
+            convert.self_attention_from_torch,
+            attention_state(bias_k=np.ones((1, 1, 4)), bias_v=np.ones((1, 1, 4))),
+            r"\['bias_k', 'bias_v'\].*add_bias_kv=True.*nothing was converted",
+        ),
+        (
+            convert.cross_attention_from_torch,
+            attention_state(bias_k=np.ones((1, 1, 4))),
+            "bias_k.*add_bias_kv",
+        ),
+        (
+            convert.cross_attention_from_torch,
+            attention_state(q_proj_weight=np.zeros((4, 4))),
+            "'q_proj_weight'",
+        ),
+        (
+            convert.encoder_layer_from_torch,
+            layer_state(**{"norm3.weight": np.ones(4)}),
+            r"\['norm3.weight'\]",
+        ),
+        (
+            convert.encoder_layer_from_torch,
+            layer_state(**{"self_attn.bias_k": np.ones((1, 1, 4))}),
+            "bias_k.*add_bias_kv",
+        ),
+        (
+            convert.encoder_stack_from_torch,
+            {f"encoder.layers.0.{name}": array for name, array in layer_state().items()},
+            r"layers.0.*it holds \['encoder'\].*under 'encoder.'",
+        ),
+        (convert.decoder_stack_from_torch, {}, r"must hold a stack"),
+        (
+            convert.encoder_stack_from_torch,
+            {f"layers.{place}.{name}": array for place in (0, 2) for name, array in layer_state().items()},
+            r"layers\.2\.linear1",
+        ),
+        (
+            convert.encoder_stack_from_torch,
+            {f"layers.0.{name}": array for name, array in layer_state().items()}
+            | {"embedding.weight": np.ones(4)},
+            r"\['embedding.weight'\]",
+        ),
+    ],
+)
+def test_a_state_is_taken_whole_or_refused_by_name(take, state, message):
+    with pytest.raises(ShapeError, match=message):
+        take(state)

@@ -2,10 +2,11 @@
 
 Arrays in, arrays out, under the names of :func:`~transformer_jax.nn.named_parameters`; PyTorch itself is not
 needed. PyTorch keeps matrices ``[output, input]`` and the three projections of attention as one
-``in_proj_weight [3 * model, model]``.
+``in_proj_weight [3 * model, model]``. A state is taken whole or refused: an array without a place here is an error that
+names it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,15 @@ __all__ = [
 _Arrays = dict[str, np.ndarray]
 
 
+def _both(*names: str) -> tuple[str, ...]:
+    return tuple(f"{name}.{part}" for name in names for part in ("weight", "bias"))
+
+
+_ATTENTION = ("in_proj_weight", "in_proj_bias", *_both("out_proj"))
+_SEPARATE = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
+_LAYER = _both("linear1", "linear2", "norm1", "norm2")
+
+
 def self_attention_from_torch(state: Mapping[str, Any]) -> _Arrays:
     """Parameters of a self-attention ``MultiHeadAttention`` from ``torch.nn.MultiheadAttention``.
 
@@ -34,13 +44,14 @@ def self_attention_from_torch(state: Mapping[str, Any]) -> _Arrays:
       Name to array.
 
     Raises:
-      ShapeError: If a weight is missing.
+      ShapeError: If a weight is missing, or the state holds one that has no place here.
 
     Example:
       >>> state = {"in_proj_weight": np.zeros((12, 4)), "out_proj.weight": np.zeros((4, 4))}
       >>> self_attention_from_torch(state)["query_key_value.kernel"].shape
       (4, 12)
     """
+    _check_whole(state, _ATTENTION)
     arrays = {"query_key_value.kernel": _get(state, "in_proj_weight").T}
     if "in_proj_bias" in state:
         arrays["query_key_value.bias"] = _get(state, "in_proj_bias")
@@ -57,7 +68,7 @@ def cross_attention_from_torch(state: Mapping[str, Any]) -> _Arrays:
       Name to array.
 
     Raises:
-      ShapeError: If a weight is missing.
+      ShapeError: If a weight is missing, or the state holds one that has no place here.
 
     Example:
       >>> state = {"in_proj_weight": np.zeros((12, 4)), "out_proj.weight": np.zeros((4, 4))}
@@ -65,7 +76,9 @@ def cross_attention_from_torch(state: Mapping[str, Any]) -> _Arrays:
       (4, 8)
     """
     model_dim = _get(state, "out_proj.weight").shape[0]
-    if "in_proj_weight" in state:
+    is_fused = "in_proj_weight" in state
+    _check_whole(state, _ATTENTION if is_fused else (*_ATTENTION[1:], *_SEPARATE))
+    if is_fused:
         fused = _get(state, "in_proj_weight")
         query, key_value = fused[:model_dim], fused[model_dim:]
     else:
@@ -88,8 +101,9 @@ def encoder_layer_from_torch(state: Mapping[str, Any]) -> _Arrays:
       Name to array.
 
     Raises:
-      ShapeError: If a weight is missing.
+      ShapeError: If a weight is missing, or the state holds one that has no place here.
     """
+    _check_whole(state, _LAYER, within=("self_attn",))
     return {
         **_prefixed("self_attention", self_attention_from_torch(_under(state, "self_attn"))),
         **_feed_forward(state),
@@ -108,8 +122,9 @@ def decoder_layer_from_torch(state: Mapping[str, Any]) -> _Arrays:
       Name to array.
 
     Raises:
-      ShapeError: If a weight is missing.
+      ShapeError: If a weight is missing, or the state holds one that has no place here.
     """
+    _check_whole(state, (*_LAYER, *_both("norm3")), within=("self_attn", "multihead_attn"))
     return {
         **_prefixed("self_attention", self_attention_from_torch(_under(state, "self_attn"))),
         **_prefixed("cross_attention", cross_attention_from_torch(_under(state, "multihead_attn"))),
@@ -130,7 +145,7 @@ def encoder_stack_from_torch(state: Mapping[str, Any]) -> _Arrays:
       Name to array.
 
     Raises:
-      ShapeError: If a weight is missing.
+      ShapeError: If a weight is missing, or the state holds one that has no place here.
     """
     return _stack(state, encoder_layer_from_torch)
 
@@ -145,18 +160,34 @@ def decoder_stack_from_torch(state: Mapping[str, Any]) -> _Arrays:
       Name to array.
 
     Raises:
-      ShapeError: If a weight is missing.
+      ShapeError: If a weight is missing, or the state holds one that has no place here.
     """
     return _stack(state, decoder_layer_from_torch)
 
 
 def _stack(state: Mapping[str, Any], layer_from_torch: Any) -> _Arrays:
+    if "layers.0" not in {".".join(name.split(".")[:2]) for name in state}:
+        parts = sorted({name.split(".")[0] for name in state})
+        raise ShapeError(
+            f"state must hold a stack, 'layers.0. ...'; it holds {parts}. Of a whole torch.nn.Transformer give what is "
+            "under 'encoder.' or 'decoder.', without that prefix"
+        )
     arrays: _Arrays = {}
     index = 0
     while layer := _under(state, f"layers.{index}"):
         arrays |= _prefixed(f"layers.{index}", layer_from_torch(layer))
         index += 1
+    _check_whole(state, _both("norm"), within=[f"layers.{place}" for place in range(index)])
     return arrays | (_norm(state, "norm", "final_norm") if "norm.weight" in state else {})
+
+
+def _check_whole(state: Mapping[str, Any], known: Iterable[str], within: Iterable[str] = ()) -> None:
+    """Raise ``ShapeError`` for arrays other than the known ones and those below a prefix, which others check."""
+    prefixes = tuple(f"{prefix}." for prefix in within)
+    unknown = sorted(name for name in set(state) - set(known) if not name.startswith(prefixes))
+    if unknown:
+        hint = " (a layer made with add_bias_kv=True has no counterpart here)" if "bias_k" in unknown else ""
+        raise ShapeError(f"weights {unknown} of the state have no place here{hint}; nothing was converted")
 
 
 def _feed_forward(state: Mapping[str, Any]) -> _Arrays:

@@ -94,7 +94,7 @@ def cells_from_torch(
       A list of layers, each with one cell, or two if the network is bidirectional.
 
     Raises:
-      ShapeError: If there is no first layer, or an LSTM has a projection.
+      ShapeError: If there is no first layer, an LSTM has a projection, or an array has no place.
 
     Example:
       >>> weights = {"weight_ih_l0": np.ones((8, 3), "f"), "weight_hh_l0": np.ones((8, 2), "f")}
@@ -117,4 +117,13 @@ def cells_from_torch(
                 for suffix in suffixes if "weight_ih" + suffix in state
             ]
         )  # fmt: skip
+    taken = {
+        f"{part}_l{place}{direction}"
+        for place, cells in enumerate(layers)
+        for direction in ("", "_reverse")[: len(cells)]
+        for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    }
+    unknown = sorted(set(state) - taken)
+    if unknown:
+        raise ShapeError(f"weights {unknown} of the state have no place here; nothing was converted")
     return layers
