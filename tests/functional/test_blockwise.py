@@ -179,3 +179,79 @@ def test_logsumexp_has_a_gradient(draw):
 
     assert_near(by_blocks(query), plain(query), 1e-5, "value")
     assert_near(jax.grad(by_blocks)(query), jax.grad(plain)(query), 1e-4, "gradient")
+
+
+@pytest.mark.parametrize(
+    "lanes", [LANES[1], *(pytest.param(one, marks=pytest.mark.full) for one in (LANES[0], LANES[2]))]
+)
+def test_derivatives_of_every_mode_and_order_are_the_references(draw, monkeypatch, lanes):
+    """Gradient penalties and Hessian products, forward over reverse, reverse over forward, with all that a call has."""
+    take_lanes(monkeypatch, lanes)
+    sizes = blockwise._sizes
+    monkeypatch.setattr(blockwise, "_sizes", lambda *one: sizes(*one)._replace(query_block=4, key_block=3))
+    arrays = {
+        "query": draw(2, 7, 2, 4),
+        "key": draw(2, 8, 1, 4),
+        "value": draw(2, 8, 1, 3),
+        "bias": draw(1, 2, 7, 8),
+    }
+    arrays["bias"] = arrays["bias"].at[0, 0, 2].set(-jnp.inf)
+    arrays["reweight"] = F.GaussianReweight(8 * jax.nn.sigmoid(draw(2, 1, 7)), 3.0)
+    mask = F.AttentionMask.causal() & F.AttentionMask.from_lengths(jnp.array([8, 0]), 8)
+    drop = F.AttentionDropout(0.2, jax.random.key(1))
+    direction = jax.tree.map(jnp.ones_like, arrays)
+
+    def derivatives(implementation):
+        def loss(arrays):
+            output = F.attention(**arrays, mask=mask, dropout=drop, implementation=implementation)
+            return (output**2).sum()
+
+        def penalty(arrays):
+            return sum((leaf**2).sum() for leaf in jax.tree.leaves(jax.grad(loss)(arrays)))
+
+        def forward(arrays):
+            return jax.jvp(loss, (arrays,), (direction,))[1]
+
+        return jax.jit(
+            lambda: (
+                forward(arrays),
+                jax.grad(penalty)(arrays),
+                jax.jvp(jax.grad(loss), (arrays,), (direction,))[1],
+                jax.grad(forward)(arrays),
+            )
+        )()
+
+    got, want = derivatives("blockwise"), derivatives("reference")
+    for (path, one), other in zip(
+        jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(want), strict=True
+    ):
+        assert_near(one, other, 1e-4, jax.tree_util.keystr(path))
+
+
+def test_what_none_can_differentiate_does_not_depend_on_the_length(draw, monkeypatch):
+    # The shapes alone decide: from 512 x 512 pairs on it is the blocks' turn.
+    def traced(length):
+        query = jax.ShapeDtypeStruct((1, length, 1, 4), jnp.float32)
+
+        def loss(query):
+            return F.attention(query, query, query).sum()
+
+        jax.eval_shape(jax.hessian(lambda scale: loss(scale * jnp.ones(query.shape))), jnp.float32(1.0))
+        jax.eval_shape(lambda query: jax.jvp(loss, (query,), (query,)), query)
+        return jax.eval_shape(jax.grad(lambda query: jax.grad(loss)(query).sum()), query).shape
+
+    assert [traced(length) for length in (511, 512)] == [(1, 511, 1, 4), (1, 512, 1, 4)]
+
+
+def test_vmap_over_the_values_alone(draw):
+    """The log-sum-exp is then the same for all, and its tangents are not."""
+    query, key, values = draw(1, 5, 1, 4), draw(1, 6, 1, 4), draw(3, 1, 6, 1, 2)
+
+    def loss(implementation, values):
+        run = jax.vmap(lambda value: F.attention(query, key, value, implementation=implementation))
+        return (run(values) ** 2).sum()
+
+    got, want = (
+        jax.grad(lambda values, name=name: loss(name, values))(values) for name in ("blockwise", "reference")
+    )
+    assert_near(got, want, 1e-5, "gradient")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from transformer_jax.errors import ConfigError, ShapeError
-from transformer_jax.functional import AttentionMask
+from transformer_jax.functional import AttentionMask, attention
 from transformer_jax.testing.attention_suite import case_names, make_case, oracle_visible
 
 MASKS = {name: make_case(name) for name in case_names() if not make_case(name).mask.allows_all}
@@ -165,3 +165,19 @@ def _unchecked(constructor):
 def test_bad_parts_are_named(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_a_subclass_is_refused_where_its_own_rule_would_be_dropped():
+    class Mine(AttentionMask):
+        def compact(self, q_len, kv_len, **slices):
+            return jnp.zeros((1, 1, q_len, kv_len), bool)
+
+    for combine in (lambda: Mine() & AttentionMask.causal(), lambda: AttentionMask.causal() & Mine()):
+        with pytest.raises(ConfigError, match=r"got its subclass Mine, .* AttentionMask.dense\(array\)"):
+            combine()
+    ones = jnp.ones((1, 2, 1, 4))
+    for implementation in (None, "reference", "blockwise", "xla"):
+        with pytest.raises(ConfigError, match="subclass Mine"):
+            attention(ones, ones, ones, mask=Mine(), implementation=implementation)
+    with pytest.raises(TypeError):
+        AttentionMask() & 3

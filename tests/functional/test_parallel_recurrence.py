@@ -61,6 +61,39 @@ def chaotic(hidden_dim=12):
     return jax.tree.map(lambda leaf: 4.0 * leaf, cell)
 
 
+@pytest.mark.parametrize("kind", ["lstm", pytest.param("gru", marks=pytest.mark.full)])
+def test_derivatives_of_every_mode_and_order_are_the_scans(kind):
+    cell, inputs = as_initialised(kind, 3), draw(2, 5, 3)
+
+    def loss(implementation):
+        def run(cell, inputs):
+            lengths = jnp.array([5, 3])
+            return (recurrence(cell, inputs, lengths=lengths, implementation=implementation)[0] ** 2).sum()
+
+        return run
+
+    def derivatives(implementation):
+        run = loss(implementation)
+
+        def slope(cell, inputs):
+            return jax.grad(run, (0, 1))(cell, inputs)
+
+        def squared(cell, inputs):
+            return sum((leaf**2).sum() for leaf in jax.tree.leaves(slope(cell, inputs)))
+
+        direction = (cell, inputs)
+        return jax.jit(
+            lambda: (
+                jax.jvp(run, (cell, inputs), direction),
+                jax.jvp(slope, (cell, inputs), direction)[1],
+                jax.grad(squared, (0, 1))(cell, inputs),
+                jax.grad(lambda *at: jax.jvp(run, at, direction)[1], (0, 1))(cell, inputs),
+            )
+        )()
+
+    assert_close(derivatives("parallel"), derivatives("reference"), 1e-4)
+
+
 def test_rows_that_do_not_converge_are_the_scans_and_said_so():
     # The first row has no inputs, and so nothing to converge to but zeros.
     cell, inputs = chaotic(), draw(2, 64, 12).at[0].set(0.0)

@@ -1,6 +1,7 @@
 """Sinusoidal and rotary positions, ALiBi slopes, relative buckets."""
 
 import math
+from inspect import unwrap
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +89,29 @@ def test_rotary_keeps_dtype_and_length_under_jit_and_vmap(random_generator):
     np.testing.assert_allclose(norms, jnp.linalg.norm(x, axis=-1), rtol=1e-5)
     stacked = jax.jit(jax.vmap(rotary))(jnp.stack([x, x]), jnp.stack([positions, positions]))
     np.testing.assert_allclose(stacked[1], rotary(x, positions), atol=1e-6)
+
+
+def test_fractional_positions_are_computed():
+    # Position interpolation: 2048 positions squeezed into 512, and places before the first and far away.
+    positions = np.concatenate([np.arange(9) / 4, [-0.25, -3.5, 2047.75]])
+    angles = positions[:, None] / 10_000.0 ** (np.arange(4) / 4)
+    wanted = np.stack([np.sin(angles), np.cos(angles)], -1).reshape(-1, 8)
+    rows = sinusoidal_at(jnp.asarray(positions, jnp.float32), 8)
+    np.testing.assert_allclose(rows, wanted, atol=2e-6)
+    x = np.ones((1, len(positions), 1, 8), np.float32)
+    turned = rotary(jnp.asarray(x), jnp.asarray(positions, jnp.float32)[None])[0, :, 0]
+    np.testing.assert_allclose(turned[:, ::2], np.cos(angles) - np.sin(angles), atol=3e-6)
+    whole = jnp.arange(5)
+    np.testing.assert_array_equal(sinusoidal_at(whole.astype(jnp.float32), 8), sinusoidal_at(whole, 8))
+    # The derivative by the position is that of the waves, not that of a staircase.
+    slope = jax.jacfwd(lambda position: sinusoidal_at(position, 8))(jnp.float32(1.5))
+    frequencies = 10_000.0 ** (-np.arange(4) / 4)
+    np.testing.assert_allclose(slope[::2], frequencies * np.cos(1.5 * frequencies), atol=1e-6)
+
+
+def test_buckets_of_fractions_are_refused():
+    with pytest.raises(ConfigError, match="relative_position must hold integers, got float32"):
+        unwrap(relative_bucket)(jnp.array([1.5]), bidirectional=True, num_buckets=8, max_distance=16)
 
 
 def test_alibi_slopes_of_the_paper():

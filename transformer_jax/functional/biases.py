@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
+from transformer_jax.functional.dtypes import take_arrays
 from transformer_jax.functional.positions import check_buckets, relative_bucket
 from transformer_jax.pytree import pytree_dataclass, replace, static_field
 from transformer_jax.typing import Array, Float, Int
@@ -53,6 +54,9 @@ class Alibi:
 
     slopes: Float[Array, " heads"]
 
+    def __post_init__(self) -> None:
+        take_arrays(self)
+
     @property
     def num_heads(self) -> int:
         """Number of query heads."""
@@ -97,6 +101,7 @@ class RelativeBuckets:
     max_distance: int = static_field()
 
     def __post_init__(self) -> None:
+        take_arrays(self)
         check_buckets(
             bidirectional=self.bidirectional,
             num_buckets=self.table.shape[0],

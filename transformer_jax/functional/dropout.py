@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import UInt32
 
 from transformer_jax.errors import ConfigError
+from transformer_jax.functional.dtypes import as_array
 from transformer_jax.functional.row_shards import of_own_rows
 from transformer_jax.typing import Array, Bool, Float
 
@@ -75,6 +76,7 @@ def dropout(
     Source: Srivastava et al. 2014, https://jmlr.org/papers/v15/srivastava14a.html, section 4.
     """
     check_rate("rate", rate)
+    x = as_array("x", x)
     if rate == 0.0 or rng_key is None:
         return x
     rows = x.reshape(1, *x.shape) if x.ndim == 0 else x

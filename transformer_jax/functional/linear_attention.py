@@ -15,8 +15,10 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
+from transformer_jax.functional.dtypes import as_array, wide
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Bool, Float
 
@@ -26,7 +28,7 @@ FORMS: tuple[Form, ...] = ("parallel", "chunked", "recurrent")
 
 @pytree_dataclass
 class LinearAttentionState:
-    """What the past leaves behind, float32.
+    """What the past leaves behind, float32 (float64 for float64 arrays).
 
     Attributes:
       values: :math:`S`, the sum of outer products of features and values.
@@ -37,15 +39,18 @@ class LinearAttentionState:
     features: Float[Array, "batch heads head_dim"]
 
     @classmethod
-    def zeros(cls, batch: int, num_heads: int, head_dim: int, value_dim: int) -> "LinearAttentionState":
+    def zeros(
+        cls, batch: int, num_heads: int, head_dim: int, value_dim: int, dtype: DTypeLike = jnp.float32
+    ) -> "LinearAttentionState":
         """Before the first step."""
         return cls(
-            jnp.zeros((batch, num_heads, head_dim, value_dim)), jnp.zeros((batch, num_heads, head_dim))
+            jnp.zeros((batch, num_heads, head_dim, value_dim), dtype),
+            jnp.zeros((batch, num_heads, head_dim), dtype),
         )
 
 
 def elu_features(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    r"""The feature map, positive everywhere, in float32.
+    r"""The feature map, positive everywhere, in float32 (float64 for float64).
 
     .. math:: \phi(x) = \mathrm{elu}(x) + 1
 
@@ -55,7 +60,8 @@ def elu_features(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
     Source: Katharopoulos et al. 2020, https://arxiv.org/abs/2006.16236, equation 7.
     """
-    return jax.nn.elu(x.astype(jnp.float32)) + 1.0
+    x = as_array("x", x)
+    return jax.nn.elu(x.astype(wide(x))) + 1.0
 
 
 def linear_attention(
@@ -102,6 +108,9 @@ def linear_attention(
         raise ConfigError(f"form must be one of {FORMS}; got '{form}'{nearest_hint(form, FORMS)}")
     if chunk < 1:
         raise ConfigError(f"chunk must be at least 1; got {chunk}")
+    query, key, value = as_array("query", query), as_array("key", key), as_array("value", value)
+    if query.ndim != 4:
+        raise ShapeError(f"query must be [batch, length, heads, head_dim]; got {query.shape}")
     batch, length, num_heads, head_dim = query.shape
     if key.shape != query.shape or value.shape[:3] != query.shape[:3]:
         raise ShapeError(
@@ -109,15 +118,18 @@ def linear_attention(
             f"got {query.shape}, {key.shape} and {value.shape}"
         )
     dtype, value_dim = value.dtype, value.shape[-1]
+    sums_dtype = wide(query, key, value, *jax.tree.leaves(state))
     if state is None:
-        state = LinearAttentionState.zeros(batch, num_heads, head_dim, value_dim)
+        state = LinearAttentionState.zeros(batch, num_heads, head_dim, value_dim, sums_dtype)
+    state = jax.tree.map(lambda leaf: as_array("state", leaf).astype(sums_dtype), state)
     if valid is not None:  # before the feature map, whose zero is not zero
-        keep = valid[:, :, None, None]
+        keep = as_array("valid", valid)[:, :, None, None]
         query, key, value = (jnp.where(keep, array, 0) for array in (query, key, value))
+    query, key, value = (array.astype(sums_dtype) for array in (query, key, value))
     queries, keys = elu_features(query), elu_features(key)
     if valid is not None:
         keys = jnp.where(keep, keys, 0.0)
-    arrays = (queries, keys, value.astype(jnp.float32))
+    arrays = (queries, keys, value)
     if form == "recurrent":
         sums, totals, state = _recurrent(*arrays, state)
     else:
@@ -153,8 +165,9 @@ def linear_attention_step(
 
     Source: Katharopoulos et al. 2020, https://arxiv.org/abs/2006.16236, equations 16 to 20.
     """
+    query, key, value = as_array("query", query), as_array("key", key), as_array("value", value)
     features = elu_features(key)
-    values = state.values + features[..., None] * value.astype(jnp.float32)[..., None, :]
+    values = state.values + features[..., None] * value.astype(wide(value))[..., None, :]
     state = LinearAttentionState(values, state.features + features)
     queries = elu_features(query)
     sums = jnp.einsum("bhd,bhdv->bhv", queries, state.values)

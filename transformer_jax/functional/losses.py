@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.functional.dtypes import as_array, wide
 from transformer_jax.functional.projected_divergence import projected_divergence_sum
 from transformer_jax.functional.projected_logsumexp import projected_logsumexp_sum
 from transformer_jax.functional.row_shards import by_row_shards
@@ -17,7 +18,7 @@ Number = float | int | Float[Array, ""]
 
 @pytree_dataclass
 class LossSum:
-    """A sum of losses and the count (or the sum of weights) that it covers, both float32.
+    """A sum of losses and the count (or the sum of weights) that it covers, both float32 (float64 from float64).
 
     Sums of micro-batches and of devices add up; the mean is taken once, at the end, so that gradient
     accumulation and data parallelism give the gradient of the big batch.
@@ -33,8 +34,9 @@ class LossSum:
 
     @classmethod
     def of(cls, total: Number | Shaped[Array, "..."], count: Number | Shaped[Array, "..."]) -> "LossSum":
-        """From any two numbers, in float32."""
-        return cls(jnp.asarray(total, jnp.float32), jnp.asarray(count, jnp.float32))
+        """From any two numbers, in float32; in float64 if the sum is an array of it."""
+        dtype = wide(total) if isinstance(total, jax.Array) else jnp.float32
+        return cls(jnp.asarray(total, dtype), jnp.asarray(count, dtype))
 
     @classmethod
     def zero(cls) -> "LossSum":
@@ -64,7 +66,7 @@ def cross_entropy(
       z_{nv}\right]
 
     Args:
-      logits: Scores before the softmax; any float type, the loss is computed in float32.
+      logits: Scores before the softmax; any float type, the loss is computed in float32 or wider.
       labels: Indices into the vocabulary. Where the weight is zero they may be anything; elsewhere an index
         outside the vocabulary gives NaN.
       weights: Weight of each position, or a boolean mask; all one when ``None``. A position of weight zero
@@ -85,9 +87,10 @@ def cross_entropy(
 
     Source: Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, section 7.
     """
+    logits, labels, weights = _arrays(logits=logits, labels=labels, weights=weights)
     _check(logits.shape[:-1], labels, weights, label_smoothing, "logits")
     vocab_size = logits.shape[-1]
-    logits = logits.astype(jnp.float32)
+    logits = logits.astype(wide(logits))
     labels, weights = _clean(labels, weights, vocab_size)
     logits = _counted(logits, weights)
     # Out of bounds gives NaN ("fill"): an error that shows, where clamping would train on the wrong word.
@@ -184,26 +187,33 @@ def projected_loss_and_accuracy(
 
     Source: Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, section 7 (the smoothing).
     """
+    hidden, embedding, labels, weights, bias = _arrays(
+        hidden=hidden, embedding=embedding, labels=labels, weights=weights, bias=bias
+    )
     _check(hidden.shape[:-1], labels, weights, label_smoothing, "hidden")
     _check_projection(hidden, embedding, bias)
     vocab_size = embedding.shape[0]
     labels, weights = _clean(labels, weights, vocab_size)
     hidden = _counted(hidden, weights)
-    wide = hidden.astype(jnp.float32)
-    label_rows = jnp.take(embedding, labels, axis=0, mode="fill").astype(jnp.float32)  # [*positions, model]
-    easy = (1.0 - label_smoothing) * (wide * label_rows).sum(axis=-1)
+    dtype = wide(hidden, embedding)
+    states = hidden.astype(dtype)
+    label_rows = jnp.take(embedding, labels, axis=0, mode="fill").astype(dtype)  # [*positions, model]
+    easy = (1.0 - label_smoothing) * (states * label_rows).sum(axis=-1)
     if label_smoothing:
-        mean_row = embedding.astype(jnp.float32).mean(axis=0)
-        easy = easy + label_smoothing * jnp.einsum("...d,d->...", wide, mean_row)
+        mean_row = embedding.astype(dtype).mean(axis=0)
+        easy = easy + label_smoothing * jnp.einsum("...d,d->...", states, mean_row)
     if bias is not None:
-        bias = bias.astype(jnp.float32)
+        bias = bias.astype(dtype)
         easy = (
             easy
             + (1.0 - label_smoothing) * jnp.take(bias, labels, mode="fill")
             + label_smoothing * bias.mean()
         )
-    row_weights = jnp.ones(labels.shape, jnp.float32) if weights is None else weights
-    flat_weights = row_weights.reshape(-1)
+    row_weights = jnp.ones(labels.shape, dtype) if weights is None else weights
+    if not labels.size:
+        nothing = LossSum.of(easy.sum(), row_weights.sum())
+        return nothing, nothing
+    flat_weights = row_weights.ravel().astype(dtype)
     # A device sums over its own rows, which lie together: those of one sequence after those of the other.
     sums = by_row_shards(_sum_of_one, (0, None, None, 0, 0, 0), (0, 0), hidden.shape[0])
     totals, first = sums(
@@ -211,8 +221,8 @@ def projected_loss_and_accuracy(
         embedding,
         bias,
         flat_weights,
-        easy.reshape(-1),
-        labels.reshape(-1),
+        easy.ravel(),
+        labels.ravel(),
     )
     count = row_weights.sum()
     return LossSum.of(totals.sum(), count), LossSum.of(
@@ -235,7 +245,7 @@ def symmetric_divergence(
     in nats, :math:`p` and :math:`q` the softmax of the two logits. Both get gradients.
 
     Args:
-      first_logits: Scores before the softmax; any float type, the divergence is computed in float32.
+      first_logits: Scores before the softmax; any float type, the divergence is computed in float32 or wider.
       second_logits: The same of the other distribution.
       weights: Weight of each position, or a boolean mask; all one when ``None``. A position of weight zero
         contributes nothing, whatever its logits hold.
@@ -254,6 +264,9 @@ def symmetric_divergence(
     Source: Jeffreys 1946; as a loss between two passes with dropout, Liang et al. 2021 (R-Drop),
     https://arxiv.org/abs/2106.14448, equation 2.
     """
+    first_logits, second_logits, weights = _arrays(
+        first_logits=first_logits, second_logits=second_logits, weights=weights
+    )
     if first_logits.shape != second_logits.shape:
         raise ShapeError(
             f"both logits must have the same shape; got {first_logits.shape} and {second_logits.shape}"
@@ -262,11 +275,11 @@ def symmetric_divergence(
     _check_weights(positions, weights, "logits")
 
     first, second = (
-        jax.nn.log_softmax(_counted(logits, weights).astype(jnp.float32), axis=-1)
+        jax.nn.log_softmax(_counted(logits, weights).astype(wide(logits)), axis=-1)
         for logits in (first_logits, second_logits)
     )
     divergences = 0.5 * ((jnp.exp(first) - jnp.exp(second)) * (first - second)).sum(axis=-1)
-    return _weighted(divergences, None if weights is None else weights.astype(jnp.float32))
+    return _weighted(divergences, None if weights is None else weights.astype(wide(weights)))
 
 
 def projected_divergence(
@@ -300,20 +313,31 @@ def projected_divergence(
 
     Source: Liang et al. 2021 (R-Drop), https://arxiv.org/abs/2106.14448, equation 2.
     """
+    first, second, embedding, weights, bias = _arrays(
+        first=first, second=second, embedding=embedding, weights=weights, bias=bias
+    )
     if first.shape != second.shape:
         raise ShapeError(f"both states must have the same shape; got {first.shape} and {second.shape}")
     positions = first.shape[:-1]
     _check_weights(positions, weights, "the states")
     _check_projection(first, embedding, bias)
-    row_weights = jnp.ones(positions, jnp.float32) if weights is None else weights.astype(jnp.float32)
+    dtype = wide(first, second, embedding)
+    row_weights = jnp.ones(positions, dtype) if weights is None else weights.astype(dtype)
+    if not row_weights.size:
+        return LossSum.of(row_weights.sum(), row_weights.sum())
     sums = by_row_shards(_divergence_of_one, (0, 0, None, None, 0), 0, first.shape[0])
     totals = sums(
         *(_counted(states, weights).reshape(-1, states.shape[-1]) for states in (first, second)),
         embedding,
-        None if bias is None else bias.astype(jnp.float32),
-        row_weights.reshape(-1),
+        None if bias is None else bias.astype(dtype),
+        row_weights.ravel(),
     )
     return LossSum.of(totals.sum(), row_weights.sum())
+
+
+def _arrays(**given: Any) -> list[Any]:
+    """The arguments as arrays, those that are ``None`` as they are."""
+    return [value if value is None else as_array(name, value) for name, value in given.items()]
 
 
 def _sum_of_one(*arguments: Any) -> tuple[Array, Array]:
@@ -354,11 +378,11 @@ def _check_projection(hidden: Array, embedding: Array, bias: Array | None) -> No
 
 
 def _clean(labels: Array, weights: Array | None, vocab_size: int) -> tuple[Array, Array | None]:
-    """Labels that gather safely (negative ones would count from the end), and weights in float32."""
+    """Labels that gather safely (negative ones would count from the end), and weights in float32 or wider."""
     labels = jnp.where(labels < 0, vocab_size, labels)
     if weights is None:
         return labels, None
-    weights = weights.astype(jnp.float32)
+    weights = weights.astype(wide(weights))
     return jnp.where(weights > 0, labels, 0), weights
 
 

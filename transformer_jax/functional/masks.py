@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.functional.dtypes import as_array
 from transformer_jax.pytree import pytree_dataclass, replace, static_field
 from transformer_jax.typing import Array, Bool, Int
 
@@ -80,8 +81,8 @@ class AttentionMask:
         cls, query_positions: Int[Array, "#batch q_len"], key_positions: Int[Array, "#batch kv_len"]
     ) -> "AttentionMask":
         """The positions that causal and window parts, position biases and score rules compare."""
-        _check_part("query_positions", query_positions, 2, jnp.integer)
-        _check_part("key_positions", key_positions, 2, jnp.integer)
+        query_positions = _checked_part("query_positions", query_positions, 2, jnp.integer)
+        key_positions = _checked_part("key_positions", key_positions, 2, jnp.integer)
         return cls(query_positions=query_positions, key_positions=key_positions)
 
     @classmethod
@@ -89,35 +90,40 @@ class AttentionMask:
         cls, query_segments: Int[Array, "#batch q_len"], key_segments: Int[Array, "#batch kv_len"]
     ) -> "AttentionMask":
         """A query sees the keys of its own segment (several sequences packed into one row)."""
-        _check_part("query_segments", query_segments, 2, jnp.integer)
-        _check_part("key_segments", key_segments, 2, jnp.integer)
+        query_segments = _checked_part("query_segments", query_segments, 2, jnp.integer)
+        key_segments = _checked_part("key_segments", key_segments, 2, jnp.integer)
         return cls(segment_pairs=((query_segments, key_segments),))
 
     @classmethod
     def valid(cls, key_valid: Bool[Array, "#batch kv_len"]) -> "AttentionMask":
         """Every query sees the keys marked True."""
-        _check_part("key_valid", key_valid, 2, jnp.bool_)
+        key_valid = _checked_part("key_valid", key_valid, 2, jnp.bool_)
         return cls(key_valid=key_valid)
 
     @classmethod
     def from_lengths(cls, key_lengths: Int[Array, " batch"], kv_len: int) -> "AttentionMask":
         """Every query sees the first ``key_lengths[row]`` of ``kv_len`` slots."""
-        _check_part("key_lengths", key_lengths, 1, jnp.integer)
+        key_lengths = _checked_part("key_lengths", key_lengths, 1, jnp.integer)
         return cls(key_lengths=key_lengths, lengths_extent=kv_len)
 
     @classmethod
     def dense(cls, mask: Bool[Array, "#batch #heads q_len kv_len"]) -> "AttentionMask":
         """Any mask, written out."""
-        _check_part("mask", mask, 4, jnp.bool_)
+        mask = _checked_part("mask", mask, 4, jnp.bool_)
         return cls(dense_mask=mask)
 
     def __and__(self, other: "AttentionMask") -> "AttentionMask":
         """Allow what both allow; the positions of one side rule both.
 
         Raises:
-          ConfigError: If both sides bring positions and they are not the same arrays.
+          ConfigError: If both sides bring positions and they are not the same arrays, or one is of a subclass.
           ShapeError: If both sides bring lengths of another ``kv_len``.
         """
+        for side in (self, other):
+            if type(side) is not AttentionMask:
+                if isinstance(side, AttentionMask):
+                    raise subclass_refusal(type(side))
+                return NotImplemented
         if self.lengths_extent is not None and other.lengths_extent not in (None, self.lengths_extent):
             raise ShapeError(
                 f"from_lengths: one mask has kv_len {self.lengths_extent}, the other {other.lengths_extent}"
@@ -298,12 +304,22 @@ def _size(length: int, block: Block | None) -> int:
     return len(range(*block.indices(length))) if isinstance(block, slice) else block[1]
 
 
-def _check_part(name: str, array: Array, rank: int, kind: type) -> None:
+def subclass_refusal(kind: type) -> ConfigError:
+    """What to say of a subclass: implementations read the parts that they know, and would overlook its own."""
+    return ConfigError(
+        f"mask must be an AttentionMask itself, got its subclass {kind.__name__}, whose own rule implementations "
+        "would overlook; write the rule out as AttentionMask.dense(array), which combines with other parts by &"
+    )
+
+
+def _checked_part(name: str, array: Any, rank: int, kind: type) -> Array:
+    array = as_array(name, array)
     if array.ndim != rank:
         raise ShapeError(f"{name} must have {rank} axes, got shape {array.shape}")
     if not jnp.issubdtype(array.dtype, kind):
         wanted = "bool" if kind is jnp.bool_ else "integers"
         raise ConfigError(f"{name} must hold {wanted}, got {array.dtype}")
+    return array
 
 
 def _check_fits(name: str, array: Array | None, sizes: tuple[int, ...], wanted: str) -> None:

@@ -1,9 +1,12 @@
-"""Layer, root-mean-square and batch normalisation; statistics in float32 whatever the dtype."""
+"""Layer, root-mean-square and batch normalisation; statistics in float32, and in float64 for float64 arrays."""
+
+import math
 
 import jax.numpy as jnp
 from jax import lax
 
 from transformer_jax.errors import ShapeError
+from transformer_jax.functional.dtypes import as_array, wide
 from transformer_jax.typing import Array, Float, Shaped
 
 
@@ -38,8 +41,9 @@ def layer_norm(
 
     Source: Ba et al. 2016, https://arxiv.org/abs/1607.06450, equation 4.
     """
-    wide = x.astype(jnp.float32)
-    centred = wide - wide.mean(axis=-1, keepdims=True)
+    x = as_array("x", x)
+    rows = x.astype(wide(x))
+    centred = rows - rows.mean(axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
     return _affine(centred * lax.rsqrt(variance + epsilon), scale, bias).astype(x.dtype)
 
@@ -71,9 +75,10 @@ def rms_norm(
 
     Source: Zhang & Sennrich 2019, https://arxiv.org/abs/1910.07467, equation 4.
     """
-    wide = x.astype(jnp.float32)
-    mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
-    return _affine(wide * lax.rsqrt(mean_square + epsilon), scale, None).astype(x.dtype)
+    x = as_array("x", x)
+    rows = x.astype(wide(x))
+    mean_square = jnp.mean(jnp.square(rows), axis=-1, keepdims=True)
+    return _affine(rows * lax.rsqrt(mean_square + epsilon), scale, None).astype(x.dtype)
 
 
 def batch_norm(
@@ -113,9 +118,11 @@ def batch_norm(
 
     Source: Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, algorithms 1 and 2.
     """
-    mean = _spread(mean, x.shape, "mean")
-    factor = _spread(lax.rsqrt(variance.astype(jnp.float32) + epsilon), x.shape, "variance")
-    return _affine((x.astype(jnp.float32) - mean) * factor, scale, bias).astype(x.dtype)
+    x = as_array("x", x)
+    rows = x.astype(wide(x))
+    mean = _spread(mean, rows, "mean")
+    factor = lax.rsqrt(_spread(variance, rows, "variance") + epsilon)
+    return _affine((rows - mean) * factor, scale, bias).astype(x.dtype)
 
 
 def batch_statistics(
@@ -132,7 +139,7 @@ def batch_statistics(
         hold anything.
 
     Returns:
-      Mean and variance, float32; both zero if nothing counts.
+      Mean and variance, float32 (float64 for float64 arrays); both zero if nothing counts.
 
     Raises:
       ShapeError: If weights do not have one entry for each position.
@@ -144,21 +151,25 @@ def batch_statistics(
 
     Source: Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, algorithm 1.
     """
-    wide = x.astype(jnp.float32)
+    x = as_array("x", x)
+    rows = x.astype(wide(x))
     axes = tuple(range(x.ndim - 1))
+    if weights is None and not math.prod(x.shape[:-1]):
+        return jnp.zeros(x.shape[-1:], rows.dtype), jnp.zeros(x.shape[-1:], rows.dtype)
     if weights is None:
-        mean = wide.mean(axis=axes)
-        return mean, jnp.square(wide - _spread(mean, x.shape, "mean")).mean(axis=axes)
+        mean = rows.mean(axis=axes)
+        return mean, jnp.square(rows - _spread(mean, rows, "mean")).mean(axis=axes)
+    weights = as_array("weights", weights)
     if weights.shape != x.shape[:-1]:
         raise ShapeError(
             f"weights must have shape {x.shape[:-1]}, one for each position of x; got {weights.shape}"
         )
-    weights = weights.astype(jnp.float32)[..., None]
-    wide = jnp.where(weights > 0, wide, 0.0)
+    weights = weights.astype(rows.dtype)[..., None]
+    rows = jnp.where(weights > 0, rows, 0.0)
     total = weights.sum()
     total = jnp.where(total > 0, total, 1.0)
-    mean = (weights * wide).sum(axis=axes) / total
-    return mean, (weights * jnp.square(wide - _spread(mean, x.shape, "mean"))).sum(axis=axes) / total
+    mean = (weights * rows).sum(axis=axes) / total
+    return mean, (weights * jnp.square(rows - _spread(mean, rows, "mean"))).sum(axis=axes) / total
 
 
 def running_statistics(
@@ -184,21 +195,23 @@ def running_statistics(
 
     Source: Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, section 3.1 ("moving averages").
     """
+    running, current = as_array("running", running), as_array("current", current)
     return (momentum * running + (1.0 - momentum) * current).astype(running.dtype)
 
 
-def _spread(parameter: Array, shape: tuple[int, ...], name: str) -> Array:
-    """One value a feature in float32, with the axes that broadcasting over positions needs."""
+def _spread(parameter: Array, rows: Array, name: str) -> Array:
+    """One value a feature in the dtype of the rows, with the axes that broadcasting over positions needs."""
+    parameter, shape = as_array(name, parameter), rows.shape
     if parameter.shape != shape[-1:]:
         raise ShapeError(
             f"{name} must have shape {shape[-1:]}, one for each feature of x; got {parameter.shape}"
         )
-    return jnp.expand_dims(parameter.astype(jnp.float32), range(len(shape) - 1))
+    return jnp.expand_dims(parameter.astype(rows.dtype), range(len(shape) - 1))
 
 
 def _affine(normal: Array, scale: Array | None, bias: Array | None) -> Array:
     if scale is not None:
-        normal = normal * _spread(scale, normal.shape, "scale")
+        normal = normal * _spread(scale, normal, "scale")
     if bias is not None:
-        normal = normal + _spread(bias, normal.shape, "bias")
+        normal = normal + _spread(bias, normal, "bias")
     return normal

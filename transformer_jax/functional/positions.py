@@ -5,8 +5,10 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.functional.dtypes import as_array, wide
 from transformer_jax.typing import Array, Float, Int
 
 
@@ -50,25 +52,31 @@ def segment_positions(segments: Int[Array, "batch length"]) -> Int[Array, "batch
 
     Source: Krell et al. 2021, https://arxiv.org/abs/2107.02027.
     """
+    segments = as_array("segments", segments)
     places = jnp.broadcast_to(jnp.arange(segments.shape[1], dtype=jnp.int32), segments.shape)
     is_first = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)))
     return places - jax.lax.cummax(jnp.where(is_first, places, 0), axis=1)
 
 
 def sinusoidal_at(
-    positions: Int[Array, "*shape"], model_dim: int, *, base: float = 10_000.0
+    positions: Int[Array, "*shape"] | Float[Array, "*shape"],
+    model_dim: int,
+    *,
+    base: float = 10_000.0,
+    dtype: DTypeLike = jnp.float32,
 ) -> Float[Array, "*shape model"]:
     r"""The rows of :func:`sinusoidal_table` at the given positions, which may be traced.
 
     .. math:: P_{t,2i} = \sin(t / b^{2i/d}), \quad P_{t,2i+1} = \cos(t / b^{2i/d})
 
     Args:
-      positions: Positions in tokens, any shape.
+      positions: Positions in tokens, any shape; fractions (position interpolation) lie between the rows.
       model_dim: Width of a row; must be even.
       base: The longest wavelength is ``2 * pi * base`` tokens.
+      dtype: Of the sines; float32, or float64 where the positions are.
 
     Returns:
-      One row a position, float32.
+      One row a position, float32 or wider.
 
     Raises:
       ShapeError: If ``model_dim`` is odd.
@@ -80,14 +88,15 @@ def sinusoidal_at(
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.5.
     """
     _check_even("model_dim", model_dim)
-    angles = _angles(positions, model_dim, base)
+    positions = as_array("positions", positions)
+    angles = _angles(positions, model_dim, base, wide(positions, dtype))
     pairs = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
     return pairs.reshape(*positions.shape, model_dim)
 
 
 def rotary(
     x: Float[Array, "batch length heads head_dim"],
-    positions: Int[Array, "#batch length"],
+    positions: Int[Array, "#batch length"] | Float[Array, "#batch length"],
     *,
     base: float = 10_000.0,
 ) -> Float[Array, "batch length heads head_dim"]:
@@ -101,11 +110,11 @@ def rotary(
 
     Args:
       x: Queries or keys.
-      positions: Positions in tokens, ``[batch|1, length]``.
+      positions: Positions in tokens, ``[batch|1, length]``; fractions (position interpolation) turn in proportion.
       base: The longest wavelength is ``2 * pi * base`` tokens.
 
     Returns:
-      The turned array, in the dtype of ``x`` (computed in float32).
+      The turned array, in the dtype of ``x`` (computed in float32, or in float64 for float64).
 
     Raises:
       ShapeError: If ``head_dim`` is odd.
@@ -117,11 +126,12 @@ def rotary(
 
     Source: Su et al. 2021, https://arxiv.org/abs/2104.09864, equation 34.
     """
+    x, positions = as_array("x", x), as_array("positions", positions)
     head_dim = x.shape[-1]
     _check_even("head_dim", head_dim)
-    angles = _angles(positions, head_dim, base)[:, :, None, :]  # [batch|1, length, 1, head_dim / 2]
+    angles = _angles(positions, head_dim, base, wide(x))[:, :, None, :]  # [batch|1, length, 1, head_dim / 2]
     sine, cosine = jnp.sin(angles), jnp.cos(angles)
-    pairs = x.astype(jnp.promote_types(x.dtype, jnp.float32)).reshape(*x.shape[:-1], head_dim // 2, 2)
+    pairs = x.astype(wide(x)).reshape(*x.shape[:-1], head_dim // 2, 2)
     first, second = pairs[..., 0], pairs[..., 1]
     turned = jnp.stack([first * cosine - second * sine, first * sine + second * cosine], axis=-1)
     return turned.reshape(x.shape).astype(x.dtype)
@@ -180,7 +190,8 @@ def relative_bucket(
       Bucket numbers, int32.
 
     Raises:
-      ConfigError: If there are too few buckets, or ``max_distance`` lies within the exact ones.
+      ConfigError: If there are too few buckets, ``max_distance`` lies within the exact ones, or the positions are no
+        integers.
 
     Example:
       >>> options = dict(bidirectional=False, num_buckets=8, max_distance=16)
@@ -190,6 +201,9 @@ def relative_bucket(
     Source: Raffel et al. 2020, https://arxiv.org/abs/1910.10683, section 2.1.
     """
     check_buckets(bidirectional=bidirectional, num_buckets=num_buckets, max_distance=max_distance)
+    relative_position = as_array("relative_position", relative_position)
+    if not jnp.issubdtype(relative_position.dtype, jnp.integer):
+        raise ConfigError(f"relative_position must hold integers, got {relative_position.dtype}")
     first = jnp.zeros_like(relative_position, jnp.int32)
     if bidirectional:
         num_buckets //= 2
@@ -214,10 +228,28 @@ def check_buckets(*, bidirectional: bool, num_buckets: int, max_distance: int) -
         raise ConfigError(f"max_distance must exceed the {one_side // 2} exact buckets, got {max_distance}")
 
 
-def _angles(positions: Array, width: int, base: float) -> Array:
+def _angles(positions: Array, width: int, base: float, dtype: jnp.dtype) -> Array:
+    turns = base ** (-np.arange(0, width, 2) / width) / (2 * np.pi)
+    fraction = None
+    if jnp.issubdtype(positions.dtype, jnp.floating):
+        positions = positions.astype(wide(positions, dtype))
+        whole = jnp.floor(jax.lax.stop_gradient(positions))
+        fraction, positions = positions - whole, whole.astype(jnp.int32)
+    angles = _angles_of_whole(positions, turns, dtype)
+    if fraction is None:
+        return angles
+    radians = jnp.asarray(2 * np.pi * turns, dtype).reshape((1,) * positions.ndim + (-1,))
+    return angles + fraction.astype(dtype)[..., None] * radians
+
+
+def _angles_of_whole(positions: Array, turns: np.ndarray, dtype: jnp.dtype) -> Array:
+    if dtype == jnp.float64:
+        product = positions.astype(dtype)[..., None] * jnp.asarray(turns).reshape(
+            (1,) * positions.ndim + (-1,)
+        )
+        return (product - jnp.round(product)) * (2 * np.pi)
     # t / b^(2i/d) in float32 is off by 1e-4 at t = 2000, so the angle is counted in turns, as a 32-bit
     # fraction: integer overflow drops the whole turns, and the error stays near 1e-6.
-    turns = base ** (-np.arange(0, width, 2) / width) / (2 * np.pi)
     fractions = jnp.asarray(np.round((turns % 1.0) * 2.0**32).astype(np.uint64).astype(np.uint32))
     fractions = fractions.reshape((1,) * positions.ndim + (-1,))
     product = positions.astype(jnp.uint32)[..., None] * fractions

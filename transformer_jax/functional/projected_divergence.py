@@ -7,6 +7,7 @@ probabilities are, and no second pass computes them again.
 import jax
 import jax.numpy as jnp
 
+from transformer_jax.functional.dtypes import wide
 from transformer_jax.functional.projected_logsumexp import Rows, over_blocks
 from transformer_jax.typing import Array, Float
 
@@ -32,11 +33,11 @@ def projected_divergence_sum(
       first: States, any float dtype.
       second: The other states.
       embedding: Rows of the projection, any float dtype.
-      bias: Added to the logits, float32.
-      weights: Weight of each row, float32.
+      bias: Added to the logits, float32 (float64 if states or embedding are).
+      weights: Weight of each row, likewise.
 
     Returns:
-      The sum in nats, float32, which has reverse-mode derivatives by all arguments and no forward-mode ones.
+      The sum in nats, float32 or wider, which has reverse-mode derivatives by all arguments and no forward-mode ones.
 
     Example:
       >>> states, embedding = jnp.array([[0.0], [jnp.log(3.0)]]), jnp.array([[0.0], [1.0]])
@@ -55,6 +56,8 @@ def projected_divergence_sum(
 def _forward(
     first: Array, second: Array, embedding: Array, bias: Array | None, weights: Array
 ) -> tuple[Array, tuple]:
+    dtype = wide(first, second, embedding)
+
     def block(totals: tuple, rows: Rows) -> tuple[tuple, tuple[Array, Array, Array]]:
         first_rows, second_rows, weight_rows = rows
         p, q, d, (forward_kl, backward_kl) = _distributions(first_rows, second_rows, embedding, bias)
@@ -63,14 +66,17 @@ def _forward(
         to_q = (factors * (q * (-d - backward_kl[:, None] + 1.0) - p)).astype(embedding.dtype)
         states = jnp.concatenate([first_rows, second_rows]).astype(embedding.dtype)
         to_logits = jnp.concatenate([to_p, to_q])
-        to_embedding = totals[0] + jnp.matmul(states.T, to_logits, preferred_element_type=jnp.float32)
-        to_states = jnp.matmul(to_logits, embedding, preferred_element_type=jnp.float32)
-        to_bias = None if bias is None else totals[1] + to_logits.astype(jnp.float32).sum(axis=0)
+        to_embedding = totals[0] + jnp.matmul(states.T, to_logits, preferred_element_type=dtype)
+        to_states = jnp.matmul(to_logits, embedding, preferred_element_type=dtype)
+        to_bias = None if bias is None else totals[1] + to_logits.astype(dtype).sum(axis=0)
         divergences = 0.5 * (forward_kl + backward_kl)
         return (to_embedding, to_bias), (divergences, *jnp.split(to_states, 2))
 
     vocab_size, model_dim = embedding.shape
-    zeros = jnp.zeros((model_dim, vocab_size), jnp.float32), None if bias is None else jnp.zeros(vocab_size)
+    zeros = (
+        jnp.zeros((model_dim, vocab_size), dtype),
+        None if bias is None else jnp.zeros(vocab_size, dtype),
+    )
     (to_embedding, to_bias), (divergences, to_first, to_second) = over_blocks(
         block, zeros, (first, second, weights), 2 * vocab_size
     )
@@ -96,7 +102,10 @@ def _distributions(
 ) -> tuple[Array, Array, Array, Array]:
     """Both probabilities, the difference of their logarithms, and ``[2, rows]`` the divergence in each direction."""
     logits = jnp.einsum(
-        "snd,vd->snv", jnp.stack([first, second]), embedding, preferred_element_type=jnp.float32
+        "snd,vd->snv",
+        jnp.stack([first, second]),
+        embedding,
+        preferred_element_type=wide(first, second, embedding),
     )
     if bias is not None:
         logits = logits + bias[None, None, :]

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from transformer_jax.functional.dtypes import wide
 from transformer_jax.typing import Array, Bool, Float, Int
 
 Rows = tuple[Array, Array, Array]
@@ -41,13 +42,13 @@ def projected_logsumexp_sum(
     Args:
       hidden: States, any float dtype.
       embedding: Rows of the projection, any float dtype.
-      bias: Added to the logits, float32.
-      weights: Weight of each row, float32.
+      bias: Added to the logits, float32 (float64 if states or embedding are).
+      weights: Weight of each row, likewise.
       offsets: Taken from each row before the sum, which keeps the digits of small differences.
       labels: Indices into the vocabulary.
 
     Returns:
-      The sum, float32, which has reverse-mode derivatives by all arguments but the labels, and no forward-mode
+      The sum, float32 or wider, which has reverse-mode derivatives by all arguments but the labels, and no forward-mode
       ones; and for each row whether no logit is above its label's, which costs no second product.
 
     Example:
@@ -68,23 +69,28 @@ def projected_logsumexp_sum(
 def _forward(
     hidden: Array, embedding: Array, bias: Array | None, weights: Array, offsets: Array, labels: Array
 ) -> tuple[tuple[Array, Array], tuple]:
+    dtype = wide(hidden, embedding)
+
     def block(totals: tuple, rows: Rows) -> tuple[tuple, tuple[Array, Array, Array]]:
         hidden_rows, weight_rows, label_rows = rows
         maximum, exponentials, first = _exponentials(hidden_rows, embedding, bias, label_rows)
         normalizers = exponentials.sum(axis=-1)
         factors = (weight_rows / normalizers)[:, None]  # softmax * weight = exponentials * factors
         # The narrow operands are scaled and transposed, never the block of exponentials.
-        narrow = (hidden_rows.astype(jnp.float32) * factors).astype(embedding.dtype)
+        narrow = (hidden_rows.astype(dtype) * factors).astype(embedding.dtype)
         exponentials = exponentials.astype(embedding.dtype)
-        to_embedding = totals[0] + jnp.matmul(narrow.T, exponentials, preferred_element_type=jnp.float32)
-        to_hidden = jnp.matmul(exponentials, embedding, preferred_element_type=jnp.float32) * factors
+        to_embedding = totals[0] + jnp.matmul(narrow.T, exponentials, preferred_element_type=dtype)
+        to_hidden = jnp.matmul(exponentials, embedding, preferred_element_type=dtype) * factors
         to_bias = None
         if bias is not None:
-            to_bias = totals[1] + jnp.matmul(factors[:, 0], exponentials, preferred_element_type=jnp.float32)
+            to_bias = totals[1] + jnp.matmul(factors[:, 0], exponentials, preferred_element_type=dtype)
         return (to_embedding, to_bias), (maximum + jnp.log(normalizers), to_hidden, first)
 
     vocab_size, model_dim = embedding.shape
-    zeros = jnp.zeros((model_dim, vocab_size), jnp.float32), None if bias is None else jnp.zeros(vocab_size)
+    zeros = (
+        jnp.zeros((model_dim, vocab_size), dtype),
+        None if bias is None else jnp.zeros(vocab_size, dtype),
+    )
     (to_embedding, to_bias), (sums, to_hidden, first) = over_blocks(
         block, zeros, (hidden, weights, labels), vocab_size
     )
@@ -106,7 +112,7 @@ def _exponentials(
     hidden: Array, embedding: Array, bias: Array | None, labels: Array
 ) -> tuple[Array, Array, Array]:
     """Of each row the highest logit, the exponentials less it, and whether the label's logit is the highest."""
-    logits = jnp.einsum("nd,vd->nv", hidden, embedding, preferred_element_type=jnp.float32)
+    logits = jnp.einsum("nd,vd->nv", hidden, embedding, preferred_element_type=wide(hidden, embedding))
     if bias is not None:
         logits = logits + bias[None, :]
     maximum = logits.max(axis=-1)
@@ -133,5 +139,7 @@ def over_blocks(block: Callable[..., tuple], initial: tuple | None, rows: Rows, 
     totals: Any
     by_block: Any
     totals, by_block = lax.scan(block, initial, jax.tree.map(in_blocks, rows))
-    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], by_block)
+    flat = jax.tree.map(
+        lambda leaf: leaf.reshape(num_blocks * block_rows, *leaf.shape[2:])[:num_rows], by_block
+    )
     return totals, flat

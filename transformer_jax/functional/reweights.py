@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.functional.dtypes import take_arrays, wide
 from transformer_jax.functional.masks import pick
 from transformer_jax.pytree import pytree_dataclass, replace, static_field
 from transformer_jax.typing import Array, Float, Int
@@ -55,6 +56,9 @@ class GaussianReweight:
     center: Float[Array, "one_or_batch one_or_heads q_len"]
     deviation: float = static_field()
 
+    def __post_init__(self) -> None:
+        take_arrays(self)
+
     def check(self, batch: int, num_heads: int, q_len: int) -> None:
         """Raise unless there is a centre for each query and the deviation is above zero."""
         if not self.deviation > 0:
@@ -81,6 +85,6 @@ class GaussianReweight:
 
     def block(self, key_positions: Int[Array, "one_or_batch kv_len"]) -> Float[Array, "b h q_len kv_len"]:
         """The factors ``[batch|1, heads|1, q_len, kv_len]``, float32 or wider."""
-        center = self.center.astype(jnp.promote_types(self.center.dtype, jnp.float32))
+        center = self.center.astype(wide(self.center))
         distance = key_positions[:, None, None, :].astype(center.dtype) - center[..., None]
         return jnp.exp(-0.5 * jnp.square(distance / self.deviation))

@@ -7,15 +7,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from transformer_jax.errors import ShapeError
+from transformer_jax.functional.dtypes import wide
 from transformer_jax.pytree import replace
 from transformer_jax.typing import Array
 
 Rule = TypeVar("Rule")
-
-
-def wide(dtype: jnp.dtype) -> jnp.dtype:
-    """The dtype that sums of ``dtype`` are kept in: float32 at least."""
-    return jnp.promote_types(dtype, jnp.float32)
 
 
 def products(query: Array, key: Array) -> Array:
@@ -43,7 +39,7 @@ def project(x: Array, weight: Array) -> Array:
         batch, length, x_heads = x.shape[:3]
         weight = weight.reshape(x_heads, -1, *weight.shape[1:])
         projected = jnp.einsum("blni,ngio->blngo", x, weight, preferred_element_type=accumulated)
-        projected = projected.reshape(batch, length, -1, weight.shape[-1])
+        projected = projected.reshape(batch, length, x_heads * weight.shape[1], weight.shape[-1])
     return projected.astype(x.dtype)
 
 
@@ -55,7 +51,7 @@ def add_bias(x: Array, bias: Array | None) -> Array:
 
 
 def pair_sums(query: Array, key: Array) -> Array:
-    """``query + key`` of all pairs, ``[batch, q_len, kv_len, heads, features]``, float32."""
+    """``query + key`` of all pairs, ``[batch, q_len, kv_len, heads, features]``, float32 or wider."""
     batch, q_len, num_heads, features = query.shape
     kv_len, key_heads = key.shape[1:3]
     accumulated = wide(query.dtype)

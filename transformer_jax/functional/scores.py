@@ -4,7 +4,7 @@ A rule works in three steps. ``prepare_query`` and ``prepare_key`` do, once, wha
 ``score`` joins one block of each. Memories and caches hold prepared keys. Arrays are
 ``[batch, length, heads, dim]``, keys may have fewer heads than queries (grouped heads: query heads
 ``g * i ... g * i + g - 1`` share key head ``i``). A parameter is shared by all heads, or has a leading
-``heads`` axis. Scores are float32.
+``heads`` axis. Scores are float32 (float64 for float64 queries).
 """
 
 from typing import Protocol, runtime_checkable
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from transformer_jax.errors import ShapeError
+from transformer_jax.functional.dtypes import take_arrays, wide
 from transformer_jax.functional.score_products import (
     add_bias,
     add_dims,
@@ -23,7 +24,6 @@ from transformer_jax.functional.score_products import (
     project,
     take_heads,
     weighted_sum,
-    wide,
 )
 from transformer_jax.pytree import pytree_dataclass, static_field
 from transformer_jax.typing import Array, Float, Int
@@ -173,6 +173,9 @@ class General:
 
     weight: Float[Array, "*heads query_dim key_dim"]
 
+    def __post_init__(self) -> None:
+        take_arrays(self)
+
     def check(self, query_dim: int, key_dim: int | None, num_heads: int, kv_len: int | None) -> None:
         """Raise ``ShapeError`` unless the weight is ``[heads?, query_dim, key_dim]``."""
         check_parameter("General.weight", self.weight, num_heads, (query_dim, key_dim))
@@ -225,6 +228,9 @@ class Additive:
     key_weight: Float[Array, "*key_heads key_dim hidden"]
     vector: Float[Array, "*vector_heads hidden"]
     bias: Float[Array, "*bias_heads hidden"] | None = None
+
+    def __post_init__(self) -> None:
+        take_arrays(self)
 
     def check(self, query_dim: int, key_dim: int | None, num_heads: int, kv_len: int | None) -> None:
         """Raise ``ShapeError`` unless the parameters fit."""
@@ -279,6 +285,9 @@ class AdditiveSum:
     query_weight: Float[Array, "*query_heads query_dim hidden"] | None = None
     key_weight: Float[Array, "*key_heads key_dim hidden"] | None = None
     bias: Float[Array, "*bias_heads hidden"] | None = None
+
+    def __post_init__(self) -> None:
+        take_arrays(self)
 
     def check(self, query_dim: int, key_dim: int | None, num_heads: int, kv_len: int | None) -> None:
         """Raise ``ShapeError`` unless both sides come to one width."""
@@ -346,6 +355,9 @@ class Concat:
     weight: Float[Array, "*heads both_dims hidden"]
     vector: Float[Array, "*vector_heads hidden"]
 
+    def __post_init__(self) -> None:
+        take_arrays(self)
+
     def check(self, query_dim: int, key_dim: int | None, num_heads: int, kv_len: int | None) -> None:
         """Raise ``ShapeError`` unless the weight has ``query_dim + key_dim`` rows."""
         hidden = self.vector.shape[-1]
@@ -400,6 +412,9 @@ class Linear:
 
     weight: Float[Array, "*heads both_dims"]
 
+    def __post_init__(self) -> None:
+        take_arrays(self)
+
     def check(self, query_dim: int, key_dim: int | None, num_heads: int, kv_len: int | None) -> None:
         """Raise ``ShapeError`` unless the weight has ``query_dim + key_dim`` entries."""
         check_parameter("Linear.weight", self.weight, num_heads, (add_dims(query_dim, key_dim),))
@@ -452,6 +467,9 @@ class Location:
 
     weight: Float[Array, "*heads max_len query_dim"]
     bias: Float[Array, "*bias_heads max_len"] | None = None
+
+    def __post_init__(self) -> None:
+        take_arrays(self)
 
     @property
     def max_len(self) -> int:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from transformer_jax.functional.dtypes import as_array, wide
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Bool, Float
 
@@ -31,7 +32,9 @@ def masked_softmax(
 
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.1 ("masking out").
     """
-    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    scores = as_array("scores", scores)
+    scores = scores.astype(wide(scores))
+    mask = None if mask is None else as_array("mask", mask)
     axis = axis % scores.ndim
     return _softmax(scores, axis) if mask is None else _softmax_where(scores, mask, axis)
 
@@ -159,9 +162,9 @@ def online_softmax_update(
 
     Source: Milakov and Gimelshein 2018, https://arxiv.org/abs/1805.02867, algorithm 3.
     """
-    scores = scores.astype(state.maximum.dtype)
+    scores, values = as_array("scores", scores).astype(state.maximum.dtype), as_array("values", values)
     if mask is not None:
-        mask = jnp.broadcast_to(mask, scores.shape)
+        mask = jnp.broadcast_to(as_array("mask", mask), scores.shape)
         scores = jnp.where(mask, scores, -jnp.inf)
         values = jnp.where(mask[..., None], values, jnp.zeros_like(values))
     maximum = jnp.maximum(state.maximum, jnp.max(scores, axis=-1, initial=-jnp.inf))

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from flax import nnx
 
+from transformer_jax.functional.dtypes import as_array
 from transformer_jax.nn.initializers import fused_xavier_uniform
 from transformer_jax.typing import Array, Float
 
@@ -38,6 +39,7 @@ class Linear(nnx.Module):
         """Map the last axis; parameters take the dtype of the input."""
         # With one leading axis the kernel's gradient is a plain matrix product; over two axes XLA's CPU
         # backend transposes the larger operand first, which costs up to two thirds more in all.
+        x = as_array("x", x)
         rows = x.reshape(-1, x.shape[-1]) @ self.kernel[...].astype(x.dtype)
         if self.bias is not None:
             rows = rows + jnp.broadcast_to(self.bias[...].astype(x.dtype), rows.shape)

@@ -15,6 +15,7 @@ from transformer_jax.functional import (
     attention_with_weights,
     local_attention,
 )
+from transformer_jax.functional.dtypes import wide
 from transformer_jax.nn.initializers import xavier_uniform
 from transformer_jax.nn.score_attention import ScoreAttention, ScoreConfig, ScoreMemory
 from transformer_jax.typing import Array, Float, Int
@@ -135,7 +136,7 @@ class LocalAttention(nnx.Module):
         lengths: Int[Array, "batch"],
         steps: Int[Array, "batch q_len"],
     ) -> tuple[Float[Array, "batch q_len key_dim"], Float[Array, "batch 1 q_len kv_len"]]:
-        """The contexts, and the weights of all memory positions that made them, float32."""
+        """The contexts, and the weights of all memory positions that made them, float32 or wider."""
         centers = self._centers(query, lengths, steps)
         kv_len, half_width, deviation = memory.value.shape[1], self.reach.half_width, self._deviation()
         around = jnp.round(centers).astype(jnp.int32)
@@ -156,9 +157,10 @@ class LocalAttention(nnx.Module):
 
     def _centers(self, query: Array, lengths: Array, steps: Array) -> Float[Array, "batch q_len"]:
         if isinstance(self.reach, Monotonic):
-            return steps.astype(jnp.float32)
+            return steps.astype(wide(query))
         hidden = jnp.tanh(query.astype(self.position_weight.dtype) @ self.position_weight[...])
-        share = jax.nn.sigmoid((hidden @ self.position_vector[...]).astype(jnp.float32))
+        raw = hidden @ self.position_vector[...]
+        share = jax.nn.sigmoid(raw.astype(wide(raw)))
         return lengths[:, None].astype(share.dtype) * share
 
 

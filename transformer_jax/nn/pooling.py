@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from transformer_jax.functional import AttentionMask, Dot, attention, attention_with_weights
+from transformer_jax.functional.dtypes import as_array, wide
 from transformer_jax.nn.linear import Linear
 from transformer_jax.typing import Array, Bool, Float, Int
 
@@ -33,11 +34,13 @@ class MeanPooling(nnx.Module):
         self, inputs: Float[Array, "batch time features"], *, lengths: Int[Array, "batch"] | None = None
     ) -> Float[Array, "batch features"]:
         """Pool; ``lengths`` ``None`` takes all steps."""
+        inputs = as_array("inputs", inputs)
         if lengths is None:
             return inputs.mean(axis=1)
+        lengths = as_array("lengths", lengths)
         valid = valid_steps(lengths, inputs.shape[1])
-        total = jnp.where(valid[..., None], inputs, jnp.zeros_like(inputs)).astype(jnp.float32).sum(axis=1)
-        count = jnp.maximum(valid.sum(axis=1), 1).astype(jnp.float32)
+        total = jnp.where(valid[..., None], inputs, jnp.zeros_like(inputs)).astype(wide(inputs)).sum(axis=1)
+        count = jnp.maximum(valid.sum(axis=1), 1).astype(total.dtype)
         return (total / count[:, None]).astype(inputs.dtype)
 
 
@@ -55,8 +58,10 @@ class MaxPooling(nnx.Module):
         self, inputs: Float[Array, "batch time features"], *, lengths: Int[Array, "batch"] | None = None
     ) -> Float[Array, "batch features"]:
         """Pool; ``lengths`` ``None`` takes all steps."""
+        inputs = as_array("inputs", inputs)
         if lengths is None:
             return inputs.max(axis=1)
+        lengths = as_array("lengths", lengths)
         valid = valid_steps(lengths, inputs.shape[1])
         largest = jnp.max(jnp.where(valid[..., None], inputs, -jnp.inf), axis=1)
         return jnp.where((lengths > 0)[:, None], largest, jnp.zeros_like(largest)).astype(inputs.dtype)
@@ -76,8 +81,10 @@ class LastPooling(nnx.Module):
         self, inputs: Float[Array, "batch time features"], *, lengths: Int[Array, "batch"] | None = None
     ) -> Float[Array, "batch features"]:
         """Pool; ``lengths`` ``None`` takes the last of all steps."""
+        inputs = as_array("inputs", inputs)
         if lengths is None:
             return inputs[:, -1]
+        lengths = as_array("lengths", lengths)
         last = jnp.clip(lengths - 1, 0, inputs.shape[1] - 1)[:, None, None]
         picked = jnp.take_along_axis(inputs, last, axis=1)[:, 0]
         return jnp.where((lengths > 0)[:, None], picked, jnp.zeros_like(picked))
@@ -110,21 +117,23 @@ class AttentionPooling(nnx.Module):
         self, inputs: Float[Array, "batch time features"], *, lengths: Int[Array, "batch"] | None = None
     ) -> Float[Array, "batch features"]:
         """Pool; ``lengths`` ``None`` takes all steps."""
+        inputs = as_array("inputs", inputs)
         return attention(*self._arrays(inputs), score=Dot(), mask=_mask(lengths, inputs))[:, 0, 0]
 
     def weights(
         self, inputs: Float[Array, "batch time features"], *, lengths: Int[Array, "batch"] | None = None
     ) -> Float[Array, "batch time"]:
         """The weight of each step; zero in the padding."""
+        inputs = as_array("inputs", inputs)
         return attention_with_weights(*self._arrays(inputs), score=Dot(), mask=_mask(lengths, inputs))[1][
             :, 0, 0
         ]
 
     def _arrays(self, inputs: Array) -> tuple[Array, Array, Array]:
-        query = jnp.broadcast_to(
-            self.query[...][None, None, None, :], (inputs.shape[0], 1, 1, self.query.shape[0])
-        )
-        return query, jnp.tanh(self.hidden(inputs))[:, :, None, :], inputs[:, :, None, :]
+        key = jnp.tanh(self.hidden(inputs))[:, :, None, :]
+        query = self.query[...][None, None, None, :].astype(key.dtype)
+        query = jnp.broadcast_to(query, (inputs.shape[0], 1, 1, self.query.shape[0]))
+        return query, key, inputs[:, :, None, :]
 
 
 def _mask(lengths: Array | None, inputs: Array) -> AttentionMask | None:

@@ -12,6 +12,7 @@ from flax import nnx
 from transformer_jax.bounds import Count, Length, Width, check_bounds
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional import Alibi, PositionBias, RelativeBuckets, alibi_slopes, sinusoidal_at
+from transformer_jax.functional.dtypes import wide
 from transformer_jax.functional.positions import check_buckets
 from transformer_jax.nn.embeddings import rows_of_table
 from transformer_jax.typing import Array, Float, Int
@@ -158,7 +159,7 @@ class PositionalEncoding(nnx.Module):
     ) -> Float[Array, "batch length model"]:
         """Add the vectors of the positions, where the encoding has such; NaN where none was learned."""
         if isinstance(self.config, Sinusoidal):
-            vectors = sinusoidal_at(positions, self.model_dim)
+            vectors = sinusoidal_at(positions, self.model_dim, dtype=wide(x))
         elif isinstance(self.config, Learned):
             assert self.table is not None
             vectors = rows_of_table(self.table[...], positions)

@@ -96,6 +96,13 @@ _dense_heads = AttentionMask.dense(
     jnp.asarray(np.stack([_mask("11010 00111 10001"), _mask("11111 00000 01100")])[None])
 )
 
+_seen_through_bias = jnp.asarray(
+    [
+        [_mask("11011 00011 11111"), _mask("10101 11111 01111")],
+        [_mask("00000 11111 11111"), _mask("00001 11110 11111")],
+    ]
+)
+
 # Shapes.
 _add("plain")
 _add("single", batch=1, q_len=1, kv_len=1, heads=1)
@@ -171,6 +178,11 @@ _add("empty_rows_grouped", heads=4, kv_heads=2, mask=_one_row_empty, bias=lambda
 # Biases.
 _add("bias", bias=lambda draw: draw(2, 2, 3, 5))
 _add("bias_broadcast", bias=lambda draw: draw(1, 2, 1, 5), mask=_lengths)
+_add(
+    "bias_hides_rows",  # as a float mask does: two rows see nothing, others a part
+    bias=lambda draw: jnp.where(_seen_through_bias, draw(2, 2, 3, 5), -jnp.inf),
+    mask=_lengths,
+)
 _add("alibi", bias=lambda draw: F.Alibi(F.alibi_slopes(2)), mask=AttentionMask.causal())
 _add("alibi_positions", bias=lambda draw: F.Alibi(F.alibi_slopes(2)), mask=_cache_positions)
 _add(

@@ -81,7 +81,7 @@ def oracle_attention(case: AttentionCase, arrays: dict[str, Any]) -> tuple[np.nd
             one_key = key[row, j, key_head]
             score = oracle_score(arrays["score"], query[row, i, head], one_key, head, int(key_position))
             bias = _oracle_bias(arrays["bias"], row, head, i, j, int(query_position), int(key_position))
-            if score > -math.inf:
+            if score + bias > -math.inf:
                 slots.append(j)
                 scores.append(score + bias)
         if not slots:

@@ -8,8 +8,9 @@ from transformer_jax.functional.attention.choice import (
     explain,
     named,
 )
-from transformer_jax.functional.attention.contract import AttentionDropout, PreparedKey, make_call
+from transformer_jax.functional.attention.contract import AttentionDropout, PreparedKey, check_rule, make_call
 from transformer_jax.functional.biases import PositionBias
+from transformer_jax.functional.dtypes import as_array
 from transformer_jax.functional.masks import AttentionMask
 from transformer_jax.functional.reweights import Reweight
 from transformer_jax.functional.scores import ScaledDot, ScoreRule
@@ -36,7 +37,9 @@ def attention(
        p_{ij} = \frac{M_{ij} e^{s(q_i, k_j) + B_{ij}}}{\sum_{j'} M_{ij'} e^{s(q_i, k_{j'}) + B_{ij'}}}
 
     A query that may attend to no key gives zeros and has zero gradient. NaN or Inf in a masked slot changes
-    neither output nor gradient. Softmax and scores are float32 for inputs of 16 or 32 bits.
+    neither output nor gradient. Softmax and scores are float32 for inputs of 16 or 32 bits, float64 for
+    those of 64. ``reference`` and ``blockwise`` have derivatives of every order and mode; the kernels, which ``None``
+    takes only where measurements on the device say so, have reverse-mode ones of the first order.
 
     Args:
       query: What is asked, ``[batch, q_len, heads, query_dim]``.
@@ -50,10 +53,9 @@ def attention(
       reweight: What the weights are multiplied with after the softmax, such as :class:`GaussianReweight`;
         ``None`` = 1.
       dropout: Drop attention weights; ``None`` = evaluation.
-      implementation: ``"reference"``, ``"blockwise"`` (memory linear in the length, reverse-mode derivatives
-        only), ``"xla"``, ``"cudnn"``, ``"tokamax"``, or the experimental ``"mosaic_gpu"`` and
-        ``"mosaic_tpu"``; ``None`` takes what the library's measurements say for the size
-        (:func:`explain_attention` tells). A named one never falls back.
+      implementation: ``"reference"``, ``"blockwise"`` (memory linear in the length), ``"xla"``, ``"cudnn"``,
+        ``"tokamax"``, or the experimental ``"mosaic_gpu"`` and ``"mosaic_tpu"``; ``None`` takes what the library's
+        measurements say for the size (:func:`explain_attention` tells). A named one never falls back.
 
     Returns:
       ``[batch, q_len, heads, value_dim]`` in the dtype of the inputs.
@@ -149,8 +151,8 @@ def attention_with_weights(
 
     Returns:
       The output ``[batch, q_len, heads, value_dim]`` and the weights ``[batch, heads, q_len, kv_len]``,
-      float32; without ``reweight`` each row of weights sums to one, or is zero where nothing may be
-      attended to.
+      float32 (float64 for float64 inputs); without ``reweight`` each row of weights sums to one, or is zero where
+      nothing may be attended to.
 
     Raises:
       ShapeError: If shapes do not fit each other.
@@ -184,4 +186,5 @@ def prepare_key(score: ScoreRule, key: Float[Array, "batch kv_len kv_heads key_d
 
     Source: Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473, appendix A.1.2.
     """
-    return PreparedKey(score.prepare_key(key))
+    check_rule("score", score)
+    return PreparedKey(score.prepare_key(as_array("key", key)))

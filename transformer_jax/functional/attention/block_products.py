@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from transformer_jax.functional.score_products import tanh_gradients, wide
+from transformer_jax.functional.dtypes import wide
+from transformer_jax.functional.score_products import tanh_gradients
 from transformer_jax.functional.scores import Additive, AdditiveSum, Concat, Dot, General, ScaledDot
 from transformer_jax.pytree import replace
 from transformer_jax.typing import Array
@@ -28,7 +29,7 @@ def weighted_values(weights: Array, value: Array) -> Array:
         )[None, None]
     grouped = weights.astype(value.dtype).reshape(batch, value_heads, num_heads // value_heads, q_len, kv_len)
     output = jnp.einsum("bngqk,bknd->bngqd", grouped, value, preferred_element_type=wide(value.dtype))
-    return output.reshape(batch, num_heads, q_len, -1)
+    return output.reshape(batch, num_heads, q_len, value.shape[-1])
 
 
 def weighted_rows(weights: Array, rows: Array, key_heads: int) -> Array:
@@ -43,7 +44,7 @@ def weighted_rows(weights: Array, rows: Array, key_heads: int) -> Array:
             preferred_element_type=wide(rows.dtype),
         )[None, None]
     weights = weights.astype(rows.dtype).reshape(batch, key_heads, group, q_len, kv_len)
-    grouped = rows.reshape(batch, q_len, key_heads, group, -1)
+    grouped = rows.reshape(batch, q_len, key_heads, group, rows.shape[-1])
     return jnp.einsum("bqngd,bngqk->bndk", grouped, weights, preferred_element_type=wide(rows.dtype))
 
 

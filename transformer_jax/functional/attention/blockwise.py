@@ -8,14 +8,13 @@ scores again:
    p_{ij} = e^{s_{ij} - L_i}, \quad dv_j = \sum_i p_{ij}\, do_i, \quad
    ds_{ij} = p_{ij} (do_i \cdot v_j - do_i \cdot o_i)
 
-and gives :math:`ds` of each block to the derivative of the score rule and of the bias. Reverse-mode derivatives
-only.
+and gives :math:`ds` of each block to the derivative of the score rule and of the bias. Forward mode and derivatives of
+derivatives go through a plain form, a block of queries against all keys at a time.
 
 Source: Dao et al. 2022, https://arxiv.org/abs/2205.14135, algorithms 1 and 4; Rabe and Staats 2021,
 https://arxiv.org/abs/2112.05682.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,9 +33,11 @@ from transformer_jax.functional.attention.block_products import (
 from transformer_jax.functional.attention.contract import AttentionCall, by_own_rows
 from transformer_jax.functional.attention.guard import guard_in_linear_memory, mark_poisoned
 from transformer_jax.functional.biases import PositionBias
+from transformer_jax.functional.derivatives import Rules, with_backward
 from transformer_jax.functional.dropout import kept, row_keys
+from transformer_jax.functional.dtypes import wide
 from transformer_jax.functional.masks import AttentionMask, pick
-from transformer_jax.functional.score_products import products, wide
+from transformer_jax.functional.score_products import products
 from transformer_jax.functional.scores import Dot, General, Linear, Location
 from transformer_jax.typing import Array
 
@@ -91,8 +92,11 @@ def attend(call: AttentionCall) -> Array:
 @by_own_rows
 def attend_with_logsumexp(call: AttentionCall) -> tuple[Array, Array, Array | None]:
     """Output, log-sum-exp of the scores ``[batch, heads, q_len]`` (``-inf`` in empty rows), poisoned rows."""
+    batch, q_len, num_heads, _ = call.query.shape
+    if not batch or not q_len:
+        empty = jnp.zeros((batch, q_len, num_heads, call.value.shape[-1]), call.value.dtype)
+        return empty, jnp.zeros((batch, num_heads, q_len), wide(call.query)), None
     safe = guard_in_linear_memory(call)
-    batch, q_len, num_heads, _ = safe.query.shape
     position_bias = call.bias if isinstance(call.bias, PositionBias) else None
     dense_bias = None if isinstance(call.bias, PositionBias) else call.bias
     blocks = Blocks(
@@ -191,29 +195,63 @@ def _over_lanes(sizes: Sizes, blocks: Blocks, fixed: Fixed) -> tuple[Array, Arra
     arrays = (lanes(blocks.query), lanes(blocks.key), lanes(blocks.value))
     together = value_heads if _is_short(blocks) else None
     output, logsumexp = lax.map(one_lane, (jnp.arange(batch * value_heads), *arrays), batch_size=together)
-    output = output.reshape(batch, value_heads, q_len, group, -1)
-    output = jnp.moveaxis(output, 1, 2).reshape(batch, q_len, num_heads, -1)
+    value_dim = blocks.value.shape[-1]
+    output = output.reshape(batch, value_heads, q_len, group, value_dim)
+    output = jnp.moveaxis(output, 1, 2).reshape(batch, q_len, num_heads, value_dim)
     return output, logsumexp.reshape(batch, num_heads, q_len)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(sizes: Sizes, blocks: Blocks, fixed: Fixed) -> tuple[Array, Array]:
     """Output ``[batch, q_len, heads, value_dim]`` and log-sum-exp ``[batch, heads, q_len]``."""
+    return with_backward(_RULES, sizes, blocks, fixed)[0]
+
+
+def _value(sizes: Sizes, blocks: Blocks, fixed: Fixed) -> tuple[tuple[Array, Array], None]:
+    groups = plan_queries(fixed.mask, blocks.query.shape[1], blocks.key.shape[1], sizes.query_block)
+
+    def rows(group: QueryGroup, index: Any) -> tuple[Array, Array]:
+        return _forward_rows(sizes, blocks, fixed, _Place(blocks, fixed, group, index))
+
+    return _of_all_queries(groups, blocks, rows), None
+
+
+def _plain(sizes: Sizes, blocks: Blocks, fixed: Fixed) -> tuple[Array, Array]:
+    """The same without a running softmax, in loops that JAX differentiates; weights are computed again for that."""
+    q_len, kv_len = blocks.query.shape[1], blocks.key.shape[1]
+    count, rest = divmod(q_len, sizes.query_block)
+    groups = [
+        QueryGroup(start, block, num_blocks, 0, kv_len, False)
+        for start, block, num_blocks in ((0, sizes.query_block, count), (q_len - rest, rest, 1))
+        if block and num_blocks
+    ]
+
+    def rows(group: QueryGroup, index: Any) -> tuple[Array, Array]:
+        @jax.checkpoint
+        def block(blocks: Blocks, fixed: Fixed, index: Any) -> tuple[Array, Array]:
+            return _plain_rows(sizes, blocks, fixed, _Place(blocks, fixed, group, index))
+
+        return block(blocks, fixed, index)
+
+    return _of_all_queries(groups, blocks, rows)
+
+
+def _of_all_queries(
+    groups: list[QueryGroup], blocks: Blocks, rows: Callable[[QueryGroup, Any], tuple[Array, Array]]
+) -> tuple[Array, Array]:
+    """Output and log-sum-exp of all groups, ``rows`` giving those of one block of one group."""
     batch, q_len, num_heads, _ = blocks.query.shape
-    kv_len, value_dim = blocks.value.shape[1], blocks.value.shape[-1]
+    value_dim = blocks.value.shape[-1]
     outputs, sums = [], []
-    for group in plan_queries(fixed.mask, q_len, kv_len, sizes.query_block):
-
-        def rows(index: Any, group: QueryGroup = group) -> tuple[Array, Array]:
-            place = _Place(blocks, fixed, group, index)
-            return _forward_rows(sizes, blocks, fixed, place)
-
+    for group in groups:
         if group.num_blocks == 1:
-            output, logsumexp = rows(0)
+            output, logsumexp = rows(group, 0)
         else:
-            output, logsumexp = lax.map(rows, jnp.arange(group.num_blocks))
-            output = jnp.moveaxis(output, 0, 1).reshape(batch, -1, num_heads, value_dim)
-            logsumexp = jnp.moveaxis(logsumexp, 0, 2).reshape(batch, num_heads, -1)
+            num_rows = group.num_blocks * group.block
+            output, logsumexp = lax.map(
+                lambda index, group=group: rows(group, index), jnp.arange(group.num_blocks)
+            )
+            output = jnp.moveaxis(output, 0, 1).reshape(batch, num_rows, num_heads, value_dim)
+            logsumexp = jnp.moveaxis(logsumexp, 0, 2).reshape(batch, num_heads, num_rows)
         outputs.append(output)
         sums.append(logsumexp)
     if not outputs:
@@ -298,13 +336,34 @@ def _forward_rows(sizes: Sizes, blocks: Blocks, fixed: Fixed, place: _Place) -> 
     return output, maximum + jnp.log(total)
 
 
-def _forward(sizes: Sizes, blocks: Blocks, fixed: Fixed) -> tuple[tuple[Array, Array], tuple]:
-    output, logsumexp = _attend(sizes, blocks, fixed)
-    return (output, logsumexp), (blocks, fixed, output, logsumexp)
+def _plain_rows(sizes: Sizes, blocks: Blocks, fixed: Fixed, place: _Place) -> tuple[Array, Array]:
+    """A block of queries against all keys at once."""
+    kv_len = blocks.key.shape[1]
+    dense = _bias_block(blocks.dense_bias, place, 0, kv_len)
+    scores = _scores(blocks, fixed.mask, place, 0, kv_len)(
+        blocks.score, blocks.bias, dense, place.query, blocks.key
+    )
+    scores = _hidden(scores, blocks, fixed.mask, place, 0, kv_len)
+    maximum = lax.stop_gradient(jnp.max(scores, axis=-1, initial=-jnp.inf))
+    shift = jnp.where(jnp.isneginf(maximum), 0.0, maximum)
+    exponentials = jnp.exp(scores - shift[..., None])
+    total = exponentials.sum(axis=-1)
+    is_empty = total == 0
+    divisor = jnp.where(is_empty, 1.0, total)
+    weights = exponentials / divisor[..., None]
+    if place.reweight is not None:
+        weights = weights * _factors(blocks, fixed.mask, 0, kv_len, weights)(place.reweight)
+    if place.dropout_keys is not None:
+        keep = kept(place.dropout_keys, 0, kv_len, sizes.dropout_rate)
+        weights = jnp.where(keep, weights / (1.0 - sizes.dropout_rate), 0.0)
+    output = jnp.swapaxes(weighted_values(weights, blocks.value), 1, 2).astype(blocks.value.dtype)
+    return output, jnp.where(is_empty, -jnp.inf, shift + jnp.log(divisor))
 
 
-def _backward(sizes: Sizes, saved: tuple, cotangents: tuple[Array, Array]) -> tuple:
-    blocks, fixed, output, logsumexp = saved
+def _backward(
+    sizes: Sizes, blocks: Blocks, fixed: Fixed, outputs: tuple[Array, Array], cotangents: tuple[Array, Array]
+) -> Blocks:
+    output, logsumexp = outputs
     d_output, d_logsumexp = cotangents
     dtype = logsumexp.dtype
     own_products = (d_output.astype(dtype) * output.astype(dtype)).sum(axis=-1)
@@ -331,14 +390,15 @@ def _backward(sizes: Sizes, saved: tuple, cotangents: tuple[Array, Array]) -> tu
             totals, d_query = rows(totals, 0)
         else:
             totals, d_query = lax.scan(rows, totals, jnp.arange(group.num_blocks))
-            d_query = jnp.moveaxis(d_query, 0, 1).reshape(query.shape[0], -1, *query.shape[2:])
+            num_rows = group.num_blocks * group.block
+            d_query = jnp.moveaxis(d_query, 0, 1).reshape(query.shape[0], num_rows, *query.shape[2:])
         d_queries.append(d_query)
     d_query = jnp.concatenate(d_queries, axis=1) if d_queries else jnp.zeros_like(query)
     gradient = totals._replace(query=d_query, key=keys_first(totals.key), value=keys_first(totals.value))
-    return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), gradient, blocks), None
+    return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), gradient, blocks)
 
 
-_attend.defvjp(_forward, _backward)
+_RULES = Rules(_value, _backward, _plain)
 
 
 def _backward_rows(

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional.biases import PositionBias
 from transformer_jax.functional.dropout import check_rate
-from transformer_jax.functional.masks import AttentionMask
+from transformer_jax.functional.dtypes import as_array, take_arrays
+from transformer_jax.functional.masks import AttentionMask, subclass_refusal
 from transformer_jax.functional.reweights import Reweight
 from transformer_jax.functional.row_shards import axes_of_rows, by_row_shards
 from transformer_jax.functional.scores import Location, ScoreRule
@@ -32,6 +33,9 @@ class PreparedKey:
     """
 
     array: Float[Array, "batch kv_len kv_heads prepared"]
+
+    def __post_init__(self) -> None:
+        take_arrays(self)
 
 
 @pytree_dataclass
@@ -87,7 +91,7 @@ class AttentionCall:
 
     def dense_bias(self) -> Array | None:
         """The bias as ``[batch|1, heads|1, q_len|1, kv_len|1]``, or ``None``."""
-        if self.bias is None or isinstance(self.bias, jax.Array):
+        if not isinstance(self.bias, PositionBias):
             return self.bias
         return self.bias.block(
             self.mask.query_positions_or_default(self.q_len), self.mask.key_positions_or_default(self.kv_len)
@@ -139,27 +143,29 @@ def make_call(
       ConfigError: If a dtype or a kind of argument is wrong.
     """
     is_prepared = isinstance(key, PreparedKey)
-    key_array = key.array if isinstance(key, PreparedKey) else key
+    key_array = key.array if isinstance(key, PreparedKey) else as_array("key", key)
+    query, value = as_array("query", query), as_array("value", value)
     mask = AttentionMask() if mask is None else mask
     _check_arrays(query, key_array, value, is_prepared)
     batch, q_len, num_heads, query_dim = query.shape
     kv_len, _, key_dim = key_array.shape[1:]
-    if not isinstance(score, ScoreRule):
-        raise ConfigError(f"score must be a score rule such as ScaledDot(), got {score!r}")
+    check_rule("score", score)
     if not isinstance(mask, AttentionMask):
         raise ConfigError(
             "mask must be an AttentionMask (AttentionMask.dense(array) wraps an array), "
             f"got {type(mask).__name__}"
         )
+    if type(mask) is not AttentionMask:
+        raise subclass_refusal(type(mask))
     default_len = kv_len if mask.key_positions is None else None
     score.check(query_dim, None if is_prepared else key_dim, num_heads, default_len)
     mask.check(batch, num_heads, q_len, kv_len)
     if isinstance(score, Location) and mask.key_positions is not None:
         # Keys out of the rule's reach are masked like any other, so nothing in them leaks.
         mask &= AttentionMask.valid((mask.key_positions >= 0) & (mask.key_positions < score.max_len))
-    _check_bias(bias, (batch, num_heads, q_len, kv_len))
+    bias = _checked_bias(bias, (batch, num_heads, q_len, kv_len))
     if reweight is not None:
-        if not isinstance(reweight, Reweight):
+        if isinstance(reweight, type) or not isinstance(reweight, Reweight):
             raise ConfigError(
                 f"reweight must be a rule such as GaussianReweight(center, deviation), got {reweight!r}"
             )
@@ -175,6 +181,14 @@ def make_call(
     return AttentionCall(query, key_array, value, is_prepared, score, mask, bias, dropout, reweight)
 
 
+def check_rule(name: str, score: Any) -> None:
+    """Raise ``ConfigError`` unless it is a score rule; a rule's class is none."""
+    if isinstance(score, type) and issubclass(score, ScoreRule):
+        raise ConfigError(f"{name} must be a score rule, not its class: write {score.__name__}(...)")
+    if isinstance(score, type) or not isinstance(score, ScoreRule):
+        raise ConfigError(f"{name} must be a score rule such as ScaledDot(), got {score!r}")
+
+
 def _check_arrays(query: Array, key: Array, value: Array, is_prepared: bool) -> None:
     layouts = {
         "query": (query, "[batch, q_len, heads, head_dim]"),
@@ -182,11 +196,9 @@ def _check_arrays(query: Array, key: Array, value: Array, is_prepared: bool) -> 
         "value": (value, "[batch, kv_len, kv_heads, value_dim]"),
     }
     for name, (array, layout) in layouts.items():
-        shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", jnp.bool_)
-        if shape is None or len(shape) != 4:
-            raise ShapeError(
-                f"{name} must be {layout}, got {type(array).__name__ if shape is None else shape}"
-            )
+        shape, dtype = array.shape, array.dtype
+        if len(shape) != 4:
+            raise ShapeError(f"{name} must be {layout}, got {shape}")
         if not jnp.issubdtype(dtype, jnp.floating):
             raise ConfigError(f"{name} must be floating point, got {dtype}")
         if dtype != query.dtype:
@@ -206,22 +218,25 @@ def _check_arrays(query: Array, key: Array, value: Array, is_prepared: bool) -> 
             raise ShapeError(f"{name} heads must divide the query's {num_heads} heads, got {heads}")
 
 
-def _check_bias(bias: Any, sizes: tuple[int, int, int, int]) -> None:
+def _checked_bias(bias: Any, sizes: tuple[int, int, int, int]) -> PositionBias | Array | None:
     if bias is None:
-        return
+        return None
+    if isinstance(bias, type | bool | int | float):
+        got = f"the class {bias.__name__}" if isinstance(bias, type) else type(bias).__name__
+        raise ConfigError(f"bias must be an array, Alibi(...) or RelativeBuckets(...), got {got}")
     if isinstance(bias, PositionBias):
         if bias.num_heads != sizes[1]:
             raise ShapeError(f"bias must have the query's {sizes[1]} heads, got {bias.num_heads}")
-        return
-    shape = getattr(bias, "shape", None)
-    if shape is None:
-        raise ConfigError(f"bias must be an array, Alibi or RelativeBuckets, got {type(bias).__name__}")
+        return bias
+    bias = as_array("bias", bias)
+    shape = bias.shape
     if len(shape) != 4 or any(have not in (1, want) for have, want in zip(shape, sizes)):
         raise ShapeError(
             f"bias must broadcast to [batch, heads, q_len, kv_len] = {list(sizes)}, got {list(shape)}"
         )
     if not jnp.issubdtype(bias.dtype, jnp.floating):
         raise ConfigError(f"bias must be floating point (a bool array is a mask), got {bias.dtype}")
+    return bias
 
 
 _RULES = {
@@ -256,6 +271,7 @@ REFUSALS: dict[str, dict[str, str]] = {
         "empty_rows_grouped": "bias",
         "bias": "bias",
         "bias_broadcast": "bias",
+        "bias_hides_rows": "bias",
         "alibi": "bias",
         "alibi_positions": "bias",
         "relative_buckets": "bias",
@@ -271,6 +287,7 @@ REFUSALS: dict[str, dict[str, str]] = {
         "empty_rows_grouped": "dense bias",
         "bias": "dense bias",
         "bias_broadcast": "dense bias",
+        "bias_hides_rows": "dense bias",
         "relative_buckets": "RelativeBuckets",
         "relative_buckets_causal": "RelativeBuckets",
     },
@@ -288,6 +305,7 @@ REFUSALS: dict[str, dict[str, str]] = {
         "empty_rows_grouped": "bias",
         "bias": "bias",
         "bias_broadcast": "bias",
+        "bias_hides_rows": "bias",
         "alibi": "bias",
         "alibi_positions": "bias",
         "relative_buckets": "bias",

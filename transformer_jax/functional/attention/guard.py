@@ -81,7 +81,7 @@ def _rows_that_see(call: AttentionCall, bad_rows: Array, bad_slots: Array) -> Ar
         (0, call.q_len // size, size),
         (call.q_len // size * size, 1, call.q_len % size),
     ):
-        if not block:
+        if not block or not count:
             continue
 
         def rows(index: Array, start: int = start, block: int = block) -> Array:
@@ -91,7 +91,7 @@ def _rows_that_see(call: AttentionCall, bad_rows: Array, bad_slots: Array) -> Ar
             return jnp.any(bad if mask is None else bad & mask, axis=-1)  # [batch, heads, rows]
 
         blocks = lax.map(rows, jnp.arange(count))
-        found.append(jnp.moveaxis(blocks, 0, 2).reshape(*bad_rows.shape[:2], -1))
+        found.append(jnp.moveaxis(blocks, 0, 2).reshape(*bad_rows.shape[:2], count * block))
     return jnp.concatenate(found, axis=2) if found else bad_rows
 
 

@@ -11,6 +11,7 @@ from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional.attention.contract import AttentionCall, PreparedKey, make_call
 from transformer_jax.functional.attention.guard import guard_in_linear_memory
 from transformer_jax.functional.biases import PositionBias
+from transformer_jax.functional.dtypes import as_array, wide
 from transformer_jax.functional.masks import AttentionMask, pick
 from transformer_jax.functional.reweights import Reweight
 from transformer_jax.functional.scores import ScaledDot, ScoreRule
@@ -76,7 +77,8 @@ def inspect_attention(
         place of both = no rows.
 
     Returns:
-      The inspection, float32; a row that sees a NaN or Inf is NaN throughout, and so is its keys' mass.
+      The inspection, float32 (float64 for float64 queries); a row that sees a NaN or Inf is NaN throughout, and so is
+      its keys' mass.
 
     Raises:
       ShapeError: If shapes do not fit, or a chosen head or query does not exist.
@@ -94,11 +96,14 @@ def inspect_attention(
     """
     if top < 0:
         raise ConfigError(f"top must be an integer >= 0, got {top}")
+    query = as_array("query", query)
+    key = key if isinstance(key, PreparedKey) else as_array("key", key)
     key_array = key.array if isinstance(key, PreparedKey) else key
     value = jnp.zeros((*key_array.shape[:3], 0), key_array.dtype)
     call = make_call(query, key, value, score, mask, bias, None, reweight)
     chosen = None if rows is None else _chosen(rows, call)
     safe = guard_in_linear_memory(call)
+    score = call.score
     prepared_query = score.prepare_query(safe.query)
     prepared_key = safe.key if call.key_is_prepared else score.prepare_key(safe.key)
     top = min(top, call.kv_len)
@@ -129,12 +134,12 @@ def inspect_attention(
 
     size = _block_size(call, prepared_query, prepared_key)
     num_blocks, rest = divmod(call.q_len, size)
-    mass = jnp.zeros(
-        (query.shape[0], call.num_heads, call.kv_len), jnp.promote_types(query.dtype, jnp.float32)
-    )
+    mass = jnp.zeros((query.shape[0], call.num_heads, call.kv_len), wide(query))
     mass, stacked = lax.scan(lambda mass, i: block(mass, i * size, size), mass, jnp.arange(num_blocks))
     # [blocks, batch, heads, size, ...] to [batch, heads, queries, ...]
-    found = [jnp.moveaxis(one, 0, 2).reshape(*one.shape[1:3], -1, *one.shape[4:]) for one in stacked]
+    found = [
+        jnp.moveaxis(one, 0, 2).reshape(*one.shape[1:3], num_blocks * size, *one.shape[4:]) for one in stacked
+    ]
     if rest:
         mass, last = block(mass, jnp.asarray(num_blocks * size), rest)
         found = [jnp.concatenate(pair, axis=2) for pair in zip(found, last)]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from transformer_jax.functional.attention.contract import AttentionCall
 from transformer_jax.functional.attention.guard import GuardedArrays, guard, mark_poisoned
+from transformer_jax.functional.dtypes import wide
 from transformer_jax.functional.masks import AttentionMask
 from transformer_jax.functional.scores import Dot, ScaledDot
 from transformer_jax.typing import Array
@@ -27,6 +28,8 @@ def dot_product_refusals(call: AttentionCall) -> list[str]:
         reasons.append(f"the score rule {type(call.score).__name__} is not a dot product")
     if call.reweight is not None:
         reasons.append("reweight after the softmax is not offered")
+    if wide(call.query) == jnp.float64:
+        reasons.append("float64 is not offered: it computes in float32")
     if call.drops:
         reasons.append("dropout of attention weights is not offered")
     if call.kv_len == 0 or call.q_len == 0:
@@ -36,20 +39,31 @@ def dot_product_refusals(call: AttentionCall) -> list[str]:
 
 def attend(call: AttentionCall) -> Array:
     """The output ``[batch, q_len, heads, value_dim]``."""
-    safe = guard(call)
+    bias, safe = without_dead_rows(call.dense_bias(), guard(call))
     # The CPU backend of jax 0.10 cannot compile a 16-bit product of one element with one.
     is_single = call.q_len == call.kv_len == 1
-    dtype = jnp.promote_types(call.query.dtype, jnp.float32) if is_single else call.query.dtype
+    dtype = wide(call.query) if is_single else call.query.dtype
     output = jax.nn.dot_product_attention(
         safe.query.astype(dtype),
         safe.key.astype(dtype),
         safe.value.astype(dtype),
-        bias=call.dense_bias(),
+        bias=bias,
         scale=scale_of(call),
         implementation="xla",
         **mask_arguments(call, safe.mask),
     )
     return mend(output.astype(call.query.dtype), safe)
+
+
+def without_dead_rows(bias: Array | None, safe: GuardedArrays) -> tuple[Array | None, GuardedArrays]:
+    """A bias that leaves each row a key: rows that it or the mask hide from all keys join those to be mended."""
+    if bias is None:
+        return None, safe
+    seen = ~jnp.isneginf(bias)
+    alive = jnp.any(seen if safe.mask is None else seen & safe.mask, axis=-1)
+    bias = jnp.where(alive[..., None], bias, 0.0)
+    query = jnp.where(jnp.swapaxes(alive, 1, 2)[..., None], safe.query, jnp.zeros_like(safe.query))
+    return bias, safe._replace(query=query, nonempty=alive)
 
 
 def scale_of(call: AttentionCall) -> float:

@@ -4,8 +4,9 @@ import jax.numpy as jnp
 
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional.attention.api import attention, prepare_key
-from transformer_jax.functional.attention.contract import AttentionDropout, PreparedKey
+from transformer_jax.functional.attention.contract import AttentionDropout, PreparedKey, check_rule
 from transformer_jax.functional.biases import PositionBias
+from transformer_jax.functional.dtypes import as_array, wide
 from transformer_jax.functional.masks import AttentionMask
 from transformer_jax.functional.reweights import GaussianReweight
 from transformer_jax.functional.scores import ScaledDot, ScoreRule
@@ -68,12 +69,17 @@ def local_attention(
 
     Source: Luong et al. 2015, https://arxiv.org/abs/1508.04025, section 3.2.
     """
+    query, value, center = as_array("query", query), as_array("value", value), as_array("center", center)
     mask = AttentionMask() if mask is None else mask
+    check_rule("score", score)
+    if query.ndim != 4 or value.ndim != 4:
+        shapes = f"{list(query.shape)} and {list(value.shape)}"
+        raise ShapeError(f"query and value must be [batch, length, heads, width], got {shapes}")
     _check(query, center, half_width, mask)
     prepared = key if isinstance(key, PreparedKey) else prepare_key(score, key)
     batch, q_len, num_heads, _ = query.shape
     kv_len = prepared.array.shape[1]
-    if kv_len == 0:
+    if batch == 0 or q_len == 0 or kv_len == 0:
         return jnp.zeros((batch, q_len, num_heads, value.shape[-1]), value.dtype)
     window = 2 * half_width + 1
     middle = jnp.round(center).astype(jnp.int32)
@@ -108,7 +114,7 @@ def local_attention(
 
 def _column(center: Array) -> Array:
     """One centre a sequence, ``[batch * q_len, 1, 1]``, floating."""
-    return center.reshape(-1, 1, 1).astype(jnp.promote_types(center.dtype, jnp.float32))
+    return center.reshape(center.size, 1, 1).astype(wide(center))
 
 
 def _check(query: Array, center: Array, half_width: int, mask: AttentionMask) -> None:

@@ -32,7 +32,7 @@ from jax import lax
 from transformer_jax.functional.attention.contract import AttentionCall, by_own_rows
 from transformer_jax.functional.attention.guard import guard_in_linear_memory, mark_poisoned
 from transformer_jax.functional.attention.mosaic_tpu_plan import MAX_WIDTH, Plan, make_plan, padded_width
-from transformer_jax.functional.biases import Alibi
+from transformer_jax.functional.biases import Alibi, PositionBias
 from transformer_jax.functional.scores import Dot, ScaledDot
 from transformer_jax.typing import Array
 
@@ -76,7 +76,7 @@ def refusals(call: AttentionCall) -> list[str]:
         reasons.append(f"the dtype must be float32 or bfloat16, got {call.query.dtype}")
     if call.mask.dense_mask is not None:
         reasons.append("a dense mask is not offered")
-    if isinstance(call.bias, jax.Array):
+    if call.bias is not None and not isinstance(call.bias, PositionBias):
         reasons.append("a dense bias is not offered")
     elif call.bias is not None and type(call.bias) is not Alibi:
         reasons.append(f"the bias {type(call.bias).__name__} is not offered")

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from transformer_jax.functional.attention.contract import AttentionCall
 from transformer_jax.functional.attention.guard import guard, mark_poisoned
 from transformer_jax.functional.dropout import kept, row_keys
+from transformer_jax.functional.dtypes import wide
 from transformer_jax.functional.softmax import masked_softmax
 from transformer_jax.typing import Array
 
@@ -48,10 +49,9 @@ def _weighted_values(weights: Array, value: Array) -> Array:
     batch, num_heads, q_len, kv_len = weights.shape
     value_heads, value_dim = value.shape[2:]
     weights = weights.astype(value.dtype)
-    wide = jnp.promote_types(value.dtype, jnp.float32)
     if value_heads == num_heads:
-        output = jnp.einsum("bhqk,bkhd->bqhd", weights, value, preferred_element_type=wide)
+        output = jnp.einsum("bhqk,bkhd->bqhd", weights, value, preferred_element_type=wide(value))
     else:
         grouped = weights.reshape(batch, value_heads, num_heads // value_heads, q_len, kv_len)
-        output = jnp.einsum("bngqk,bknd->bqngd", grouped, value, preferred_element_type=wide)
+        output = jnp.einsum("bngqk,bknd->bqngd", grouped, value, preferred_element_type=wide(value))
     return output.reshape(batch, q_len, num_heads, value_dim).astype(value.dtype)

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from transformer_jax.errors import ShapeError
+from transformer_jax.functional.dtypes import as_array, wide
 from transformer_jax.functional.softmax import masked_softmax
 from transformer_jax.typing import Array, Bool, Float
 
@@ -54,7 +55,7 @@ def attend_stored_with_weights(
     visible: Bool[Array, "#batch #q_len kv_len"],
     bias: Float[Array, "#batch heads #q_len kv_len"] | None = None,
 ) -> tuple[Float[Array, "batch q_len heads value_dim"], Float[Array, "batch heads q_len kv_len"]]:
-    r"""As :func:`attend_stored`, to the bit, and the weights too, float32; arguments as there.
+    r"""As :func:`attend_stored`, to the bit, and the weights too, float32 or wider; arguments as there.
 
     Example:
       >>> keys, values = jnp.ones((1, 1, 4, 3)), jnp.ones((1, 1, 3, 4))
@@ -64,6 +65,11 @@ def attend_stored_with_weights(
 
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 1.
     """
+    query, visible = as_array("query", query), as_array("visible", visible)
+    stored_keys, stored_values = (
+        as_array(name, array)
+        for name, array in (("stored_keys", stored_keys), ("stored_values", stored_values))
+    )
     batch, q_len, heads, head_dim = query.shape
     kv_heads, kv_len, value_dim = stored_values.shape[1:]
     if kv_heads < 1 or heads % kv_heads:
@@ -73,16 +79,21 @@ def attend_stored_with_weights(
     is_wide = query.dtype.itemsize >= 4  # a 16-bit query is left alone and its scores are scaled
     by_head = (query * scale if is_wide else query).reshape(batch, q_len, kv_heads, group, head_dim)
     by_head = jnp.moveaxis(by_head, 1, 2).reshape(batch, kv_heads, q_len * group, head_dim)
-    scores = jnp.einsum("bhqd,bhdl->bhql", by_head, stored_keys, preferred_element_type=jnp.float32)
+    scores = jnp.einsum(
+        "bhqd,bhdl->bhql", by_head, stored_keys, preferred_element_type=wide(query, stored_keys)
+    )
     if not is_wide:
         scores = scores * scale
     scores = scores.reshape(batch, kv_heads, q_len, group, kv_len)
     if bias is not None:
+        bias = as_array("bias", bias)
         by_group = bias.reshape(bias.shape[0], kv_heads, group, *bias.shape[2:])
         scores = scores + jnp.moveaxis(by_group, 2, 3)
     weights = masked_softmax(scores, visible[:, None, :, None, :])
     applied = weights.reshape(batch, kv_heads, q_len * group, kv_len).astype(stored_values.dtype)
-    context = jnp.einsum("bhql,bhld->bhqd", applied, stored_values, preferred_element_type=jnp.float32)
+    context = jnp.einsum(
+        "bhql,bhld->bhqd", applied, stored_values, preferred_element_type=wide(stored_values)
+    )
     context = context.reshape(batch, kv_heads, q_len, group, value_dim).astype(stored_values.dtype)
     by_query = jnp.moveaxis(weights, 2, 3).reshape(batch, heads, q_len, kv_len)
     return jnp.moveaxis(context, 2, 1).reshape(batch, q_len, heads, value_dim), by_query

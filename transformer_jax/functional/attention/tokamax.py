@@ -29,13 +29,13 @@ def refusals(call: AttentionCall) -> list[str]:
 def attend(call: AttentionCall) -> Array:
     """The output ``[batch, q_len, heads, value_dim]``."""
     tokamax = importlib.import_module("tokamax")
-    safe = guard(call)
+    bias, safe = jax_nn.without_dead_rows(call.dense_bias(), guard(call))
     with jax.numpy_rank_promotion("allow"):  # its code relies on it
         output = tokamax.dot_product_attention(
             safe.query,
             safe.key,
             safe.value,
-            bias=call.dense_bias(),
+            bias=bias,
             scale=jax_nn.scale_of(call),
             **jax_nn.mask_arguments(call, safe.mask),
         )

@@ -10,10 +10,11 @@ import numpy as np
 
 from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
 from transformer_jax.functional import device_record
+from transformer_jax.functional.dtypes import as_array, wide
 from transformer_jax.functional.recurrent import cudnn
 from transformer_jax.functional.recurrent.cells import Carry, Cell
 from transformer_jax.functional.recurrent.linear import LinearCell, run_linear
-from transformer_jax.functional.recurrent.parallel import TOLERANCE, Jacobian, ParallelReport, run_parallel
+from transformer_jax.functional.recurrent.parallel import Jacobian, ParallelReport, run_parallel
 from transformer_jax.functional.recurrent.scan import fused_scan, plain_scan
 from transformer_jax.functional.row_shards import RECURRENT_AXES, by_row_shards
 from transformer_jax.typing import Array, Float, Int
@@ -79,7 +80,8 @@ def recurrence(
         of these that can.
 
     Returns:
-      The outputs, in the dtype of the inputs, and the carry after each row's last step, in float32.
+      The outputs, in the dtype of the inputs, and the carry after each row's last step, in float32 (float64 where
+      cell, inputs or carry are).
 
     Raises:
       ShapeError: If the shapes of lengths, segments or carry do not fit, or a length known at trace time is outside
@@ -97,8 +99,10 @@ def recurrence(
     if unroll < 1:
         raise ConfigError(f"unroll must be at least 1; got {unroll}")
     whole = partial(_implementation(implementation), reverse=reverse, unroll=unroll)
+    inputs = as_array("inputs", inputs)
+    arguments = _time_major(cell, inputs, lengths, segments, initial_carry, reverse)
     run = by_row_shards(whole, (None, 1, 0, 1, 1), (1, 0), inputs.shape[0], over=RECURRENT_AXES)
-    outputs, carry = run(cell, *_time_major(cell, inputs, lengths, segments, initial_carry, reverse))
+    outputs, carry = run(cell, *arguments)
     return outputs.astype(inputs.dtype).swapaxes(0, 1), carry
 
 
@@ -111,7 +115,7 @@ def parallel_recurrence(
     initial_carry: Carry | None = None,
     reverse: bool = False,
     jacobian: Jacobian = "diagonal",
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     max_iterations: int | None = None,
 ) -> tuple[Float[Array, "batch time hidden"], Carry, ParallelReport]:
     r"""Run an RNN, LSTM or GRU over all time steps at once by Newton's method; :func:`recurrence` with a report.
@@ -129,7 +133,7 @@ def parallel_recurrence(
       reverse: From each row's last step to its first.
       jacobian: ``"diagonal"`` (of each unit by itself: many cheap steps) or ``"full"`` (few steps, each of ``time``
         products of matrices ``[n, n]``, and memory ``time * batch * n * n``, with ``n`` the width of the carry).
-      tolerance: Of the residual, relative where the state is larger than 1.
+      tolerance: Of the residual, relative where the state is larger than 1; 1e-6 (float64: 2e-15) when ``None``.
       max_iterations: Newton steps, at most; ``time + 1``, but not more than 128, when ``None``.
 
     Returns:
@@ -151,6 +155,7 @@ def parallel_recurrence(
 
     Source: see the module ``transformer_jax.functional.recurrent.parallel``.
     """
+    inputs = as_array("inputs", inputs)
     outputs, carry, report = run_parallel(
         cell, *_time_major(cell, inputs, lengths, segments, initial_carry, reverse),
         reverse=reverse, unroll=1, jacobian=jacobian, tolerance=tolerance, max_iterations=max_iterations,
@@ -177,6 +182,9 @@ def step_once(
       >>> step_once(cell, jnp.ones((1, 1)), jnp.ones((1, 1)))[1].tolist()
       [[2.0]]
     """
+    _check_cell(cell)
+    inputs = as_array("inputs", inputs)
+    carry = _as_carry("carry", cell, carry, cell.initial_carry(inputs.shape[0]))
     carry, output = cell.step(carry, cell.project(inputs))
     return carry, output.astype(inputs.dtype)
 
@@ -229,13 +237,22 @@ def _time_major(
     reverse: bool,
 ) -> tuple[Array, Carry, Array | None, Array | None]:
     """Checked arguments as implementations want them: inputs, carry, which steps exist, which start again."""
-    batch, num_steps, _ = inputs.shape
-    _check_lengths(lengths, batch, num_steps)
-    if segments is not None and segments.shape != (batch, num_steps):
+    _check_cell(cell)
+    if inputs.ndim != 3 or not jnp.issubdtype(inputs.dtype, jnp.floating):
         raise ShapeError(
-            f"segments must have shape {(batch, num_steps)}, one number for each step; got {segments.shape}"
+            f"inputs must be [batch, time, features], floating point; got {inputs.shape} of {inputs.dtype}"
         )
-    carry = _float32_carry(cell, carry, batch)
+    batch, num_steps, _ = inputs.shape
+    if lengths is not None:
+        lengths = as_array("lengths", lengths)
+        _check_lengths(lengths, batch, num_steps)
+    if segments is not None:
+        segments = as_array("segments", segments)
+        if segments.shape != (batch, num_steps):
+            raise ShapeError(
+                f"segments must have shape {(batch, num_steps)}, one number for each step; got {segments.shape}"
+            )
+    carry = _wide_carry(cell, carry, inputs)
     inputs = inputs.swapaxes(0, 1)  # [time, batch, features]
     valid = None
     if lengths is not None:
@@ -254,9 +271,15 @@ def _resets(segments: Array, valid: Array | None, reverse: bool) -> Array:
     return jnp.concatenate([changes, edge] if reverse else [edge, changes])
 
 
-def _check_lengths(lengths: Array | None, batch: int, num_steps: int) -> None:
-    if lengths is None:
-        return
+def _check_cell(cell: Any) -> None:
+    if isinstance(cell, type) or not isinstance(cell, Cell):
+        got = f"the class {cell.__name__}" if isinstance(cell, type) else type(cell).__name__
+        raise ConfigError(f"cell must be a cell such as GRUCell(...), with its parameters; got {got}")
+
+
+def _check_lengths(lengths: Array, batch: int, num_steps: int) -> None:
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise ConfigError(f"lengths must hold integers, one for each row of inputs; got {lengths.dtype}")
     if lengths.shape != (batch,):
         raise ShapeError(
             f"lengths must have shape ({batch},), one for each row of inputs; got {lengths.shape}"
@@ -272,15 +295,26 @@ def _check_lengths(lengths: Array | None, batch: int, num_steps: int) -> None:
         )
 
 
-def _float32_carry(cell: Cell, carry: Carry | None, batch: int) -> Carry:
-    zeros = cell.initial_carry(batch)
-    if carry is None:
-        return zeros
-    wanted: Any = jax.tree.structure(zeros)
-    got: Any = jax.tree.structure(carry)
-    if wanted != got:
-        raise ShapeError(f"initial_carry of {type(cell).__name__} must be built like {wanted}; got {got}")
-    for want, have in zip(jax.tree.leaves(zeros), jax.tree.leaves(carry), strict=True):
+def _wide_carry(cell: Cell, carry: Carry | None, inputs: Array) -> Carry:
+    """The carry to start from, float32, or float64 where anything that goes into a step is."""
+    zeros = cell.initial_carry(inputs.shape[0])
+    given = zeros if carry is None else _as_carry("initial_carry", cell, carry, zeros)
+    for want, have in zip(jax.tree.leaves(zeros), jax.tree.leaves(given), strict=True):
         if want.shape != have.shape:
             raise ShapeError(f"initial_carry must hold arrays of shape {want.shape}; got {have.shape}")
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), carry)
+    matrices = [leaf for leaf in jax.tree.leaves(cell) if getattr(leaf, "ndim", 0) > 1]
+    dtype = wide(inputs, *matrices, *jax.tree.leaves(zeros), *jax.tree.leaves(given))
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), given)
+
+
+def _as_carry(name: str, cell: Cell, carry: Any, zeros: Carry) -> Carry:
+    """A carry with arrays for leaves; a list of numbers is an array where the cell's carry has one."""
+    structure: Any = jax.tree.structure(zeros)
+    if jax.tree.structure(carry) != structure:
+        parts = [carry] if jax.tree_util.treedef_is_leaf(structure) else list(carry)
+        if isinstance(carry, list) and len(parts) == structure.num_leaves:
+            carry = jax.tree.unflatten(structure, [as_array(name, part) for part in parts])
+    got: Any = jax.tree.structure(carry)
+    if structure != got:
+        raise ShapeError(f"{name} of {type(cell).__name__} must be built like {structure}; got {got}")
+    return jax.tree.map(lambda leaf: as_array(name, leaf), carry)

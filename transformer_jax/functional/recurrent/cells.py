@@ -1,15 +1,18 @@
 """Recurrent cells: parameters as a pytree, work split in ``project`` (all time at once) and ``step``.
 
-Carries and gate arithmetic are float32 whatever the dtype of weights and inputs; outputs are float32 as well,
-and :func:`~transformer_jax.functional.recurrent.api.recurrence` returns them to the dtype of its inputs.
+Carries and gate arithmetic are float32 for matrices and inputs of 16 or 32 bits, and float64 where one of them is
+float64 (biases follow); outputs are as well, and
+:func:`~transformer_jax.functional.recurrent.api.recurrence` returns them to the dtype of its inputs.
 """
 
+import math
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
 from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.functional.dtypes import take_arrays, wide
 from transformer_jax.pytree import pytree_dataclass, static_field
 from transformer_jax.typing import Array, Float
 
@@ -42,23 +45,31 @@ def affine(
     weight: Float[Array, "features gates"],
     bias: Float[Array, "gates"],
 ) -> Float[Array, "*positions gates"]:
-    """``inputs @ weight + bias``, accumulated and returned in float32."""
+    """``inputs @ weight + bias``, accumulated and returned in float32 or wider."""
     # Two-dimensional, because XLA's CPU backend copies both operands of the weight's gradient, transposed, when
     # it contracts more than one axis: a tenth of the time of an LSTM's training pass.
-    rows = inputs.reshape(-1, inputs.shape[-1])
-    product = jnp.matmul(rows, weight, preferred_element_type=jnp.float32)
+    rows = inputs.reshape(math.prod(inputs.shape[:-1]), inputs.shape[-1])
+    dtype = wide(inputs, weight)
+    product = jnp.matmul(rows, weight, preferred_element_type=dtype)
     product = product.reshape(*inputs.shape[:-1], weight.shape[-1])
-    return product + jnp.expand_dims(bias.astype(jnp.float32), range(product.ndim - 1))
+    return product + jnp.expand_dims(bias.astype(dtype), range(product.ndim - 1))
 
 
 def recur(
     state: Float[Array, "batch hidden"], weight: Float[Array, "hidden gates"]
 ) -> Float[Array, "batch gates"]:
-    """``state @ weight`` in the weight's dtype, accumulated and returned in float32."""
-    return jnp.matmul(state.astype(weight.dtype), weight, preferred_element_type=jnp.float32)
+    """``state @ weight`` in the weight's dtype (float64 for a state of it), accumulated in float32 or wider."""
+    operand = state.astype(operand_dtype(state, weight))
+    return jnp.matmul(operand, weight, preferred_element_type=wide(operand))
+
+
+def operand_dtype(state: Array, weight: Array) -> jnp.dtype:
+    """The dtype that a float32 or float64 state meets a weight in: the weight's, but no double loses its digits."""
+    return wide(state) if wide(state) == jnp.float64 else weight.dtype
 
 
 def _check_parameters(cell: Any, num_gates: int) -> None:
+    take_arrays(cell)
     hidden_dim = cell.recurrent_weight.shape[0]
     wanted = {
         "recurrent_weight": (hidden_dim, num_gates * hidden_dim),
@@ -111,7 +122,7 @@ class RNNCell:
         return self.recurrent_weight.shape[0]
 
     def project(self, inputs: Float[Array, "*positions features"]) -> Float[Array, "*positions hidden"]:
-        """``inputs @ W + b`` in float32."""
+        """``inputs @ W + b`` in float32 or wider."""
         return affine(inputs, self.input_weight, self.bias)
 
     def step(
@@ -124,7 +135,7 @@ class RNNCell:
 
     def initial_carry(self, batch: int) -> Float[Array, "{batch} hidden"]:
         """Zeros."""
-        return jnp.zeros((batch, self.hidden_dim), jnp.float32)
+        return jnp.zeros((batch, self.hidden_dim), wide(self.input_weight))
 
 
 @pytree_dataclass
@@ -164,7 +175,7 @@ class LSTMCell:
         return self.recurrent_weight.shape[0]
 
     def project(self, inputs: Float[Array, "*positions features"]) -> Float[Array, "*positions gates"]:
-        """``inputs @ W + b`` in float32."""
+        """``inputs @ W + b`` in float32 or wider."""
         return affine(inputs, self.input_weight, self.bias)
 
     def step(
@@ -186,7 +197,7 @@ class LSTMCell:
         self, batch: int
     ) -> tuple[Float[Array, "{batch} hidden"], Float[Array, "{batch} hidden"]]:
         """Zeros for ``h`` and ``c``."""
-        zeros = jnp.zeros((batch, self.hidden_dim), jnp.float32)
+        zeros = jnp.zeros((batch, self.hidden_dim), wide(self.input_weight))
         return zeros, zeros
 
 
@@ -234,7 +245,7 @@ class GRUCell:
         return self.recurrent_weight.shape[0]
 
     def project(self, inputs: Float[Array, "*positions features"]) -> Float[Array, "*positions gates"]:
-        """``inputs @ W + b`` in float32."""
+        """``inputs @ W + b`` in float32 or wider."""
         return affine(inputs, self.input_weight, self.bias)
 
     def step(
@@ -246,11 +257,11 @@ class GRUCell:
         state_reset, state_update, state_candidate = jnp.split(recurrent, 3, axis=-1)
         reset = jax.nn.sigmoid(input_reset + state_reset)
         update = jax.nn.sigmoid(input_update + state_update)
-        inner = state_candidate + self.recurrent_bias.astype(jnp.float32)[None, :]
+        inner = state_candidate + self.recurrent_bias.astype(recurrent.dtype)[None, :]
         candidate = jnp.tanh(input_candidate + reset * inner)
         state = (1.0 - update) * candidate + update * carry
         return state, state
 
     def initial_carry(self, batch: int) -> Float[Array, "{batch} hidden"]:
         """Zeros."""
-        return jnp.zeros((batch, self.hidden_dim), jnp.float32)
+        return jnp.zeros((batch, self.hidden_dim), wide(self.input_weight))

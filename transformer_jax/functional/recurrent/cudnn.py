@@ -24,7 +24,7 @@ def lstm_weights_for_cudnn(cell: LSTMCell) -> Float[Array, "parameters"]:
       (56,)
     """
     parts = (cell.input_weight.T, cell.recurrent_weight.T, cell.bias, jnp.zeros_like(cell.bias))
-    return jnp.concatenate([part.reshape(-1).astype(jnp.float32) for part in parts])
+    return jnp.concatenate([part.ravel().astype(jnp.float32) for part in parts])
 
 
 def lstm_cell_from_cudnn(weights: Float[Array, "parameters"], features: int, hidden_dim: int) -> LSTMCell:

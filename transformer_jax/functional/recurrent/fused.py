@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax.numpy as jnp
 import numpy as np
 
+from transformer_jax.functional.dtypes import wide
 from transformer_jax.functional.recurrent.cells import GRUCell, LSTMCell, RNNCell
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Float
@@ -19,7 +20,7 @@ Carries = tuple[Array, ...]  # the hidden state first
 
 @pytree_dataclass
 class FoldedWeights:
-    """A cell's parameters with the halves of its sigmoids in them; biases are float32."""
+    """A cell's parameters with the halves of its sigmoids in them; biases are float32 or wider."""
 
     input_weight: Float[Array, "features gates"]
     bias: Float[Array, "gates"]
@@ -43,7 +44,7 @@ class FusedCell(Protocol):
 
 def _fold(weight: Array, bias: Array, factors: tuple[float, ...], hidden_dim: int) -> tuple[Array, Array]:
     scale = np.repeat(np.asarray(factors, np.float32), hidden_dim)
-    return weight * scale[None, :].astype(weight.dtype), bias.astype(jnp.float32) * scale
+    return weight * scale[None, :].astype(weight.dtype), bias.astype(wide(bias)) * scale
 
 
 class FusedRNN:
@@ -54,7 +55,9 @@ class FusedRNN:
 
     def fold(self, cell: RNNCell) -> FoldedWeights:
         """Nothing to fold."""
-        return FoldedWeights(cell.input_weight, cell.bias.astype(jnp.float32), cell.recurrent_weight, None)
+        return FoldedWeights(
+            cell.input_weight, cell.bias.astype(wide(cell.bias)), cell.recurrent_weight, None
+        )
 
     def forward(self, carries: Carries, projected: Array, recurrent: Array) -> tuple[Carries, Any]:
         """See :class:`FusedCell`."""
@@ -109,8 +112,8 @@ class FusedGRU:
         """Halves for the two sigmoids, and for what the reset gate multiplies."""
         hidden_dim = cell.hidden_dim
         input_weight, bias = _fold(cell.input_weight, cell.bias, (0.5, 0.5, 1.0), hidden_dim)
-        inner = 0.5 * cell.recurrent_bias.astype(jnp.float32)
-        recurrent_bias = jnp.concatenate([jnp.zeros(2 * hidden_dim, jnp.float32), inner])
+        inner = 0.5 * cell.recurrent_bias.astype(wide(cell.recurrent_bias))
+        recurrent_bias = jnp.concatenate([jnp.zeros(2 * hidden_dim, inner.dtype), inner])
         return FoldedWeights(input_weight, bias, 0.5 * cell.recurrent_weight, recurrent_bias)
 
     def forward(self, carries: Carries, projected: Array, recurrent: Array) -> tuple[Carries, Any]:

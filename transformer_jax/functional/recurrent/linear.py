@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from transformer_jax.errors import ConfigError, nearest_hint
+from transformer_jax.functional.dtypes import as_array, wide
 from transformer_jax.functional.recurrent.cells import Carry, Cell
 from transformer_jax.functional.recurrent.scan import moved
 from transformer_jax.typing import Array, Bool, Float
@@ -58,7 +59,7 @@ def linear_recurrence(
       unroll: Steps an iteration of the sequential loop.
 
     Returns:
-      The states, float32.
+      The states, float32 (float64 where an argument is).
 
     Raises:
       ConfigError: If the method is unknown.
@@ -73,8 +74,11 @@ def linear_recurrence(
     """
     if method not in METHODS:
         raise ConfigError(f"method must be one of {METHODS}; got '{method}'{nearest_hint(method, METHODS)}")
-    wide = (array.astype(jnp.float32) for array in (decay, addend, initial))
-    return _linear(method, reverse, unroll, *wide)
+    decay, addend, initial = (
+        as_array(name, array) for name, array in (("decay", decay), ("addend", addend), ("initial", initial))
+    )
+    dtype = wide(decay, addend, initial)
+    return _linear(method, reverse, unroll, *(array.astype(dtype) for array in (decay, addend, initial)))
 
 
 def linear_recurrence_in_logs(
@@ -87,8 +91,8 @@ def linear_recurrence_in_logs(
     .. math:: \log h_t = A_t + \log \Big( e^{\log h_0} + \sum_{s \le t} e^{\log b_s - A_s} \Big), \quad
        A_t = \sum_{s \le t} \log a_s
 
-    The sum runs in float32 logarithms, as a maximum and a rest that are scanned together: products of decays below
-    :math:`10^{-38}` keep their ratio.
+    The sum runs in logarithms, float32 (float64 where an argument is), as a maximum and a rest that are scanned
+    together: products of decays below :math:`10^{-38}` keep their ratio.
 
     Args:
       log_decay: :math:`\log a`, time first.
@@ -111,6 +115,9 @@ def linear_recurrence_in_logs(
     def join(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
         return left[0] + right[0], jnp.logaddexp(left[1] + right[0], right[1])
 
+    given = {"log_decay": log_decay, "log_addend": log_addend, "log_initial": log_initial}
+    arrays = [as_array(name, array) for name, array in given.items()]
+    log_decay, log_addend, log_initial = (array.astype(wide(*arrays)) for array in arrays)
     decays, states = lax.associative_scan(join, (log_decay, log_addend))
     return jnp.logaddexp(decays + log_initial[None], states)
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from transformer_jax.errors import ShapeError
+from transformer_jax.functional.dtypes import take_arrays, wide
 from transformer_jax.functional.recurrent.cells import affine
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Float
@@ -38,7 +39,7 @@ class _LinearStep:
         return self.bias.shape[0] // self.num_gates
 
     def project(self, inputs: Float[Array, "*positions features"]) -> Float[Array, "*positions gates"]:
-        """``inputs @ W + b`` in float32."""
+        """``inputs @ W + b`` in float32 or wider."""
         return affine(inputs, self.input_weight, self.bias)
 
     def coefficients(self, projected: Array) -> tuple[Array, Array]:
@@ -55,9 +56,10 @@ class _LinearStep:
 
     def initial_carry(self, batch: int) -> Float[Array, "{batch} hidden"]:
         """Zeros."""
-        return jnp.zeros((batch, self.hidden_dim), jnp.float32)
+        return jnp.zeros((batch, self.hidden_dim), wide(self.input_weight))
 
     def _check(self) -> None:
+        take_arrays(self)
         wanted = (*self.input_weight.shape[:1], self.bias.shape[0])
         if self.bias.shape[0] % self.num_gates:
             raise ShapeError(
@@ -198,7 +200,7 @@ class DiagonalCell(_LinearStep):
         self, projected: Float[Array, "*positions hidden"]
     ) -> tuple[Float[Array, "*positions hidden"], Float[Array, "*positions hidden"]]:
         """The decays, and the inputs scaled by what they leave."""
-        logits = jnp.broadcast_to(self.decay.astype(jnp.float32), projected.shape)
+        logits = jnp.broadcast_to(self.decay.astype(projected.dtype), projected.shape)
         decay = jax.nn.sigmoid(logits)
         return decay, jnp.sqrt(jax.nn.sigmoid(-logits) * (1.0 + decay)) * projected  # (1 - a)(1 + a)
 

@@ -15,11 +15,13 @@ The gradient follows from the implicit function: with :math:`\lambda` the cotang
 .. math:: \lambda_t = \bar h_t + f_{t+1}'(h_t)^\top \lambda_{t+1},
 
 a linear recurrence, solved in the same way with the same Jacobian, and then one product over all steps for the weights.
+Forward mode and derivatives of derivatives are those of a scan.
 
 Source: Lim et al. 2024 (DEER), https://arxiv.org/abs/2309.12252; Gonzalez et al. 2024 (quasi-DEER, ELK),
 https://arxiv.org/abs/2407.19115; Danieli et al. 2025 (ParaRNN), https://arxiv.org/abs/2510.21450.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -29,6 +31,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from transformer_jax.errors import ConfigError, nearest_hint
+from transformer_jax.functional.derivatives import Rules, with_backward
+from transformer_jax.functional.dtypes import wide
 from transformer_jax.functional.recurrent.cells import Carry, Cell, affine
 from transformer_jax.functional.recurrent.fused import FusedCell, fused_form
 from transformer_jax.functional.recurrent.prefix import prefixes
@@ -39,8 +43,8 @@ from transformer_jax.typing import Array, Bool, Float, Int
 Jacobian = Literal["diagonal", "full"]
 JACOBIANS: tuple[Jacobian, ...] = ("diagonal", "full")
 
-TOLERANCE = 1e-6
-"""Of a state's residual, relative where the state is larger than 1: a few units in the last place of float32."""
+TOLERANCE = {jnp.dtype(jnp.float32): 1e-6, jnp.dtype(jnp.float64): 2e-15}
+"""Of a state's residual, relative where the state is larger than 1: a few units in the last place."""
 
 MAX_ITERATIONS = 128
 """Steps of Newton's method at most; see ``docs/recurrence.md`` for what cells as initialised need."""
@@ -92,7 +96,7 @@ def run_parallel(
     reverse: bool,
     unroll: int,
     jacobian: Jacobian = "diagonal",
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     max_iterations: int | None = None,
 ) -> tuple[Float[Array, "time batch hidden"], Carry, ParallelReport]:
     """The recurrence by Newton's method, time first, with the report.
@@ -106,7 +110,7 @@ def run_parallel(
         raise ConfigError(
             f"jacobian must be one of {JACOBIANS}; got '{jacobian}'{nearest_hint(jacobian, JACOBIANS)}"
         )
-    if not tolerance >= 0.0:
+    if tolerance is not None and not tolerance >= 0.0:
         raise ConfigError(f"tolerance must be at least 0; got {tolerance}")
     num_steps, batch, _ = inputs.shape
     if max_iterations is None:
@@ -117,15 +121,17 @@ def run_parallel(
     if form is None:
         raise NotImplementedError(f"no Newton step for {type(cell).__name__}")
     if num_steps == 0:
-        nothing = jnp.zeros((batch,), jnp.float32)
+        nothing = jnp.zeros((batch,), jax.tree.leaves(carry)[0].dtype)
         report = ParallelReport(jnp.zeros((), jnp.int32), nothing, jnp.ones((batch,), bool))
-        return jnp.zeros((0, batch, cell.hidden_dim), jnp.float32), carry, report
+        return jnp.zeros((0, batch, cell.hidden_dim), nothing.dtype), carry, report
     folded = form.fold(cell)
     projected = affine(inputs, folded.input_weight, folded.bias)
     carries = carry if isinstance(carry, tuple) else (carry,)
+    dtype = wide(projected, *carries)
+    tolerance = TOLERANCE[dtype] if tolerance is None else tolerance
     settings = _Settings(form, reverse, jacobian, tolerance, max_iterations)
-    # In float32 whatever the dtype of the weights: rounded states would keep the residual from falling.
-    weight = folded.recurrent_weight.astype(jnp.float32)
+    # In float32 at least, whatever the dtype of the weights: rounded states would keep the residual from falling.
+    weight = folded.recurrent_weight.astype(dtype)
     problem = _Problem(weight, folded.recurrent_bias, projected, carries, valid, resets)
     states, report = _solve(settings, problem)
     final = tuple(leaf[0 if reverse else -1] for leaf in states)
@@ -152,7 +158,7 @@ def _gates(
 
 def _rows(array: Array | None) -> Any:
     """``[time, batch, ...]`` as rows."""
-    return None if array is None else array.reshape(-1, *array.shape[2:])
+    return None if array is None else array.reshape(math.prod(array.shape[:2]), *array.shape[2:])
 
 
 def _all_steps(settings: _Settings, problem: _Problem, states: Leaves) -> Leaves:
@@ -198,7 +204,7 @@ def _linearised(settings: _Settings, problem: _Problem, states: Leaves) -> tuple
         return new, [[column[row] for column in columns] for row in range(num_leaves)]
 
     columns = [by_leaf(index, no_gates) for index in range(num_leaves)]
-    eye = jnp.eye(width)[None, None]
+    eye = jnp.eye(width, dtype=weight.dtype)[None, None]
     blocks = [[column[row][..., None] * eye for column in columns] for row in range(num_leaves)]
     for gate in range(num_gates):
         span = slice(gate * width, (gate + 1) * width)
@@ -274,7 +280,7 @@ def _iterated(
         corrected = tuple(jnp.where(jnp.isfinite(c), n + c, n) for n, c in zip(new, correction, strict=True))
         return corrected, iterations + 1, residual
 
-    unknown = jnp.full(start[0].shape[1], jnp.inf, jnp.float32)
+    unknown = jnp.full(start[0].shape[1], jnp.inf, start[0].dtype)
     loop = (start, jnp.zeros((), jnp.int32), unknown)
     leaves, iterations, residual = lax.while_loop(unfinished, newton, loop)
     return leaves, ParallelReport(iterations, residual, residual <= settings.tolerance)
@@ -290,17 +296,28 @@ def _mixed(converged: Array, leaves: Leaves, by_scan: Any) -> Leaves:
     return lax.cond(converged.all(), lambda: leaves, patched)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
+_Arguments = tuple[Array, Array | None, Array, Leaves]  # of a problem; its other parts have no gradient
+_Constants = tuple[Array | None, Array | None]
+
+
 def _solve(settings: _Settings, problem: _Problem) -> tuple[Leaves, ParallelReport]:
-    return _forward(settings, problem)[0]
+    return with_backward(_RULES, settings, tuple(problem[:4]), tuple(problem[4:]))
+
+
+def _value(
+    settings: _Settings, arguments: _Arguments, constants: _Constants
+) -> tuple[Leaves, ParallelReport]:
+    return _solved(settings, _Problem(*arguments, *constants))
+
+
+def _plain(settings: _Settings, arguments: _Arguments, constants: _Constants) -> Leaves:
+    return _states_by_scan(settings, _Problem(*arguments, *constants))
 
 
 @partial(
     jax.jit, static_argnums=0
 )  # called outside of a compiled program it is one, not hundreds of small ones
-def _forward(
-    settings: _Settings, problem: _Problem
-) -> tuple[tuple[Leaves, ParallelReport], tuple[_Problem, Leaves]]:
+def _solved(settings: _Settings, problem: _Problem) -> tuple[Leaves, ParallelReport]:
     num_steps = problem.projected.shape[0]
     no_carries = problem._replace(carries=tuple(map(jnp.zeros_like, problem.carries)))
     still = tuple(jnp.broadcast_to(leaf[None], (num_steps, *leaf.shape)) for leaf in problem.carries)
@@ -313,8 +330,7 @@ def _forward(
         partial(_shifted, settings, no_carries),
         settings.reverse,
     )
-    states = _mixed(report.converged, states, lambda: _states_by_scan(settings, problem))
-    return (states, report), (problem, states)
+    return _mixed(report.converged, states, lambda: _states_by_scan(settings, problem)), report
 
 
 def _one_step(settings: _Settings, problem: _Problem, at_time: tuple, carries: Leaves) -> Leaves:
@@ -351,9 +367,10 @@ def _adjoints_by_scan(settings: _Settings, problem: _Problem, states: Leaves, co
 
 
 @partial(jax.jit, static_argnums=0)
-def _backward(settings: _Settings, saved: tuple[_Problem, Leaves], cotangents: tuple[Leaves, Any]) -> tuple:
-    problem, states = saved
-    wanted, _ = cotangents
+def _backward(
+    settings: _Settings, arguments: _Arguments, constants: _Constants, states: Leaves, wanted: Leaves
+) -> _Arguments:
+    problem = _Problem(*arguments, *constants)
     _, jacobian = _linearised(settings, problem, states)
     _, pull_states = jax.vjp(partial(_all_steps, settings, problem), states)
 
@@ -383,9 +400,7 @@ def _backward(settings: _Settings, saved: tuple[_Problem, Leaves], cotangents: t
         free = problem._replace(weight=weight, bias=bias, projected=projected, carries=carries)
         return _all_steps(settings, free, states)
 
-    _, pull = jax.vjp(steps, (problem.weight, problem.bias, problem.projected, problem.carries))
-    to_weight, to_bias, to_projected, to_carries = pull(adjoints)[0]
-    return (_Problem(to_weight, to_bias, to_projected, to_carries, None, None),)
+    return jax.vjp(steps, arguments)[1](adjoints)[0]
 
 
 def _transposed(jacobian: Any) -> Any:
@@ -394,4 +409,4 @@ def _transposed(jacobian: Any) -> Any:
     return jnp.swapaxes(jacobian, -1, -2)
 
 
-_solve.defvjp(_forward, _backward)
+_RULES = Rules(_value, _backward, _plain)

@@ -70,7 +70,7 @@ def _steps(neutral: Any, count: int, like: Array) -> Array:
 
 
 def _beside(of_steps: Array, array: Array) -> Array:
-    return of_steps.reshape(-1, *[1] * (array.ndim - 1))
+    return of_steps.reshape(of_steps.shape[0], *[1] * (array.ndim - 1))
 
 
 def _doubled(join: Callable[[Any, Any], Any], elements: Any, identity: Any) -> Any:
@@ -100,7 +100,7 @@ def _chunked(join: Callable[[Any, Any], Any], elements: Any, identity: Any, chun
         return padded.reshape(num_chunks, chunk_length, *array.shape[1:]).swapaxes(0, 1)
 
     def whole(array: Array) -> Array:
-        return array.swapaxes(0, 1).reshape(-1, *array.shape[2:])[:num_steps]
+        return array.swapaxes(0, 1).reshape(num_chunks * chunk_length, *array.shape[2:])[:num_steps]
 
     def step(total: Any, element: Any) -> tuple[Any, Any]:
         total = join(total, element)

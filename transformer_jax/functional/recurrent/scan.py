@@ -7,6 +7,7 @@ the same mask starts each row at its own last step. ``resets`` says before which
 run, the carry goes back to zero; it is ``None`` where no row has segments.
 """
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from transformer_jax.functional.recurrent.cells import Carry, Cell, affine
+from transformer_jax.functional.dtypes import wide
+from transformer_jax.functional.recurrent.cells import Carry, Cell, affine, operand_dtype, recur
 from transformer_jax.functional.recurrent.fused import FoldedWeights, FusedCell, FusedGRU, fused_form
 from transformer_jax.typing import Array, Bool, Float
 
@@ -91,9 +93,9 @@ def fused_scan(
 
 
 def recurrent_share(state: Array, weight: Array, bias: Array | None) -> Array:
-    """The state's share of the gates, in float32."""
-    product = jnp.matmul(state.astype(weight.dtype), weight, preferred_element_type=jnp.float32)
-    return product if bias is None else product + bias[None, :]
+    """The state's share of the gates, in float32 or wider."""
+    product = recur(state, weight)
+    return product if bias is None else product + bias.astype(product.dtype)[None, :]
 
 
 class _Run(NamedTuple):
@@ -173,7 +175,7 @@ def _fused_backward(run: _Run, residuals: Any, cotangents: Any) -> Any:
         # Zero cotangents where the step does not exist: then what is emitted is zero without another pass.
         arriving = select(valid_t, arriving, jax.tree.map(jnp.zeros_like, arriving))
         through_gates, to_projected, to_recurrent = run.form.backward(arriving, previous_t, saved_t)
-        to_state = jnp.matmul(to_recurrent.astype(weight.dtype), weight.T, preferred_element_type=jnp.float32)
+        to_state = recur(to_recurrent, weight.T)
         leaving = cleared(resets_t, (through_gates[0] + to_state, *through_gates[1:]))
         # Most cells give both halves the same cotangent, and then it is stored once.
         emitted = (to_projected,) if to_recurrent is to_projected else (to_projected, to_recurrent)
@@ -188,14 +190,14 @@ def _fused_backward(run: _Run, residuals: Any, cotangents: Any) -> Any:
     )
     to_projected, to_recurrent = emitted[0], emitted[-1]
     # One matmul for all steps, two-dimensional for the reason given in ``affine``.
-    rows = previous[0].astype(weight.dtype).reshape(-1, weight.shape[0])
-    row_cotangents = to_recurrent.astype(weight.dtype).reshape(-1, weight.shape[1])
-    weight_cotangent = jnp.matmul(rows.T, row_cotangents, preferred_element_type=jnp.float32).astype(
-        weight.dtype
-    )
-    bias_cotangent = None if bias is None else to_recurrent.sum(axis=(0, 1))
-    _, pull = jax.vjp(affine, inputs, folded.input_weight, folded.bias)
-    to_inputs, to_input_weight, to_bias = pull(to_projected)
+    dtype, num_rows = operand_dtype(previous[0], weight), math.prod(previous[0].shape[:2])
+    rows = previous[0].astype(dtype).reshape(num_rows, weight.shape[0])
+    row_cotangents = to_recurrent.astype(dtype).reshape(num_rows, weight.shape[1])
+    weight_cotangent = jnp.matmul(rows.T, row_cotangents, preferred_element_type=wide(dtype))
+    weight_cotangent = weight_cotangent.astype(weight.dtype)
+    bias_cotangent = None if bias is None else to_recurrent.sum(axis=(0, 1)).astype(bias.dtype)
+    projected, pull = jax.vjp(affine, inputs, folded.input_weight, folded.bias)
+    to_inputs, to_input_weight, to_bias = pull(to_projected.astype(projected.dtype))
     to_folded = FoldedWeights(to_input_weight, to_bias, weight_cotangent, bias_cotangent)
     return to_folded, to_inputs, initial_cotangents, None, None
 
