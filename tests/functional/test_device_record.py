@@ -1,10 +1,12 @@
 """The device record: with a made-up one, implementations lose "experimental" and ``None`` chooses by its times."""
 
+import functools
 import json
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from transformer_jax import functional as F
@@ -103,6 +105,49 @@ def test_none_takes_the_fastest_that_passed_at_the_nearest_case():
 )
 def test_what_was_not_measured_follows_the_rule_of_cpus(length, options, chosen):
     assert explained(length, **options).chosen == chosen
+
+
+@pytest.mark.usefixtures("on_the_device")
+def test_what_none_takes_can_be_differentiated_in_every_way(monkeypatch):
+    """First derivatives are the kernel's, which has no others; those come from the plain form."""
+    passes = []
+
+    def causal(query, key, value):
+        return F.attention(query, key, value, mask=CAUSAL, implementation="reference")
+
+    @jax.custom_vjp
+    def kernel(*arrays):
+        return causal(*arrays)
+
+    def backward(arrays, cotangent):
+        passes.append("backward")
+        return jax.vjp(causal, *arrays)[1](cotangent)
+
+    kernel.defvjp(lambda *arrays: (causal(*arrays), arrays), backward)
+    spy = IMPLEMENTATIONS["mosaic_gpu"]._replace(
+        attend=lambda call: kernel(call.query, call.key, call.value), refusals=lambda call: []
+    )
+    monkeypatch.setitem(IMPLEMENTATIONS, "mosaic_gpu", spy)
+    monkeypatch.setattr(device_record, "nearest", lambda *_: RECORD["devices"][0]["times"]["attention"][0])
+    query, key, value = (jax.random.normal(jax.random.key(seed), (1, 6, 2, 4)) for seed in range(3))
+    assert F.explain_attention(query, key, value, mask=CAUSAL).chosen == "mosaic_gpu"
+
+    def loss(attend):
+        return lambda query: (attend(query, key, value) ** 2).sum()
+
+    def derivatives(attend, query):
+        of = loss(attend)
+        gradient = jax.grad(of)
+        curvature = jax.jvp(gradient, (query,), (query,))[1]  # forward over reverse
+        twice = jax.grad(lambda query: (gradient(query) ** 2).sum())(query)
+        mapped = jax.vmap(gradient)(jnp.stack([query, 2 * query]))
+        return of(query), gradient(query), jax.jvp(of, (query,), (query,))[1], curvature, twice, mapped
+
+    chosen = functools.partial(F.attention, mask=CAUSAL)
+    got, wanted = jax.jit(lambda query: (derivatives(chosen, query), derivatives(causal, query)))(query)
+    assert passes, "reverse mode asks the kernel"
+    for one, want in zip(got, wanted):
+        np.testing.assert_allclose(one, want, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.usefixtures("on_the_device")

@@ -2,9 +2,8 @@
 
 from transformer_jax.functional.attention import reference
 from transformer_jax.functional.attention.choice import (
-    IMPLEMENTATIONS,
     AttentionExplanation,
-    choose,
+    chosen,
     explain,
     named,
 )
@@ -76,7 +75,7 @@ def attention(
     """
     call = make_call(query, key, value, score, mask, bias, dropout, reweight)
     if implementation is None:
-        return IMPLEMENTATIONS[choose(call)[0]].attend(call)
+        return chosen(call).attend(call)
     return named(implementation, call).attend(call)
 
 

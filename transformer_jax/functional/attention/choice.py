@@ -1,6 +1,7 @@
 """Which implementation does a call, and why not another."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from transformer_jax.functional.attention import (
     tokamax,
 )
 from transformer_jax.functional.attention.contract import AttentionCall
+from transformer_jax.functional.attention.every_derivative import attend_with_every_derivative
 from transformer_jax.functional.masks import AttentionMask
 from transformer_jax.typing import Array
 
@@ -136,9 +138,9 @@ def _by_measurement(call: AttentionCall) -> tuple[str, str] | None:
     }
     if not times:
         return None
-    chosen = min(times, key=lambda name: times[name])
+    best = min(times, key=lambda name: times[name])
     others = ", ".join(f"{name} {times[name]:.3g} ms" for name in sorted(times, key=lambda name: times[name]))
-    return chosen, f"the fastest of the nearest case measured on {entry.device} ({row['case']}: {others})"
+    return best, f"the fastest of the nearest case measured on {entry.device} ({row['case']}: {others})"
 
 
 def mask_kind(mask: AttentionMask) -> str | None:
@@ -157,13 +159,21 @@ def mask_kind(mask: AttentionMask) -> str | None:
     return "padded" if mask.has_key_part else "full"
 
 
+def chosen(call: AttentionCall) -> Implementation:
+    """What :func:`choose` takes, with derivatives of every mode and order whatever it is."""
+    one = IMPLEMENTATIONS[choose(call)[0]]
+    if one.awaits_record is None:
+        return one
+    return one._replace(attend=functools.partial(attend_with_every_derivative, one.attend))
+
+
 def explain(call: AttentionCall) -> AttentionExplanation:
     """What :func:`choose` does with a call, with what it says of the others."""
-    chosen, reason = choose(call)
-    others = {name: tuple(all_refusals(name, call)) for name in IMPLEMENTATIONS if name != chosen}
+    taken, reason = choose(call)
+    others = {name: tuple(all_refusals(name, call)) for name in IMPLEMENTATIONS if name != taken}
     refusals = {name: why for name, why in others.items() if why}
-    passed_over = {name: _why_not(name, chosen) for name, why in others.items() if not why}
-    return AttentionExplanation(chosen, reason, refusals, passed_over)
+    passed_over = {name: _why_not(name, taken) for name, why in others.items() if not why}
+    return AttentionExplanation(taken, reason, refusals, passed_over)
 
 
 def named(name: str, call: AttentionCall) -> Implementation:
