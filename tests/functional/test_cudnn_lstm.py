@@ -94,14 +94,24 @@ def emulated_cudnn(monkeypatch):
         *arrays, features, hidden_dim, layers, dropout, bidirectional, precision = arguments
         del precision
         sizes = (features, hidden_dim, layers, dropout, bidirectional)
-        return on_the_cpu(*arrays, *sizes), tuple(arrays)
+        outputs, reserved = on_the_cpu(*arrays, *sizes), jnp.zeros(7)
+        return outputs, (*arrays, outputs[0], reserved)
+
+    @jax.custom_vjp
+    def never_differentiated(arrays):
+        return arrays
 
     def backward(*arguments):
         *sizes, _, saved, gradients = arguments
-        *arrays, lengths = saved
+        *arrays, lengths, _, reserved = saved
+        assert reserved.shape == (7,)
         _, pull_back = jax.vjp(lambda *free: on_the_cpu(*free, lengths, *sizes), *arrays)
-        return *pull_back(gradients), jnp.zeros_like(lengths)
+        return *never_differentiated(pull_back(gradients)), jnp.zeros_like(lengths)
 
+    def fails(*_):
+        raise AssertionError("cuDNN's backward pass has no derivative")
+
+    never_differentiated.defvjp(fails, fails)
     monkeypatch.setattr(rnn, "lstm_fwd", forward)
     monkeypatch.setattr(rnn, "lstm_bwd", backward)
     monkeypatch.setattr(cudnn, "refusals", lambda *_: [])
@@ -126,3 +136,22 @@ def test_vmap_runs_one_call_after_the_other():
         return jax.vmap(run)(stacked, inputs, lengths), jax.tree.map(lambda *x: jnp.stack(x), *one_by_one)
 
     assert_close(*both(stacked, cells, inputs, lengths), 1e-6)
+
+
+@pytest.mark.usefixtures("emulated_cudnn")
+def test_it_has_derivatives_of_every_order_and_mode():
+    """Beyond the first ones by the plain loop: what None can differentiate must not depend on what it takes."""
+    cell, inputs, lengths = lstm_cell(), draw(2, 3, FEATURES, seed=3), jnp.array([3, 2])
+
+    def derivatives(implementation):
+        def loss(cell, inputs):
+            outputs, carry = recurrence(cell, inputs, lengths=lengths, implementation=implementation)
+            return (outputs**2).sum() + (carry[1] ** 2).sum()
+
+        gradient = jax.grad(loss, argnums=(0, 1))
+        along = jax.jvp(loss, (cell, inputs), (cell, inputs))[1]
+        penalty = jax.grad(lambda inputs: (gradient(cell, inputs)[1] ** 2).sum())(inputs)
+        return gradient(cell, inputs), along, penalty
+
+    got, wanted = jax.jit(lambda: (derivatives("cudnn"), derivatives("reference")))()
+    assert_close(got, wanted, 1e-4)

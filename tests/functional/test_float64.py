@@ -151,7 +151,9 @@ def test_biases_do_not_widen_a_recurrence():
             lambda cell, inputs, name=implementation: F.recurrence(cell, inputs, implementation=name)[0].sum()
         )
         inputs = jnp.ones((2, 5, 3), jnp.float32)
-        carry = jax.eval_shape(lambda name=implementation: F.recurrence(cell, inputs, implementation=name)[1])
+        carry = jax.eval_shape(
+            lambda name=implementation, inputs=inputs: F.recurrence(cell, inputs, implementation=name)[1]
+        )
         assert carry.dtype == jnp.float32
         assert [leaf.dtype for leaf in jax.tree.leaves(jax.eval_shape(run, cell, inputs))] == [
             leaf.dtype for leaf in jax.tree.leaves(cell)

@@ -4,7 +4,6 @@ cuDNN holds one direction of one layer as ``W [4 * hidden, features]``, ``U [4 *
 one flat array, gates in the order i, f, g, o, which is ours; ours are the transposed, and the second bias is zero.
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 from jax.experimental import rnn
 
 from transformer_jax.errors import ShapeError
+from transformer_jax.functional.derivatives import Rules, with_backward
 from transformer_jax.functional.recurrent.cells import Carry, Cell, LSTMCell
 from transformer_jax.typing import Array, Bool, Float
 
@@ -88,41 +88,48 @@ def run_cudnn(
     return lstm_by(_lstm, cell, inputs, carry, valid, reverse=reverse)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7, 8, 9))
 def _lstm(
     rows: Array, hidden: Array, memory: Array, weights: Array, lengths: Array,
     features: int, hidden_dim: int, layers: int, dropout: float, bidirectional: bool,
 ) -> Any:  # fmt: skip
-    """``rnn.lstm``, whose primitives have no rule for ``vmap``: under it one call after the other."""
+    """``rnn.lstm`` with what its primitives lack: ``vmap``, by one call after the other, and every derivative."""
     sizes = (features, hidden_dim, layers, dropout, bidirectional)
-    return _lstm_forward(rows, hidden, memory, weights, lengths, *sizes)[0]
+    outputs, _ = with_backward(_RULES, sizes, (rows, hidden, memory, weights), lengths)
+    return outputs[:3]
 
 
-def _lstm_forward(
-    rows: Array, hidden: Array, memory: Array, weights: Array, lengths: Array, *sizes: Any
-) -> Any:
+def _value(sizes: Any, arrays: Any, lengths: Array) -> tuple[Any, None]:
+    """Outputs, both states, and what cuDNN reserves for its backward pass."""
     forward: Any = rnn.lstm_fwd
 
     @jax.custom_batching.sequential_vmap
     def run(*arrays: Array) -> Any:
-        return forward(*arrays, *sizes, None)
+        outputs, saved = forward(*arrays, *sizes, None)
+        return *outputs, saved[-1]
 
-    return run(rows, hidden, memory, weights, lengths)
+    return run(*arrays, lengths), None
 
 
-def _lstm_backward(
-    features: int, hidden_dim: int, layers: int, dropout: float, bidirectional: bool, saved: Any, gradients: Any
-) -> Any:  # fmt: skip
-    sizes, backward = (features, hidden_dim, layers, dropout, bidirectional), rnn.lstm_bwd
+def _backward(sizes: Any, arrays: Any, lengths: Array, outputs: Any, cotangents: Any) -> Any:
+    backward: Any = rnn.lstm_bwd
 
     @jax.custom_batching.sequential_vmap
-    def run(saved: Any, gradients: Any) -> Any:
-        return backward(*sizes, None, saved, gradients)[:4]
+    def run(saved: Any, cotangents: Any) -> Any:
+        return backward(*sizes, None, saved, cotangents)[:4]
 
-    return *run(saved, gradients), None
+    return run((*arrays, lengths, outputs[0], outputs[3]), tuple(cotangents[:3]))
 
 
-_lstm.defvjp(_lstm_forward, _lstm_backward)
+def _plain(sizes: Any, arrays: Any, lengths: Array) -> Any:
+    features, hidden_dim, layers, _, bidirectional = sizes
+    *states, weights = arrays
+    unpacked = rnn.unpack_lstm_weights(weights, features, hidden_dim, layers, bidirectional)
+    outputs = rnn.lstm_ref(*states, *unpacked, lengths, *sizes)
+    reserved = jax.eval_shape(lambda: _value(sizes, arrays, lengths)[0][3])
+    return *outputs, jnp.zeros(reserved.shape, reserved.dtype)
+
+
+_RULES = Rules(_value, _backward, _plain)
 
 
 def lstm_by(
