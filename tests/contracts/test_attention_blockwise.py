@@ -27,6 +27,7 @@ FIRST = {
     "all_parts",
     "empty_rows_grouped",
     "bias_broadcast",
+    "bias_hides_rows",
     "alibi_positions",
     "relative_buckets",
     "relative_buckets_causal",
