@@ -381,9 +381,14 @@ def test_searches_of_no_rows_give_no_rows(kind, changes):
     assert output.tokens.shape[0] == output.found.shape[0] == 0
 
 
-def test_searches_go_with_numbers_of_64_bits():
+@pytest.mark.parametrize("self_attention", ["softmax", "linear"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_searches_go_with_numbers_of_64_bits(self_attention, dtype):
     with jax.enable_x64(True):
-        model, batch = build(config()), make_batch()
+        model, batch = build(config(decoder_self_attention=self_attention)), make_batch()
+        assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(model))} == {jnp.dtype(jnp.float32)}
+        graphdef, params = nnx.split(model)
+        model = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf.astype(dtype), params))
         for kind, search in SEARCHES.items():
 
             def run(search=search):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from transformer_jax.decode import beam_search
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.models.recurrent_seq2seq import (
     Bahdanau,
@@ -333,3 +334,21 @@ def test_ids_outside_of_the_vocabulary_show_but_not_from_padding():
     np.testing.assert_array_equal(wrong[1, :2], wanted[1, :2])
     assert np.isnan(wrong[1, 2:]).all()
     np.testing.assert_array_equal(wrong[2], wanted[2])
+
+
+@pytest.mark.parametrize("name", ["bahdanau", "luong"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_beams_with_coverage_go_with_numbers_of_64_bits(name, dtype):
+    with jax.enable_x64(True):
+        graphdef, params = nnx.split(_build(VARIANTS[name]))
+        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
+
+        def run(params):
+            model = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf.astype(dtype), params))
+            state = model.start(SOURCE, SOURCE_LENGTHS, max_len=3)
+            options = {"bos_id": 2, "eos_id": 3, "max_len": 3, "num_beams": 2}
+            return beam_search(
+                model, state, **options, coverage_penalty=0.2, source_lengths=SOURCE_LENGTHS
+            ).scores
+
+        assert jax.eval_shape(run, params).dtype == jnp.float32

@@ -57,3 +57,12 @@ def test_attention_weights_sum_to_one_over_valid_steps():
     weights = pool.weights(jax.random.normal(jax.random.key(0), (3, 4, 3)), lengths=jnp.array(LENGTHS))
     np.testing.assert_allclose(weights.sum(axis=1), [1.0, 1.0, 0.0], atol=1e-6)
     np.testing.assert_array_equal(weights[1, 2:], 0.0)
+
+
+@pytest.mark.parametrize("name", ["mean", "max", "last", "attention"])
+@pytest.mark.parametrize("shape", [(0, 4, 3), (2, 0, 3)])
+def test_nothing_pools_to_zeros(name, shape):
+    for lengths in (None, jnp.zeros(shape[0], jnp.int32)):
+        np.testing.assert_array_equal(
+            _pooling(name)(jnp.ones(shape), lengths=lengths), np.zeros((shape[0], 3))
+        )

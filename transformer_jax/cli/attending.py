@@ -138,7 +138,7 @@ class AttentionReader:
                     inputs[row, 1 : len(read) + 1] = read
                 maps = {
                     name: np.asarray(value)
-                    for name, value in self._maps(state, tokens, lengths, inputs).items()
+                    for name, value in self._maps(state, *jax.device_put((tokens, lengths, inputs))).items()
                 }
                 for row, (index, (source, output)) in enumerate(zip(chosen, rows)):
                     target = target_tokenizer.pieces(output.tokens) + [END_TEXT] * output.finished

@@ -76,7 +76,8 @@ class PairScorer:
                     tokens[row, : len(source)], lengths[row] = source, len(source)
                     inputs[row, : len(target) + 1] = [BOS_ID, *target]
                     outputs[row, : len(target) + 1] = [*target, EOS_ID]
-                scores = np.asarray(self._log_probs(state, tokens, lengths, inputs, outputs))
+                arrays = jax.device_put((tokens, lengths, inputs, outputs))
+                scores = np.asarray(self._log_probs(state, *arrays))
                 for index, score in zip(chosen, scores.tolist()):
                     found[index] = score
         return found

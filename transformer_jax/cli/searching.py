@@ -297,8 +297,8 @@ def not_found_note(num_lines: int, first: int) -> str:
     """What to say of lines for which the search found no output: how many, and the number of the first of them.
 
     Example:
-      >>> not_found_note(2, 3).partition(":")[0]
-      'note: 2 lines have no output that keeps the rules of the search'
+      >>> not_found_note(2, 3)[:69]
+      'note: 2 lines have no output that keeps the rules of the search: line'
     """
     count, others = (
         ("1 line has", " is") if num_lines == 1 else (f"{num_lines:,} lines have", " and others are")

@@ -232,7 +232,7 @@ def beam_search(
             assert isinstance(model, AttendingStepModel)
             assert source_lengths is not None
             logits, weights, model_state = model.step_with_attention(carry.model_state, last_tokens)
-            covered = carry.covered + weights.reshape(carry.covered.shape)
+            covered = carry.covered + weights.reshape(carry.covered.shape).astype(carry.covered.dtype)
             penalties = coverage_penalties(covered, source_lengths, coverage_penalty)
         check_token_id("eos_id", eos_id, logits.shape[-1])
 

@@ -5,6 +5,7 @@ import math
 from typing import Literal, get_args
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from transformer_jax.bounds import Layers, TokenId, Width, check_bounds
@@ -167,7 +168,6 @@ class EncoderDecoder(nnx.Module):
       ConfigError: If ``share_embeddings="all"`` meets two vocabulary sizes, or ``padding_id`` is in none.
 
     Example:
-      >>> import jax.numpy as jnp
       >>> config = EncoderDecoderConfig(
       ...   model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=16,
       ...   num_encoder_layers=1, num_decoder_layers=1)
@@ -305,8 +305,9 @@ class EncoderDecoder(nnx.Module):
         self, source_tokens: _Tokens, source_lengths: _Lengths, *, rng_key: jax.Array | None = None
     ) -> Float[Array, "batch source_len model"]:
         """The encoder's output; rows of padding hold numbers without meaning."""
+        source_tokens, source_lengths = jnp.asarray(source_tokens), jnp.asarray(source_lengths)
         length = source_tokens.shape[1]
-        valid = jax.numpy.arange(length, dtype="int32")[None] < source_lengths[:, None]
+        valid = jnp.arange(length, dtype="int32")[None] < source_lengths[:, None]
         embedded = self._source_embedding()(source_tokens, valid=valid)
         return self.encoder(
             embedded, mask=AttentionMask.from_lengths(source_lengths, length), rng_key=rng_key
@@ -334,6 +335,7 @@ class EncoderDecoder(nnx.Module):
         Raises:
           ShapeError: If learned positions are fewer than ``max_len``.
         """
+        source_tokens, source_lengths = jnp.asarray(source_tokens), jnp.asarray(source_lengths)
         memories, _ = self._memories(source_tokens, source_lengths, None)
         caches = self.decoder.empty_caches(source_tokens.shape[0], max_len, memories[0].stored_keys.dtype)
         return EncoderDecoderState(memories, source_lengths, caches)
@@ -342,7 +344,7 @@ class EncoderDecoder(nnx.Module):
         self, state: EncoderDecoderState, tokens: Int[Array, " batch"]
     ) -> tuple[Float[Array, "batch vocab"], EncoderDecoderState]:
         """Feed one token a row; logits of the next one, and the state after."""
-        logits, state = self.extend(state, tokens[:, None])
+        logits, state = self.extend(state, jnp.asarray(tokens)[:, None])
         return logits[:, 0], state
 
     def step_with_attention(
@@ -350,7 +352,7 @@ class EncoderDecoder(nnx.Module):
     ) -> tuple[Float[Array, "batch vocab"], Float[Array, "batch kv_len"], EncoderDecoderState]:
         """As :meth:`step`, and between its results where the last layer looked, the mean of its heads."""
         hidden, weights, caches = self.decoder.extend_with_weights(
-            self.target_embedding(tokens[:, None]),
+            self.target_embedding(jnp.asarray(tokens)[:, None]),
             state.memories,
             state.caches,
             memory_mask=state.memory_mask(),
@@ -397,9 +399,9 @@ class EncoderDecoder(nnx.Module):
         self, source_tokens: Array, source_lengths: Array, rng_key: jax.Array | None
     ) -> tuple[tuple[AttentionMemory, ...], AttentionMask]:
         memory = self.encode(source_tokens, source_lengths, rng_key=rng_key)
-        mask = AttentionMask.from_lengths(source_lengths, source_tokens.shape[1])
+        mask = AttentionMask.from_lengths(jnp.asarray(source_lengths), memory.shape[1])
         return self.decoder.project_memory(memory), mask
 
     def _logits(self, hidden: Array) -> Array:
         output = self.target_embedding if self.output_embedding is None else self.output_embedding
-        return output.attend(hidden).astype(jax.numpy.float32)
+        return output.attend(hidden).astype(jnp.float32)

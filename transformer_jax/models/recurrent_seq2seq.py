@@ -195,6 +195,7 @@ class RecurrentSeq2Seq(nnx.Module):
     def _encode(
         self, source_tokens: Array, source_lengths: Array, *, rng_key: jax.Array | None = None
     ) -> RecurrentState:
+        source_tokens, source_lengths = jnp.asarray(source_tokens), jnp.asarray(source_lengths)
         attention = self.config.attention
         max_len = attention.max_len if isinstance(attention, Luong) else None
         if max_len is not None and source_tokens.shape[1] > max_len:

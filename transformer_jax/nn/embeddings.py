@@ -115,6 +115,7 @@ class Embedding(nnx.Module):
         Returns:
           ``[*batch, model]``.
         """
+        tokens = jnp.asarray(tokens)
         if valid is not None:
             tokens = jnp.where(valid, tokens, self.padding_id or 0)
         # The gradient is a scatter-add: measured on the CPU it beats a one-hot product for every vocabulary.

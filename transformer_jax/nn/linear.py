@@ -33,7 +33,7 @@ class Linear(nnx.Module):
         self, input_dim: int, output_dims: tuple[int, ...], *, use_bias: bool, rngs: nnx.Rngs
     ) -> None:
         self.kernel = nnx.Param(fused_xavier_uniform(rngs.params(), input_dim, output_dims))
-        self.bias = nnx.Param(jnp.zeros(sum(output_dims))) if use_bias else None
+        self.bias = nnx.Param(jnp.zeros(sum(output_dims), jnp.float32)) if use_bias else None
 
     def __call__(self, x: Float[Array, "*batch input"]) -> Float[Array, "*batch output"]:
         """Map the last axis; parameters take the dtype of the input."""

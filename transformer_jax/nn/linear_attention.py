@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional import AttentionMask, LinearAttentionState, linear_attention
+from transformer_jax.functional.dtypes import wide
 from transformer_jax.nn.linear import Linear
 from transformer_jax.nn.multi_head import check_heads
 from transformer_jax.typing import Array, Bool, Float, Int
@@ -91,14 +93,15 @@ class LinearSelfAttention(nnx.Module):
             valid = jnp.arange(x.shape[1], dtype=num_valid.dtype)[None, :] < num_valid[:, None]
         return self._attend(x, valid, state)
 
-    def empty_state(self, batch: int) -> LinearAttentionState:
-        """The state before the first token, float32.
+    def empty_state(self, batch: int, dtype: DTypeLike = jnp.float32) -> LinearAttentionState:
+        """The state before the first token, float32; float64 for inputs of ``dtype`` float64.
 
         Example:
           >>> LinearSelfAttention(8, 2, use_bias=False, rngs=nnx.Rngs(0)).empty_state(3).values.shape
           (3, 2, 4, 4)
         """
-        return LinearAttentionState.zeros(batch, self.num_heads, self.head_dim, self.head_dim)
+        sizes = (batch, self.num_heads, self.head_dim, self.head_dim)
+        return LinearAttentionState.zeros(*sizes, wide(jnp.dtype(dtype)))
 
     def _attend(
         self, x: Array, valid: Array | None, state: LinearAttentionState | None

@@ -38,8 +38,8 @@ class LayerNorm(nnx.Module):
 
     def __init__(self, model_dim: int, *, epsilon: float) -> None:
         self.epsilon = epsilon
-        self.scale = nnx.Param(jnp.ones(model_dim))
-        self.bias = nnx.Param(jnp.zeros(model_dim))
+        self.scale = nnx.Param(jnp.ones(model_dim, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(model_dim, jnp.float32))
 
     def __call__(self, x: Float[Array, "*batch model"]) -> Float[Array, "*batch model"]:
         """Normalise the last axis."""
@@ -64,7 +64,7 @@ class RMSNorm(nnx.Module):
 
     def __init__(self, model_dim: int, *, epsilon: float) -> None:
         self.epsilon = epsilon
-        self.scale = nnx.Param(jnp.ones(model_dim))
+        self.scale = nnx.Param(jnp.ones(model_dim, jnp.float32))
 
     def __call__(self, x: Float[Array, "*batch model"]) -> Float[Array, "*batch model"]:
         """Normalise the last axis."""
@@ -100,10 +100,10 @@ class BatchNorm(nnx.Module):
             raise ConfigError(f"momentum must be in [0, 1], got {momentum}")
         self.momentum = momentum
         self.epsilon = epsilon
-        self.scale = nnx.Param(jnp.ones(model_dim))
-        self.bias = nnx.Param(jnp.zeros(model_dim))
-        self.mean = nnx.BatchStat(jnp.zeros(model_dim))
-        self.variance = nnx.BatchStat(jnp.ones(model_dim))
+        self.scale = nnx.Param(jnp.ones(model_dim, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(model_dim, jnp.float32))
+        self.mean = nnx.BatchStat(jnp.zeros(model_dim, jnp.float32))
+        self.variance = nnx.BatchStat(jnp.ones(model_dim, jnp.float32))
 
     def __call__(
         self,

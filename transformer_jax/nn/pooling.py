@@ -35,6 +35,8 @@ class MeanPooling(nnx.Module):
     ) -> Float[Array, "batch features"]:
         """Pool; ``lengths`` ``None`` takes all steps."""
         inputs = as_array("inputs", inputs)
+        if inputs.shape[1] == 0:
+            return _of_nothing(inputs)
         if lengths is None:
             return inputs.mean(axis=1)
         lengths = as_array("lengths", lengths)
@@ -59,6 +61,8 @@ class MaxPooling(nnx.Module):
     ) -> Float[Array, "batch features"]:
         """Pool; ``lengths`` ``None`` takes all steps."""
         inputs = as_array("inputs", inputs)
+        if inputs.shape[1] == 0:
+            return _of_nothing(inputs)
         if lengths is None:
             return inputs.max(axis=1)
         lengths = as_array("lengths", lengths)
@@ -82,6 +86,8 @@ class LastPooling(nnx.Module):
     ) -> Float[Array, "batch features"]:
         """Pool; ``lengths`` ``None`` takes the last of all steps."""
         inputs = as_array("inputs", inputs)
+        if inputs.shape[1] == 0:
+            return _of_nothing(inputs)
         if lengths is None:
             return inputs[:, -1]
         lengths = as_array("lengths", lengths)
@@ -111,7 +117,7 @@ class AttentionPooling(nnx.Module):
     def __init__(self, input_dim: int, attention_dim: int, *, rngs: nnx.Rngs):
         self.hidden = Linear(input_dim, (attention_dim,), use_bias=True, rngs=rngs)
         scale = jnp.float32(attention_dim) ** -0.5
-        self.query = nnx.Param(jax.random.normal(rngs.params(), (attention_dim,)) * scale)
+        self.query = nnx.Param(jax.random.normal(rngs.params(), (attention_dim,), jnp.float32) * scale)
 
     def __call__(
         self, inputs: Float[Array, "batch time features"], *, lengths: Int[Array, "batch"] | None = None
@@ -134,6 +140,11 @@ class AttentionPooling(nnx.Module):
         query = self.query[...][None, None, None, :].astype(key.dtype)
         query = jnp.broadcast_to(query, (inputs.shape[0], 1, 1, self.query.shape[0]))
         return query, key, inputs[:, :, None, :]
+
+
+def _of_nothing(inputs: Array) -> Array:
+    """Zeros, as a row of length 0 gives them, where there are no steps at all."""
+    return jnp.zeros((inputs.shape[0], inputs.shape[2]), inputs.dtype)
 
 
 def _mask(lengths: Array | None, inputs: Array) -> AttentionMask | None:

@@ -144,7 +144,9 @@ class PositionalEncoding(nnx.Module):
         elif isinstance(config, RelativePositions):
             config.check(bidirectional=bidirectional)
             shape = (config.num_buckets, num_heads)
-        self.table = None if shape is None else nnx.Param(scale * jax.random.normal(rngs.params(), shape))
+        self.table = (
+            None if shape is None else nnx.Param(scale * jax.random.normal(rngs.params(), shape, jnp.float32))
+        )
 
     def check_len(self, length: int) -> None:
         """Raise ``ShapeError`` if positions up to ``length - 1`` are more than the table has."""

@@ -67,17 +67,17 @@ class RecurrentCell(nnx.Module):
         gate_dims = (hidden_dim,) * NUM_GATES[kind]
         self.input_weight = nnx.Param(fused_xavier_uniform(rngs.params(), input_dim, gate_dims))
         if kind not in LINEAR_KINDS:
-            orthogonal = jax.nn.initializers.orthogonal()
+            orthogonal = jax.nn.initializers.orthogonal(dtype=jnp.float32)
             blocks = [orthogonal(rngs.params(), (hidden_dim, hidden_dim)) for _ in range(NUM_GATES[kind])]
             self.recurrent_weight = nnx.Param(jnp.concatenate(blocks, axis=1))
-        bias = jnp.zeros((NUM_GATES[kind], hidden_dim))
+        bias = jnp.zeros((NUM_GATES[kind], hidden_dim), jnp.float32)
         if kind in _OPEN_FORGET_GATE:
             bias = bias.at[_OPEN_FORGET_GATE[kind]].set(1.0)
         self.bias = nnx.Param(bias.reshape(-1))
         if kind == "gru":
-            self.recurrent_bias = nnx.Param(jnp.zeros(hidden_dim))
+            self.recurrent_bias = nnx.Param(jnp.zeros(hidden_dim, jnp.float32))
         if kind == "diagonal":
-            decays = jnp.linspace(_FASTEST_DECAY, _SLOWEST_DECAY, hidden_dim)
+            decays = jnp.linspace(_FASTEST_DECAY, _SLOWEST_DECAY, hidden_dim, dtype=jnp.float32)
             self.decay = nnx.Param(jnp.log(decays / (1.0 - decays)))
 
     def cell(self) -> Cell:

@@ -232,4 +232,4 @@ class ScoreAttention(nnx.Module):
 
 def _vector(rngs: nnx.Rngs, size: int) -> Float[Array, "features"]:
     """A vector that gives scores of unit order: variance ``1 / size``."""
-    return jax.random.normal(rngs.params(), (size,)) * jnp.float32(size) ** -0.5
+    return jax.random.normal(rngs.params(), (size,), jnp.float32) * jnp.float32(size) ** -0.5

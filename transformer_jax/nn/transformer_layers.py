@@ -382,7 +382,7 @@ def empty_cache(
 ) -> SelfAttentionCache:
     """What a layer's self-attention keeps before the first token: with room for ``capacity``, or of one size."""
     if isinstance(attention, LinearSelfAttention):
-        return LinearAttentionCache.of(attention.empty_state(batch))
+        return LinearAttentionCache.of(attention.empty_state(batch, dtype))
     return KeyValueCache.empty(batch, capacity, attention.num_kv_heads, attention.head_dim, dtype)
 
 
