@@ -146,15 +146,15 @@ def test_an_implementation_that_computes_in_float32_refuses_doubles():
 def test_biases_do_not_widen_a_recurrence():
     """Under x64 a new layer's matrices are float32 and its biases float64."""
     cell = F.GRUCell(*(jnp.ones(shape, jnp.float32) for shape in GRU[:2]), jnp.ones(12), jnp.ones(4))
+    inputs = jnp.ones((2, 5, 3), jnp.float32)
     for implementation in ("scan", "reference", "parallel"):
-        run = jax.grad(
-            lambda cell, inputs, name=implementation: F.recurrence(cell, inputs, implementation=name)[0].sum()
-        )
-        inputs = jnp.ones((2, 5, 3), jnp.float32)
-        carry = jax.eval_shape(
-            lambda name=implementation, inputs=inputs: F.recurrence(cell, inputs, implementation=name)[1]
-        )
+
+        def total(cell, name=implementation):
+            outputs, carry = F.recurrence(cell, inputs, implementation=name)
+            return outputs.sum(), carry
+
+        gradient, carry = jax.eval_shape(jax.grad(total, has_aux=True), cell)
         assert carry.dtype == jnp.float32
-        assert [leaf.dtype for leaf in jax.tree.leaves(jax.eval_shape(run, cell, inputs))] == [
+        assert [leaf.dtype for leaf in jax.tree.leaves(gradient)] == [
             leaf.dtype for leaf in jax.tree.leaves(cell)
         ]
