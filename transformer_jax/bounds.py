@@ -26,6 +26,7 @@ __all__ = [
     "Tokens",
     "Vocabulary",
     "Width",
+    "bound_of",
     "bounds_of",
     "check_bounds",
 ]
@@ -89,7 +90,7 @@ def check_bounds(config: Any) -> None:
 
 def _read_bounds(cls: type[Any]) -> dict[str, int]:
     hints = typing.get_type_hints(cls, include_extras=True)
-    found = {field.name: _bound(hints[field.name]) for field in dataclasses.fields(cls)}
+    found = {field.name: bound_of(hints[field.name]) for field in dataclasses.fields(cls)}
     return {name: most for name, most in found.items() if most is not None}
 
 
@@ -97,14 +98,19 @@ bounds_of: Callable[[Any], dict[str, int]] = functools.cache(_read_bounds)
 """The largest value of each bounded field of a dataclass, by name."""
 
 
-def _bound(annotation: Any) -> int | None:
-    """The bound in an annotation, also inside of a union or a tuple."""
+def bound_of(annotation: Any) -> int | None:
+    """The bound in an annotation, also inside of a union or a tuple.
+
+    Example:
+      >>> bound_of(Annotated[int, AtMost(7)] | None)
+      7
+    """
     for extra in getattr(annotation, "__metadata__", ()):
         if isinstance(extra, AtMost):
             return extra.most
     if typing.get_origin(annotation) not in (typing.Union, types.UnionType, tuple):
         return None
-    found = [_bound(inner) for inner in typing.get_args(annotation)]
+    found = [bound_of(inner) for inner in typing.get_args(annotation)]
     return next((most for most in found if most is not None), None)
 
 

@@ -13,7 +13,7 @@ from transformer_jax.data.tokenizers import (
     Tokenizer,
     train_subword_tokenizer,
 )
-from transformer_jax.errors import DataError
+from transformer_jax.errors import ConfigError, DataError
 
 LINES = ["the cat sat on the mat", "a cat and a dog sat there", "the dogs chased the cats"] * 5
 ALGORITHMS = ["bpe", "unigram"]
@@ -111,3 +111,7 @@ def test_a_text_without_characters_is_refused(lines: list[str]) -> None:
 def test_a_vocabulary_without_room_for_the_characters_is_refused() -> None:
     with pytest.raises(DataError, match="vocab_size 10 must be at least 31"):
         train_subword_tokenizer(["abcdefghijklmnopqrstuvwxyz"], algorithm="bpe", vocab_size=10)
+    with pytest.raises(
+        ConfigError, match="vocab_size must be at most 16,777,216"
+    ):  # the trainer aborts the process
+        train_subword_tokenizer(["a"], algorithm="bpe", vocab_size=2**31)

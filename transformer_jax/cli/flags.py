@@ -5,6 +5,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from transformer_jax import bounds
 from transformer_jax.errors import ConfigError
 
 INT_MAX = 2**31 - 1
@@ -48,8 +49,11 @@ class Between:
 COUNT = Between(1, INT_MAX)
 """Of a count of which there must be one."""
 
-BEAMS = Between(1, 1000)
-"""Of the beams of a search; their states lie in memory side by side."""
+BEAMS, LENGTH, ROWS, TOKENS, VOCABULARY, WIDTH = (
+    Between(1, bounds.bound_of(one) or INT_MAX)
+    for one in (bounds.Beams, bounds.Length, bounds.Rows, bounds.Tokens, bounds.Vocabulary, bounds.Width)
+)
+"""Of sizes that configs have too."""
 
 SEED = Between(0, SEED_MAX)
 """Of a seed."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from transformer_jax.cli.flags import COUNT
+from transformer_jax.cli.flags import COUNT, ROWS, VOCABULARY
 from transformer_jax.whole_file import write_whole
 
 DESCRIPTION = """Plan a run over many devices by calculation: memory, operations, traffic and time of a step.
@@ -45,13 +45,13 @@ class Command:
     ] = ()
     """Change values of the config, such as train.accumulation=4."""
 
-    batch_rows: Annotated[int | None, tyro.conf.arg(metavar="N"), COUNT] = None
+    batch_rows: Annotated[int | None, tyro.conf.arg(metavar="N"), ROWS] = None
     """Rows of a whole batch, over all devices; without it the config's."""
 
     length: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ..."), COUNT] = ()
     """Source and target tokens of a row, or one number for both; without it the longest of the config."""
 
-    vocab_size: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ..."), COUNT] = ()
+    vocab_size: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ..."), VOCABULARY] = ()
     """Source and target vocabulary, or one number for both; without it the tokenizers'."""
 
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from transformer_jax.cli.flags import COUNT, Between
+from transformer_jax.cli.flags import COUNT, LENGTH, TOKENS, WIDTH, Between
 
 DESCRIPTION = """Race recurrent networks against Transformers: speed over length, generation, quality over seconds.
 
@@ -41,13 +41,13 @@ class Command:
     contestants: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     """Who races, in place of the preset's."""
 
-    lengths: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ..."), COUNT] = ()
+    lengths: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ..."), LENGTH] = ()
     """Sequence lengths in tokens, in place of the preset's; also the contexts of generation."""
 
-    tokens: Annotated[int | None, tyro.conf.arg(metavar="N"), COUNT] = None
+    tokens: Annotated[int | None, tyro.conf.arg(metavar="N"), TOKENS] = None
     """Tokens of a batch, whatever its length."""
 
-    width: Annotated[int | None, tyro.conf.arg(metavar="N"), COUNT] = None
+    width: Annotated[int | None, tyro.conf.arg(metavar="N"), WIDTH] = None
     """Width of the Transformer, a multiple of 32."""
 
     equal: Literal["parameters", "width"] = "parameters"

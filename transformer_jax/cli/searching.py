@@ -114,6 +114,7 @@ class BatchSearcher:
         self._rng_key = seed_key(seed)
         self._model, self._num_devices, self._longest_output = model, num_devices, longest_output
         self._searchers: dict[int, Searcher] = {}  # by the limit of their outputs
+        self._searcher(self.lengths.usual)  # refuses now what cannot be, too many devices say
 
     def max_len(self, padded: int) -> int:
         """Most tokens of the outputs of sources padded to this length, the end included."""

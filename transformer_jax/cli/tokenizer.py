@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from transformer_jax.cli.flags import COUNT
+from transformer_jax.cli.flags import VOCABULARY
 
 DESCRIPTION = """Train a subword tokenizer on text files, plain or gzipped, one example a line.
 
@@ -33,7 +33,7 @@ class Command:
     algorithm: Literal["bpe", "unigram"] = "bpe"
     """Byte pair encoding, or a unigram model."""
 
-    vocab_size: Annotated[int, tyro.conf.arg(metavar="N"), COUNT] = 8000
+    vocab_size: Annotated[int, tyro.conf.arg(metavar="N"), VOCABULARY] = 8000
     """Most ids, the four special ones included."""
 
     def run(self) -> int:

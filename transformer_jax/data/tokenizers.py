@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import tokenizers as hf
 
+from transformer_jax.bounds import Vocabulary, bound_of
 from transformer_jax.data.batches import BOS_ID, EOS_ID, NUM_SPECIAL_IDS, PAD_ID, UNK_ID
 from transformer_jax.data.line_breaks import escape_line_breaks
-from transformer_jax.errors import DataError
+from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.whole_file import write_whole
 
 Unit = Literal["characters", "words", "subwords", "pieces"]
@@ -301,10 +302,14 @@ def train_subword_tokenizer(
     tables is put in order afterwards.
 
     Raises:
+      ConfigError: If ``vocab_size`` is larger than a vocabulary may be: the trainer would take memory for all of it.
       DataError: If the text has no character, or more different ones than ``vocab_size`` has room for.
 
     Source: Sennrich et al. 2016, https://aclanthology.org/P16-1162; Kudo 2018, https://aclanthology.org/P18-1007.
     """
+    most = bound_of(Vocabulary)
+    if most is not None and vocab_size > most:
+        raise ConfigError(f"tokenizer: vocab_size must be at most {most:,}, got {vocab_size:,}")
     safe = [_encodable(line) for line in lines]
     characters = {one for one in set("".join(safe).replace(SPACE_MARK, "_")) if not one.isspace()}
     if not characters:
