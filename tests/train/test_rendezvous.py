@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import pytest
+from jax._src.clusters import ClusterEnv
 
 from transformer_jax.errors import ConfigError, RunError
 from transformer_jax.train import hosts
@@ -59,7 +61,7 @@ def test_hosts_meet_in_any_order_and_the_port_is_free_afterwards(address: str) -
 
 def test_every_host_is_told_who_is_missing(address: str) -> None:
     meeting = Meeting(address)
-    meeting.join(0, num_hosts=4, timeout=1.5)
+    meeting.join(0, num_hosts=4, timeout=3.0)
     meeting.join(2, num_hosts=4)
     said = f"hosts 1, 3 of 4 did not come to {address} within"
     ends = meeting.ended()
@@ -69,7 +71,7 @@ def test_every_host_is_told_who_is_missing(address: str) -> None:
 
 def test_without_the_first_host_the_others_say_so(address: str) -> None:
     with pytest.raises(
-        RunError, match=rf"host 0 did not let us begin at {address} within 0\.5 s \(.*refused\)"
+        RunError, match=rf"host 0 at {address} gave no start signal within 0\.5 s \(.*refused\)"
     ):
         meet(address, 2, 1, timeout=0.5)
     with pytest.raises(RunError, match=f"host 1 of 2 did not come to {address} within 0.5 s"):
@@ -104,20 +106,20 @@ def _strangers(address: str) -> list[socket.socket]:
 
 def test_strangers_and_hosts_that_do_not_fit_change_nothing(address: str) -> None:
     meeting = Meeting(address)
-    meeting.join(0)
+    meeting.join(0, timeout=60.0)
     _eventually(lambda: [one.close() for one in _strangers(address)])
     lost = socket.create_connection(split_address(address), timeout=5)
     lost.sendall(b'{"host": 2, "hosts": 3}\n')
     lost.close()  # killed while it waited: another may come in its place
-    meeting.join(1)
-    time.sleep(0.3)
+    meeting.join(1, timeout=60.0)
+    time.sleep(1.0)
     for host_id, num_hosts, words in (
         (1, 3, "a host of number 1 already"),
         (2, 4, "--num-hosts 3, this one with 4"),
     ):
         with pytest.raises(RunError, match=words):
             meet(address, num_hosts, host_id, timeout=5.0)
-    meeting.join(2)
+    meeting.join(2, timeout=60.0)
     assert meeting.ended() == [(0, "met"), (1, "met"), (2, "met")]
 
 
@@ -150,12 +152,41 @@ def test_arguments_are_checked_with_their_range(arguments: Any, words: str) -> N
             hosts.connect("localhost:1", 2, 0, timeout=timeout)
 
 
-def test_on_a_cluster_too_it_is_said_who_is_missing(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def on_slurm(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is the first of three that Slurm started."""
     slurm = {
         "SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "3", "SLURM_PROCID": "0",
         "SLURM_LOCALID": "0", "JAX_COORDINATOR_PORT": address.rpartition(":")[2],
     }  # fmt: skip
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)
+
+
+def test_on_a_cluster_too_it_is_said_who_is_missing(on_slurm: None) -> None:
     with pytest.raises(RunError, match=r"hosts 1, 2 of 3 did not come to localhost:\d+ within 0\.5 s"):
         hosts.connect(timeout=0.5)
+
+
+def test_what_is_set_for_jax_stays_set(address: str, on_slurm: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The coordinator's address beats the cluster's, and JAX reads the devices and the listening address itself."""
+    given: list[Any] = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *words, **names: given.append((words, names)))
+    monkeypatch.setattr(hosts, "meet", lambda *words, **names: given.append((words, names)))
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "10.0.0.7:4321")
+    joined = (("10.0.0.7:4321", 3, 0), {"initialization_timeout": 60})
+    hosts.connect(timeout=0.5)
+    assert given == [(("10.0.0.7:4321", 3, 0), {"timeout": 0.5}), joined]
+    monkeypatch.setenv("JAX_COORDINATOR_BIND_ADDRESS", "10.0.0.7:4322")
+    hosts.connect(timeout=0.5)
+    assert given[2:] == [joined]
+
+
+def test_without_jaxs_private_detection_jax_finds_the_cluster(
+    on_slurm: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *words, **names: given.append(words))
+    monkeypatch.setattr(ClusterEnv, "auto_detect_unset_distributed_params", lambda only: ())
+    hosts.connect(timeout=0.5)
+    assert given == [(None, None, None)]

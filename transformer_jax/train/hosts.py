@@ -7,6 +7,7 @@ them got, a score that is kept) is decided by a collective at updates that all o
 
 import contextlib
 import math
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -56,16 +57,17 @@ def connect(
         raise ConfigError(f"--host-id must be at least 0 and below --num-hosts ({num_hosts}); got {host_id}")
     if not 0 < timeout <= MAX_SECONDS:
         raise ConfigError(f"--host-timeout must be above 0 and at most {MAX_SECONDS:,} s; got {timeout:g}")
-    seconds, local_devices = max(1, math.ceil(timeout)), None
+    seconds = max(1, math.ceil(timeout))
     try:
         if coordinator is None:
-            coordinator, num_hosts, host_id, local_devices = _of_cluster(seconds)
-        if coordinator is not None and num_hosts is not None and host_id is not None:
+            coordinator, num_hosts, host_id = _of_cluster(seconds)
+        elsewhere = (
+            "JAX_COORDINATOR_BIND_ADDRESS" in os.environ
+        )  # there host 0 listens, not at the port of all
+        if coordinator is not None and num_hosts is not None and host_id is not None and not elsewhere:
             # JAX would end the process by a signal if one did not come.
             meet(coordinator, num_hosts, host_id, timeout=timeout)
-        jax.distributed.initialize(
-            coordinator, num_hosts, host_id, local_devices, initialization_timeout=max(seconds, 60)
-        )
+        jax.distributed.initialize(coordinator, num_hosts, host_id, initialization_timeout=max(seconds, 60))
     except TransformerJaxError:
         raise
     except ValueError as error:  # nothing was given and nothing detected
@@ -78,14 +80,14 @@ def connect(
 
 
 def _of_cluster(seconds: int) -> Any:
-    """Coordinator, processes, own number and devices as JAX finds them in a cluster; None where it does not."""
+    """Coordinator, processes and own number as JAX finds them in a cluster; None where it does not."""
     try:
         from jax._src.clusters import ClusterEnv
 
         find = ClusterEnv.auto_detect_unset_distributed_params
-    except (ImportError, AttributeError):  # not public: JAX then finds them itself
-        return None, None, None, None
-    return find(None, None, None, None, None, seconds)
+        return find(os.environ.get("JAX_COORDINATOR_ADDRESS"), None, None, None, None, seconds)[:3]
+    except (ImportError, AttributeError, TypeError):  # not public: JAX then finds them itself
+        return None, None, None
 
 
 def leave() -> None:

@@ -162,7 +162,7 @@ def _come(coordinator: str, address: tuple[str, int], num_hosts: int, host_id: i
             reason = "it was there, but not all the others"
         time.sleep(max(0.0, min(_RETRY_SECONDS, deadline - time.monotonic())))
     raise RunError(
-        f"host 0 did not let us begin at {coordinator} within {timeout:g} s ({reason}): start all {num_hosts} hosts "
+        f"host 0 at {coordinator} gave no start signal within {timeout:g} s ({reason}): start all {num_hosts} hosts "
         "with the same --coordinator, or wait longer with --host-timeout"
     )
 
