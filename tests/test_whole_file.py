@@ -62,3 +62,29 @@ def test_what_is_no_file_is_written_and_stays(tmp_path: Path) -> None:
     assert os.read(reader, 100) == b"text\n"
     os.close(reader)
     assert path.is_fifo()
+
+
+def test_a_link_stays_and_its_file_is_written(tmp_path: Path) -> None:
+    """A standard stream that goes into a file is such a link, in a folder of devices."""
+    (tmp_path / "devices").mkdir()
+    link, file = tmp_path / "devices" / "stdout", tmp_path / "page.html"
+    link.symlink_to(file)
+    for text in ("old\n", "new\n"):
+        write_whole(link, text)
+        assert link.readlink() == file
+        assert file.read_text() == text
+    assert [path.name for path in (tmp_path / "devices").iterdir()] == ["stdout"]
+    link.unlink()
+    link.symlink_to(tmp_path / "none" / "a.txt")
+    with pytest.raises(FileNotFoundError) as raised:
+        write_whole(link, "text\n")
+    assert raised.value.filename == str(link)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="Linux shows open files as links")
+def test_an_open_pipe_is_written_under_its_name_in_proc() -> None:
+    reader, writer = os.pipe()
+    write_whole(Path(f"/proc/self/fd/{writer}"), "text\n")
+    assert os.read(reader, 100) == b"text\n"
+    os.close(reader)
+    os.close(writer)

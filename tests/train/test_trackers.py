@@ -13,7 +13,7 @@ import pytest
 
 from transformer_jax.errors import RunError
 from transformer_jax.train.metrics import learning_curve
-from transformer_jax.train.tensorboard_log import TensorBoardTracker, read_scalars
+from transformer_jax.train.tensorboard_log import TensorBoardTracker, _event_files, read_scalars
 from transformer_jax.train.trackers import JsonLinesTracker, read_rows
 
 
@@ -180,6 +180,24 @@ def test_a_log_that_somebody_replaces_or_cuts_goes_on(
     write(both, row(5, loss=5.0))
     assert {update for _, update, _ in shown(tmp_path)} == {5}
     assert [text.rpartition(": ")[2] for text in told[1:]] == ["2 rows are lost", "4 rows are lost"]
+
+
+def test_tensorboard_does_not_show_files_that_are_half_written_or_somebody_elses(
+    tmp_path: Path, trackers: Callable[..., list[Any]]
+) -> None:
+    both = trackers(from_update=0)
+    write(both, row(1, loss=1.0))
+    folder = tmp_path / "tensorboard"
+    (events,) = folder.iterdir()
+    (folder / f".{events.name}.tmp").write_bytes(events.read_bytes()[:-5])  # of an earlier version
+    (folder / f"{events.name}.other").write_bytes(events.read_bytes())
+    events.rename(folder / "old")
+    events.write_bytes(b"somebody's")
+    write(both, row(2, loss=2.0))
+    (other,) = (path for path in folder.glob("events.*.other") if "tfevents" not in path.name)
+    assert other.read_bytes() == b"somebody's"
+    assert _event_files(folder) == [events]
+    assert {update for _, update, _ in shown(tmp_path)} == {1, 2}
 
 
 def test_curve_merges_evaluations_and_keeps_both_losses() -> None:

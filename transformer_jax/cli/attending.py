@@ -17,7 +17,7 @@ from transformer_jax.data.batches import BOS_ID, PAD_ID
 from transformer_jax.data.buckets import PaddedLengths
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import RunError
-from transformer_jax.whole_file import partial_name, reported_as
+from transformer_jax.whole_file import behind_link, partial_name, reported_as
 
 END_TEXT = "<end>"
 
@@ -156,7 +156,8 @@ class AttentionFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._partial = partial_name(path)
+        self._target = behind_link(path)
+        self._partial = partial_name(self._target)
         with reported_as(path):
             self._archive = zipfile.ZipFile(self._partial, "w", zipfile.ZIP_DEFLATED)
 
@@ -175,6 +176,6 @@ class AttentionFile:
             with reported_as(self._path):
                 self._archive.close()
                 if kind is None:
-                    self._partial.replace(self._path)
+                    self._partial.replace(self._target)
         finally:
             self._partial.unlink(missing_ok=True)

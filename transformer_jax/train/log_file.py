@@ -55,8 +55,13 @@ class LogFile:
         self._ends = [len(begin)]
 
     @property
+    def _unread(self) -> str:
+        """Its name as TensorBoard, which reads every file with that mark, does not know it."""
+        return self.path.name.replace("tfevents", "events")
+
+    @property
     def _partial(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.tmp")
+        return self.path.with_name(f".{self._unread}.tmp")
 
     @property
     def _whole(self) -> int:
@@ -117,7 +122,7 @@ class LogFile:
             is_mine = os.path.samestat(mine, os.stat(self.path))
             if is_mine:
                 return
-            other = self.path.with_name(self.path.name + ".other")
+            other = self.path.with_name(f"{self._unread}.other")
             os.replace(self.path, other)
             self._tell(
                 f"{self.path} was replaced by somebody else: it is restored, the other one is {other.name} now"

@@ -161,8 +161,11 @@ def _records(path: Path) -> Iterator[bytes]:
 
 
 def _event_files(folder: Path) -> list[Path]:
-    """In the order in which TensorBoard reads them."""
-    return sorted(path for path in folder.glob(f"*{_MARK}*") if path.is_file()) if folder.is_dir() else []
+    """In the order in which TensorBoard reads them; without half-written and foreign ones that `LogFile` leaves."""
+    if not folder.is_dir():
+        return []
+    names = (path for path in folder.glob(f"*{_MARK}*") if path.is_file())
+    return sorted(path for path in names if not path.name.startswith(".") and path.suffix != ".other")
 
 
 def _new_path(folder: Path) -> Path:
