@@ -10,11 +10,10 @@ import pytest
 from transformer_jax.cli.main import main
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Commands compile anew each time; here a second command of the same shapes takes the first one's."""
+@pytest.fixture(scope="package", autouse=True)
+def compilation_cache() -> Iterator[None]:
+    """Commands compile anew each time; here a second command of the same shapes takes the first one's, small or not."""
     changes = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }

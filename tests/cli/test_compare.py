@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 from flax import nnx
 
@@ -197,3 +198,14 @@ def test_report_table_and_resume(
 )
 def test_bad_words(words: list[str], part: str, tmp_path: Path, fails: Callable[..., str]) -> None:
     assert part in fails("compare", "--run-dir", tmp_path / "run", *words)
+
+
+def test_without_a_device_no_folder_is_begun(
+    tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_devices() -> None:
+        raise RuntimeError("Unable to initialize backend 'cuda'")
+
+    monkeypatch.setattr(jax, "devices", no_devices)
+    assert "JAX has no device here" in fails("compare", "--run-dir", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

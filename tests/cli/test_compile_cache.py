@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
@@ -118,6 +119,18 @@ def test_a_folder_that_cannot_be_is_told(
     said = capsys.readouterr().err
     assert said.startswith("note: compiled programs are not kept: ")
     assert said.count("\n") == 1
+
+
+def test_a_file_system_without_locks_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_lock(*words: Any) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", no_lock)
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    assert keep_compiled_programs() is None
+    assert "does not appear to support flock" in capsys.readouterr().err
 
 
 @pytest.fixture

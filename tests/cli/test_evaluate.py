@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import sacrebleu
 
 from transformer_jax.cli import plotting
 from transformer_jax.cli.experiment import DevelopmentScores, ExperimentConfig, run_experiment
+from transformer_jax.cli.loaded_run import LoadedRun
 from transformer_jax.cli.scoring import bleu_tokenizer, percentages, score_outputs
 from transformer_jax.cli.searching import Hypothesis
 from transformer_jax.data.config import ChosenBuckets, DataConfig, MosesText, NamedDataset, Subwords, TsvFiles
@@ -243,6 +245,15 @@ def test_a_split_of_the_runs_own_data(
     named = run_command("evaluate", translation_run, *files, "--bleu-tokenizer", "char").out
     assert "tok:char" in named
     assert "'char' (as named)" in named
+
+
+@pytest.mark.parametrize(("name", "words"), [("zn", "must be one of"), ("ja-mecab", "cannot be had here")])
+def test_a_bleu_tokenizer_that_cannot_be_had_is_refused_before_the_search(
+    translation_run: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "sacrebleu.tokenizers.tokenizer_ja_mecab", None)
+    monkeypatch.setattr(LoadedRun, "searcher", lambda *words, **names: pytest.fail("it searched"))
+    assert words in fails("evaluate", translation_run, "--split", "development", "--bleu-tokenizer", name)
 
 
 CHINESE = ("\u6211\u5f88\u559c\u6b22\u559d\u8336\u3002", "\u6211\u559c\u6b22\u559d\u8336\u3002")

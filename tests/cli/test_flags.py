@@ -98,6 +98,8 @@ def test_an_empty_name_is_not_the_current_folder(
 def test_an_empty_text_is_a_text() -> None:
     command = parse(command_of(("plot",)), ["run", "--line", "", "cat"], prog="x", description="")
     assert command.line == (("", "cat"),)
+    words = ["run", "--output", "model", "--about", ""]
+    assert parse(command_of(("export",)), words, prog="x", description="").about == ""
 
 
 def test_an_empty_run_folder_of_the_library() -> None:

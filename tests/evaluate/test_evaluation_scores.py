@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import typing
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ import sacrebleu
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transformer_jax.data.config import BleuTokenizerName
 from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.evaluate import tokenization
 from transformer_jax.evaluate.error_rates import (
@@ -156,6 +158,10 @@ def test_the_tokenizer_of_bleu(
     installed = words_of.get(text) or words_of.get(language or "") or wanted
     found = choose_bleu_tokenizer([text], language=language, name=name)
     assert found.name == (installed if name is None else wanted)
+
+
+def test_a_config_names_the_tokenizers_that_there_are() -> None:
+    assert set(typing.get_args(BleuTokenizerName)) == set(tokenization.BLEU_TOKENIZERS)
 
 
 def test_words_that_are_cut_already_are_not_cut_again() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from flax import nnx
 
 from transformer_jax.cli.attending import AttentionReader
@@ -77,6 +78,7 @@ def compare(
         raise ConfigError(f"--seed must be at least 0 and below 2**32, got {seed}")
     configs = {name: _rung(preset_name, name, seed, overrides) for name in names}
     started = {"preset": preset_name, "seed": seed, "overrides": list(overrides), "models": list(names)}
+    jax.devices()  # without one, fail before the folder is begun
     check_run_folder(run_dir, resume=resume, overwrite=overwrite, entries=_ENTRIES)
     if resume:
         names = _same_comparison(run_dir, started, chosen=bool(models))

@@ -50,10 +50,9 @@ def keep_compiled_programs() -> Path | None:
         folder.mkdir(parents=True, exist_ok=True)
         if os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] != "-1":  # without a limit there is one file an entry
             remove_broken_entries(folder)
-    except OSError as error:
-        note(
-            f"note: compiled programs are not kept: {folder}: {error.strerror or error} (${VARIABLE} names another)"
-        )
+    except (OSError, NotImplementedError) as error:  # the latter of a file system without locks
+        reason = getattr(error, "strerror", None) or error
+        note(f"note: compiled programs are not kept: {folder}: {reason} (${VARIABLE} names another)")
         return None
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

@@ -90,6 +90,8 @@ def evaluate_run(
     where = f"{split} set" if source is None else str(source)
     training = training_record(run_dir, run)
     lines = [item.source for item in items]
+    references = [tuple(map(run.reference, item.references)) for item in items]
+    tokenize = bleu_tokenizer(run.config.data, references, name=tokenizer)
     systems = [
         (
             one,
@@ -107,8 +109,6 @@ def evaluate_run(
         [one.scored_text(best) for best in chosen]
         for (one, _, _), chosen in zip(systems, hypotheses, strict=True)
     ]
-    references = [tuple(map(run.reference, item.references)) for item in items]
-    tokenize = bleu_tokenizer(run.config.data, references, name=tokenizer)
     report = score_outputs(run.config.task, outputs, references, tokenize=tokenize, with_ter=True)
     for (one, _, _), chosen in zip(systems, hypotheses, strict=True):
         one.report_lines()

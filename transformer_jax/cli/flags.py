@@ -11,10 +11,10 @@ from transformer_jax.errors import ConfigError
 INT_MAX = 2**31 - 1
 """Largest count: sizes and counters on a device are 32-bit integers."""
 
-SEED_MAX = 2**32 - 1
+SEED_MAX = bounds.bound_of(bounds.Seed) or 2**32 - 1
 """Largest seed: `jax.random.key` reads 32 bits."""
 
-MAY_BE_EMPTY = ("--line", "--set")
+MAY_BE_EMPTY = ("--about", "--line", "--set")
 """Flags whose values are texts, not names."""
 
 

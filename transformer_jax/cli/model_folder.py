@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from transformer_jax.cli.compare_report import environment
 from transformer_jax.cli.experiment import tokenizer_fingerprints
+from transformer_jax.cli.experiment_config import ExperimentConfig
 from transformer_jax.cli.loaded_run import TOKENIZER_NAME, WEIGHTS_NAME, load_run
 from transformer_jax.cli.run_folder import (
     CONFIG_NAME,
@@ -134,7 +135,7 @@ def export_model(
             run.target_tokenizer.save(output / TARGET_TOKENIZER_NAME)
         size = write_weights(output / WEIGHTS_NAME, run.model, fingerprints)
         write_whole(output / CONFIG_NAME, to_json(run.config))
-        scores, where = _scores_for_card(output, split, source, reference)
+        scores, where = _scores_for_card(output, run.config, split, source, reference)
         training = training_record(run_dir, run)
         if training is not None:
             write_json(output / RESULT_NAME, training)
@@ -148,7 +149,11 @@ def export_model(
 
 
 def _scores_for_card(
-    folder: Path, split: Literal["development", "test"] | None, source: Path | None, reference: Path | None
+    folder: Path,
+    config: ExperimentConfig,
+    split: Literal["development", "test"] | None,
+    source: Path | None,
+    reference: Path | None,
 ) -> tuple[dict[str, Any], str]:
     """Scores of the folder's weights as written, and on what they were taken."""
     from transformer_jax.cli.evaluating import evaluate_run
@@ -163,7 +168,6 @@ def _scores_for_card(
         return taken(source=source, reference=reference), f"{source.name}"
     if split is not None:
         return taken(split=split), f"the {split} set"
-    config = load_run(folder).config
     try:
         splits = load_splits(config.data.dataset)
     except DataError as error:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from transformer_jax.data.config import DataConfig
 from transformer_jax.evaluate.error_rates import edit_distance
 from transformer_jax.evaluate.report import ScoreReport, Task, score_outputs
-from transformer_jax.evaluate.tokenization import BleuTokenizer, choose_bleu_tokenizer
+from transformer_jax.evaluate.tokenization import DEFAULT, BleuTokenizer, bleu_metric, choose_bleu_tokenizer
 
 __all__ = ["METRICS", "bleu_tokenizer", "percentages", "score_outputs", "token_errors"]
 
@@ -37,14 +37,20 @@ def bleu_tokenizer(
       data: Says the language, where it knows it, and a tokenizer, where one is set.
       references: Those of every item: their script says the language where the config does not.
       name: Another tokenizer than the config's.
+
+    Raises:
+      ConfigError: If ``name`` is none of sacrebleu's, or needs a package that is not installed.
     """
     lines = (line for one in references for line in one)
-    return choose_bleu_tokenizer(
+    chosen = choose_bleu_tokenizer(
         lines,
         language=data.moses_languages()[1],
         name=name or data.bleu_tokenizer,
         is_cut=data.moses is not None,
     )
+    if chosen.name not in (DEFAULT, "none"):
+        bleu_metric(chosen.name)  # refuses now what is not installed
+    return chosen
 
 
 def token_errors(output: str, reference: str) -> int:
