@@ -47,7 +47,7 @@ def test_examples_run(name: str) -> None:
 
 
 # Plumbing that no paper describes.
-WITHOUT_SOURCE = {"cell_from_torch", "cells_from_torch", "recurrence", "split_key", "step_once"}
+WITHOUT_SOURCE = {"cell_from_torch", "cells_from_torch", "recurrence", "seed_key", "split_key", "step_once"}
 
 
 def test_every_function_of_the_mathematics_names_its_source() -> None:

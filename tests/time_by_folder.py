@@ -17,8 +17,8 @@ def by_folder(files: list[Path]) -> dict[str, tuple[float, int]]:
     tests: dict[str, int] = defaultdict(int)
     for file in files:
         for case in ElementTree.parse(file).iter("testcase"):
-            _, folder, *deeper = case.get("classname", "").split(".")
-            name = f"tests/{folder}" if deeper else "tests/*.py"
+            parts = (case.get("classname") or case.get("name", "")).split(".")
+            name = f"tests/{parts[1]}" if len(parts) > 2 else "tests/*.py"
             seconds[name] += float(case.get("time", 0))
             tests[name] += 1
     return {name: (seconds[name], tests[name]) for name in sorted(seconds, key=lambda name: -seconds[name])}

@@ -72,9 +72,9 @@ def test_pairs_longer_than_those_of_training_are_scored_and_too_long_ones_left_o
     pair = (run.source_tokenizer.encode(words[1]), run.target_tokenizer.encode("A T T A C K " * 2))
     assert float(rows[1][0]) == pytest.approx(long(run.state, [pair[0]], [pair[1]])[0], abs=1e-3)
     assert rows[2][0] == "nan"
-    assert "source.txt: line 2: 12 tokens; the model's capacity is 8" in ran.err
-    assert "line 3: 300 tokens; the model's capacity is 8 (data.max_source_len): left out" in ran.err
-    assert "1 pairs are too long" in ran.err
+    assert "source.txt: line 2: 12 tokens; the limit of training is 8" in ran.err
+    assert "line 3: 300 tokens; the limit of training is 8 (data.max_source_len): left out" in ran.err
+    assert "note: 1 pair is too long: the score is 'nan'" in ran.err
     assert "2 pairs, 17 target tokens" in ran.err
 
 

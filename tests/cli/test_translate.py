@@ -166,8 +166,8 @@ def test_lines_over_the_capacity(
     (tmp_path / "cut.txt").write_text("cat\n" + "a" * 8 + "\n" + "a" * 8 + "\n")
     ran = run_command("translate", tiny_run, "--input", tmp_path / "in.txt", "--too-long", choice)
     assert ran.status == 0
-    assert "in.txt: line 2: 9 tokens; the model's capacity is 8" in ran.err
-    assert "2 lines were over the model's capacity" in ran.err
+    assert "in.txt: line 2: 9 tokens; the limit of training is 8" in ran.err
+    assert "2 lines were over the limit of training" in ran.err
     cut = run_command("translate", tiny_run, "--input", tmp_path / "cut.txt").out
     assert ran.out.splitlines()[1:] == (["", ""] if out_is_empty else cut.splitlines()[1:])
 
@@ -189,11 +189,11 @@ def test_a_line_longer_than_those_of_training_is_translated(
     wide = BatchSearcher(run.model, GreedyConfig(max_len=14), batch_size=4, lengths=[12])  # ceil(9 * 12 / 8)
     assert outputs[1] == run.text(wide(run.state, [source])[0][0])
     assert (
-        "line 2: 12 tokens; the model's capacity is 8 (data.max_source_len): more than it was trained on"
+        "line 2: 12 tokens; the limit of training is 8 (data.max_source_len): more than it was trained on"
         in ran.err
     )
-    assert "line 3: 300 tokens; the model's capacity is 8 (data.max_source_len): left out" in ran.err
-    assert "2 lines were over the model's capacity, 1 of them left out" in ran.err
+    assert "line 3: 300 tokens; the limit of training is 8 (data.max_source_len): left out" in ran.err
+    assert "2 lines were over the limit of training, 1 of them left out" in ran.err
     with np.load(tmp_path / "maps.npz", allow_pickle=False) as maps:
         shapes = [maps[name].shape for name in maps.files if name.startswith("2/") and maps[name].ndim == 3]
         assert shapes
@@ -242,7 +242,7 @@ def test_too_long_fail_names_the_line(tiny_run: Path, tmp_path: Path, fails: Cal
     (tmp_path / "in.txt").write_text("cat\n" * 700 + "a" * 9 + "\n")
     message = fails("translate", tiny_run, "--input", tmp_path / "in.txt", "--too-long", "fail")
     assert "line 701: 9 tokens" in message
-    assert "capacity is 8" in message
+    assert "the limit of training is 8" in message
 
 
 def test_bad_input_files(tiny_run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:

@@ -76,8 +76,8 @@ def test_warmup_as_long_as_the_run_is_cut_with_a_note(kind: Any) -> None:
     assert config.schedule.warmup_updates == 10  # the config stays what was asked
     assert warmup_updates(config.schedule, config.updates) == 1
     assert config.notes() == (
-        "schedule.warmup_updates (10) is not below updates (10): the rate rises for 1 updates instead, a tenth of "
-        "the run",
+        "schedule.warmup_updates (10) is not below updates (10): the warm-up is cut to 1 of 10 updates, a "
+        "tenth of the run",
     )
     assert dataclasses.replace(config, updates=11).notes() == ()
     assert [warmup_updates(config.schedule, updates) for updates in (1, 9, 11)] == [0, 0, 10]

@@ -67,8 +67,9 @@ class Command:
     run's config says, else that of the target language, else that of the references' script; the signature says it."""
 
     too_long: Literal["whole", "skip", "truncate", "fail"] = "whole"
-    """Sources longer than those of training: taken whole (where the model has a limit of its own and they are over it,
-    left out), left out, cut off, or stop with an error. One that is left out counts as an empty output."""
+    """Sources longer than data.max_source_len: `whole` takes them as they are (those over the model's own limit are
+    left out), `skip` leaves them out, `truncate` cuts them, `fail` stops. One that is left out counts as an empty
+    output."""
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.

@@ -182,7 +182,7 @@ class LoadedRun:
                 taken.append(ids)
                 continue
             message = (
-                f"{where}: line {first_line + index}: {len(ids)} tokens; the model's capacity is {capacity} "
+                f"{where}: line {first_line + index}: {len(ids)} tokens; the limit of training is {capacity} "
                 f"({name})"
             )
             if too_long == "fail":
@@ -290,7 +290,7 @@ class LoadedRun:
             note(f"note: {kinds} never seen in training became <unk>: {shown}{more}")
         if self.num_too_long > 1:
             left_out = f", {self.num_left_out:,} of them left out" if self.num_left_out else ""
-            note(f"note: {self.num_too_long:,} lines were over the model's capacity{left_out}")
+            note(f"note: {self.num_too_long:,} lines were over the limit of training{left_out}")
         if self.num_line_breaks:
             are = "output holds" if self.num_line_breaks == 1 else "outputs hold"
             note(

@@ -234,7 +234,7 @@ def _missing_platform(error: Exception) -> str | None:
     advice = (
         f"JAX_PLATFORMS is '{wanted}'; leave it empty to let JAX choose"
         if wanted
-        else "see to JAX's installation"
+        else "check the installation of JAX"
     )
     return f"JAX has no device here: {advice} ({reason or type(unfit).__name__})"
 

@@ -145,6 +145,7 @@ def score_files(
     if num_unknown:
         note(f"note: {num_unknown:,} target tokens never seen in training were scored as <unk>")
     if num_left_out:
-        note(f"note: {num_left_out:,} pairs are too long: 'nan' in the place of their scores")
+        are = " is" if num_left_out == 1 else "s are"
+        note(f"note: {num_left_out:,} pair{are} too long: the score is 'nan'")
     perplexity = math.exp(min(-total / num_tokens, 700.0)) if num_tokens else math.nan
     note(f"{number - num_left_out:,} pairs, {num_tokens:,} target tokens, perplexity {perplexity:.3f}")

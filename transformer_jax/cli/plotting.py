@@ -85,8 +85,8 @@ def _draw_attention(run: LoadedRun, lines: Sequence[str], output: Path) -> Itera
     texts = [text for line, one in zip(lines, aligned) for text in (line, *one.source, *one.target)]
     if missing := missing_characters(texts):
         note(
-            f"note: no font that is installed has {shortened(missing, 40)!r}: drawn as code points, as "
-            f"U+{ord(missing[0]):04X}; install one that has them, as Noto Sans CJK for Chinese, Japanese and Korean"
+            f"note: no installed font has {shortened(missing, 40)!r}: drawn as code points such as "
+            f"U+{ord(missing[0]):04X}; install one, for example Noto Sans CJK for Chinese, Japanese and Korean"
         )
 
 

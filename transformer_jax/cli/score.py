@@ -35,8 +35,9 @@ class Command:
     """Where the numbers go; without it standard output."""
 
     too_long: Literal["whole", "skip", "truncate", "fail"] = "whole"
-    """Lines longer than those of training: taken whole (where the model has a limit of its own and they are over it,
-    "nan" in the place of the score), "nan", cut off, or stop with an error."""
+    """Lines longer than data.max_source_len or data.max_target_len: `whole` takes them as they are (those over the
+    model's own limit are left out), `skip` leaves them out, `truncate` cuts them, `fail` stops. One that is left out
+    has the score "nan"."""
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.

@@ -306,7 +306,7 @@ def not_found_note(num_lines: int, first: int) -> str:
     )
     return (
         f"note: {count} no output that keeps the rules of the search: line {first}{others} left empty, with score "
-        "-inf; loosen --min-len, --no-repeat-ngram or the prefix, or raise the longest output"
+        "-inf; loosen --min-len, --no-repeat-ngram or the prefix, or raise search.max_len"
     )
 
 

@@ -98,7 +98,7 @@ class Command:
     """How long the processes wait for each other at the beginning; then it is said which are missing."""
 
     too_long: Literal["skip", "truncate", "fail"] | None = None
-    """What to do with lines longer than the model's capacity (as --set data.too_long=...)."""
+    """What to do with lines longer than data.max_source_len or data.max_target_len (as --set data.too_long=...)."""
 
     def run(self) -> int:
         if self.run_dir is None:

@@ -97,8 +97,9 @@ class Command:
     """Save what the model's attention looked at."""
 
     too_long: Literal["whole", "skip", "truncate", "fail"] = "whole"
-    """Lines longer than those of training: taken whole (where the model has a limit of its own and they are over it, an
-    empty line out), an empty line out, cut off, or stop with an error."""
+    """Sources longer than data.max_source_len: `whole` takes them as they are (those over the model's own limit are
+    left out), `skip` leaves them out, `truncate` cuts them, `fail` stops. One that is left out is an empty
+    line of the output."""
 
     devices: Annotated[int, tyro.conf.arg(metavar="N"), COUNT] = 1
     """Devices (GPUs) of this machine that share the lines, each with the whole model; the output has the same bits."""

@@ -308,6 +308,6 @@ class TrainConfig:
         if cut == wanted:
             return ()
         return (
-            f"schedule.warmup_updates ({wanted:,}) is not below updates ({self.updates:,}): the rate rises for "
-            f"{cut:,} updates instead, a tenth of the run",
+            f"schedule.warmup_updates ({wanted:,}) is not below updates ({self.updates:,}): the warm-up is cut to "
+            f"{cut:,} of {self.updates:,} updates, a tenth of the run",
         )
