@@ -57,7 +57,7 @@ class Watched:
             yield batch
 
 
-@pytest.mark.parametrize("name", ["transformer", pytest.param("gru", marks=pytest.mark.full)])
+@pytest.mark.parametrize("name", ["transformer", "gru"])
 def test_nothing_compiles_after_warm_up(name: str, tmp_path: Path) -> None:
     model = build(tiny_configs(dropout_rate=0.1)[name])
     searcher = make_searcher(model, GreedyConfig(max_len=7), bos_id=BOS_ID, eos_id=EOS_ID)
