@@ -147,7 +147,6 @@ def test_a_model_larger_than_the_memory_is_refused_by_its_parameters(
     shapes = model_shapes(sized, **vocabularies)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(shapes)))
     monkeypatch.setattr(build, "machine_memory", (4 * parameters - 1).__int__)
-    monkeypatch.setattr(build, "_SMALL", 0)
     with pytest.raises(ConfigError, match=f"the model has {parameters:,} parameters"):
         build_model(sized, **vocabularies, seed=0)
     monkeypatch.undo()

@@ -74,17 +74,22 @@ def mask_of(case: Case) -> Any:
 
 
 def attend_by(implementation: str, mode: str, mask: Any) -> Any:
-    """``(query, key, value, cotangent) -> outputs`` of a mode."""
+    """``(query, key, value, cotangent) -> outputs`` of a mode, as ``implementation=None`` would run it."""
     import jax
 
     from transformer_jax import functional as F
+    from transformer_jax.functional.attention.choice import named, with_every_derivative
+    from transformer_jax.functional.attention.contract import make_call
+
+    def attend(query: Any, key: Any, value: Any) -> Any:
+        call = make_call(query, key, value, F.ScaledDot(), mask, None, None)
+        return with_every_derivative(named(implementation, call)).attend(call)
 
     def forward(query: Any, key: Any, value: Any, cotangent: Any) -> Any:
         del cotangent
-        return (F.attention(query, key, value, mask=mask, implementation=implementation),)
+        return (attend(query, key, value),)
 
     def both(query: Any, key: Any, value: Any, cotangent: Any) -> Any:
-        attend = functools.partial(F.attention, mask=mask, implementation=implementation)
         output, pull_back = jax.vjp(attend, query, key, value)
         return output, *pull_back(cotangent)
 
@@ -233,14 +238,15 @@ def run_cases(cases: list[Case], names: list[str], programs: Programs, *, dry: b
             sides: dict[str, Queued] = {}
             differences: dict[str, float] = {}
             for one in names:
-                key = (one, case.name, mode)
-                if key not in programs.ready:
-                    yield record(case, one, mode, note=programs.notes[key])
+                needed = ((one, case.name, mode), ("difference", case.name, mode))
+                missing = [programs.notes[key] for key in needed if key in programs.notes]
+                if missing:
+                    yield record(case, one, mode, note=missing[0])
                     continue
                 emit({"side": one})
-                run = functools.partial(programs.ready[key], *arrays)
+                run = functools.partial(programs.ready[needed[0]], *arrays)
                 try:
-                    compare = programs.ready["difference", case.name, mode]
+                    compare = programs.ready[needed[1]]
                     differences[one] = float(compare(tuple(run()), wanted))
                 except jax.errors.JaxRuntimeError as error:
                     if "RESOURCE_EXHAUSTED" not in str(error):
@@ -322,14 +328,23 @@ def run_blocks(turns: Turns, *, dry: bool) -> Iterator[Event]:
     with turns.alone():
         for case, fitting, programs in compiled:
             emit({"side": "mosaic_gpu"})
+            missing = [programs.notes[what] for what in ("arrays", "wanted") if what in programs.notes]
+            if missing:
+                yield {**record(case, "mosaic_gpu", MODES[0], note=missing[0]), "blocks": []}
+                continue
             arrays = programs.ready["arrays"]()
             wanted = programs.ready["wanted"](arrays)
             for mode in MODES:
                 sides, differences = {}, {}
                 for sizes in fitting:
-                    if (mode, sizes) not in programs.ready:
+                    missing = [
+                        programs.notes[key]
+                        for key in ((mode, sizes), ("difference", mode))
+                        if key in programs.notes
+                    ]
+                    if missing:
                         yield {
-                            **record(case, "mosaic_gpu", mode, note=programs.notes[mode, sizes]),
+                            **record(case, "mosaic_gpu", mode, note=missing[0]),
                             "blocks": list(sizes),
                         }
                         continue

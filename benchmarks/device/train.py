@@ -146,6 +146,8 @@ def last_rate(folder: Path) -> float | None:
 
 
 _running: list["subprocess.Popen[Any]"] = []
+_writing = threading.Lock()
+"""Runs end beside each other, and each writes the results of all."""
 
 
 def run_until(words: Sequence[str], until: float, log: TextIO) -> int:
@@ -165,29 +167,39 @@ def run_until(words: Sequence[str], until: float, log: TextIO) -> int:
             end_group(process)
 
 
-def finish(run: Run, words: list[str], folder: Path, output: Path, log: TextIO) -> dict[str, Any]:
+def run_before(
+    end: float, words: Sequence[str], log: TextIO, stdout: Any
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command; kill it at a time (``time.monotonic``), but no sooner than in 5 seconds.
+
+    Raises:
+      subprocess.TimeoutExpired: If it had to be killed.
+    """
+    seconds = max(5.0, end - time.monotonic())
+    return subprocess.run(command(words), cwd=ROOT, stdout=stdout, stderr=log, text=True, timeout=seconds)
+
+
+def finish(
+    run: Run, words: list[str], folder: Path, output: Path, log: TextIO, *, end: float
+) -> dict[str, Any]:
     """Average, evaluate, export and pack one run; what ``evaluate`` printed, or why there is nothing."""
     mean, model = folder.with_name(f"{run.name}-mean"), folder.with_name(run.name + "-model")
-    averaged = subprocess.run(
-        command(["average", str(folder), "--output", str(mean), "--last", str(KEPT)]),
-        cwd=ROOT,
-        stdout=log,
-        stderr=log,
-    )
-    best = mean if averaged.returncode == 0 else folder
-    found = subprocess.run(
-        command(["evaluate", str(best), "--split", "test", "--json"]), cwd=ROOT, stdout=subprocess.PIPE, stderr=log,
-        text=True,
-    )  # fmt: skip
+    name = "average"
+    try:
+        averaged = run_before(end, [name, str(folder), "--output", str(mean), "--last", str(KEPT)], log, log)
+        best = str(mean if averaged.returncode == 0 else folder)
+        name = "evaluate"
+        found = run_before(end, [name, best, "--split", "test", "--json"], log, subprocess.PIPE)
+    except subprocess.TimeoutExpired:
+        return {"error": f"{name} did not end in time"}
     if found.returncode != 0:
         return {"error": f"evaluate ended with status {found.returncode}; its words stand in the log"}
     scores = {**json.loads(found.stdout), "command": "transformer-jax " + " ".join(words)}
-    exported = subprocess.run(
-        command(["export", str(best), "--output", str(model), "--about", run.about]),
-        cwd=ROOT,
-        stdout=log,
-        stderr=log,
-    )
+    try:
+        exported = run_before(end, ["export", best, "--output", str(model), "--about", run.about], log, log)
+    except subprocess.TimeoutExpired:
+        log.write(f"{run.name}: export did not end in time\n")
+        return scores
     if exported.returncode == 0:
         with tarfile.open(output / f"training-{run.name}.tar.xz", "w:xz", preset=3) as archive:
             archive.add(model, arcname=run.name)
@@ -195,17 +207,26 @@ def finish(run: Run, words: list[str], folder: Path, output: Path, log: TextIO) 
 
 
 def train_one(
-    run: Run, folder: Path, output: Path, log: TextIO, *, updates: int, until: float, results: dict[str, Any]
+    run: Run,
+    folder: Path,
+    output: Path,
+    log: TextIO,
+    *,
+    updates: int,
+    until: float,
+    end: float,
+    results: dict[str, Any],
 ) -> None:
-    """Train a run with so many updates until a time, then finish it."""
+    """Train a run with so many updates until a time, then finish it by the end; its results are written either way."""
     words = train_words(run, folder, updates)
     status = run_until(words, until, log)
     if status not in (0, 143):
         results[run.name] = {"error": f"train ended with status {status}; its words stand in the log"}
-        return
-    shown = [word.replace(str(folder), f"runs/{run.name}") for word in words]
-    results[run.name] = finish(run, shown, folder, output, log)
-    write_whole(output / RESULTS, json.dumps(results, indent=1) + "\n")
+    else:
+        shown = [word.replace(str(folder), f"runs/{run.name}") for word in words]
+        results[run.name] = finish(run, shown, folder, output, log, end=end)
+    with _writing:
+        write_whole(output / RESULTS, json.dumps(dict(results), indent=1) + "\n")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -252,7 +273,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 updates = min(run.updates, max(LEAST_UPDATES, int(rate * left * 0.9)))
                 told = "not seen yet, usually " if seen is None else ""
                 print(f"{run.name}: {told}{rate:.1f} updates a second, so {updates:,} updates", flush=True)
-                options_of = {"updates": updates, "until": train_until, "results": results}
+                options_of = {"updates": updates, "until": train_until, "end": end, "results": results}
                 arguments = (run, folders[run.name], output, log)
                 each.append(threading.Thread(target=train_one, args=arguments, kwargs=options_of))
             run_threads(each)

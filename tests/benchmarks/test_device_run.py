@@ -1,11 +1,14 @@
 """The device run on a CPU: tiny sizes through the same code, results into the record and the documents' tables."""
 
+import contextlib
 import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -14,8 +17,8 @@ from benchmarks import document_tables
 from benchmarks.device import attention, commit, contract, run, tables, train, training
 from benchmarks.device.attention_cases import MODES, Case, groups
 from transformer_jax.cli.experiment import start_config
-from transformer_jax.functional import device_record
-from transformer_jax.functional.attention import REFUSALS
+from transformer_jax.functional import AttentionMask, device_record
+from transformer_jax.functional.attention import REFUSALS, choice, mosaic_gpu
 from transformer_jax.testing.attention_blocks import BLOCK_CASES
 from transformer_jax.testing.attention_suite import case_names
 
@@ -250,3 +253,67 @@ def test_the_runs_of_the_second_command_are_experiments(run_of, tmp_path):
     assert config.train.checkpoint_every * config.train.keep_last * 5 == train.LEAST_UPDATES
     cell = getattr(config.model, "cell", "none")
     assert (cell == "lstm") == (run_of.name == "g014b2b-bahdanau-lstm")
+
+
+class Stopped:
+    """Turns of a process that is alone."""
+
+    rank, until = 0, None
+    alone = staticmethod(contextlib.nullcontext)
+
+
+@pytest.mark.parametrize("missing", [("arrays",), ("wanted",), ("difference",)])
+def test_block_sizes_whose_programs_are_missing_have_a_note(missing, monkeypatch):
+    class Programs(attention.Programs):
+        def add(self, key, function, *shapes):
+            what = key[0] if isinstance(key, tuple) and key[0] not in MODES else key
+            if what in missing:
+                self.notes[key] = f"no {what}"
+            else:
+                self.ready[key] = lambda *arrays: arrays
+
+    monkeypatch.setattr(attention, "Programs", Programs)
+    monkeypatch.setattr(mosaic_gpu, "device_refusals", list)
+    found = list(attention.run_blocks(Stopped(), dry=False))
+    assert {one["note"] for one in found} == {f"no {missing[0]}"}
+    assert {one["head_dim"] for one in found} == {64, 128}
+    json.dumps(found)
+
+
+def test_timed_gradients_are_those_that_none_takes(monkeypatch):
+    one = choice.IMPLEMENTATIONS["cudnn"]
+    stand_in = one._replace(
+        device_refusals=list, refusals=lambda call: [], attend=choice.IMPLEMENTATIONS["reference"].attend
+    )
+    monkeypatch.setitem(choice.IMPLEMENTATIONS, "cudnn", stand_in)
+    shapes = [jax.ShapeDtypeStruct((1, 8, 2, 8), jnp.bfloat16)] * 4
+    for name, is_wrapped in (("cudnn", True), ("reference", False)):
+        traced = jax.make_jaxpr(attention.attend_by(name, MODES[0], AttentionMask()))(*shapes)
+        assert ("name=_call" in str(traced)) == is_wrapped
+
+
+def test_what_becomes_of_a_run_is_written_whatever_it_is(tmp_path, monkeypatch):
+    results = {}
+    options = {"updates": 1, "until": 0.0, "end": 0.0, "results": results}
+
+    def train_with(status, run_command):
+        monkeypatch.setattr(train, "run_until", lambda *arguments: status)
+        monkeypatch.setattr(subprocess, "run", run_command)
+        with (tmp_path / "log").open("w") as log:
+            train.train_one(train.TINY, tmp_path / "run", tmp_path, log, **options)
+        assert json.loads((tmp_path / train.RESULTS).read_text()) == results
+        return results["tiny"]
+
+    def hangs(words, *, timeout, **_):
+        assert timeout == 5
+        raise subprocess.TimeoutExpired(words, timeout)
+
+    assert "train ended with status 1" in train_with(1, None)["error"]
+    assert train_with(0, hangs) == {"error": "average did not end in time"}
+
+    def hangs_in_export(words, **options):
+        if "export" in words:
+            return hangs(words, **options)
+        return subprocess.CompletedProcess(words, 0, stdout='{"per": 1.0}')
+
+    assert train_with(143, hangs_in_export)["per"] == 1.0

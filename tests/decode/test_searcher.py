@@ -1,11 +1,14 @@
 """The compiled searcher: the same results, one trace for each shape."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from transformer_jax import models
 from transformer_jax.decode import (
     BeamConfig,
     GreedyConfig,
@@ -14,8 +17,11 @@ from transformer_jax.decode import (
     greedy_search,
     make_searcher,
 )
+from transformer_jax.decode import searcher as searcher_module
 from transformer_jax.decode.protocol import StepModel, reorder_state
 from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.memory import machine_memory
+from transformer_jax.models.build import model_shapes
 from transformer_jax.testing.tiny_models import TableModel
 
 PAD, BOS, EOS = 0, 2, 3
@@ -149,3 +155,32 @@ def test_untouched_leaves_are_not_gathered():
     jaxpr = jax.make_jaxpr(reorder)(jnp.zeros((4, 9)), jnp.zeros((4, 2)), jnp.array([1, 1, 2, 3]))
     assert jaxpr.jaxpr.outvars[0] is jaxpr.jaxpr.invars[0]
     assert jaxpr.jaxpr.outvars[1] is not jaxpr.jaxpr.invars[1]
+
+
+def test_a_search_is_held_against_the_memory_by_what_its_hypotheses_carry(monkeypatch):
+    config = models.EncoderDecoderConfig(
+        model_dim=8,
+        num_heads=2,
+        num_kv_heads=2,
+        feed_forward_dim=8,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+    )
+    model = model_shapes(config, source_vocab_size=5, target_vocab_size=5)
+    num_beams, max_len, source_len = 100, 6_000, 100_000
+    bytes_of_a_token = 4 * 2 * 8  # keys and values
+    sources = bytes_of_a_token * source_len  # which the hypotheses share
+    hypotheses = num_beams * max_len * (bytes_of_a_token + 4)  # the tokens, and whose they are
+    search = make(model, BeamConfig(max_len=max_len, num_beams=num_beams))
+    monkeypatch.setattr(searcher_module, "machine_memory", lambda: round(1.01 * (sources + hypotheses)))
+    search._check_memory((1, source_len))
+    monkeypatch.setattr(searcher_module, "machine_memory", lambda: round(0.99 * (sources + hypotheses)))
+    with pytest.raises(ConfigError, match=r"100 hypotheses .* lower num_beams or max_len"):
+        search._check_memory((1, source_len))
+
+
+def test_the_memory_is_that_of_all_devices(monkeypatch):
+    devices = [SimpleNamespace(memory_stats=lambda: {"bytes_limit": 10**15})] * 2
+    devices.append(SimpleNamespace(memory_stats=lambda: None))
+    monkeypatch.setattr(jax, "local_devices", lambda: devices)
+    assert machine_memory() == 2 * 10**15

@@ -78,6 +78,9 @@ def test_every_reason_to_refuse_is_given():
     assert "GRUCell" in reasons
     assert "segments" in reasons
     assert "float32" in "; ".join(refusals(lstm_cell(), draw(2, 1, 3).astype(jnp.bfloat16), None))
+    carry = (draw(1, HIDDEN), draw(1, HIDDEN).astype(jnp.bfloat16))
+    assert "a carry in bfloat16" in "; ".join(refusals(lstm_cell(), draw(2, 1, 3), None, carry))
+    assert "a carry" not in "; ".join(refusals(lstm_cell(), draw(2, 1, 3), None, carry[:1]))
 
 
 @pytest.mark.skipif(jax.default_backend() == "gpu", reason="it runs here")

@@ -13,7 +13,7 @@ from transformer_jax import functional as F
 from transformer_jax.functional import AttentionMask, device_record
 from transformer_jax.functional.attention import IMPLEMENTATIONS, mosaic_gpu
 from transformer_jax.functional.attention.mosaic_gpu_plan import BlockSizes
-from transformer_jax.functional.recurrent import GRUCell, api, recurrence
+from transformer_jax.functional.recurrent import GRUCell, api, cudnn, recurrence
 
 DEVICE = "Made-up H300"
 
@@ -196,6 +196,18 @@ def test_on_a_cpu_nothing_of_the_record_counts(monkeypatch):
     monkeypatch.setattr(device_record, "entries", lambda: device_record.parse(RECORD))
     assert device_record.entry_here() is None
     assert explained(4096, CAUSAL).chosen == "blockwise"
+
+
+@pytest.mark.usefixtures("on_the_device")
+@pytest.mark.parametrize("by_name", [True, False])
+def test_the_default_device_is_the_one_that_counts(by_name, monkeypatch):
+    cell = GRUCell(*(jnp.ones(shape) for shape in ((3, 12), (4, 12), 12, 4)))
+    assert device_record.entry_here().device == DEVICE
+    cpu = jax.local_devices(backend="cpu")[0]
+    monkeypatch.setattr(jax, "devices", lambda backend: {"cpu": [cpu]}[backend])
+    with jax.default_device("cpu" if by_name else cpu):
+        assert device_record.entry_here() is None
+        assert "the default device is a cpu" in "; ".join(cudnn.refusals(cell, jnp.ones((1, 1, 3)), None))
 
 
 def test_another_gpu_takes_the_entry_of_its_platform(on_the_device, monkeypatch):

@@ -51,6 +51,13 @@ def test_rows_at_positions_equal_the_table():
     assert sinusoidal_at(jnp.array(4), 8).shape == (8,)
 
 
+@pytest.mark.parametrize("dtype", ["float64", jnp.float64, np.dtype("float64"), "bfloat16"])
+def test_a_dtype_may_be_given_by_name(dtype):
+    with jax.enable_x64(True):
+        found = jax.eval_shape(lambda: sinusoidal_at(jnp.arange(3), 4, dtype=dtype))
+    assert found.dtype == (jnp.float32 if dtype == "bfloat16" else jnp.float64)
+
+
 def test_an_odd_width_is_refused():
     with pytest.raises(ShapeError, match=r"model_dim must be even .* got 5"):
         sinusoidal_table(4, 5)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AbstractMesh
+from jax.sharding import AbstractMesh, PartitionSpec
 
 from transformer_jax.functional import AttentionMask
 from transformer_jax.functional.attention import attention
@@ -87,6 +87,38 @@ def test_a_recurrence_and_blocks_of_attention_go_by_rows():
     # Queries, keys and values, and where keys end, a row each; the dense part is one of all rows.
     assert shapes.count((4, 5, 2, 4)) == 3
     assert {(4,), (1, 1, 5, 5)} <= set(shapes)
+
+
+@pytest.mark.parametrize("length", [8, 600])
+@pytest.mark.parametrize("alike", [True, False])
+def test_blocks_have_every_derivative_inside_a_shard_map_of_ones_own(length, alike):
+    def loss(query, key, value):
+        blocks = attention(query, key, value, implementation="blockwise", mask=AttentionMask.causal())
+        return blocks.sum()
+
+    def twice(query, key, value):
+        return jax.grad(lambda query: jax.grad(loss)(query, key, value).sum())(query)
+
+    def forward(*arrays):
+        return jax.jvp(loss, arrays, arrays)[1][None]
+
+    by_rows, whole = PartitionSpec("data"), PartitionSpec()
+    arrays = [
+        jax.ShapeDtypeStruct((rows, length, 2, 4), jnp.float32)
+        for rows in ((4, 4, 4) if alike else (4, 2, 2))
+    ]
+    specs = (by_rows, *(2 * [by_rows if alike else whole]))
+    with jax.sharding.use_abstract_mesh(over(data=2)):
+        mesh = jax.sharding.get_abstract_mesh()
+
+        def shapes(function, out_specs=by_rows):
+            run = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=out_specs)
+            return [one.shape for one in jax.tree.leaves(jax.eval_shape(run, *arrays))]
+
+        # What is the same on all devices has a gradient that is.
+        assert shapes(jax.grad(loss, (0, 1, 2)), specs) == [one.shape for one in arrays]
+        assert shapes(twice) == [arrays[0].shape]
+        assert shapes(forward) == [(2,)]
 
 
 LOWERED = """

@@ -178,6 +178,7 @@ def check_values():
 
 ONES = jnp.ones((1, 2, 1, 4))
 CELL = F.RNNCell(np.ones((4, 2)), np.ones((2, 2)), np.ones(2))
+LSTM = F.LSTMCell(np.ones((4, 8)), np.ones((2, 8)), np.ones(8))
 REFUSED = {
     "score must be a score rule, not its class: write Dot(...)": lambda: F.attention(
         ONES, ONES, ONES, score=F.Dot
@@ -203,6 +204,18 @@ REFUSED = {
     ),
     "inputs must be [batch, time, features]": lambda: F.recurrence(CELL, INPUTS[0]),
     "lengths must hold integers": lambda: F.recurrence(CELL, INPUTS, lengths=[1.5, 2.0]),
+    "lengths must be an array or something that jnp.asarray takes, got int": lambda: F.recurrence(
+        CELL, INPUTS, lengths=2**70
+    ),
+    "initial_carry of LSTMCell must be built like PyTreeDef((*, *)); got int": lambda: F.recurrence(
+        LSTM, INPUTS, initial_carry=3
+    ),
+    "initial_carry of LSTMCell must be built like PyTreeDef((*, *)); got PyTreeDef([*])": lambda: (
+        F.recurrence(LSTM, INPUTS, initial_carry=[3])
+    ),
+    "carry of RNNCell must be built like PyTreeDef(*); got NoneType": lambda: F.step_once(
+        CELL, None, INPUTS[:, 0]
+    ),
     "relative_position must hold integers": lambda: F.relative_bucket(
         [0.5], bidirectional=True, num_buckets=8, max_distance=16
     ),

@@ -121,6 +121,31 @@ def test_prefill_and_steps_equal_the_whole_call(positions):
     np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
+def test_steps_in_half_precision_equal_the_whole_call():
+    graphdef, params = nnx.split(build(config(num_kv_heads=1)))
+    params, batch = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params), make_batch()
+    num_steps = batch.target_inputs.shape[1]
+
+    @jax.jit
+    def both(params):
+        model = nnx.merge(graphdef, params)
+        state = model.start(batch.source_tokens, batch.source_lengths, max_len=num_steps)
+
+        def step(carry, _):
+            state, tokens = carry
+            logits, state = model.step(state, tokens)
+            return (state, logits.argmax(axis=-1).astype(tokens.dtype)), (tokens, logits)
+
+        _, (tokens, logits) = jax.lax.scan(step, (state, batch.target_inputs[:, 0]), None, num_steps)
+        whole = model(batch.source_tokens, batch.source_lengths, tokens.swapaxes(0, 1))
+        return logits.swapaxes(0, 1), whole, tokens
+
+    logits, whole, tokens = both(params)
+    assert logits.dtype == whole.dtype == jnp.float32
+    np.testing.assert_allclose(logits, whole, atol=2e-2 * np.abs(whole).max())
+    assert len(np.unique(tokens)) > 2
+
+
 def test_ragged_prefill_continues_each_row_where_it_ended():
     model = build(CONFIG)
     batch = make_batch()
@@ -304,6 +329,28 @@ def test_pairs_of_a_packed_row_do_not_see_each_other(positions, share):
         np.testing.assert_allclose(
             logits[row, start : start + length], alone, atol=1e-5 * np.abs(alone).max()
         )
+
+
+def test_what_stands_behind_the_last_pair_changes_nothing():
+    model = build(config())
+    sources, lengths, targets, source_segments, target_segments = packed([[0, 1, 3], [2]], 11, 9)
+    counted = target_segments > 0
+    graphdef, params = nnx.split(model)
+
+    @jax.jit
+    def loss_and_gradient(sources, targets):
+        def loss(params):
+            logits = nnx.merge(graphdef, params)(
+                sources, lengths, targets, source_segments=source_segments, target_segments=target_segments
+            )
+            return jnp.where(counted[..., None], logits, 0.0).sum()
+
+        return jax.value_and_grad(loss)(params)
+
+    wanted = loss_and_gradient(sources, targets)
+    got = loss_and_gradient(jnp.where(source_segments > 0, sources, -1), jnp.where(counted, targets, -1))
+    jax.tree.map(np.testing.assert_array_equal, got, wanted)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(got))
 
 
 def test_packed_rows_are_refused_where_they_cannot_be_kept_apart():

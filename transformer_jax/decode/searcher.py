@@ -12,6 +12,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from transformer_jax.decode.beam import BeamOutput, beam_search
 from transformer_jax.decode.greedy import greedy_search
+from transformer_jax.decode.protocol import repeat_state
 from transformer_jax.decode.sampling import sample_search
 from transformer_jax.decode.search_config import BeamConfig, GreedyConfig, SampleConfig, SearchConfig
 from transformer_jax.decode.token_loop import DecodeOutput
@@ -162,7 +163,7 @@ class Searcher:
     def _check_memory(self, shape: tuple[int, int]) -> None:
         """Raise ``ConfigError`` if what the hypotheses carry, caches above all, is more than the machine's memory.
 
-        Compiling for it would take as much, or end the process.
+        Compiling for it would take as much, or end the process. A step writes the state in place, so it counts once.
         """
         num_beams = self.config.num_beams if isinstance(self.config, BeamConfig) else 1
         rows = shape[0] * num_beams
@@ -171,11 +172,11 @@ class Searcher:
 
         def start(params: PyTree, source_tokens: Any, source_lengths: Any) -> PyTree:
             model: Any = nnx.merge(self._graphdef, params)
-            return model.start(source_tokens, source_lengths, max_len=self.config.max_len)
+            state = model.start(source_tokens, source_lengths, max_len=self.config.max_len)
+            return repeat_state(state, num_beams) if num_beams > 1 else state
 
         state = jax.eval_shape(start, self._abstract_params, *self._abstract_sources(shape)[:2])
-        held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) * num_beams
-        needed = 2 * held  # a step reads the old ones and writes the new
+        needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
         memory = machine_memory()
         if memory is not None and needed > memory:
             raise ConfigError(

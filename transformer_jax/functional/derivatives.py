@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
-from jax.extend.core import Primitive
+from jax.extend.core import Primitive, unmapped_aval
 from jax.interpreters import ad, batching, mlir
 
 from transformer_jax.typing import Array, PyTree
@@ -57,7 +57,22 @@ def with_backward(rules: Rules, static: Any, arguments: PyTree, constants: PyTre
       [12.0, 12.0, 12.0]
     """
     leaves, tree = jax.tree.flatten((arguments, constants))
-    return _call(_Spec(rules, static, tree, len(jax.tree.leaves(arguments))), *map(jnp.asarray, leaves))
+    spec = _Spec(rules, static, tree, len(jax.tree.leaves(arguments)))
+    return _call(spec, *varying_alike(*map(jnp.asarray, leaves)))
+
+
+def varying_alike(*arrays: Array) -> tuple[Array, ...]:
+    """Arrays inside ``jax.shard_map`` that vary over the same axes of the mesh: all over which any does.
+
+    What is computed from all of them does, and JAX asks for the same of branches, cotangents and the like. The
+    gradient of an array that was the same on all devices is summed over them.
+    """
+    axes = [jax.typeof(array).manual_axis_type.varying for array in arrays]
+    every = frozenset().union(*axes)
+    return tuple(
+        array if own == every else jax.lax.pcast(array, tuple(every - own), to="varying")
+        for array, own in zip(arrays, axes, strict=True)
+    )
 
 
 class _Spec(NamedTuple):
@@ -100,7 +115,7 @@ def _call_jvp(spec: _Spec, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
         spec=spec,
         moving=moving,
         num_outputs=len(outputs),
-        out_avals=tuple(jax.core.ShapedArray(output.shape, output.dtype) for output in outputs),
+        out_avals=tuple(jax.typeof(output) for output in outputs),
         mapped=(),
     )
     return (outputs, others), (tuple(out_tangents), jax.tree.map(_zero_tangent, others))
@@ -208,7 +223,7 @@ def _tangent_transpose(cotangents: Sequence[Any], *operands: Any, **parts: Any) 
     first = _first_tangent(parts)
     wanted = [ad.is_undefined_primal(operand) for operand in operands[first:]]
     given = [
-        jnp.zeros(aval.shape, aval.dtype) if isinstance(cotangent, ad.Zero) else cotangent
+        ad.zeros_like_aval(aval) if isinstance(cotangent, ad.Zero) else cotangent
         for cotangent, aval in zip(cotangents, parts["out_avals"], strict=True)
     ]
     parts = {name: part for name, part in parts.items() if name != "out_avals"}
@@ -229,7 +244,7 @@ def _tangent_batch(operands: Sequence[Any], axes: Sequence[Any], **parts: Any) -
     ]
     parts |= {
         "mapped": (*parts["mapped"], tuple(axes[:first])),
-        "out_avals": tuple(jax.core.ShapedArray((size, *one.shape), one.dtype) for one in parts["out_avals"]),
+        "out_avals": tuple(unmapped_aval(size, 0, one) for one in parts["out_avals"]),
     }
     return _tangent_p.bind(*operands[:first], *tangents, **parts), (0,) * len(parts["out_avals"])
 

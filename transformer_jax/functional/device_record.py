@@ -30,7 +30,7 @@ class DeviceEntry:
 
     Attributes:
       device: As ``jax.Device.device_kind`` names it.
-      platform: As ``jax.default_backend()`` names it.
+      platform: As ``jax.Device.platform`` names it.
       passed: By family (``"attention"``, ``"recurrence"``) and implementation, the names of the checks refused;
         an implementation that failed a check is not listed.
       times: By family, the measured cases, each a mapping with ``milliseconds`` by implementation.
@@ -76,11 +76,28 @@ def has_passed(family: str, implementation: str) -> bool:
     return any(implementation in entry.passed.get(family, {}) for entry in entries())
 
 
+def default_device() -> Any:
+    """The ``jax.Device`` that computes what is on no device yet: ``jax.default_device``, or else the first device.
+
+    Example:
+      >>> with jax.default_device(jax.devices("cpu")[0]):
+      ...   default_device().platform
+      'cpu'
+    """
+    config: Any = jax.config
+    chosen = config.jax_default_device
+    if isinstance(chosen, str):
+        return jax.devices(chosen)[0]
+    return jax.devices()[0] if chosen is None else chosen
+
+
 def entry_here() -> DeviceEntry | None:
-    """The entry of this process's device, else the first one of its platform; ``None`` on a CPU."""
-    if not entries() or jax.default_backend() == "cpu":
+    """The entry of the default device, else the first one of its platform; ``None`` on a CPU."""
+    if not entries():
         return None
-    device = jax.devices()[0]
+    device = default_device()
+    if device.platform == "cpu":
+        return None
     own = [entry for entry in entries() if entry.platform == device.platform]
     return next((entry for entry in own if entry.device == device.device_kind), own[0] if own else None)
 

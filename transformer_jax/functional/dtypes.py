@@ -46,7 +46,7 @@ def as_array(name: str, value: Any) -> Array:
     if not isinstance(value, type | str | bytes | None):
         try:
             return jnp.asarray(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
     raise ConfigError(f"{name} must be an array or something that jnp.asarray takes, got {got}")

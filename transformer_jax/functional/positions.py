@@ -73,10 +73,10 @@ def sinusoidal_at(
       positions: Positions in tokens, any shape; fractions (position interpolation) lie between the rows.
       model_dim: Width of a row; must be even.
       base: The longest wavelength is ``2 * pi * base`` tokens.
-      dtype: Of the sines; float32, or float64 where the positions are.
+      dtype: ``float64`` asks for that (with ``jax_enable_x64``), as positions in it do; any other gives float32.
 
     Returns:
-      One row a position, float32 or wider.
+      One row a position, float32 or float64.
 
     Raises:
       ShapeError: If ``model_dim`` is odd.
@@ -89,7 +89,7 @@ def sinusoidal_at(
     """
     _check_even("model_dim", model_dim)
     positions = as_array("positions", positions)
-    angles = _angles(positions, model_dim, base, wide(positions, dtype))
+    angles = _angles(positions, model_dim, base, wide(positions, jnp.dtype(dtype)))
     pairs = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
     return pairs.reshape(*positions.shape, model_dim)
 

@@ -105,14 +105,16 @@ def _built(config: Any, source_vocab_size: int, target_vocab_size: int, seed: in
         )
 
 
-_SMALL = 2**27
-"""So many parameters need no look at the memory: half a gigabyte."""
-
-
 def _check_memory(config: Any, *vocab_sizes: int) -> None:
+    """Raise ``ConfigError`` if the parameters are more than the memory; count them only where they might be."""
     layers = config.num_encoder_layers + config.num_decoder_layers
-    widest = max(value for name, value in vars(config).items() if name.endswith("_dim"))
-    if (32 * layers * widest + 3 * sum(vocab_sizes)) * widest < _SMALL:  # more than any of our models has
+    parts = [config, *(getattr(config, name) for name in ("attention", "positions") if hasattr(config, name))]
+    sizes = {name: value for part in parts for name, value in vars(part).items() if value}
+    widest = max(value for name, value in sizes.items() if name.endswith("_dim"))
+    rows = 32 * layers * widest + 3 * sum(vocab_sizes)  # of the widest width; no model has more
+    rows += 2 * (sizes.get("max_len", 0) + sizes.get("num_buckets", 0))
+    memory = machine_memory()
+    if memory is None or 4 * rows * widest <= memory:
         return
     if isinstance(jnp.zeros(()), jax.core.Tracer):  # only traced, as for a plan: nothing is allocated
         return
@@ -128,8 +130,7 @@ def _check_memory(config: Any, *vocab_sizes: int) -> None:
     total = few = parameters(encoder, decoder)
     total += (config.num_encoder_layers - encoder) * (parameters(encoder + 1, decoder) - few)
     total += (config.num_decoder_layers - decoder) * (parameters(encoder, decoder + 1) - few)
-    memory = machine_memory()
-    if memory is not None and 4 * total > memory:
+    if 4 * total > memory:
         raise ConfigError(
             f"the model has {total:,} parameters, {4 * total / 1e9:,.0f} GB in float32, and this machine "
             f"{memory / 1e9:,.0f} GB of memory: choose smaller sizes or fewer layers"

@@ -116,7 +116,7 @@ class EncoderDecoderConfig:
 
     @property
     def source_limit(self) -> int | None:
-        """The longest source that the model can take, in tokens: of learned positions; None of all others."""
+        """The longest source that the model can take, in tokens, limited by learned positions; None = no limit."""
         return self.positions.max_len if isinstance(self.positions, Learned) else None
 
     @property
@@ -232,10 +232,12 @@ class EncoderDecoder(nnx.Module):
         Args:
           source_tokens: ``[batch, source_len]``.
           source_lengths: Source tokens of each row; what lies behind them changes nothing.
-          target_inputs: The target shifted right, ``[batch, target_len]``.
+          target_inputs: The target shifted right, ``[batch, target_len]``. Ids of the vocabulary, padding too: another
+            id gives NaN logits from there on, and NaN gradients even where its loss does not count.
           source_segments: Where a row holds several pairs, the number of the pair of each source token, in growing
             order and 0 behind the last; ``None`` = one pair a row.
-          target_segments: The same of the target tokens; goes with ``source_segments``.
+          target_segments: The same of the target tokens; goes with ``source_segments``. Which tokens segment 0 has
+            changes nothing.
           rng_key: Draws dropout; ``None`` = evaluation.
           scheduled_sampling_rate: Must be ``None``.
 
@@ -268,16 +270,16 @@ class EncoderDecoder(nnx.Module):
         rng_key: jax.Array | None = None,
         scheduled_sampling_rate: Float[Array, ""] | None = None,
     ) -> Float[Array, "batch target_len model"]:
-        """As a call, but before the output projection."""
+        """As a call, but before the output projection; NaN where the call's logits are."""
         if scheduled_sampling_rate is not None:
             raise NotImplementedError(
                 "scheduled_sampling_rate: all target positions are computed at once, so none can feed the "
                 "next; leave it None for the Transformer"
             )
         encoder_key, decoder_key = split_key(rng_key, 2)
-        embedded = self.target_embedding(target_inputs)
         if source_segments is None and target_segments is None:
             memories, memory_mask = self._memories(source_tokens, source_lengths, encoder_key)
+            embedded = self.target_embedding(target_inputs)
             return self.decoder(embedded, memories, memory_mask=memory_mask, rng_key=decoder_key)
         if source_segments is None or target_segments is None:
             raise ConfigError("source_segments and target_segments go together; one of them is None")
@@ -293,7 +295,7 @@ class EncoderDecoder(nnx.Module):
             rng_key=encoder_key,
         )
         return self.decoder(
-            embedded,
+            self.target_embedding(target_inputs, valid=target_segments > 0),
             self.decoder.project_memory(encoded),
             mask=AttentionMask.segments(target_segments, target_segments),
             memory_mask=AttentionMask.segments(target_segments, source_segments),

@@ -141,7 +141,7 @@ class RecurrentSeq2SeqConfig:
 
     @property
     def source_limit(self) -> int | None:
-        """The longest source that the model can take, in tokens: of location scores; None of all others."""
+        """The longest source that the model can take, in tokens, limited by location scores; None = no limit."""
         return self.attention.max_len if isinstance(self.attention, Luong) else None
 
     @property

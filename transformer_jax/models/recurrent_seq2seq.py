@@ -94,7 +94,8 @@ class RecurrentSeq2Seq(nnx.Module):
         Args:
           source_tokens: Source ids, padded at the end.
           source_lengths: Tokens of each source.
-          target_inputs: Target ids, the start token first.
+          target_inputs: Target ids, the start token first. Ids of the vocabulary, padding too: another id gives NaN
+            logits from there on, and NaN gradients even where its loss does not count.
           rng_key: For dropout and scheduled sampling; ``None`` = evaluation.
           scheduled_sampling_rate: Chance that a step reads the model's own last choice (the most probable
             token) instead of the given one; the first step always reads the given one. ``None`` = teacher
@@ -125,7 +126,7 @@ class RecurrentSeq2Seq(nnx.Module):
         rng_key: jax.Array | None = None,
         scheduled_sampling_rate: float | Float[Array, ""] | None = None,
     ) -> Float[Array, "batch q_len model"]:
-        """States before the output projection; arguments as in the call."""
+        """States before the output projection; arguments as in the call, and NaN where its logits are."""
         encoder_key, embedding_key, decoder_key, readout_key, sampling_key = split_key(rng_key, 5)
         state = self._encode(source_tokens, source_lengths, rng_key=encoder_key)
         if scheduled_sampling_rate is not None:

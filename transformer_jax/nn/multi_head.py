@@ -308,7 +308,7 @@ class MultiHeadAttention(nnx.Module):
             value,
             score=_SCORE,
             mask=mask,
-            bias=_on_device(bias),
+            bias=_as_bias(bias),
             dropout=AttentionDropout(self.dropout_rate, rng_key) if drops else None,
             implementation=self.implementation,
         )
@@ -321,21 +321,21 @@ class MultiHeadAttention(nnx.Module):
         self, query: Array, key: PreparedKey, value: Array, mask: AttentionMask | None, bias: _Bias | None
     ) -> tuple[Array, Array]:
         context, weights = attention_with_weights(
-            query, key, value, score=_SCORE, mask=mask, bias=_on_device(bias)
+            query, key, value, score=_SCORE, mask=mask, bias=_as_bias(bias)
         )
         return self._joined(context), weights
 
 
 def _written_out(bias: _Bias | None, query_positions: Array, kv_len: int) -> Array | None:
     """A bias as an array, ``[batch|1, heads, q_len, kv_len]``."""
-    bias = _on_device(bias)
+    bias = _as_bias(bias)
     if isinstance(bias, PositionBias):
         return bias.block(query_positions, jax.numpy.arange(kv_len, dtype="int32")[None])
     return bias
 
 
-def _on_device(bias: _Bias | None) -> PositionBias | Array | None:
-    """A bias as JAX has it: NumPy's arrays, too, may be given."""
+def _as_bias(bias: _Bias | None) -> PositionBias | Array | None:
+    """A bias as a JAX array or a position bias."""
     return bias if bias is None or isinstance(bias, PositionBias) else jax.numpy.asarray(bias)
 
 

@@ -161,7 +161,11 @@ def mask_kind(mask: AttentionMask) -> str | None:
 
 def chosen(call: AttentionCall) -> Implementation:
     """What :func:`choose` takes, with derivatives of every mode and order whatever it is."""
-    one = IMPLEMENTATIONS[choose(call)[0]]
+    return with_every_derivative(IMPLEMENTATIONS[choose(call)[0]])
+
+
+def with_every_derivative(one: Implementation) -> Implementation:
+    """An implementation with derivatives of every mode and order: those for accelerators lack some."""
     if one.awaits_record is None:
         return one
     return one._replace(attend=functools.partial(attend_with_every_derivative, one.attend))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from transformer_jax.functional.attention import jax_nn
 from transformer_jax.functional.attention.contract import AttentionCall
 from transformer_jax.functional.attention.guard import guard
+from transformer_jax.functional.device_record import default_device
 from transformer_jax.typing import Array
 
 _MAX_HEAD_DIM = 256  # from Hopper on
@@ -20,9 +21,10 @@ _MAX_HEAD_DIM = 256  # from Hopper on
 
 def device_refusals() -> list[str]:
     """Why no call can be done on this machine."""
-    if jax.default_backend() == "gpu" and "cuda" in jax.devices()[0].client.platform_version.lower():
+    device = default_device()
+    if device.platform == "gpu" and "cuda" in device.client.platform_version.lower():
         return []
-    return [f"needs an NVIDIA GPU, the default backend is '{jax.default_backend()}'"]
+    return [f"needs an NVIDIA GPU, the default device is a '{device.platform}'"]
 
 
 def refusals(call: AttentionCall) -> list[str]:

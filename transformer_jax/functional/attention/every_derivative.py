@@ -2,8 +2,9 @@
 
 A kernel for an accelerator has its value and one reverse pass. What ``None`` can differentiate must not depend on what
 it takes, so the rest (forward mode, derivatives of derivatives) goes through ``blockwise``. The kernel's reverse pass
-is asked for what it needs from scratch; where forward and backward pass stand in one program, XLA finds that this is
-the forward pass again.
+begins with its forward pass, so that a gradient runs the forward pass twice, but where XLA finds both to be the same
+call (it cannot where the one for the reverse pass has further outputs, as cuDNN's has). The committed times are those
+of this form.
 """
 
 from collections.abc import Callable

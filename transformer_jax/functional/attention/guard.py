@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from transformer_jax.functional.attention.contract import AttentionCall
+from transformer_jax.functional.derivatives import varying_alike
 from transformer_jax.typing import Array, Bool
 
 _GUARD_ROWS = 128
@@ -60,7 +61,7 @@ def guard_in_linear_memory(call: AttentionCall) -> GuardedArrays:
     """
     if not call.mask.is_pairwise:
         return guard(call)._replace(mask=None, nonempty=None)  # that mask has one row for all queries
-    query, key, value = call.query, call.key, call.value
+    query, key, value = varying_alike(call.query, call.key, call.value)
     finite = [jnp.isfinite(array) for array in (query, key, value)]
     bad_rows = ~jnp.swapaxes(jnp.all(finite[0], axis=-1), 1, 2)  # [batch, heads, q_len]
     bad_slots = ~(_slots(finite[1], call) & _slots(finite[2], call))  # [batch, heads, 1, kv_len]

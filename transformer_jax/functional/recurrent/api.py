@@ -310,11 +310,12 @@ def _wide_carry(cell: Cell, carry: Carry | None, inputs: Array) -> Carry:
 def _as_carry(name: str, cell: Cell, carry: Any, zeros: Carry) -> Carry:
     """A carry with arrays for leaves; a list of numbers is an array where the cell's carry has one."""
     structure: Any = jax.tree.structure(zeros)
-    if jax.tree.structure(carry) != structure:
-        parts = [carry] if jax.tree_util.treedef_is_leaf(structure) else list(carry)
-        if isinstance(carry, list) and len(parts) == structure.num_leaves:
+    if isinstance(carry, list):
+        parts = [carry] if jax.tree_util.treedef_is_leaf(structure) else carry
+        if len(parts) == structure.num_leaves:
             carry = jax.tree.unflatten(structure, [as_array(name, part) for part in parts])
     got: Any = jax.tree.structure(carry)
     if structure != got:
-        raise ShapeError(f"{name} of {type(cell).__name__} must be built like {structure}; got {got}")
+        shown = type(carry).__name__ if carry is None or jax.tree_util.treedef_is_leaf(got) else got
+        raise ShapeError(f"{name} of {type(cell).__name__} must be built like {structure}; got {shown}")
     return jax.tree.map(lambda leaf: as_array(name, leaf), carry)

@@ -64,7 +64,7 @@ def recur(
 
 
 def operand_dtype(state: Array, weight: Array) -> jnp.dtype:
-    """The dtype that a float32 or float64 state meets a weight in: the weight's, but no double loses its digits."""
+    """The dtype in which a state is multiplied with a weight: the weight's, but float64 for a float64 state."""
     return wide(state) if wide(state) == jnp.float64 else weight.dtype
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.experimental import rnn
 
 from transformer_jax.errors import ShapeError
+from transformer_jax.functional import device_record
 from transformer_jax.functional.derivatives import Rules, with_backward
 from transformer_jax.functional.recurrent.cells import Carry, Cell, LSTMCell
 from transformer_jax.typing import Array, Bool, Float
@@ -52,17 +53,21 @@ def lstm_cell_from_cudnn(weights: Float[Array, "parameters"], features: int, hid
     )
 
 
-def refusals(cell: Cell, inputs: Array, resets: Array | None) -> list[str]:
-    """Reasons not to do a case."""
+def refusals(cell: Cell, inputs: Array, resets: Array | None, carry: Carry | None = None) -> list[str]:
+    """Reasons not to do a case; no carry is one of zeros in float32."""
     reasons = []
     if type(cell) is not LSTMCell:
         reasons.append(f"it runs an LSTMCell alone, not {type(cell).__name__}")
     elif inputs.dtype != jnp.float32 or cell.input_weight.dtype != jnp.float32:
         reasons.append(f"it runs in float32 alone, not {inputs.dtype} with {cell.input_weight.dtype} weights")
+    others = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(carry)} - {"float32"})
+    if others:
+        reasons.append(f"it runs in float32 alone, not from a carry in {' and '.join(others)}")
     if resets is not None:
         reasons.append("it has no segments")
-    if jax.default_backend() != "gpu":
-        reasons.append(f"it needs an NVIDIA GPU, and the default device is a {jax.default_backend()}")
+    platform = device_record.default_device().platform
+    if platform != "gpu":
+        reasons.append(f"it needs an NVIDIA GPU, and the default device is a {platform}")
     return reasons
 
 
@@ -82,7 +87,7 @@ def run_cudnn(
       NotImplementedError: With every reason not to do the case.
     """
     del unroll
-    reasons = refusals(cell, inputs, resets)
+    reasons = refusals(cell, inputs, resets, carry)
     if reasons:
         raise NotImplementedError("cudnn cannot do this recurrence: " + "; ".join(reasons))
     return lstm_by(_lstm, cell, inputs, carry, valid, reverse=reverse)
