@@ -86,7 +86,9 @@ def test_each_item_ends_in_its_own_way(outcomes):
 
 
 def test_an_item_is_tried_again_in_another_way(outcomes):
-    again = lambda item, side: "good" if side == "kernel" else None  # noqa: E731
+    def again(item, side):
+        return "good" if side == "kernel" else None
+
     assert outcomes(["crash", "last"], after_loss=again)[0] == [
         ("crash", "crashed"), ("good", "passed"), ("last", "passed"),
     ]  # fmt: skip

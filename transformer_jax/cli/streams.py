@@ -29,7 +29,7 @@ def own_standard_streams() -> None:
         with contextlib.suppress(OSError):
             os.set_blocking(descriptor, True)
     if sys.stdin is None:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - open until the process ends
     sys.stdout = _writer(1, sys.stdout)
     sys.stderr = _writer(2, sys.stderr)
 
