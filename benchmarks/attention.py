@@ -33,11 +33,11 @@ import numpy as np
 from benchmarks.peers.torch_attention import TorchAttention, TorchAttentionElsewhere
 from transformer_jax import functional as F
 from transformer_jax.allocator import keep_freed_memory
+from transformer_jax.environment import environment
 from transformer_jax.functional.attention import IMPLEMENTATIONS
 from transformer_jax.race.timing import (
     Record,
     compile_ahead,
-    environment,
     interleave,
     matmul_peak,
     paired_ratio,

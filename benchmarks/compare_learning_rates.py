@@ -27,16 +27,16 @@ sys.path.insert(0, str(ROOT))
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from transformer_jax.cli.compare_presets import LEARNING_RATES_NAME, PRESETS, RUNGS, rung_config
+from transformer_jax.ladder.rungs import LEARNING_RATES_NAME, PRESETS, RUNGS, rung_config
 
-TABLE = ROOT / "transformer_jax" / "cli" / LEARNING_RATES_NAME
+TABLE = ROOT / "transformer_jax" / "ladder" / LEARNING_RATES_NAME
 
 
 def run_trial(preset: str, rung: str, learning_rate: float, updates: int, *, held: bool) -> float:
     """Train one rung at one rate; the phoneme error rate on the development words at the end, in per cent."""
     import dataclasses
 
-    from transformer_jax.cli.experiment import run_experiment
+    from transformer_jax.runs.training import run_experiment
     from transformer_jax.train.config import Constant, ScheduleConfig
 
     config = rung_config(preset, rung, seed=0, learning_rate=learning_rate)

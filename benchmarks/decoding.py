@@ -28,12 +28,12 @@ from rich.table import Table
 
 from benchmarks.resident import all_in_children
 from transformer_jax.allocator import keep_freed_memory
-from transformer_jax.cli.searching import BatchSearcher
 from transformer_jax.data.batches import BOS_ID, EOS_ID, NUM_SPECIAL_IDS, PAD_ID, UNK_ID
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
+from transformer_jax.inference.batch_search import BatchSearcher
 from transformer_jax.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from transformer_jax.nn.parameters import named_parameters
-from transformer_jax.nn.positions import Sinusoidal
+from transformer_jax.nn.position_encodings import Sinusoidal
 from transformer_jax.race.timing import (
     Record,
     interleave,

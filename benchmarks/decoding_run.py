@@ -25,11 +25,10 @@ from rich.table import Table
 
 from benchmarks.decoding import BATCH, floor_flops, over_batches, peers_of
 from transformer_jax.allocator import keep_freed_memory
-from transformer_jax.cli.attending import padded_lengths
-from transformer_jax.cli.loaded_run import LoadedRun, load_run
 from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID
 from transformer_jax.data.sources import load_splits
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig, SearchConfig, make_searcher
+from transformer_jax.inference.attention_maps import padded_lengths
 from transformer_jax.models.encoder_decoder import EncoderDecoder
 from transformer_jax.race.timing import (
     Record,
@@ -40,6 +39,7 @@ from transformer_jax.race.timing import (
     quartiles,
     write_json,
 )
+from transformer_jax.runs.loading import LoadedRun, load_run
 
 BEAMS = (1, 5)
 

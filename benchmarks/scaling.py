@@ -67,10 +67,10 @@ def compile_case(name: str, mesh_name: str, mesh: Any, arguments: argparse.Names
     """The compiled step of a model over a mesh."""
     from transformer_jax.functional import projected_logsumexp
     from transformer_jax.functional.attention import choice
+    from transformer_jax.planning import find_device
     from transformer_jax.testing.sharded_step import compile_sharded_step
     from transformer_jax.train.config import AdamW, Constant, TrainConfig
     from transformer_jax.train.objectives import abstract_batch, sequence_to_sequence_loss
-    from transformer_jax.train.planning import find_device
 
     rows, length, vocab_size = arguments.rows, arguments.length, arguments.vocab_size
     config = TrainConfig(

@@ -30,7 +30,6 @@ from rich.console import Console
 from rich.table import Table
 
 from transformer_jax.allocator import keep_freed_memory, num_cores, run_in_calling_thread
-from transformer_jax.cli.experiment import ExperimentConfig
 from transformer_jax.data.batches import BatchShape, Seq2SeqBatch
 from transformer_jax.data.buckets import BucketPlan, choose_shapes
 from transformer_jax.data.examples import EncodedExamples, make_batch
@@ -39,6 +38,7 @@ from transformer_jax.data.prepare import prepare
 from transformer_jax.models.build import build_model
 from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.race.timing import Record, interleave, interval_text, paired_ratio, quartiles, write_json
+from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.objectives import count_tokens, sequence_to_sequence_loss
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.schedules import build_schedule

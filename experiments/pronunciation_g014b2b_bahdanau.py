@@ -5,10 +5,10 @@ Then:    transformer-jax average runs/g2p-bahdanau --output runs/g2p-bahdanau-me
 Time, hardware and score: `experiments/RESULTS.md`, the row g014b2b-bahdanau.
 """
 
-from transformer_jax.cli.experiment import ExperimentConfig
-from transformer_jax.data.config import Characters, ChosenBuckets, DataConfig, NamedDataset, Words
+from transformer_jax.data.pairs_config import Characters, ChosenBuckets, NamedDataset, PairsConfig, Words
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
+from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
@@ -17,7 +17,7 @@ def config() -> ExperimentConfig:
     return ExperimentConfig(
         name="pronunciation_g014b2b_bahdanau",
         task="pronunciation",
-        data=DataConfig(
+        data=PairsConfig(
             dataset=NamedDataset(name="cmudict-g2p"),
             source_tokenizer=Characters(),
             target_tokenizer=Words(),

@@ -5,11 +5,11 @@ Then:    transformer-jax average runs/g2p --output runs/g2p-mean --last 5
 Time, hardware and score: `experiments/RESULTS.md`, the row g014b2b-transformer.
 """
 
-from transformer_jax.cli.experiment import ExperimentConfig
-from transformer_jax.data.config import Characters, ChosenBuckets, DataConfig, NamedDataset, Words
+from transformer_jax.data.pairs_config import Characters, ChosenBuckets, NamedDataset, PairsConfig, Words
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
-from transformer_jax.nn.positions import Sinusoidal
+from transformer_jax.nn.position_encodings import Sinusoidal
+from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
@@ -18,7 +18,7 @@ def config() -> ExperimentConfig:
     return ExperimentConfig(
         name="pronunciation_g014b2b_transformer",
         task="pronunciation",
-        data=DataConfig(
+        data=PairsConfig(
             dataset=NamedDataset(name="cmudict-g2p"),
             source_tokenizer=Characters(),
             target_tokenizer=Words(),

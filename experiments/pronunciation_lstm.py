@@ -4,10 +4,10 @@ Command: transformer-jax train experiments/pronunciation_lstm.py --run-dir runs/
 Time, hardware and score: `experiments/RESULTS.md`, the row cmudict-lstm.
 """
 
-from transformer_jax.cli.experiment import ExperimentConfig
-from transformer_jax.data.config import Characters, ChosenBuckets, DataConfig, NamedDataset, Words
+from transformer_jax.data.pairs_config import Characters, ChosenBuckets, NamedDataset, PairsConfig, Words
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.recurrent_config import LastState, RecurrentSeq2SeqConfig
+from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
@@ -16,7 +16,7 @@ def config() -> ExperimentConfig:
     return ExperimentConfig(
         name="pronunciation_lstm",
         task="pronunciation",
-        data=DataConfig(
+        data=PairsConfig(
             dataset=NamedDataset(name="cmudict"),
             source_tokenizer=Characters(),
             target_tokenizer=Words(),

@@ -4,11 +4,11 @@ Command: transformer-jax train experiments/pronunciation_transformer.py --run-di
 Time, hardware and score: `experiments/RESULTS.md`, the row cmudict-transformer.
 """
 
-from transformer_jax.cli.experiment import ExperimentConfig
-from transformer_jax.data.config import Characters, ChosenBuckets, DataConfig, NamedDataset, Words
+from transformer_jax.data.pairs_config import Characters, ChosenBuckets, NamedDataset, PairsConfig, Words
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
-from transformer_jax.nn.positions import Sinusoidal
+from transformer_jax.nn.position_encodings import Sinusoidal
+from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
@@ -17,7 +17,7 @@ def config() -> ExperimentConfig:
     return ExperimentConfig(
         name="pronunciation_transformer",
         task="pronunciation",
-        data=DataConfig(
+        data=PairsConfig(
             dataset=NamedDataset(name="cmudict"),
             source_tokenizer=Characters(),
             target_tokenizer=Words(),

@@ -4,10 +4,10 @@ Command: transformer-jax train experiments/translation_multi30k_bahdanau.py --ru
 Time, hardware and score: `experiments/RESULTS.md`, the row multi30k-en-de-bahdanau.
 """
 
-from transformer_jax.cli.experiment import ExperimentConfig
-from transformer_jax.data.config import ChosenBuckets, DataConfig, MosesText, NamedDataset, Subwords
+from transformer_jax.data.pairs_config import ChosenBuckets, MosesText, NamedDataset, PairsConfig, Subwords
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
+from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
@@ -16,7 +16,7 @@ def config() -> ExperimentConfig:
     return ExperimentConfig(
         name="translation_multi30k_bahdanau",
         task="translation",
-        data=DataConfig(
+        data=PairsConfig(
             dataset=NamedDataset(name="multi30k", source_language="en", target_language="de"),
             moses=MosesText(),
             source_tokenizer=Subwords(vocab_size=8000),

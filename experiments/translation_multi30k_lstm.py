@@ -5,10 +5,10 @@ From German to English: `--set data.dataset.source_language=de --set data.datase
 Time, hardware and score: `experiments/RESULTS.md`, the row multi30k-de-en-lstm.
 """
 
-from transformer_jax.cli.experiment import ExperimentConfig
-from transformer_jax.data.config import ChosenBuckets, DataConfig, MosesText, NamedDataset, Subwords
+from transformer_jax.data.pairs_config import ChosenBuckets, MosesText, NamedDataset, PairsConfig, Subwords
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.recurrent_config import LastState, RecurrentSeq2SeqConfig
+from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
@@ -17,7 +17,7 @@ def config() -> ExperimentConfig:
     return ExperimentConfig(
         name="translation_multi30k_lstm",
         task="translation",
-        data=DataConfig(
+        data=PairsConfig(
             dataset=NamedDataset(name="multi30k", source_language="en", target_language="de"),
             moses=MosesText(),
             source_tokenizer=Subwords(vocab_size=8000),

@@ -5,11 +5,11 @@ From German to English: `--set data.dataset.source_language=de --set data.datase
 Time, hardware and score: `experiments/RESULTS.md`, the row multi30k-en-de-transformer.
 """
 
-from transformer_jax.cli.experiment import ExperimentConfig
-from transformer_jax.data.config import DataConfig, MosesText, NamedDataset, PackedRows, Subwords
+from transformer_jax.data.pairs_config import MosesText, NamedDataset, PackedRows, PairsConfig, Subwords
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
-from transformer_jax.nn.positions import Sinusoidal
+from transformer_jax.nn.position_encodings import Sinusoidal
+from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
@@ -18,7 +18,7 @@ def config() -> ExperimentConfig:
     return ExperimentConfig(
         name="translation_multi30k_transformer",
         task="translation",
-        data=DataConfig(
+        data=PairsConfig(
             dataset=NamedDataset(name="multi30k", source_language="en", target_language="de"),
             moses=MosesText(),
             source_tokenizer=Subwords(vocab_size=8000),

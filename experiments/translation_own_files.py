@@ -7,11 +7,11 @@ with many, raise data.source_tokenizer.vocab_size and data.target_tokenizer.voca
 and train.updates.
 """
 
-from transformer_jax.cli.experiment import ExperimentConfig
-from transformer_jax.data.config import ChosenBuckets, DataConfig, ParallelFiles, Subwords
+from transformer_jax.data.pairs_config import ChosenBuckets, PairsConfig, ParallelFiles, Subwords
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
-from transformer_jax.nn.positions import Sinusoidal
+from transformer_jax.nn.position_encodings import Sinusoidal
+from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
@@ -20,7 +20,7 @@ def config() -> ExperimentConfig:
     return ExperimentConfig(
         name="translation_own_files",
         task="translation",
-        data=DataConfig(
+        data=PairsConfig(
             dataset=ParallelFiles(train_source="train.source", train_target="train.target"),
             source_tokenizer=Subwords(vocab_size=8000),
             target_tokenizer=Subwords(vocab_size=8000),

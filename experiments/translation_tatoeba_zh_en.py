@@ -4,11 +4,11 @@ Command: transformer-jax train experiments/translation_tatoeba_zh_en.py --run-di
 Time, hardware and score: `experiments/RESULTS.md`, the row tatoeba-zh-en-transformer.
 """
 
-from transformer_jax.cli.experiment import ExperimentConfig
-from transformer_jax.data.config import Characters, DataConfig, NamedDataset, PackedRows, Subwords
+from transformer_jax.data.pairs_config import Characters, NamedDataset, PackedRows, PairsConfig, Subwords
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
-from transformer_jax.nn.positions import Sinusoidal
+from transformer_jax.nn.position_encodings import Sinusoidal
+from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
@@ -17,7 +17,7 @@ def config() -> ExperimentConfig:
     return ExperimentConfig(
         name="translation_tatoeba_zh_en",
         task="translation",
-        data=DataConfig(
+        data=PairsConfig(
             dataset=NamedDataset(name="tatoeba-zh-en", source_language="zh", target_language="en"),
             source_tokenizer=Characters(max_size=3000),
             target_tokenizer=Subwords(vocab_size=3000),

@@ -4,10 +4,10 @@ Command: transformer-jax train experiments/translation_tatoeba_zh_en_bahdanau.py
 Time, hardware and score: `experiments/RESULTS.md`, the row tatoeba-zh-en-bahdanau.
 """
 
-from transformer_jax.cli.experiment import ExperimentConfig
-from transformer_jax.data.config import Characters, ChosenBuckets, DataConfig, NamedDataset, Subwords
+from transformer_jax.data.pairs_config import Characters, ChosenBuckets, NamedDataset, PairsConfig, Subwords
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
+from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
@@ -16,7 +16,7 @@ def config() -> ExperimentConfig:
     return ExperimentConfig(
         name="translation_tatoeba_zh_en_bahdanau",
         task="translation",
-        data=DataConfig(
+        data=PairsConfig(
             dataset=NamedDataset(name="tatoeba-zh-en", source_language="zh", target_language="en"),
             source_tokenizer=Characters(max_size=3000),
             target_tokenizer=Subwords(vocab_size=3000),

@@ -30,7 +30,9 @@ import jax
 import numpy as np
 import pytest
 
-from transformer_jax.cli import compile_cache
+from transformer_jax import compile_cache
+
+pytest_plugins = ["command_fixtures"]
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 hypothesis.settings.register_profile("no deadline", deadline=None)

@@ -11,9 +11,8 @@ import pytest
 from flax import nnx
 
 from transformer_jax.bounds import bounds_of
-from transformer_jax.cli.experiment import ExperimentConfig
 from transformer_jax.config_json import apply_overrides, from_document, to_json
-from transformer_jax.data.config import DataConfig, SyntheticDataset, TsvFiles
+from transformer_jax.data.pairs_config import PairsConfig, SyntheticDataset, TsvFiles
 from transformer_jax.decode.searcher import BeamConfig, SampleConfig
 from transformer_jax.errors import ConfigError
 from transformer_jax.models import build
@@ -21,7 +20,8 @@ from transformer_jax.models.build import build_model, model_shapes
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, RecurrentSeq2SeqConfig
 from transformer_jax.nn.local_attention import Predictive
-from transformer_jax.nn.positions import AlibiPositions, Learned, RelativePositions
+from transformer_jax.nn.position_encodings import AlibiPositions, Learned, RelativePositions
+from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Constant, TrainConfig
 
 
@@ -62,7 +62,7 @@ RECURRENT = RecurrentSeq2SeqConfig(
 CONFIG = ExperimentConfig(
     name="bounded",
     task="translation",
-    data=DataConfig(dataset=TsvFiles(train="a")),
+    data=PairsConfig(dataset=TsvFiles(train="a")),
     model=MODEL,
     train=TrainConfig(
         updates=4, optimizer=Adam(), schedule=Constant(peak_learning_rate=0.01), metric="bleu", metric_mode="max"

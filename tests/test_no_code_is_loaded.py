@@ -10,7 +10,7 @@ FILES = sorted((ROOT / "transformer_jax").rglob("*.py"))
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml"}
 BUILTINS = {"eval", "exec", "compile", "__import__"}
 # The file that a user names on the command line is the one that is executed.
-EXECUTES = {"transformer_jax/cli/experiment_config.py"}
+EXECUTES = {"transformer_jax/runs/experiment.py"}
 
 
 def offences(source: str, name: str) -> list[str]:

@@ -374,7 +374,7 @@ def rulers(*, dry: bool) -> Event:
 
 def main() -> None:
     """The child: the items are the last argument."""
-    from transformer_jax.race.timing import environment
+    from transformer_jax.environment import environment
 
     dry = "--dry-run" in sys.argv
     turns = Turns.of_words(sys.argv)

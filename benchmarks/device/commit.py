@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.device.contract import verdicts
 from benchmarks.device.run import SECONDS
 from benchmarks.device.train import RESULTS as TRAINING
-from transformer_jax.whole_file import write_whole
+from transformer_jax.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"

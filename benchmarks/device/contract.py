@@ -182,7 +182,7 @@ def verdicts(records: Sequence[Event]) -> dict[str, dict[str, dict[str, Any]]]:
 
 def main() -> None:
     """The child: the items are the last argument."""
-    from transformer_jax.race.timing import environment
+    from transformer_jax.environment import environment
 
     def run(item: str) -> Iterator[Event]:
         if item == items[0]:

@@ -28,11 +28,12 @@ def jobs(*, dry: bool) -> Parts:
 
 def main() -> None:
     """The child: the items are the last argument."""
+    from transformer_jax.environment import environment
     from transformer_jax.race.contestants import PEERS
     from transformer_jax.race.generation import race_over_contexts
     from transformer_jax.race.run import PRESETS, VOCAB_SIZE, crossovers
     from transformer_jax.race.speed import make_contestants, race_over_lengths
-    from transformer_jax.race.timing import environment, matmul_peak, memory_bandwidth
+    from transformer_jax.race.timing import matmul_peak, memory_bandwidth
     from transformer_jax.race.torch_contestants import is_installed
 
     dry = "--dry-run" in sys.argv

@@ -50,7 +50,8 @@ def main() -> None:
     from importlib.util import find_spec
 
     from benchmarks import recurrence
-    from transformer_jax.race.timing import environment, matmul_peak
+    from transformer_jax.environment import environment
+    from transformer_jax.race.timing import matmul_peak
 
     dry = "--dry-run" in sys.argv
     items = json.loads(sys.argv[-1])

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.device import tables, watch
 from benchmarks.device.watch import Event
-from transformer_jax.whole_file import write_whole
+from transformer_jax.files import write_whole
 
 SECONDS = {"contract": 110, "attention": 140, "recurrence": 55, "race": 85, "training": 65}
 """Stages in the order of their worth, with the time of each."""

@@ -35,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.device.run import prepare_environment
 from benchmarks.device.watch import end_group, run_threads
-from transformer_jax.whole_file import write_whole
+from transformer_jax.files import write_whole
 
 PROGRAM = "import sys; from transformer_jax.cli.main import main; sys.exit(main())"
 TRY_SECONDS, FINISH_SECONDS, STOP_SECONDS = 60.0, 110.0, 25.0

@@ -135,7 +135,8 @@ def finish(document: dict[str, Any]) -> None:
 
 def main() -> None:
     """The child: the items are the last argument."""
-    from transformer_jax.race.timing import environment, matmul_peak
+    from transformer_jax.environment import environment
+    from transformer_jax.race.timing import matmul_peak
 
     dry = "--dry-run" in sys.argv
     items = json.loads(sys.argv[-1])

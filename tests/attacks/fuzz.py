@@ -28,19 +28,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import tokenizers as hf
 
-from transformer_jax.cli.experiment import ExperimentConfig
-from transformer_jax.cli.experiment_config import saved_config
-from transformer_jax.cli.loaded_run import TOKENIZER_NAME, WEIGHTS_NAME, load_run
-from transformer_jax.cli.run_folder import read_result
-from transformer_jax.cli.run_lock import machine_of
 from transformer_jax.config_json import to_json
-from transformer_jax.data.config import ChosenBuckets, DataConfig, ParallelFiles
+from transformer_jax.data.pairs_config import ChosenBuckets, PairsConfig, ParallelFiles
 from transformer_jax.data.readers import read_parallel, read_tsv
 from transformer_jax.data.tokenizers import Tokenizer, train_character_tokenizer, train_subword_tokenizer
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.errors import TransformerJaxError
 from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
+from transformer_jax.runs.experiment import saved_config
+from transformer_jax.runs.folder import read_result
+from transformer_jax.runs.loading import TOKENIZER_NAME, WEIGHTS_NAME, load_run
+from transformer_jax.runs.lock import machine_of
+from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Constant, TrainConfig
 from transformer_jax.train.manifest import require_whole, write_manifest
 from transformer_jax.train.trackers import read_rows
@@ -77,7 +77,7 @@ MODEL = EncoderDecoderConfig(
 CONFIG = ExperimentConfig(
     name="fuzzed",
     task="translation",
-    data=DataConfig(
+    data=PairsConfig(
         dataset=ParallelFiles(train_source="a", train_target="b"), batch_size=8,
         buckets=ChosenBuckets(max_shapes=2), max_source_len=8, max_target_len=9,
     ),

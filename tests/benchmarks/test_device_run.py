@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks import document_tables
 from benchmarks.device import attention, commit, contract, run, tables, train, training
 from benchmarks.device.attention_cases import MODES, Case, groups
-from transformer_jax.cli.experiment import start_config
 from transformer_jax.functional import AttentionMask, device_record
 from transformer_jax.functional.attention import REFUSALS, choice, mosaic_gpu
+from transformer_jax.runs.training import start_config
 from transformer_jax.testing.attention_blocks import BLOCK_CASES
 from transformer_jax.testing.attention_suite import case_names
 

@@ -52,8 +52,8 @@ LONGEST = 4.0
 """Seconds after which a child is killed at a random moment at the latest."""
 
 CONFIG = """
-from transformer_jax.cli.experiment import ExperimentConfig
-from transformer_jax.data.config import ChosenBuckets, DataConfig, ParallelFiles
+from transformer_jax.runs.training import ExperimentConfig
+from transformer_jax.data.pairs_config import ChosenBuckets, PairsConfig, ParallelFiles
 from transformer_jax.decode.searcher import GreedyConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
@@ -62,7 +62,7 @@ from transformer_jax.train.config import Adam, Cosine, TrainConfig
 def config():
     return ExperimentConfig(
         name="chaos", task="pronunciation",
-        data=DataConfig(
+        data=PairsConfig(
             dataset=ParallelFiles(train_source={source!r}, train_target={target!r}),
             batch_size=8, buckets=ChosenBuckets(max_shapes=2), max_source_len=8, max_target_len=9,
         ),

@@ -9,8 +9,10 @@ import jax
 import pytest
 from flax import nnx
 
-from transformer_jax.cli import comparing
-from transformer_jax.cli.compare_presets import (
+from transformer_jax.config_json import from_json, to_json
+from transformer_jax.errors import ConfigError
+from transformer_jax.ladder import comparison as comparing
+from transformer_jax.ladder.rungs import (
     PRESETS,
     RUNGS,
     check_rungs,
@@ -18,12 +20,10 @@ from transformer_jax.cli.compare_presets import (
     learning_rates,
     rung_config,
 )
-from transformer_jax.cli.experiment import start_config
-from transformer_jax.config_json import from_json, to_json
-from transformer_jax.errors import ConfigError
 from transformer_jax.models.build import build_model
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, RecurrentSeq2SeqConfig
 from transformer_jax.nn.parameters import parameter_count
+from transformer_jax.runs.training import start_config
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -117,7 +117,7 @@ def tiny_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rungs of the same kinds with very few parameters."""
     import dataclasses
 
-    from transformer_jax.cli import compare_presets
+    from transformer_jax.ladder import rungs as compare_presets
 
     quick = PRESETS["quick"]
     sizes = {

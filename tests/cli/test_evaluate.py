@@ -13,16 +13,23 @@ import numpy as np
 import pytest
 import sacrebleu
 
-from transformer_jax.cli import plotting
-from transformer_jax.cli.experiment import DevelopmentScores, ExperimentConfig, run_experiment
-from transformer_jax.cli.loaded_run import LoadedRun
-from transformer_jax.cli.scoring import bleu_tokenizer, percentages, score_outputs
-from transformer_jax.cli.searching import Hypothesis
-from transformer_jax.data.config import ChosenBuckets, DataConfig, MosesText, NamedDataset, Subwords, TsvFiles
 from transformer_jax.data.examples import EncodedExamples, EvaluationItem
+from transformer_jax.data.pairs_config import (
+    ChosenBuckets,
+    MosesText,
+    NamedDataset,
+    PairsConfig,
+    Subwords,
+    TsvFiles,
+)
 from transformer_jax.data.tokenizers import train_character_tokenizer
 from transformer_jax.decode.searcher import GreedyConfig
+from transformer_jax.inference.batch_search import Hypothesis
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
+from transformer_jax.runs import figures as plotting
+from transformer_jax.runs.loading import LoadedRun
+from transformer_jax.runs.training import DevelopmentScores, ExperimentConfig, run_experiment
+from transformer_jax.tasks.pair_metrics import bleu_tokenizer, percentages, score_outputs
 from transformer_jax.train.config import Adam, Constant, TrainConfig
 
 
@@ -194,7 +201,7 @@ def translation_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = ExperimentConfig(
         name="tiny_translation",
         task="translation",
-        data=DataConfig(
+        data=PairsConfig(
             dataset=TsvFiles(train=str(folder / "pairs.tsv"), development=str(folder / "pairs.tsv")),
             moses=MosesText(source_language="en", target_language="de"),
             source_tokenizer=Subwords(vocab_size=60),
@@ -261,7 +268,7 @@ CHINESE = ("\u6211\u5f88\u559c\u6b22\u559d\u8336\u3002", "\u6211\u559c\u6b22\u55
 
 def test_checkpoints_are_chosen_by_a_bleu_that_cuts_the_target_language() -> None:
     """Of outputs that are nearly right, which 13a would give 0."""
-    config = SimpleNamespace(task="translation", data=DataConfig())
+    config = SimpleNamespace(task="translation", data=PairsConfig())
     items = [EvaluationItem("tea", (CHINESE[0],))] * 2
     tokenizer = train_character_tokenizer(CHINESE)
     ids = tuple(tokenizer.encode(CHINESE[1]))
@@ -277,23 +284,23 @@ def test_checkpoints_are_chosen_by_a_bleu_that_cuts_the_target_language() -> Non
 @pytest.mark.parametrize(
     ("data", "wanted"),
     [
-        (DataConfig(), "13a"),
-        (DataConfig(bleu_tokenizer="intl"), "intl"),
-        (DataConfig(dataset=TsvFiles(train="t", target_language="zh")), "zh"),
-        (DataConfig(dataset=TsvFiles(train="t"), moses=MosesText(source_language="de", target_language="en")), "none"),
+        (PairsConfig(), "13a"),
+        (PairsConfig(bleu_tokenizer="intl"), "intl"),
+        (PairsConfig(dataset=TsvFiles(train="t", target_language="zh")), "zh"),
+        (PairsConfig(dataset=TsvFiles(train="t"), moses=MosesText(source_language="de", target_language="en")), "none"),
         (
-            DataConfig(dataset=TsvFiles(train="t", source_language="zh", target_language="en"), moses=MosesText()),
+            PairsConfig(dataset=TsvFiles(train="t", source_language="zh", target_language="en"), moses=MosesText()),
             "none",
         ),
         (
-            DataConfig(
+            PairsConfig(
                 dataset=NamedDataset(name="tatoeba-zh-en", source_language="en", target_language="zh")
             ),
             "zh",
         ),
     ],
 )  # fmt: skip
-def test_a_config_says_what_bleu_cuts_words_with(data: DataConfig, wanted: str) -> None:
+def test_a_config_says_what_bleu_cuts_words_with(data: PairsConfig, wanted: str) -> None:
     assert bleu_tokenizer(data, [("A cat sat.",)]).name == wanted
     assert bleu_tokenizer(data, [("A cat sat.",)], name="char").name == "char"
 

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from transformer_jax.cli.loaded_run import WEIGHTS_NAME, load_run
 from transformer_jax.cli.main import main
-from transformer_jax.cli.model_folder import pretrained_folder, pretrained_names
 from transformer_jax.decode import searcher
 from transformer_jax.errors import RunError, TransformerJaxError
 from transformer_jax.nn.parameters import load_parameters, named_parameters
+from transformer_jax.runs.loading import WEIGHTS_NAME, load_run
+from transformer_jax.runs.model_folder import pretrained_folder, pretrained_names
 from transformer_jax.train import CheckpointStore, checkpoint
 from transformer_jax.train.weights_file import read_weights, write_weights
 

@@ -9,8 +9,8 @@ import hypothesis.strategies as st
 import pytest
 from flax import nnx
 
-from transformer_jax.cli.searching import BatchSearcher
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
+from transformer_jax.inference.batch_search import BatchSearcher
 from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import Bahdanau, Luong, RecurrentSeq2SeqConfig

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from transformer_jax.cli.loaded_run import load_run
-from transformer_jax.cli.pair_scores import PairScorer
+from transformer_jax.inference.pair_scores import PairScorer
+from transformer_jax.runs.loading import load_run
 
 
 def write(folder: Path, sources: list[str], targets: list[str]) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ sys.path.insert(0, {folder!r})
 import numpy as np
 from flax import nnx
 from test_invariance import MODELS, SEARCHES, VOCAB
-from transformer_jax.cli.searching import BatchSearcher
+from transformer_jax.inference.batch_search import BatchSearcher
 from transformer_jax.decode.searcher import SampleConfig
 from transformer_jax.models.build import build_model
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from transformer_jax.data.config import (
-    DataConfig,
+from transformer_jax.data.pairs_config import (
+    PairsConfig,
     ParallelFiles,
     SavedTokenizer,
     TsvFiles,
@@ -37,7 +37,7 @@ def test_a_joint_tokenizer_serves_both_sides_of_a_run(
     assert tokenizer.vocab_size <= 40
     saved = SavedTokenizer(path=str(output))
     data = prepare(
-        DataConfig(
+        PairsConfig(
             dataset=ParallelFiles(train_source=str(texts[0]), train_target=str(texts[1])),
             source_tokenizer=saved,
             target_tokenizer=saved,
@@ -50,9 +50,9 @@ def test_a_joint_tokenizer_serves_both_sides_of_a_run(
 
 def test_paths_are_kept_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    config = with_absolute_paths(DataConfig(source_tokenizer=SavedTokenizer(path="one.json")))
+    config = with_absolute_paths(PairsConfig(source_tokenizer=SavedTokenizer(path="one.json")))
     assert config.source_tokenizer == SavedTokenizer(path=str(tmp_path / "one.json"))
-    files = with_absolute_paths(DataConfig(dataset=TsvFiles(train="a.tsv", target_language="zh"))).dataset
+    files = with_absolute_paths(PairsConfig(dataset=TsvFiles(train="a.tsv", target_language="zh"))).dataset
     assert files == TsvFiles(train=str(tmp_path / "a.tsv"), target_language="zh")
 
 

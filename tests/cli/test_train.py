@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from transformer_jax.cli.experiment import resume_config, run_experiment, saved_config, start_config
-from transformer_jax.cli.loaded_run import load_run
-from transformer_jax.data.config import SavedTokenizer
+from transformer_jax.data.pairs_config import SavedTokenizer
 from transformer_jax.data.tokenizers import Tokenizer, train_subword_tokenizer
 from transformer_jax.errors import ConfigError
+from transformer_jax.runs.loading import load_run
+from transformer_jax.runs.training import resume_config, run_experiment, saved_config, start_config
 from transformer_jax.train.schedules import build_schedule
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from transformer_jax.cli.experiment import build_from
-from transformer_jax.cli.loaded_run import LoadedRun, load_run
-from transformer_jax.cli.searching import NOTHING, BatchSearcher
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.searcher import GreedyConfig
+from transformer_jax.inference.batch_search import NOTHING, BatchSearcher
 from transformer_jax.models.recurrent_config import Luong, RecurrentSeq2SeqConfig
-from transformer_jax.nn.positions import Learned
+from transformer_jax.nn.position_encodings import Learned
+from transformer_jax.runs.loading import LoadedRun, load_run
+from transformer_jax.runs.training import build_from
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 
 from transformer_jax.data.batches import BOS_ID, EOS_ID, BatchShape
 from transformer_jax.data.buckets import BucketPlan
-from transformer_jax.data.config import DataConfig
 from transformer_jax.data.examples import EvaluationItem, Pair, encode_examples, make_batch
+from transformer_jax.data.pairs_config import PairsConfig
 from transformer_jax.data.pipeline import BatchPipeline
 from transformer_jax.data.tokenizers import train_character_tokenizer, train_word_tokenizer
 from transformer_jax.errors import ConfigError, DataError, ShapeError
@@ -236,9 +236,9 @@ def run_python(code, **options):
 
 
 SET_UP = """
-from transformer_jax.data.config import DataConfig, SyntheticDataset, Words
+from transformer_jax.data.pairs_config import PairsConfig, SyntheticDataset, Words
 from transformer_jax.data.prepare import prepare
-data = prepare(DataConfig(dataset=SyntheticDataset(num_train=200), source_tokenizer=Words(), batch_size=16))
+data = prepare(PairsConfig(dataset=SyntheticDataset(num_train=200), source_tokenizer=Words(), batch_size=16))
 batches = data.train.iterate()
 for _ in range(50): next(batches)
 """
@@ -283,4 +283,4 @@ def test_a_token_budget_gives_short_lines_more_rows():
 
 def test_a_token_budget_below_one_pair_is_refused():
     with pytest.raises(ConfigError, match="batch_tokens"):
-        DataConfig(batch_tokens=79)
+        PairsConfig(batch_tokens=79)

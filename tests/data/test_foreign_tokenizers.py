@@ -7,8 +7,8 @@ import pytest
 import tokenizers as hf
 
 from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-from transformer_jax.data.config import DataConfig, SavedTokenizer, TsvFiles
 from transformer_jax.data.foreign_tokenizer import ForeignTokenizer
+from transformer_jax.data.pairs_config import PairsConfig, SavedTokenizer, TsvFiles
 from transformer_jax.data.prepare import prepare
 from transformer_jax.data.tokenizers import Tokenizer, train_word_tokenizer
 from transformer_jax.errors import DataError
@@ -169,7 +169,7 @@ def test_data_are_prepared_with_one(tmp_path: Path) -> None:
     byte_level().save(str(tmp_path / "theirs.json"))
     (tmp_path / "pairs.tsv").write_text("low new\tnewer wide\n" * 40)
     saved = SavedTokenizer(path=str(tmp_path / "theirs.json"))
-    config = DataConfig(
+    config = PairsConfig(
         dataset=TsvFiles(train=str(tmp_path / "pairs.tsv")),
         source_tokenizer=saved,
         target_tokenizer=saved,

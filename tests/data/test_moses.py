@@ -2,9 +2,9 @@
 
 import pytest
 
-from transformer_jax.data.config import DataConfig, MosesText, NamedDataset, TsvFiles, Words
 from transformer_jax.data.examples import EvaluationItem, Pair
 from transformer_jax.data.moses import MosesSides, moses_detokenized, moses_tokenized
+from transformer_jax.data.pairs_config import MosesText, NamedDataset, PairsConfig, TsvFiles, Words
 from transformer_jax.data.prepare import prepare
 from transformer_jax.errors import ConfigError
 
@@ -41,7 +41,7 @@ def test_pairs_and_all_references() -> None:
 def test_data_are_prepared_from_tokens(tmp_path) -> None:
     path = tmp_path / "pairs.tsv"
     path.write_text("A cat, a dog.\tEine Katze, ein Hund.\n" * 3 + "It's me.\tIch bin's.\n")
-    config = DataConfig(
+    config = PairsConfig(
         dataset=TsvFiles(train=str(path), development=str(path)),
         source_tokenizer=Words(),
         target_tokenizer=Words(),
@@ -59,7 +59,7 @@ def test_a_language_that_is_none_is_refused() -> None:
 
 def test_the_languages_are_those_of_a_named_set_unless_given() -> None:
     named = NamedDataset(name="multi30k", source_language="de", target_language="fr")
-    assert DataConfig(dataset=named, moses=MosesText()).moses_languages() == ("de", "fr")
-    assert DataConfig(dataset=named, moses=MosesText(target_language="en")).moses_languages() == ("de", "en")
+    assert PairsConfig(dataset=named, moses=MosesText()).moses_languages() == ("de", "fr")
+    assert PairsConfig(dataset=named, moses=MosesText(target_language="en")).moses_languages() == ("de", "en")
     with pytest.raises(ConfigError, match=r"moses\.source_language must be two letters"):
-        DataConfig(dataset=TsvFiles(train="pairs.tsv"), moses=MosesText(target_language="en"))
+        PairsConfig(dataset=TsvFiles(train="pairs.tsv"), moses=MosesText(target_language="en"))

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformer_jax.data.batches import BOS_ID, EOS_ID
-from transformer_jax.data.config import DataConfig, PackedRows, TsvFiles
 from transformer_jax.data.examples import EncodedExamples
 from transformer_jax.data.packing import PackedPipeline, pack_rows
+from transformer_jax.data.pairs_config import PackedRows, PairsConfig, TsvFiles
 from transformer_jax.data.prepare import prepare
 from transformer_jax.errors import ConfigError, DataError
 
@@ -148,15 +148,15 @@ def test_a_pair_longer_than_a_row_is_named():
 
 def test_config_refuses_rows_that_are_too_short():
     with pytest.raises(ConfigError, match="a packed row holds 30 source"):
-        DataConfig(packing=PackedRows(source_len=30, target_len=50))
+        PairsConfig(packing=PackedRows(source_len=30, target_len=50))
     with pytest.raises(ConfigError, match="batch_tokens must hold one row of 40 source and 50"):
-        DataConfig(packing=PackedRows(source_len=40, target_len=50), batch_tokens=80)
+        PairsConfig(packing=PackedRows(source_len=40, target_len=50), batch_tokens=80)
 
 
 def test_packed_data_are_prepared_from_files(tmp_path):
     path = tmp_path / "pairs.tsv"
     path.write_text("".join(f"{'ab' * (1 + i % 3)}\t{'A B ' * (1 + i % 2)}\n" for i in range(40)))
-    config = DataConfig(
+    config = PairsConfig(
         dataset=TsvFiles(train=str(path)), packing=PackedRows(source_len=40, target_len=40), batch_size=2
     )
     data = prepare(config)

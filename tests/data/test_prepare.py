@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 from transformer_jax.data.batches import BatchShape
-from transformer_jax.data.config import (
+from transformer_jax.data.examples import make_batch
+from transformer_jax.data.pairs_config import (
     Characters,
     ChosenBuckets,
-    DataConfig,
     GivenBuckets,
     NamedDataset,
+    PairsConfig,
     ParallelFiles,
     SyntheticDataset,
     TsvFiles,
     Words,
 )
-from transformer_jax.data.examples import make_batch
 from transformer_jax.data.prepare import prepare
 from transformer_jax.data.sources import load_splits
 from transformer_jax.data.synthetic import copy_pairs, reverse_pairs
@@ -50,7 +50,7 @@ def parallel(tmp_path):
 
 
 def test_cmudict_is_ready_to_train_on():
-    data = prepare(DataConfig(max_train_pairs=20_000, max_development_items=1000, max_test_items=500))
+    data = prepare(PairsConfig(max_train_pairs=20_000, max_development_items=1000, max_test_items=500))
     assert data.source_tokenizer.vocab_size == 27 + 4
     assert data.target_tokenizer.vocab_size == 39 + 4
     assert len(data.development_items) == len(data.development) == 1000
@@ -75,7 +75,7 @@ def test_cmudict_is_ready_to_train_on():
 
 
 def test_parallel_files(parallel):
-    data = prepare(DataConfig(dataset=parallel, batch_size=4, source_tokenizer=Words()))
+    data = prepare(PairsConfig(dataset=parallel, batch_size=4, source_tokenizer=Words()))
     assert len(data.train.examples) == 38
     assert [item.source for item in data.development_items] == ["word1", "", "word2 word3 é"]
     assert data.test_items == []
@@ -88,7 +88,7 @@ def test_parallel_files(parallel):
 
 def test_development_set_is_held_out_where_none_is_given(tmp_path):
     rows = [f"source {number % 60}\ttarget {number}\tnote" for number in range(120)]
-    data = prepare(DataConfig(dataset=TsvFiles(train=write(tmp_path, "a.tsv", rows)), batch_size=8))
+    data = prepare(PairsConfig(dataset=TsvFiles(train=write(tmp_path, "a.tsv", rows)), batch_size=8))
     assert len(data.development_items) == 4, "2.5 % of 60 sources, rounded up, with two targets each"
     assert len(data.train.examples) == 116
     held_out = {item.source for item in data.development_items}
@@ -99,12 +99,12 @@ def test_development_set_is_held_out_where_none_is_given(tmp_path):
 
 def test_one_source_line_stays_in_the_training_set(tmp_path):
     path = write(tmp_path, "a.tsv", ["source\ttarget", "source\tother"])
-    data = prepare(DataConfig(dataset=TsvFiles(train=path), batch_size=2))
+    data = prepare(PairsConfig(dataset=TsvFiles(train=path), batch_size=2))
     assert len(data.train.examples) == 2
     assert data.development_items == []
     assert "no development set: too few different source lines" in "\n".join(data.report.lines())
     with pytest.raises(DataError, match="no training pair with both sides"):
-        prepare(DataConfig(dataset=TsvFiles(train=write(tmp_path, "b.tsv", ["\tb"]))))
+        prepare(PairsConfig(dataset=TsvFiles(train=write(tmp_path, "b.tsv", ["\tb"]))))
 
 
 def test_of_two_source_lines_one_is_held_out(tmp_path):
@@ -123,12 +123,12 @@ def test_tsv_columns(tmp_path):
 def test_nothing_left_to_train_on(tmp_path):
     path = write(tmp_path, "a.tsv", ["\tb", "a\t"])
     with pytest.raises(DataError, match="no training pair with both sides"):
-        prepare(DataConfig(dataset=TsvFiles(train=path, development=path)))
+        prepare(PairsConfig(dataset=TsvFiles(train=path, development=path)))
 
 
 def test_too_long_lines(parallel):
     def config(too_long):
-        return DataConfig(
+        return PairsConfig(
             dataset=parallel, batch_size=4, source_tokenizer=Words(), max_source_len=2, too_long=too_long
         )
 
@@ -142,7 +142,7 @@ def test_too_long_lines(parallel):
 
 
 def test_training_line_over_the_limit_is_named_by_its_line_in_the_file(parallel):
-    config = DataConfig(dataset=parallel, source_tokenizer=Words(), max_source_len=1)
+    config = PairsConfig(dataset=parallel, source_tokenizer=Words(), max_source_len=1)
     with pytest.raises(DataError, match=r"training set, line 1: 2 source and .* max_source_len is 1"):
         prepare(config)
 
@@ -150,7 +150,7 @@ def test_training_line_over_the_limit_is_named_by_its_line_in_the_file(parallel)
 def test_given_buckets(parallel):
     buckets = GivenBuckets(shapes=((2, 2), (6, 6)))
     data = prepare(
-        DataConfig(
+        PairsConfig(
             dataset=parallel, source_tokenizer=Words(), buckets=buckets, max_source_len=6, max_target_len=6
         )
     )
@@ -158,7 +158,7 @@ def test_given_buckets(parallel):
 
 
 def test_shared_vocabulary_and_given_tokenizers():
-    config = DataConfig(
+    config = PairsConfig(
         dataset=SyntheticDataset(),
         source_tokenizer=Words(),
         target_tokenizer=Words(),
@@ -173,7 +173,7 @@ def test_shared_vocabulary_and_given_tokenizers():
 
 
 def test_fewer_training_pairs_are_a_fixed_sample():
-    config = DataConfig(dataset=SyntheticDataset(), max_train_pairs=50)
+    config = PairsConfig(dataset=SyntheticDataset(), max_train_pairs=50)
     first, second = prepare(config), prepare(config)
     assert len(first.train.examples) == 50
     assert np.array_equal(first.train.examples.source_ids, second.train.examples.source_ids)
@@ -215,7 +215,7 @@ def test_synthetic_tasks():
 )
 def test_translation_sets(dataset, counts, tokenizers):
     data = prepare(
-        DataConfig(
+        PairsConfig(
             dataset=dataset,
             source_tokenizer=tokenizers[0],
             target_tokenizer=tokenizers[1],
@@ -232,7 +232,7 @@ def test_translation_sets(dataset, counts, tokenizers):
 
 def test_a_training_set_of_lines_too_long_says_what_to_raise(tmp_path):
     (tmp_path / "pairs.tsv").write_text("abcdef\tA B C D\nabcdefgh\tA B C D E F\n" * 20)
-    config = DataConfig(
+    config = PairsConfig(
         dataset=TsvFiles(train=str(tmp_path / "pairs.tsv")),
         max_source_len=5,
         max_target_len=4,

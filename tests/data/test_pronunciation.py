@@ -6,7 +6,7 @@ import os
 import pytest
 
 from transformer_jax.data import pronunciation
-from transformer_jax.data.config import NamedDataset
+from transformer_jax.data.pairs_config import NamedDataset
 from transformer_jax.data.pronunciation import cmudict_split, parse_cmudict, parse_g2p, word_fraction
 from transformer_jax.data.sources import load_splits
 from transformer_jax.errors import DataError

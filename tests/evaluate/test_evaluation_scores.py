@@ -10,7 +10,7 @@ import sacrebleu
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer_jax.data.config import BleuTokenizerName
+from transformer_jax.data.pairs_config import BleuTokenizerName
 from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.evaluate import tokenization
 from transformer_jax.evaluate.error_rates import (

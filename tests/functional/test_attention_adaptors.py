@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import pytest
 
 from transformer_jax import functional as F
-from transformer_jax.functional.attention import REFUSALS, cudnn
+from transformer_jax.functional.attention import REFUSALS
+from transformer_jax.functional.attention import cudnn_attention as cudnn
 from transformer_jax.functional.attention.contract import make_call
 from transformer_jax.testing import attention_suite as suite
 

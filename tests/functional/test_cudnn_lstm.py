@@ -10,12 +10,12 @@ from transformer_jax.errors import ShapeError
 from transformer_jax.functional.recurrent import (
     GRUCell,
     LSTMCell,
-    cudnn,
     lstm_cell_from_cudnn,
     lstm_weights_for_cudnn,
     recurrence,
 )
-from transformer_jax.functional.recurrent.cudnn import lstm_by, refusals
+from transformer_jax.functional.recurrent import cudnn_recurrence as cudnn
+from transformer_jax.functional.recurrent.cudnn_recurrence import lstm_by, refusals
 from transformer_jax.testing.recurrence_suite import assert_close
 
 FEATURES, HIDDEN = 3, 5

@@ -13,7 +13,9 @@ from transformer_jax import functional as F
 from transformer_jax.functional import AttentionMask, device_record
 from transformer_jax.functional.attention import IMPLEMENTATIONS, mosaic_gpu
 from transformer_jax.functional.attention.mosaic_gpu_plan import BlockSizes
-from transformer_jax.functional.recurrent import GRUCell, api, cudnn, recurrence
+from transformer_jax.functional.recurrent import GRUCell, recurrence
+from transformer_jax.functional.recurrent import cudnn_recurrence as cudnn
+from transformer_jax.functional.recurrent import run_cells as api
 
 DEVICE = "Made-up H300"
 

@@ -9,7 +9,7 @@ from transformer_jax import functional as F
 from transformer_jax import nn
 from transformer_jax.functional.attention.stored import attend_stored
 from transformer_jax.functional.recurrent import parallel_recurrence
-from transformer_jax.train.planning.equations import equations_within
+from transformer_jax.planning.equations import equations_within
 
 
 @pytest.fixture(autouse=True)

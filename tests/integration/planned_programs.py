@@ -12,10 +12,10 @@ from typing import Any
 from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import LastState, RecurrentSeq2SeqConfig
+from transformer_jax.planning import find_device
 from transformer_jax.testing.sharded_step import FAST_COMPILE, compile_sharded_step
 from transformer_jax.train.config import AdamW, Constant, MeshShape, TrainConfig
 from transformer_jax.train.objectives import abstract_batch, sequence_to_sequence_loss
-from transformer_jax.train.planning import find_device
 
 VOCAB, ROWS, SOURCE_LEN, TARGET_LEN = 64, 32, 8, 8
 MODELS: dict[str, Any] = {

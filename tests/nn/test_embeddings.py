@@ -8,7 +8,7 @@ from flax import nnx
 
 from transformer_jax.errors import ConfigError
 from transformer_jax.nn.embeddings import Embedding, freeze_row
-from transformer_jax.nn.positions import Learned, PositionalEncoding
+from transformer_jax.nn.position_encodings import Learned, PositionalEncoding
 
 
 def make(padding_id=0, scale="sqrt_dim", vocab_size=7, model_dim=16):

@@ -13,9 +13,9 @@ from transformer_jax import models
 from transformer_jax.decode.protocol import reorder_state, repeat_state, state_batch_size
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional import Alibi, AttentionMask, linear_attention
-from transformer_jax.nn import positions as P
+from transformer_jax.nn import position_encodings as P
 from transformer_jax.nn.cache import KeyValueCache, LinearAttentionCache
-from transformer_jax.nn.linear_attention import LinearSelfAttention, padding_of_causal_mask
+from transformer_jax.nn.linear_self_attention import LinearSelfAttention, padding_of_causal_mask
 from transformer_jax.nn.multi_head import MultiHeadAttention
 from transformer_jax.nn.parameters import named_parameters
 from transformer_jax.nn.stacks import DecoderStack, EncoderStack

@@ -10,7 +10,7 @@ from flax import nnx
 
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional import AttentionMask, sinusoidal_table
-from transformer_jax.nn import positions as P
+from transformer_jax.nn import position_encodings as P
 from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.nn.stacks import DecoderStack, EncoderStack
 from transformer_jax.nn.transformer_layers import (

@@ -7,7 +7,8 @@ import pytest
 from golden_store import load_case
 
 from transformer_jax.errors import ConfigError, ShapeError
-from transformer_jax.functional.recurrent import cell_from_torch, cells_from_torch, recurrence
+from transformer_jax.functional.recurrent import recurrence
+from transformer_jax.interop.torch_cells import cell_from_torch, cells_from_torch
 from transformer_jax.testing.recurrence_suite import assert_close
 
 pytestmark = pytest.mark.parity

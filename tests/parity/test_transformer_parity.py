@@ -11,10 +11,10 @@ from golden_store import load_case
 
 from transformer_jax.errors import ShapeError
 from transformer_jax.functional import AttentionMask
-from transformer_jax.nn import convert
+from transformer_jax.interop import torch_modules as convert
 from transformer_jax.nn.multi_head import MultiHeadAttention
 from transformer_jax.nn.parameters import load_parameters, named_parameters
-from transformer_jax.nn.positions import NoPositions
+from transformer_jax.nn.position_encodings import NoPositions
 from transformer_jax.nn.stacks import DecoderStack, EncoderStack
 from transformer_jax.nn.transformer_layers import DecoderLayer, EncoderLayer, TransformerLayerConfig
 from transformer_jax.testing.recurrence_suite import assert_close

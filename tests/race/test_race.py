@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transformer_jax.cli.race_html import charts_of, render_race, write_figures
-from transformer_jax.cli.racing import race, settings_for
 from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.race import speed
-from transformer_jax.race.compare import compare, read_race, unlike
 from transformer_jax.race.contestants import parse
 from transformer_jax.race.crossover import all_crossovers, crossover
 from transformer_jax.race.quality import Task, race_for_seconds
+from transformer_jax.race.race_page import charts_of, render_race, write_figures
+from transformer_jax.race.race_results import race, settings_for
 from transformer_jax.race.run import PRESETS, Race
+from transformer_jax.race.side_by_side import compare, read_race, unlike
 from transformer_jax.race.speed import Contestant, RaceError, make_contestants, race_over_lengths
 
 TINY = dataclasses.replace(

@@ -10,15 +10,15 @@ import pytest
 from flax import nnx
 
 from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.planning import DEVICES, Plan, find_device, parse_mesh, plan_step
+from transformer_jax.planning.equations import flops_within
+from transformer_jax.planning.layout import Layout, Transfer, moved, ring_bytes
+from transformer_jax.planning.program import program_costs
+from transformer_jax.planning.walk import Walk
 from transformer_jax.testing.training import TinySeq2Seq
 from transformer_jax.train import Adam, Constant, TrainConfig
 from transformer_jax.train.config import MeshShape
 from transformer_jax.train.objectives import abstract_batch, sequence_to_sequence_loss
-from transformer_jax.train.planning import DEVICES, Plan, find_device, parse_mesh, plan_step
-from transformer_jax.train.planning.equations import flops_within
-from transformer_jax.train.planning.layout import Layout, Transfer, moved, ring_bytes
-from transformer_jax.train.planning.program import program_costs
-from transformer_jax.train.planning.walk import Walk
 from transformer_jax.train.sharding import mesh_sizes
 
 H100 = find_device("h100")

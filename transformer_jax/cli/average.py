@@ -33,20 +33,21 @@ class Command:
     def run(self) -> int:
         import shutil
 
+        from transformer_jax.errors import ConfigError, RunError
+        from transformer_jax.files import write_json
+
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.experiment_config import saved_config
-        from transformer_jax.cli.loaded_run import load_run
-        from transformer_jax.cli.run_folder import (
+        from transformer_jax.runs.experiment import saved_config
+        from transformer_jax.runs.folder import (
             CONFIG_NAME,
             RESULT_NAME,
             RUN_ENTRIES,
             SOURCE_TOKENIZER_NAME,
             TARGET_TOKENIZER_NAME,
             require_run,
-            write_json,
         )
-        from transformer_jax.cli.training_record import training_record
-        from transformer_jax.errors import ConfigError, RunError
+        from transformer_jax.runs.loading import load_run
+        from transformer_jax.runs.record import training_record
         from transformer_jax.train.checkpoint import average_checkpoints
         from transformer_jax.train.run_folder import holds_any, remove_run
 

@@ -51,7 +51,7 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.comparing import compare
+        from transformer_jax.ladder.comparison import compare
 
         compare(
             self.preset,

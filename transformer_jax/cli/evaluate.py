@@ -73,9 +73,9 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.evaluating import evaluate_run, print_scores
-        from transformer_jax.cli.model_folder import chosen_folder
         from transformer_jax.cli.streams import require_open
+        from transformer_jax.runs.evaluation import evaluate_run, print_scores
+        from transformer_jax.runs.model_folder import chosen_folder
 
         if self.page is None:
             require_open(1, "--page FILE.html")

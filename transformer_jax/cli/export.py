@@ -43,7 +43,7 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.model_folder import export_model
+        from transformer_jax.runs.model_folder import export_model
 
         scores = export_model(
             self.run_dir,

@@ -1,7 +1,6 @@
 """Lines as they come: groups of whatever lines are there, so that a pipe is answered at once."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from transformer_jax.cli.streams import read_arrived
@@ -9,19 +8,6 @@ from transformer_jax.data.readers import BYTE_ORDER_MARK
 from transformer_jax.errors import DataError
 
 _READ_BYTES = 1 << 16
-
-
-def require_other_file(option: str, path: Path | None, inputs: Sequence[Path | None]) -> None:
-    """Check that what is to be written is none of the files that are read, by whatever name or link.
-
-    Raises:
-      DataError: If it is.
-    """
-    for one in inputs:
-        if path is None or one is None:
-            continue
-        if path.absolute() == one.absolute() or (path.exists() and one.exists() and path.samefile(one)):
-            raise DataError(f"{option} {path}: is an input file; name another")
 
 
 def arriving_lines(file: BinaryIO, *, where: str, max_lines: int) -> Iterator[list[str]]:

@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from transformer_jax.allocator import keep_freed_memory, run_in_calling_thread
-from transformer_jax.cli.compile_cache import KEEPING, keep_compiled_programs
 from transformer_jax.cli.flags import check_names, check_numbers, flag_of
 from transformer_jax.cli.interrupts import end_at_second_signal, keep_interrupts
 from transformer_jax.cli.streams import drop_standard_output, flush_standard_output, own_standard_streams
+from transformer_jax.compile_cache import KEEPING, keep_compiled_programs
 from transformer_jax.errors import TransformerJaxError, nearest_hint, shortened
 from transformer_jax.notes import note
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from transformer_jax.cli.flags import COUNT, ROWS, VOCABULARY
-from transformer_jax.whole_file import write_whole
+from transformer_jax.files import write_whole
 
 DESCRIPTION = """Plan a run over many devices by calculation: memory, operations, traffic and time of a step.
 
@@ -62,10 +62,10 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.plan_report import plan_document, plan_html, plan_lines
-        from transformer_jax.cli.planning import PlanRequest, plan_experiment
-        from transformer_jax.cli.run_folder import write_json
         from transformer_jax.cli.streams import require_open
+        from transformer_jax.files import write_json
+        from transformer_jax.planning.experiment_plan import PlanRequest, plan_experiment
+        from transformer_jax.planning.plan_report import plan_document, plan_html, plan_lines
 
         if self.json is None and self.output is None:
             require_open(1, "--json FILE")

@@ -32,7 +32,7 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.plotting import plot_run
+        from transformer_jax.runs.figures import plot_run
 
         lines = [text for group in self.line for text in group]
         for path in plot_run(self.run_dir, lines, self.output or self.run_dir / "figures"):

@@ -67,7 +67,7 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.racing import race
+        from transformer_jax.race.race_results import race
 
         changes = {
             "contestants": self.contestants, "lengths": self.lengths, "contexts": self.lengths,

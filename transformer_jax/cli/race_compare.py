@@ -27,7 +27,7 @@ class Command:
     """Compare although device, processor, cores or flags differ."""
 
     def run(self) -> int:
-        from transformer_jax.cli.racing import compare_races
+        from transformer_jax.race.race_results import compare_races
 
         compare_races(self.old, self.new, allow_unlike=self.unlike_machines)
         return 0

@@ -36,12 +36,12 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.experiment import run_experiment, saved_tokenizers
-        from transformer_jax.cli.experiment_config import saved_config
-        from transformer_jax.cli.loaded_run import start_from
-        from transformer_jax.cli.reproducing import Comparison, Decided
-        from transformer_jax.cli.run_folder import require_run
-        from transformer_jax.cli.run_lock import warm_start_of
+        from transformer_jax.runs.experiment import saved_config
+        from transformer_jax.runs.folder import require_run
+        from transformer_jax.runs.loading import start_from
+        from transformer_jax.runs.lock import warm_start_of
+        from transformer_jax.runs.reproduction import Comparison, Decided
+        from transformer_jax.runs.training import run_experiment, saved_tokenizers
 
         if self.updates is not None and self.updates < 1:
             raise ConfigError(f"--updates must be at least 1, got {self.updates}")

@@ -41,8 +41,8 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.model_folder import chosen_folder
-        from transformer_jax.cli.pair_scores import score_files
+        from transformer_jax.cli.score_files import score_files
+        from transformer_jax.runs.model_folder import chosen_folder
 
         folder = chosen_folder(self.run_dir, self.pretrained)
         score_files(folder, self.source, self.target, output_path=self.output, too_long=self.too_long)

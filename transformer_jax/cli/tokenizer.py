@@ -39,11 +39,12 @@ class Command:
     def run(self) -> int:
         import itertools
 
-        # Loaded here, not above: --help does without.
-        from transformer_jax.cli.lines import require_other_file
         from transformer_jax.data.readers import stream_lines
         from transformer_jax.data.tokenizers import train_subword_tokenizer
         from transformer_jax.errors import ConfigError
+
+        # Loaded here, not above: --help does without.
+        from transformer_jax.files import require_other_file
         from transformer_jax.notes import note
 
         if not self.files:

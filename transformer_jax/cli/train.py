@@ -109,8 +109,8 @@ class Command:
         if self.distributed or self.coordinator or self.num_hosts is not None or self.host_id is not None:
             # Before anything is computed.
             hosts.connect(self.coordinator, self.num_hosts, self.host_id, timeout=self.host_timeout)
-        from transformer_jax.cli.experiment import resume_config, run_experiment, saved_config, start_config
-        from transformer_jax.cli.scoring import spoken
+        from transformer_jax.runs.training import resume_config, run_experiment, saved_config, start_config
+        from transformer_jax.tasks.pair_metrics import spoken
 
         overrides = [text for group in self.set for text in group]
         if self.too_long is not None:
@@ -156,7 +156,7 @@ class Command:
                 raise ConfigError(
                     "--warm-start begins a run, --resume goes on with one: leave one of them out"
                 )
-            from transformer_jax.cli.loaded_run import start_from
+            from transformer_jax.runs.loading import start_from
 
             start = start_from(self.warm_start, allow_partial=self.allow_partial)
         result = run_experiment(

@@ -113,9 +113,9 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.model_folder import chosen_folder
-        from transformer_jax.cli.search_change import SearchChange
-        from transformer_jax.cli.translating import translate_lines
+        from transformer_jax.cli.line_groups import translate_lines
+        from transformer_jax.inference.search_change import SearchChange
+        from transformer_jax.runs.model_folder import chosen_folder
 
         translate_lines(
             chosen_folder(self.run_dir, self.pretrained),

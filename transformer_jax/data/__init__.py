@@ -1,5 +1,5 @@
 """Data sets, tokenizers, buckets and batches, in NumPy; nothing here starts a JAX backend.
 
-``prepare.prepare(DataConfig(...))`` does it all; `registry` finds files, `readers` reads them, `tokenizers`
+``prepare.prepare(PairsConfig(...))`` does it all; `registry` finds files, `readers` reads them, `tokenizers`
 turns text into ids, `buckets` chooses static shapes, `pipeline` yields batches.
 """

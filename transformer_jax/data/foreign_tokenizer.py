@@ -16,7 +16,7 @@ import tokenizers as hf
 from transformer_jax.data.batches import NUM_SPECIAL_IDS, UNK_ID
 from transformer_jax.data.tokenizers import SPECIAL_NAMES, UNKNOWN_TEXT, Tokenizer
 from transformer_jax.errors import DataError, shortened
-from transformer_jax.whole_file import write_whole
+from transformer_jax.files import write_whole
 
 
 class ForeignTokenizer(Tokenizer):

@@ -5,8 +5,8 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from transformer_jax.data.config import DataConfig
 from transformer_jax.data.examples import EvaluationItem, Pair
+from transformer_jax.data.pairs_config import PairsConfig
 
 
 @functools.cache
@@ -60,7 +60,7 @@ class MosesSides:
     lowercase: bool
 
     @classmethod
-    def of(cls, config: DataConfig) -> "MosesSides | None":
+    def of(cls, config: PairsConfig) -> "MosesSides | None":
         """What a config says of such tokens; None if its lines are left as they are."""
         if config.moses is None:
             return None

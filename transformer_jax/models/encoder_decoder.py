@@ -17,7 +17,7 @@ from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import Activation
 from transformer_jax.nn.multi_head import check_heads
 from transformer_jax.nn.norms import Normalization
-from transformer_jax.nn.positions import Learned, Positions, RelativePositions, Rotary, Sinusoidal
+from transformer_jax.nn.position_encodings import Learned, Positions, RelativePositions, Rotary, Sinusoidal
 from transformer_jax.nn.stacks import DecoderStack, EncoderStack, check_stack
 from transformer_jax.nn.transformer_layers import NormPlacement, SelfAttention, TransformerLayerConfig
 from transformer_jax.pytree import pytree_dataclass

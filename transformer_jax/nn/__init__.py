@@ -5,13 +5,13 @@ from transformer_jax.nn.combining import CombineQueryContext, MaxoutReadout
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import FeedForward
 from transformer_jax.nn.linear import Linear
-from transformer_jax.nn.linear_attention import LinearSelfAttention
+from transformer_jax.nn.linear_self_attention import LinearSelfAttention
 from transformer_jax.nn.local_attention import LocalAttention, Monotonic, Predictive
 from transformer_jax.nn.multi_head import MultiHeadAttention
 from transformer_jax.nn.norms import BatchNorm, LayerNorm, RMSNorm, make_norm
 from transformer_jax.nn.parameters import load_parameters, named_parameters, parameter_count
 from transformer_jax.nn.pooling import AttentionPooling, LastPooling, MaxPooling, MeanPooling
-from transformer_jax.nn.positions import (
+from transformer_jax.nn.position_encodings import (
     AlibiPositions,
     Learned,
     NoPositions,

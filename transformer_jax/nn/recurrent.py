@@ -139,7 +139,7 @@ class RecurrentLayer(nnx.Module):
           lengths: Steps of each row; all when ``None``.
           segments: A number for each step: where it changes, the carry starts again from zeros.
           initial_carry: As returned: one carry, or ``(forward, backward)`` when bidirectional.
-          implementation: See :func:`~transformer_jax.functional.recurrent.recurrence`.
+          implementation: See :func:`~transformer_jax.functional.recurrent.run_cells`.
 
         Returns:
           Outputs (zeros past the length) and the final carry.
@@ -230,7 +230,7 @@ class RecurrentStack(nnx.Module):
           segments: A number for each step: where it changes, the carries start again from zeros.
           initial_carry: One carry a layer, as returned; zeros when ``None``.
           rng_key: For dropout; ``None`` = no dropout.
-          implementation: See :func:`~transformer_jax.functional.recurrent.recurrence`.
+          implementation: See :func:`~transformer_jax.functional.recurrent.run_cells`.
 
         Returns:
           Outputs (zeros past the length) and a tuple of final carries, first layer first.

@@ -9,7 +9,7 @@ from transformer_jax.errors import ConfigError
 from transformer_jax.functional import AttentionMask, PositionBias, dropout, split_key
 from transformer_jax.nn.cache import AttentionMemory, BeamCache, KeyValueCache, SelfAttentionCache
 from transformer_jax.nn.norms import make_norm
-from transformer_jax.nn.positions import (
+from transformer_jax.nn.position_encodings import (
     AlibiPositions,
     PositionalEncoding,
     Positions,

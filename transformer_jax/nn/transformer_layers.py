@@ -18,7 +18,7 @@ from transformer_jax.nn.cache import (
     SelfAttentionCache,
 )
 from transformer_jax.nn.feed_forward import Activation, FeedForward
-from transformer_jax.nn.linear_attention import LinearSelfAttention, padding_of_causal_mask
+from transformer_jax.nn.linear_self_attention import LinearSelfAttention, padding_of_causal_mask
 from transformer_jax.nn.multi_head import MultiHeadAttention
 from transformer_jax.nn.norms import Normalization, make_norm
 from transformer_jax.typing import Array, Float, Int

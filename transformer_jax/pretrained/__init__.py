@@ -1,1 +1,1 @@
-"""Folders of trained models that come with the library; `transformer_jax.cli.model_folder` finds them."""
+"""Folders of trained models that come with the library; `transformer_jax.runs.model_folder` finds them."""

@@ -6,13 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from transformer_jax.environment import environment
 from transformer_jax.errors import ConfigError
 from transformer_jax.race.contestants import parse
 from transformer_jax.race.crossover import all_crossovers
 from transformer_jax.race.generation import race_over_contexts
 from transformer_jax.race.quality import TASKS, load_task, race_for_seconds
 from transformer_jax.race.speed import make_contestants, race_over_lengths
-from transformer_jax.race.timing import environment, matmul_peak, memory_bandwidth
+from transformer_jax.race.timing import matmul_peak, memory_bandwidth
 
 Part = Literal["speed", "generation", "quality"]
 PARTS: tuple[Part, ...] = ("speed", "generation", "quality")

@@ -6,14 +6,11 @@ clock change meets all of them alike; compare ratios within one run, never absol
 """
 
 import json
-import os
-import platform
 import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer_jax.allocator import num_cores
+from transformer_jax.environment import environment
+from transformer_jax.files import write_whole
 from transformer_jax.notes import note
-from transformer_jax.whole_file import write_whole
 
 Contestant = Callable[[], Any]
 
@@ -44,37 +41,6 @@ class Record:
     max_abs_err: float | None
     note: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
-
-
-def environment() -> dict[str, Any]:
-    """Versions, device, cores and flags: what a reader needs to judge the numbers."""
-    versions: dict[str, str | None] = {}
-    for package in ["jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformer-jax"]:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    device = jax.devices()[0]
-    return {
-        "python": platform.python_version(),
-        "versions": versions,
-        "platform": device.platform,
-        "device": device.device_kind,
-        "num_devices": jax.device_count(),
-        "processor": _processor_name(),
-        "cores": num_cores(),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "matmul_precision": str(getattr(jax.config, "jax_default_matmul_precision", None)),
-    }
-
-
-def _processor_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def compile_ahead(function: Callable, *arguments: Any, **jit_options: Any) -> tuple[Any, float, int | None]:

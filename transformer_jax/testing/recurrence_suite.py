@@ -1,6 +1,6 @@
 """The contract of a recurrence, as checks that any implementation can be put through.
 
-Each check takes ``run``, called like :func:`transformer_jax.functional.recurrent.recurrence` without its
+Each check takes ``run``, called like :func:`transformer_jax.functional.recurrent.run_cells` without its
 ``implementation``, and a kind of cell from ``CELL_KINDS``; it raises ``AssertionError`` where the contract is
 broken.
 

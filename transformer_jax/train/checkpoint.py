@@ -27,8 +27,8 @@ from transformer_jax.allocator import give_back
 from transformer_jax.errors import RunError, shortened
 from transformer_jax.memory import machine_memory
 from transformer_jax.notes import note
+from transformer_jax.train.deferred import deferred_interrupts
 from transformer_jax.train.hosts import are_several, to_host
-from transformer_jax.train.interrupts import deferred_interrupts
 from transformer_jax.train.manifest import (
     LaterFormatError,
     has_manifest,

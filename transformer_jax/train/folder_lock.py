@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from transformer_jax.errors import RunError
+from transformer_jax.files import reported_as
 from transformer_jax.train.hosts import is_first
-from transformer_jax.whole_file import reported_as
 
 LOCK_NAME = "trainer.lock"
 

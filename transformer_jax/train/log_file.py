@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from transformer_jax.whole_file import reported_as
+from transformer_jax.files import reported_as
 
 _COPIED_AT_ONCE = 1 << 20
 

@@ -11,9 +11,9 @@ import numpy as np
 from flax import nnx
 
 from transformer_jax.errors import RunError, shortened
+from transformer_jax.files import partial_name, reported_as
 from transformer_jax.train.checkpoint import require_finite, require_same
 from transformer_jax.train.state import split_model
-from transformer_jax.whole_file import partial_name, reported_as
 
 FORMAT = "transformer-jax 1"
 

@@ -1,6 +1,6 @@
 """Attention: one function, several implementations behind one contract."""
 
-from transformer_jax.functional.attention.api import (
+from transformer_jax.functional.attention.attend import (
     attention,
     attention_with_weights,
     explain_attention,

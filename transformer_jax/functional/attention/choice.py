@@ -11,7 +11,7 @@ from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional import device_record
 from transformer_jax.functional.attention import (
     blockwise,
-    cudnn,
+    cudnn_attention,
     jax_nn,
     mosaic_gpu,
     mosaic_tpu,
@@ -57,7 +57,9 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
     "reference": Implementation(reference.attend, reference.refusals),
     "blockwise": Implementation(blockwise.attend, blockwise.refusals),
     "xla": Implementation(jax_nn.attend, jax_nn.refusals),
-    "cudnn": Implementation(cudnn.attend, cudnn.refusals, cudnn.device_refusals, "cudnn"),
+    "cudnn": Implementation(
+        cudnn_attention.attend, cudnn_attention.refusals, cudnn_attention.device_refusals, "cudnn"
+    ),
     "mosaic_gpu": Implementation(
         mosaic_gpu.attend, mosaic_gpu.refusals, mosaic_gpu.device_refusals, "mosaic_gpu"
     ),

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from transformer_jax.errors import ConfigError, ShapeError
-from transformer_jax.functional.attention.api import attention, prepare_key
+from transformer_jax.functional.attention.attend import attention, prepare_key
 from transformer_jax.functional.attention.contract import AttentionDropout, PreparedKey, check_rule
 from transformer_jax.functional.biases import PositionBias
 from transformer_jax.functional.dtypes import as_array, wide

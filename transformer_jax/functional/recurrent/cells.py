@@ -2,7 +2,7 @@
 
 Carries and gate arithmetic are float32 for matrices and inputs of 16 or 32 bits, and float64 where one of them is
 float64 (biases follow); outputs are as well, and
-:func:`~transformer_jax.functional.recurrent.api.recurrence` returns them to the dtype of its inputs.
+:func:`~transformer_jax.functional.recurrent.run_cells.recurrence` returns them to the dtype of its inputs.
 """
 
 import math

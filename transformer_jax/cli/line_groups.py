@@ -1,0 +1,240 @@
+"""The work of ``transformer-jax translate``: groups of lines through the search, in order."""
+
+import contextlib
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from transformer_jax.cli.lines import arriving_lines
+from transformer_jax.cli.streams import require_open, standard_output
+from transformer_jax.data.line_breaks import escape_field
+from transformer_jax.data.readers import count_lines, stream_lines
+from transformer_jax.errors import ConfigError, DataError, RunError
+from transformer_jax.files import require_other_file
+from transformer_jax.inference.aligned_outputs import AlignedOutputs
+from transformer_jax.inference.attention_maps import AttentionFile, AttentionReader
+from transformer_jax.inference.batch_search import ALONE, BATCH_ROWS, Hypothesis, not_found_note
+from transformer_jax.inference.search_change import SearchChange
+from transformer_jax.notes import is_watched, note
+from transformer_jax.runs.loading import LoadedRun, TooLong, load_run
+
+# Lines that are searched together: sorted by length into batches, written before the next group is read.
+GROUP_LINES = 16 * BATCH_ROWS
+
+NO_CHANGE = SearchChange()
+
+
+def translate_lines(
+    run_dir: Path,
+    *,
+    input_path: Path | None,
+    output_path: Path | None,
+    goes_on: bool = False,
+    change: SearchChange = NO_CHANGE,
+    prefix_path: Path | None = None,
+    seed: int = 0,
+    replaces_unknown: bool = False,
+    attention_path: Path | None,
+    too_long: TooLong,
+    num_devices: int = 1,
+    invariant: bool = False,
+    verify_invariance: bool = False,
+) -> int:
+    """Translate a file or standard input; see the command's help.
+
+    Returns:
+      Number of lines read.
+
+    Raises:
+      DataError: If the input is missing, empty (a file), binary or not UTF-8, a line is too long, or the prefixes
+        do not go with the input.
+      RunError: If ``run_dir`` holds no trained run, or its attention is wanted and it has none.
+      ConfigError: If the search is impossible.
+      RunError: If ``verify_invariance`` finds a line that its neighbours change.
+    """
+    if prefix_path is not None:
+        if input_path is None:
+            raise ConfigError("--prefix has a line for each line of --input: name both files")
+        require_same_lines(input_path, prefix_path)
+    require_other_file("--output", output_path, [input_path, prefix_path])
+    require_other_file("--attention", attention_path, [input_path, output_path])
+    if goes_on and (input_path is None or output_path is None or attention_path is not None):
+        raise ConfigError(
+            "--continue goes on with --output for --input, without --attention: name both files"
+        )
+    where = "standard input" if input_path is None else str(input_path)
+    # A file is read twice: a bad line is found before any work is done.
+    total = count_lines(input_path) if input_path is not None and input_path.is_file() else None
+    run = load_run(run_dir)
+    search = change.of(run.config.search)
+    searcher = run.searcher(search, seed=seed, may_be_unknown=replaces_unknown, num_devices=num_devices)
+    alone = run.searcher(search, rows=1, seed=seed, may_be_unknown=replaces_unknown)
+    always_filled = invariant or verify_invariance
+    state = run.state
+    aligned = None
+    coverage = change.coverage_afterwards(run.config.search)
+    if coverage or replaces_unknown:
+        aligned = AlignedOutputs(run, search, coverage=coverage, replaces_unknown=replaces_unknown)
+    reader = None
+    if attention_path is not None:  # before the output is opened: a refusal leaves the files as they are
+        reader = run.attention_reader(search)
+        reader.require_attention(state, name=run.config.name, option="--attention")
+    number = done = _whole_lines(output_path, change.num_best) if goes_on and output_path is not None else 0
+    if total is not None and done > total:
+        raise DataError(
+            f"{output_path} holds {done:,} lines, {input_path} has {total:,}: not its translation"
+        )
+    num_not_found = first_not_found = 0
+    with contextlib.ExitStack() as stack:
+        out = stack.enter_context(opened_output(output_path, appends=goes_on))
+        attention = None
+        if reader is not None and attention_path is not None:
+            attention = _AttentionWriter(run, reader, stack.enter_context(AttentionFile(attention_path)))
+        prefixes = None if prefix_path is None else itertools.islice(stream_lines(prefix_path), done, None)
+        progress = stack.enter_context(progress_bar(total))
+        for group in _groups(input_path, where, done):
+            sources = run.encode(group, too_long=too_long, where=where, first_line=number + 1)
+            given: dict[str, Any] = {"row_ids": range(number, number + len(group))}
+            if prefixes is not None:
+                lines = list(itertools.islice(prefixes, len(group)))
+                given["prefixes"] = run.encode_prefixes(lines, where=str(prefix_path), first_line=number + 1)
+            is_alone = len(group) <= ALONE and not always_filled
+            found = (alone if is_alone else searcher)(state, sources, **given)
+            outputs = found if aligned is None else aligned(state, group, sources, found)
+            for index, hypotheses in enumerate(outputs):
+                if not hypotheses[0].found:
+                    num_not_found += 1
+                    first_not_found = first_not_found or number + index + 1
+            try:
+                for index, hypotheses in enumerate(outputs):
+                    out.write(_written(run, hypotheses, number + index + 1, change.num_best).encode())
+                out.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                reason = error.strerror or str(error)
+                if output_path is None:
+                    raise DataError(f"standard output: {reason}") from None
+                raise DataError(
+                    f"{output_path}: {reason}; what was written is kept: make room, then go on with --continue"
+                ) from None
+            if verify_invariance:
+                changed = searcher.changed_by_neighbours(state, sources, found, seed=number, **given)
+                if changed:
+                    raise RunError(
+                        f"{where}: line {number + changed[0] + 1} ({len(changed)} of {len(group)} lines): another "
+                        "translation or score in another batch; please report the machine and the versions"
+                    )
+            if attention is not None:
+                attention(state, number, sources, outputs)
+            number += len(group)
+            progress(number)
+    run.report_lines()
+    if num_not_found:
+        note(not_found_note(num_not_found, first_not_found))
+    if verify_invariance:
+        note(f"verified: {number:,} lines, the same bits in other batches and another order")
+    return number
+
+
+def _whole_lines(path: Path, num_best: int | None) -> int:
+    """How many inputs a broken-off output answers; what it holds of the next one is cut off.
+
+    Raises:
+      DataError: If it holds something else than lines of this form.
+    """
+    if not path.exists():
+        return 0
+    done = end = place = 0
+    with path.open("r+b") as file:
+        for line in file:
+            place += len(line)
+            if not line.endswith(b"\n"):
+                break
+            if num_best is None:
+                done, end = done + 1, place
+                continue
+            number = line.split(b"\t", 1)[0]
+            if not number.isdigit() or int(number) not in (done, done + 1):
+                raise DataError(f"{path}: byte {place - len(line):,}: not a line of --n-best output")
+            if int(number) == done + 1:  # all of the one before is there
+                done, end = done + 1, place - len(line)
+        if num_best is not None and done:
+            done -= 1  # of the last one some may be missing
+        file.truncate(end)
+    return done
+
+
+def require_same_lines(first: Path, second: Path) -> None:
+    """Check that two files have a line for each line.
+
+    Raises:
+      DataError: If not.
+    """
+    counts = [count_lines(path) for path in (first, second)]
+    if counts[0] != counts[1]:
+        raise DataError(f"{second} has {counts[1]:,} lines, {first} {counts[0]:,}: one is wanted for each")
+
+
+def _groups(input_path: Path | None, where: str, done: int) -> Iterator[list[str]]:
+    if input_path is None:
+        require_open(0, "--input FILE")
+        yield from arriving_lines(sys.stdin.buffer, where=where, max_lines=GROUP_LINES)
+        return
+    lines = itertools.islice(stream_lines(input_path), done, None)
+    while group := list(itertools.islice(lines, GROUP_LINES)):
+        yield group
+
+
+def _written(run: LoadedRun, hypotheses: Sequence[Hypothesis], number: int, num_best: int | None) -> str:
+    if num_best is None:
+        return run.text(hypotheses[0]) + "\n"
+    rows = [f"{number}\t{one.score:.4f}\t{escape_field(run.text(one))}\n" for one in hypotheses[:num_best]]
+    return "".join(rows)
+
+
+class _AttentionWriter:
+    """Reads the attention of each line's best output and appends it to a file."""
+
+    def __init__(self, run: LoadedRun, reader: AttentionReader, file: AttentionFile) -> None:
+        self._run, self._reader, self._file = run, reader, file
+
+    def __call__(
+        self, state: Any, number: int, sources: list[list[int]], found: list[list[Hypothesis]]
+    ) -> None:
+        outputs = [hypotheses[0] for hypotheses in found]
+        tokenizers = (self._run.source_tokenizer, self._run.target_tokenizer)
+        for index, alignment in enumerate(self._reader(state, sources, outputs, *tokenizers)):
+            self._file.add(number + index + 1, alignment)
+
+
+@contextlib.contextmanager
+def opened_output(path: Path | None, *, appends: bool = False) -> Iterator[BinaryIO]:
+    """A file to write, or standard output, which must be open."""
+    if path is None:
+        require_open(1, "--output FILE")
+        yield standard_output()
+    else:
+        file = path.open("ab" if appends else "wb")
+        try:
+            yield file
+        finally:
+            with contextlib.suppress(OSError):  # a full disk was told of when it was found
+                file.close()
+
+
+@contextlib.contextmanager
+def progress_bar(total: int | None) -> Iterator[Any]:
+    """A bar on standard error while a file is translated and a person watches; nothing otherwise."""
+    if total is None or not is_watched():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("lines", total=total)
+        yield lambda done: bar.update(task, completed=done)

@@ -1,0 +1,81 @@
+"""The work of ``transformer-jax score``: log-probabilities of given targets, line by line."""
+
+import itertools
+import math
+from pathlib import Path
+
+from transformer_jax.cli.line_groups import GROUP_LINES, opened_output, progress_bar
+from transformer_jax.data.readers import count_lines, stream_lines
+from transformer_jax.errors import DataError
+from transformer_jax.files import require_other_file
+from transformer_jax.inference.pair_scores import PairScorer
+from transformer_jax.notes import note
+from transformer_jax.runs.loading import TooLong, load_run
+
+
+def score_files(
+    run_dir: Path,
+    source: Path,
+    target: Path,
+    *,
+    output_path: Path | None,
+    too_long: TooLong,
+) -> None:
+    """Write a line for each pair; see the command's help.
+
+    Raises:
+      DataError: If a file is missing, empty, binary, not UTF-8, or the two differ in their numbers of lines.
+      RunError: If ``run_dir`` holds no trained run.
+    """
+    require_other_file("--output", output_path, [source, target])
+    for path in (source, target):
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: not a regular file; it is read twice, so write the lines into one")
+    counts = [count_lines(path) for path in (source, target)]
+    if counts[0] != counts[1]:
+        raise DataError(
+            f"source and target differ in length: {source} has {counts[0]} lines, {target} has {counts[1]}"
+        )
+    run = load_run(run_dir)
+    scorer = PairScorer(
+        run.model,
+        source_len=run.config.data.max_source_len,
+        target_len=run.config.data.max_target_len,
+        source_limit=run.source_lengths.longest,
+        target_limit=run.target_lengths.longest,
+    )
+    state, pairs = run.state, zip(stream_lines(source), stream_lines(target), strict=True)
+    total, num_tokens, num_unknown, num_left_out, number = 0.0, 0, 0, 0, 0
+    with opened_output(output_path) as out, progress_bar(counts[0]) as progress:
+        while group := list(itertools.islice(pairs, GROUP_LINES)):
+            sources = run.taken_sources(
+                [a for a, _ in group], too_long=too_long, where=str(source), first_line=number + 1
+            )
+            targets = run.taken_targets(
+                [b for _, b in group], too_long=too_long, where=str(target), first_line=number + 1
+            )
+            pairs_taken = {
+                index: (a, b)
+                for index, (a, b) in enumerate(zip(sources, targets))
+                if a is not None and b is not None
+            }
+            scores = scorer(state, [a for a, _ in pairs_taken.values()], [b for _, b in pairs_taken.values()])
+            rows = ["nan\t0\n"] * len(group)
+            for index, score in zip(pairs_taken, scores):
+                rows[index] = f"{score:.4f}\t{len(pairs_taken[index][1]) + 1}\n"
+            out.write("".join(rows).encode())
+            out.flush()
+            total += math.fsum(scores)
+            num_unknown += sum(run.target_tokenizer.count_unknown(b) for _, b in pairs_taken.values())
+            num_tokens += sum(len(b) + 1 for _, b in pairs_taken.values())
+            num_left_out += len(group) - len(pairs_taken)
+            number += len(group)
+            progress(number)
+    run.report_lines()
+    if num_unknown:
+        note(f"note: {num_unknown:,} target tokens never seen in training were scored as <unk>")
+    if num_left_out:
+        are = " is" if num_left_out == 1 else "s are"
+        note(f"note: {num_left_out:,} pair{are} too long: the score is 'nan'")
+    perplexity = math.exp(min(-total / num_tokens, 700.0)) if num_tokens else math.nan
+    note(f"{number - num_left_out:,} pairs, {num_tokens:,} target tokens, perplexity {perplexity:.3f}")

@@ -1,0 +1,108 @@
+"""The work of ``transformer-jax plot``: a run's curves and its attention as PNG files."""
+
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformer_jax.errors import RunError, shortened
+from transformer_jax.inference.batch_search import ALONE
+from transformer_jax.notes import note
+from transformer_jax.plot.attention import attention_heads
+from transformer_jax.plot.curves import learning_curves
+from transformer_jax.plot.fonts import missing_characters
+from transformer_jax.runs.experiment import saved_config
+from transformer_jax.runs.folder import require_config
+from transformer_jax.runs.loading import LoadedRun, load_run
+from transformer_jax.train.metrics import learning_curve
+from transformer_jax.train.trackers import read_rows
+
+LONGEST_TITLE = 90
+"""Characters of a line in its picture's title."""
+
+LONGEST_NAME = 100
+"""Bytes of a line in its picture's file name."""
+
+
+def plot_run(run_dir: Path, lines: Sequence[str], output: Path) -> Iterator[Path]:
+    """Draw a run and yield each picture's path when it is written.
+
+    Args:
+      run_dir: Run folder.
+      lines: Lines to translate and to draw the attention of.
+      output: Folder for the pictures; made if it is not there.
+
+    Raises:
+      RunError: If the folder holds no run, or nothing was logged yet, or the model has no attention.
+    """
+    require_config(run_dir)
+    config = saved_config(run_dir)
+    points = learning_curve(read_rows(run_dir))
+    if not points and not lines:
+        raise RunError(
+            f"{run_dir}: nothing was logged yet; draw it after the first {config.train.log_every} updates"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    for metric in ("loss", config.train.metric):
+        columns = _columns(points, metric)
+        if columns["updates"]:
+            path = output / f"{metric}.png"
+            learning_curves(
+                {config.name: columns}, metric=metric, title=f"{config.name}: {metric}", path=path
+            )
+            yield path
+    if lines:
+        yield from _draw_attention(load_run(run_dir), lines, output)
+
+
+def _columns(points: Sequence[dict[str, Any]], metric: str) -> dict[str, list[float]]:
+    kept = [point for point in points if point.get(metric) is not None]
+    return {
+        "updates": [point["update"] for point in kept],
+        "seconds": [point["seconds"] for point in kept],
+        metric: [point[metric] for point in kept],
+    }
+
+
+def _draw_attention(run: LoadedRun, lines: Sequence[str], output: Path) -> Iterator[Path]:
+    """What the run's own search looked at: the same outputs as `translate` writes for these lines."""
+    sources = run.encode(lines, too_long="whole", where="--line")
+    for line, source in zip(lines, sources):
+        if not source:
+            raise RunError(f"--line '{shortened(line)}': has no token to look at")
+    state, search = run.state, run.config.search
+    reader = run.attention_reader(search, batch_size=len(lines))
+    reader.require_attention(state, name=run.config.name, option="--line")
+    searcher = run.searcher(search, rows=1 if len(lines) <= ALONE else None)
+    outputs = [hypotheses[0] for hypotheses in searcher(state, sources)]
+    aligned = reader(state, sources, outputs, run.source_tokenizer, run.target_tokenizer)
+    for number, (line, one) in enumerate(zip(lines, aligned), start=1):
+        path = output / picture_name(number, line)
+        attention_heads(one.maps, one.source, one.target, title=shortened(line, LONGEST_TITLE), path=path)
+        yield path
+    run.report_lines()
+    texts = [text for line, one in zip(lines, aligned) for text in (line, *one.source, *one.target)]
+    if missing := missing_characters(texts):
+        note(
+            f"note: no installed font has {shortened(missing, 40)!r}: drawn as code points such as "
+            f"U+{ord(missing[0]):04X}; install one, for example Noto Sans CJK for Chinese, Japanese and Korean"
+        )
+
+
+def picture_name(number: int, line: str) -> str:
+    """A file name that says the line, in any script: its letters and digits, shortened.
+
+    Example:
+      >>> picture_name(1, "To be, or not?"), picture_name(2, "\u6211\u559c\u6b22 tea"), picture_name(3, "?!")
+      ('attention_1_To_be_or_not.png', 'attention_2_\u6211\u559c\u6b22_tea.png', 'attention_3.png')
+    """
+    kept = "".join(one if unicodedata.category(one)[0] in "LMN" else " " for one in line)
+    words = "_".join(kept.split())
+    while len(words.encode()) > LONGEST_NAME:
+        words = words[:-1]
+    try:
+        os.fsencode(words)
+    except UnicodeEncodeError:  # by the file system's encoding, as in a locale of old
+        words = words.encode("ascii", "ignore").decode()
+    return f"attention_{number}_{words.rstrip('_')}".rstrip("_") + ".png"

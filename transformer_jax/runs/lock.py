@@ -1,0 +1,144 @@
+"""``run.lock``: what a run's bits follow from beside its config, and whether a run that goes on has it still."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformer_jax.config_json import load_document
+from transformer_jax.data.prepare import PreparedData
+from transformer_jax.environment import environment_table
+from transformer_jax.errors import ConfigError, RunError, shortened
+from transformer_jax.files import read_text, write_json
+from transformer_jax.runs.folder import RUN_LOCK_NAME
+
+FORMAT = 1
+
+WARM_START = "warm start"
+"""Whose parameters the run began with."""
+
+BLEU_TOKENIZER = "tokenizer of BLEU"
+"""What the scores that choose the best checkpoint are taken with."""
+
+_SAYS_NOTHING = ("platform",)
+"""Parts of the environment from which no bit follows."""
+
+_CHECKED_ELSEWHERE = (
+    "training data",
+    "development data",
+    "source tokenizer",
+    "target tokenizer",
+    "batches",
+    WARM_START,
+)
+"""What a checkpoint knows too, or what follows from that; other data are not a matter of bits."""
+
+_MACHINE = ("processor", "cores", "device", "jax")
+
+_FLAGS = (
+    "jax_default_matmul_precision",
+    "jax_enable_x64",
+    "jax_threefry_partitionable",
+    "jax_default_prng_impl",
+)
+
+
+def run_setting(data: PreparedData) -> dict[str, str]:
+    """What a run computes with and on, by name.
+
+    Args:
+      data: Its prepared data.
+    """
+    import jax
+
+    setting = {name: str(value) for name, value in environment_table().items() if name not in _SAYS_NOTHING}
+    setting |= {name: str(getattr(jax.config, name, None)) for name in _FLAGS}
+    return setting | {
+        "training data": data.train.examples.fingerprint(),
+        "development data": data.development.fingerprint(),
+        "source tokenizer": data.source_tokenizer.fingerprint(),
+        "target tokenizer": data.target_tokenizer.fingerprint(),
+        "batches": f"{data.train.batches_per_epoch} an epoch; {data.train.describe()}",
+    }
+
+
+def keep_setting(run_dir: Path, setting: dict[str, str], *, update: int, allow_inexact: bool) -> None:
+    """Write ``run.lock``, or compare with what is there.
+
+    Args:
+      run_dir: The run folder.
+      setting: That of now.
+      update: Updates that the run has done.
+      allow_inexact: Whether a run may go on with another setting; it is then written behind the former.
+
+    Raises:
+      RunError: If the setting differs and that is not allowed; says in what.
+    """
+    path = run_dir / RUN_LOCK_NAME
+    sessions = _read(path) if update and path.is_file() else []
+    if sessions:
+        changed = _differences(sessions[-1], setting, _CHECKED_ELSEWHERE)
+        if not changed:
+            return
+        if not allow_inexact:
+            raise RunError(
+                f"{run_dir} would not go on to the same bits: {'; '.join(changed)} "
+                "(--allow-inexact goes on all the same)"
+            )
+    write_json(path, {"format": FORMAT, "sessions": [*sessions, {"from_update": update, **setting}]})
+
+
+def _differences(was: dict[str, Any], now: dict[str, Any], ignored: Sequence[str]) -> list[str]:
+    """In what a session's setting is not another one, as far as bits follow from it."""
+    names = sorted(was.keys() - {"from_update", *ignored})
+    return [
+        f"{name} was {was[name]}, now it is {now.get(name)}" for name in names if was[name] != now.get(name)
+    ]
+
+
+def setting_differences(run_dir: Path, again_dir: Path) -> list[str]:
+    """Why a run trained again may come to other bits, a line each: settings that differ, then or now.
+
+    Args:
+      run_dir: The run.
+      again_dir: The run that repeats it.
+    """
+    settings = []
+    for folder in (run_dir, again_dir):
+        path = folder / RUN_LOCK_NAME
+        settings.append(_read(path) if path.is_file() else [])
+    before, again = settings
+    if not before or not again:
+        return [f"{run_dir} has no {RUN_LOCK_NAME}: what it was trained with is not known"]
+    found = _differences(before[0], again[0], (WARM_START,))
+    for earlier, later in itertools.pairwise(before):
+        changed = _differences(earlier, later, ())
+        found += [f"from update {later['from_update']} of the run on: {change}" for change in changed]
+    return found
+
+
+def warm_start_of(run_dir: Path) -> str | None:
+    """The run whose parameters a run began with; None where it began with its own."""
+    path = run_dir / RUN_LOCK_NAME
+    sessions = _read(path) if path.is_file() else []
+    name = str(sessions[0].get(WARM_START, "none")) if sessions else "none"
+    return None if name == "none" else name
+
+
+def machine_of(run_dir: Path) -> dict[str, str]:
+    """Processor, cores, device and JAX version of the run's last session; empty without a ``run.lock``."""
+    path = run_dir / RUN_LOCK_NAME
+    sessions = _read(path) if path.is_file() else []
+    return {name: str(sessions[-1][name]) for name in _MACHINE if name in sessions[-1]} if sessions else {}
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    document = load_document(read_text(path), str(path))
+    try:
+        if document["format"] != FORMAT:
+            raise ConfigError(
+                f"{path}: of format {shortened(repr(document['format']))}; this version reads {FORMAT}"
+            )
+        return [{str(name): value for name, value in one.items()} for one in document["sessions"]]
+    except (KeyError, TypeError, AttributeError):
+        raise ConfigError(f"{path}: damaged: remove it to go on without the comparison") from None

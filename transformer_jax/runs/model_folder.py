@@ -1,0 +1,232 @@
+"""A model folder: a trained model to be passed on, a few megabytes, read like a run by all that comes after training.
+
+::
+
+    config.json          the run's ExperimentConfig
+    tokenizer.json       or source_tokenizer.json and target_tokenizer.json where they are two
+    model.safetensors    the parameters in half precision
+    result.json          updates, seconds and machine of the training
+    MODEL_CARD.md        what it is, what it was trained on and how, its scores
+
+Some come with the library: `pretrained_folder` finds them by name.
+"""
+
+import shlex
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from transformer_jax.config_json import to_json
+from transformer_jax.data.pairs_config import NamedDataset
+from transformer_jax.data.registry import find_dataset
+from transformer_jax.data.sources import load_splits
+from transformer_jax.environment import environment_table
+from transformer_jax.errors import ConfigError, DataError, RunError, nearest_hint
+from transformer_jax.files import write_json, write_whole
+from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.runs.folder import (
+    CONFIG_NAME,
+    RESULT_NAME,
+    RUN_ENTRIES,
+    SOURCE_TOKENIZER_NAME,
+    TARGET_TOKENIZER_NAME,
+)
+from transformer_jax.runs.loading import TOKENIZER_NAME, WEIGHTS_NAME, load_run
+from transformer_jax.runs.record import training_record
+from transformer_jax.runs.training import tokenizer_fingerprints
+from transformer_jax.train.run_folder import holds_any
+from transformer_jax.train.weights_file import write_weights
+
+CARD_NAME = "MODEL_CARD.md"
+ENTRIES = (
+    CONFIG_NAME,
+    TOKENIZER_NAME,
+    SOURCE_TOKENIZER_NAME,
+    TARGET_TOKENIZER_NAME,
+    WEIGHTS_NAME,
+    RESULT_NAME,
+    CARD_NAME,
+)
+
+
+def pretrained_names() -> list[str]:
+    """The models that come with the library."""
+    root = Path(str(resources.files("transformer_jax.pretrained")))
+    return sorted(path.parent.name for path in root.glob(f"*/{WEIGHTS_NAME}"))
+
+
+def pretrained_folder(name: str) -> Path:
+    """Folder of a model that comes with the library.
+
+    Raises:
+      ConfigError: If there is none of this name.
+    """
+    known = pretrained_names()
+    if name not in known:
+        raise ConfigError(
+            f"--pretrained '{name}': no such model{nearest_hint(name, known)}; there are: {', '.join(known)}"
+        )
+    return Path(str(resources.files("transformer_jax.pretrained"))) / name
+
+
+def chosen_folder(run_dir: Path | None, pretrained: str | None) -> Path:
+    """The one folder that is meant by RUN_DIR or by ``--pretrained``.
+
+    Raises:
+      ConfigError: If both or neither are given, or no model has the name.
+    """
+    if (run_dir is None) == (pretrained is None):
+        raise ConfigError(
+            "name RUN_DIR, the folder of a run, or a model that comes with the library: --pretrained "
+            f"{' | '.join(pretrained_names())}"
+        )
+    if pretrained is not None:
+        return pretrained_folder(pretrained)
+    assert run_dir is not None
+    return run_dir
+
+
+def export_model(
+    run_dir: Path,
+    output: Path,
+    *,
+    about: str,
+    split: Literal["development", "test"] | None = None,
+    source: Path | None = None,
+    reference: Path | None = None,
+) -> dict[str, Any]:
+    """Make a model folder from a run and score it, where there is something to score it on.
+
+    Args:
+      run_dir: The run; its best checkpoint is taken.
+      output: The folder to make.
+      about: A sentence for the card.
+      split: Of the run's data, on which the card's scores are taken with the weights as they were written. None takes
+        the test set, or else the development set; without either, or where the data cannot be had any more, the card
+        says why it has no scores.
+      source: Instead of a split: sources to score the model on, one a line.
+      reference: What should come out for them.
+
+    Returns:
+      What `evaluate_run` says of it; without scores only ``"text"``, which says why, ``"lines"`` (0) and
+      ``"environment"``.
+
+    Raises:
+      RunError: If ``run_dir`` holds no trained run, or ``output`` is a file or holds a model or a run.
+      DataError: If what is named cannot be had: the split or the files.
+      ConfigError: If only one of ``source`` and ``reference`` is given, or a split beside them.
+    """
+    if (source is None) != (reference is None) or (split is not None and source is not None):
+        raise ConfigError("the card's scores are taken on --source and --reference together, or on a --split")
+    if output.exists() and not output.is_dir():
+        raise RunError(f"{output} is a file: name a folder for the model")
+    if holds_any(output, (*ENTRIES, *RUN_ENTRIES)):
+        raise RunError(f"{output} already holds a model or a run: name another folder")
+    run = load_run(run_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        fingerprints = tokenizer_fingerprints(run.source_tokenizer, run.target_tokenizer)
+        if run.source_tokenizer.fingerprint() == run.target_tokenizer.fingerprint():
+            run.source_tokenizer.save(output / TOKENIZER_NAME)
+        else:
+            run.source_tokenizer.save(output / SOURCE_TOKENIZER_NAME)
+            run.target_tokenizer.save(output / TARGET_TOKENIZER_NAME)
+        size = write_weights(output / WEIGHTS_NAME, run.model, fingerprints)
+        write_whole(output / CONFIG_NAME, to_json(run.config))
+        scores, where = _scores_for_card(output, run.config, split, source, reference)
+        training = training_record(run_dir, run)
+        if training is not None:
+            write_json(output / RESULT_NAME, training)
+        card = _card(output.name, about, run.config, training, scores, where, size)
+        write_whole(output / CARD_NAME, card)
+    except BaseException:
+        for name in ENTRIES:
+            (output / name).unlink(missing_ok=True)
+        raise
+    return scores
+
+
+def _scores_for_card(
+    folder: Path,
+    config: ExperimentConfig,
+    split: Literal["development", "test"] | None,
+    source: Path | None,
+    reference: Path | None,
+) -> tuple[dict[str, Any], str]:
+    """Scores of the folder's weights as written, and on what they were taken."""
+    from transformer_jax.runs.evaluation import evaluate_run
+
+    def taken(**on: Any) -> dict[str, Any]:
+        return evaluate_run(
+            folder, **{"source": None, "reference": None, "split": None} | on, beam=None, too_long="whole",
+            against=None, by_length=False,
+        )  # fmt: skip
+
+    if source is not None:
+        return taken(source=source, reference=reference), f"{source.name}"
+    if split is not None:
+        return taken(split=split), f"the {split} set"
+    try:
+        splits = load_splits(config.data.dataset)
+    except DataError as error:
+        reason = f"not scored: the run's data cannot be had ({error})"
+    else:
+        for name in ("test", "development"):
+            if getattr(splits, name):
+                return taken(split=name), f"the {name} set"
+        reason = "not scored: the run's data have neither a test nor a development set"
+    return {"text": [reason], "lines": 0, "environment": environment_table()}, ""
+
+
+def _card(
+    name: str,
+    about: str,
+    config: Any,
+    training: Mapping[str, Any] | None,
+    scores: Mapping[str, Any],
+    where: str,
+    size: int,
+) -> str:
+    dataset = config.data.dataset
+    machine = scores["environment"] if training is None else training.get("machine") or scores["environment"]
+    lines = [f"# {name}", "", about, "", f"- Task: {config.task}"]
+    if isinstance(dataset, NamedDataset):
+        entry = find_dataset(dataset.name)
+        direction = (
+            f", {dataset.source_language} to {dataset.target_language}"
+            if dataset.source_language is not None
+            else ""
+        )
+        lines += [
+            f"- Data: `{dataset.name}`{direction}: {entry.description} ({entry.homepage})",
+            f"- Licence of the data: {entry.licence}; to be cited: {entry.citation}",
+            "- Licence of the weights: as the data allow, otherwise Apache-2.0",
+        ]
+    else:
+        lines += ["- Data: files of one's own", "- Licence: to be filled in by who passes it on"]
+    lines += [f"- File: {size:,} bytes, half precision"]
+    if training is not None:
+        averaged = training.get("averaged")
+        mean = f", mean of the checkpoints at updates {', '.join(map(str, averaged))}" if averaged else ""
+        lines += [
+            f"- Parameters: {training['parameters']:,}",
+            f"- Training: {training['updates']:,} updates in {training['train_seconds']:,.0f} s at "
+            f"{training['tokens_per_second']:,.0f} tokens a second{mean}",
+        ]
+    lines += [
+        f"- Hardware: {machine['processor']}, {machine['cores']} cores, {machine['device']}; JAX {machine['jax']}",
+        f"- Command: `transformer-jax train {shlex.quote(f'experiments/{config.name}.py')}`; everything that was set "
+        "stands in `config.json`",
+        "",
+        f"Scores of these weights on {where} ({scores['lines']:,} items), looked at for this card:"
+        if where
+        else "Scores: `transformer-jax evaluate` with this folder takes them on any two files.",
+        "",
+        "```",
+        *scores["text"],
+        "```",
+        "",
+        "Use: `transformer-jax translate` with this folder in the place of a run.",
+    ]
+    return "\n".join(lines) + "\n"
