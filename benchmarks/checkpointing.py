@@ -34,6 +34,7 @@ from benchmarks.resident import collect_and_give_back, peak_during, resident_byt
 from transformer_jax.allocator import num_cores
 from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.testing.training import SequenceTask
 from transformer_jax.train import Adam, CheckpointInfo, CheckpointStore, Constant, TrainConfig
@@ -61,7 +62,7 @@ def built(
         model_dim=width, num_heads=4, num_kv_heads=4, feed_forward_dim=4 * width, num_encoder_layers=num_layers,
         num_decoder_layers=num_layers, dropout_rate=0.1, share_embeddings="all",
     )  # fmt: skip
-    model = build_model(config, source_vocab_size=vocab_size, target_vocab_size=vocab_size, seed=0)
+    model = build_model(config, Sizes.of_pairs(vocab_size), seed=0)
     task = SequenceTask(
         task="copy", vocab_size=vocab_size, min_len=length, max_lens=(length,), batch_size=rows
     )

@@ -48,6 +48,7 @@ def make_model(name: str, width: int, vocab_size: int) -> Any:
     from transformer_jax.models.build import build_model
     from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
     from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
+    from transformer_jax.models.sizes import Sizes
 
     config: Any
     if name == "recurrent":
@@ -60,7 +61,7 @@ def make_model(name: str, width: int, vocab_size: int) -> Any:
             model_dim=width, num_heads=8, num_kv_heads=8, feed_forward_dim=4 * width, num_encoder_layers=1,
             num_decoder_layers=1, dropout_rate=0.0, share_embeddings="target",
         )  # fmt: skip
-    return build_model(config, source_vocab_size=vocab_size, target_vocab_size=vocab_size, seed=0)
+    return build_model(config, Sizes.of_pairs(vocab_size), seed=0)
 
 
 def compile_case(name: str, mesh_name: str, mesh: Any, arguments: argparse.Namespace) -> Any:

@@ -30,6 +30,7 @@ from transformer_jax.data.batches import Seq2SeqBatch
 from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from transformer_jax.models.presets import transformer_base
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.race.timing import (
     Record,
@@ -123,9 +124,7 @@ class OurSide:
     """
 
     def __init__(self, case: Case, batch: Seq2SeqBatch, *, compute_dtype: str = "float32") -> None:
-        model = build_model(
-            case.config, source_vocab_size=case.vocab_size, target_vocab_size=case.vocab_size, seed=0
-        )
+        model = build_model(case.config, Sizes.of_pairs(case.vocab_size), seed=0)
         self.model: EncoderDecoder = model
         self.parameters = parameter_count(model)
         objective = in_dtype(sequence_to_sequence_loss(label_smoothing=0.1), compute_dtype)

@@ -36,6 +36,7 @@ from transformer_jax.data.examples import EncodedExamples, make_batch
 from transformer_jax.data.pipeline import BatchPipeline
 from transformer_jax.data.prepare import prepare
 from transformer_jax.models.build import build_model
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.race.timing import Record, interleave, interval_text, paired_ratio, quartiles, write_json
 from transformer_jax.runs.training import ExperimentConfig
@@ -211,7 +212,7 @@ def main() -> None:
         "torch_eager": first_batches(by_length, options.real_tokens),
     }
     vocab_size = data.target_tokenizer.vocab_size
-    model: Any = build_model(config.model, source_vocab_size=vocab_size, target_vocab_size=vocab_size, seed=0)
+    model: Any = build_model(config.model, Sizes.of_pairs(vocab_size), seed=0)
     sides: dict[str, Any] = {name: OurSide(config, model, lists[name]) for name in ("packed", "buckets")}
     error = None
     try:

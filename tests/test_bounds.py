@@ -19,6 +19,7 @@ from transformer_jax.models import build
 from transformer_jax.models.build import build_model, model_shapes
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, RecurrentSeq2SeqConfig
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.local_attention import Predictive
 from transformer_jax.nn.position_encodings import AlibiPositions, Learned, RelativePositions
 from transformer_jax.runs.training import ExperimentConfig
@@ -128,8 +129,8 @@ def test_absurd_values_of_set_are_named(override: str) -> None:
     ],
 )
 def test_shapes_of_a_model_are_those_of_the_built_one(model: Any) -> None:
-    vocabularies = {"source_vocab_size": 6, "target_vocab_size": 6}
-    found, wanted = model_shapes(model, **vocabularies), build_model(model, **vocabularies, seed=0)
+    vocabularies = Sizes.of_pairs(6)
+    found, wanted = model_shapes(model, vocabularies), build_model(model, vocabularies, seed=0)
     (found_graph, found_state), (wanted_graph, wanted_state) = nnx.split(found), nnx.split(wanted)
     assert found_graph == wanted_graph
     assert jax.tree.structure(found_state) == jax.tree.structure(wanted_state)
@@ -142,17 +143,17 @@ def test_shapes_of_a_model_are_those_of_the_built_one(model: Any) -> None:
 def test_a_model_larger_than_the_memory_is_refused_by_its_parameters(
     layers: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vocabularies = {"source_vocab_size": 6, "target_vocab_size": 7}
+    vocabularies = Sizes.of_pairs(6, 7)
     sized = dataclasses.replace(MODEL, num_encoder_layers=layers[0], num_decoder_layers=layers[1])
-    shapes = model_shapes(sized, **vocabularies)
+    shapes = model_shapes(sized, vocabularies)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(shapes)))
     monkeypatch.setattr(build, "machine_memory", (4 * parameters - 1).__int__)
     with pytest.raises(ConfigError, match=f"the model has {parameters:,} parameters"):
-        build_model(sized, **vocabularies, seed=0)
+        build_model(sized, vocabularies, seed=0)
     monkeypatch.undo()
     huge = dataclasses.replace(MODEL, model_dim=65_536, feed_forward_dim=65_536, num_encoder_layers=1_000)
     traced = nnx.eval_shape(
-        lambda: build_model(dataclasses.replace(huge, num_encoder_layers=1), **vocabularies, seed=0)
+        lambda: build_model(dataclasses.replace(huge, num_encoder_layers=1), vocabularies, seed=0)
     )
     assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(traced))) > 10**10, (
         "what is only traced may be huge"
@@ -160,7 +161,7 @@ def test_a_model_larger_than_the_memory_is_refused_by_its_parameters(
     deep = dataclasses.replace(RECURRENT, hidden_dim=65_536, num_encoder_layers=1_000)
     for one in (huge, deep):
         with pytest.raises(ConfigError, match="choose smaller sizes or fewer layers"):
-            build_model(one, **vocabularies, seed=0)
+            build_model(one, vocabularies, seed=0)
 
 
 def test_the_different_lines_of_a_synthetic_set_are_counted_without_computing_all() -> None:

@@ -21,6 +21,7 @@ class TorchTraining:
         from benchmarks.peers.torch_transformer import TorchSizes, TorchTransformer
         from benchmarks.peers.torch_weights import load_from_ours
         from transformer_jax.models.build import build_model
+        from transformer_jax.models.sizes import Sizes
 
         self.torch, self.case = torch, train_case(dry=dry)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -34,7 +35,7 @@ class TorchTraining:
                 dropout_rate=config.dropout_rate,
             )
         )  # fmt: skip
-        load_from_ours(model, build_model(config, source_vocab_size=vocab, target_vocab_size=vocab, seed=0))
+        load_from_ours(model, build_model(config, Sizes.of_pairs(vocab), seed=0))
         model = model.to(self.device)
         batch = train_step.random_batch(self.case)
         # Nothing is padding, so no mask of it is handed over: PyTorch may take its fastest kernels.

@@ -36,6 +36,7 @@ from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.errors import TransformerJaxError
 from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.runs.experiment import saved_config
 from transformer_jax.runs.folder import read_result
 from transformer_jax.runs.loading import TOKENIZER_NAME, WEIGHTS_NAME, load_run
@@ -116,7 +117,7 @@ def loaders(folder: Path) -> dict[str, Loader]:
         LINES, hf.trainers.BpeTrainer(special_tokens=["[UNK]", "[PAD]", "[BOS]", "[EOS]"])
     )
     foreign.save(str(folder / "foreign.json"))
-    model = build_model(MODEL, source_vocab_size=20, target_vocab_size=20, seed=0)
+    model = build_model(MODEL, Sizes.of_pairs(20), seed=0)
     write_weights(folder / "model.safetensors", model, {"format of ours": "1"})
     own = model_folder(folder / "model")
     checkpoint = folder / "checkpoint"
@@ -156,7 +157,7 @@ def model_folder(folder: Path) -> Path:
     tokenizer.save(folder / TOKENIZER_NAME)
     (folder / "config.json").write_text(to_json(CONFIG))
     size = tokenizer.vocab_size
-    model = build_model(MODEL, source_vocab_size=size, target_vocab_size=size, seed=0)
+    model = build_model(MODEL, Sizes.of_pairs(size), seed=0)
     write_weights(folder / WEIGHTS_NAME, model, {})
     return folder
 

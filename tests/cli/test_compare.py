@@ -22,6 +22,7 @@ from transformer_jax.ladder.rungs import (
 )
 from transformer_jax.models.build import build_model
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, RecurrentSeq2SeqConfig
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.runs.training import start_config
 
@@ -36,9 +37,9 @@ def test_parameter_counts_lie_within_ten_percent(preset: Any) -> None:
     counts = {}
     for name in RUNGS:
         config = rung_config(preset, name, seed=0).model
-        sizes = {"source_vocab_size": SOURCE_VOCAB_SIZE, "target_vocab_size": TARGET_VOCAB_SIZE}
+        sizes = Sizes.of_pairs(SOURCE_VOCAB_SIZE, TARGET_VOCAB_SIZE)
         counts[name] = parameter_count(
-            nnx.eval_shape(lambda config=config, sizes=sizes: build_model(config, **sizes, seed=0))
+            nnx.eval_shape(lambda config=config, sizes=sizes: build_model(config, sizes, seed=0))
         )
     assert max(counts.values()) <= 1.1 * min(counts.values()), counts
 

@@ -14,6 +14,7 @@ from transformer_jax.inference.batch_search import BatchSearcher
 from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import Bahdanau, Luong, RecurrentSeq2SeqConfig
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.local_attention import Predictive
 
 VOCAB = 40
@@ -62,7 +63,7 @@ SOURCES = st.lists(st.lists(st.integers(4, VOCAB - 1), max_size=12), min_size=1,
 @pytest.fixture(scope="module", params=PAIRS, ids="-".join)
 def searching(request: pytest.FixtureRequest) -> tuple[BatchSearcher, nnx.State]:
     model_name, search_name = request.param
-    model = build_model(MODELS[model_name], source_vocab_size=VOCAB, target_vocab_size=VOCAB, seed=0)
+    model = build_model(MODELS[model_name], Sizes.of_pairs(VOCAB), seed=0)
     searcher = BatchSearcher(model, SEARCHES[search_name], batch_size=8, lengths=[4, 8, 12])
     return searcher, nnx.split(model)[1]
 

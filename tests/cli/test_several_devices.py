@@ -20,13 +20,14 @@ from flax import nnx
 from test_invariance import MODELS, SEARCHES, VOCAB
 from transformer_jax.inference.batch_search import BatchSearcher
 from transformer_jax.decode.searcher import SampleConfig
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.models.build import build_model
 
 generator = np.random.default_rng(0)
 sources = [generator.integers(4, VOCAB, generator.integers(0, 13)).tolist() for _ in range(41)]
 cases = [(SEARCHES["beam"], "transformer"), (SEARCHES["greedy"], "bahdanau"), (SampleConfig(max_len=6), "transformer")]
 for search, name in cases:
-    model = build_model(MODELS[name], source_vocab_size=VOCAB, target_vocab_size=VOCAB, seed=0)
+    model = build_model(MODELS[name], Sizes.of_pairs(VOCAB), seed=0)
     one, three = (
         BatchSearcher(model, search, batch_size=4, lengths=[6, 12], num_devices=number)(nnx.state(model), sources)
         for number in (1, 3)

@@ -160,8 +160,7 @@ NAMES = [
 def build(name):
     return models.build_model(
         MODELS[name],
-        source_vocab_size=suite.SOURCE_VOCAB_SIZE,
-        target_vocab_size=suite.TARGET_VOCAB_SIZE,
+        models.Sizes.of_pairs(suite.SOURCE_VOCAB_SIZE, suite.TARGET_VOCAB_SIZE),
         seed=0,
     )
 

@@ -22,6 +22,7 @@ from transformer_jax.decode.protocol import StepModel, reorder_state
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.memory import machine_memory
 from transformer_jax.models.build import model_shapes
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.testing.tiny_models import TableModel
 
 PAD, BOS, EOS = 0, 2, 3
@@ -166,7 +167,7 @@ def test_a_search_is_held_against_the_memory_by_what_its_hypotheses_carry(monkey
         num_encoder_layers=1,
         num_decoder_layers=1,
     )
-    model = model_shapes(config, source_vocab_size=5, target_vocab_size=5)
+    model = model_shapes(config, Sizes.of_pairs(5))
     num_beams, max_len, source_len = 100, 6_000, 100_000
     bytes_of_a_token = 4 * 2 * 8  # keys and values
     sources = bytes_of_a_token * source_len  # which the hypotheses share

@@ -6,6 +6,7 @@ import pytest
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional import seed_key
 from transformer_jax.models import LastState, RecurrentSeq2SeqConfig, build_model
+from transformer_jax.models.sizes import Sizes
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 2**64, 99999999999999999999])
@@ -16,7 +17,7 @@ def test_a_seed_that_would_be_cut_is_refused(seed):
     )  # fmt: skip
     for make in (
         seed_key,
-        lambda seed: build_model(config, source_vocab_size=5, target_vocab_size=5, seed=seed),
+        lambda seed: build_model(config, Sizes.of_pairs(5), seed=seed),
     ):
         with pytest.raises(ConfigError, match=rf"seed must be at least 0 and below 2\*\*32, got {seed}"):
             make(seed)

@@ -19,6 +19,7 @@ from transformer_jax.inference.batch_search import Hypothesis
 from transformer_jax.ladder import comparison as comparing
 from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.position_encodings import Learned
 
 SOURCE_TOKENIZER = train_character_tokenizer(["abcdef"])
@@ -37,11 +38,8 @@ MODEL = EncoderDecoderConfig(
 @pytest.fixture(scope="module")
 def model() -> Any:
     """A Transformer with six learned positions, untrained."""
-    sizes = {
-        "source_vocab_size": SOURCE_TOKENIZER.vocab_size,
-        "target_vocab_size": TARGET_TOKENIZER.vocab_size,
-    }
-    return build_model(MODEL, **sizes, seed=0)
+    sizes = Sizes.of_pairs(SOURCE_TOKENIZER.vocab_size, TARGET_TOKENIZER.vocab_size)
+    return build_model(MODEL, sizes, seed=0)
 
 
 CUT_OFF = Hypothesis((4, 5, 6, 7, 8, 9), -1.0, False)

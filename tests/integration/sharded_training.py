@@ -18,6 +18,7 @@ from transformer_jax.functional.attention import choice
 from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import Bahdanau, Luong, RecurrentSeq2SeqConfig
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.testing.training import SequenceTask
 from transformer_jax.train.config import AdamW, Cosine, MeshShape, TrainConfig
 from transformer_jax.train.loop import Trainer
@@ -71,7 +72,7 @@ class Batches:
 
 def train(model_name: str, sharding: MeshShape | None, folder: Path) -> dict[str, np.ndarray]:
     """Parameters, losses and bytes a device after some updates."""
-    model = build_model(MODELS[model_name], source_vocab_size=VOCAB, target_vocab_size=VOCAB, seed=0)
+    model = build_model(MODELS[model_name], Sizes.of_pairs(VOCAB), seed=0)
     config = TrainConfig(
         updates=UPDATES, optimizer=AdamW(), schedule=Cosine(peak_learning_rate=0.001, warmup_updates=1),
         label_smoothing=0.1, log_every=1, checkpoint_every=UPDATES, average_decay=0.5,

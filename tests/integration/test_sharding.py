@@ -12,6 +12,7 @@ import sharded_training
 
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.models.build import build_model
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.testing.processes import cpu_environment
 from transformer_jax.train.config import MeshShape
 from transformer_jax.train.sharding import Placement, parameter_spec
@@ -65,7 +66,7 @@ def test_every_matrix_of_every_model_is_cut() -> None:
     sizes = {"data": 2, "fsdp": 2, "tensor": 2, "sequence": 1}
     for config in sharded_training.MODELS.values():
         vocab = sharded_training.VOCAB
-        model = build_model(config, source_vocab_size=vocab, target_vocab_size=vocab, seed=0)
+        model = build_model(config, Sizes.of_pairs(vocab), seed=0)
         for name, array in split_model(model)[1].items():
             spec = parameter_spec(name, array.shape, sizes)
             assert set(spec) == ({"fsdp", "tensor"} if array.ndim == 2 else set()), name

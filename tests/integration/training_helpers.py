@@ -16,6 +16,7 @@ from transformer_jax.models.recurrent_config import (
     Luong,
     RecurrentSeq2SeqConfig,
 )
+from transformer_jax.models.sizes import Sizes
 
 VOCAB_SIZE = 10
 
@@ -68,7 +69,7 @@ def tiny_configs(dropout_rate: float = 0.0) -> dict[str, ModelConfig]:
 
 def build(config: ModelConfig, seed: int = 0) -> nnx.Module:
     """The model, for the vocabulary of these tests."""
-    return build_model(config, source_vocab_size=VOCAB_SIZE, target_vocab_size=VOCAB_SIZE, seed=seed)
+    return build_model(config, Sizes.of_pairs(VOCAB_SIZE), seed=seed)
 
 
 class CompilationCounter:

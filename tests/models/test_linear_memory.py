@@ -67,7 +67,7 @@ def assert_linear(jaxpr: Any) -> None:
 
 @pytest.fixture(params=MODELS)
 def model(request):
-    return models.build_model(MODELS[request.param], source_vocab_size=VOCAB, target_vocab_size=VOCAB, seed=0)
+    return models.build_model(MODELS[request.param], models.Sizes.of_pairs(VOCAB), seed=0)
 
 
 def test_the_check_finds_a_square():

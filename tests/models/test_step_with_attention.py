@@ -21,6 +21,7 @@ from transformer_jax.models import (
     RecurrentSeq2SeqConfig,
     build_model,
 )
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn import Monotonic, Predictive
 from transformer_jax.testing.step_model_suite import SOURCE_VOCAB_SIZE, TARGET_VOCAB_SIZE, make_batch
 
@@ -54,9 +55,7 @@ MODELS = {
 
 
 def build(config: Any) -> Any:
-    return build_model(
-        config, source_vocab_size=SOURCE_VOCAB_SIZE, target_vocab_size=TARGET_VOCAB_SIZE, seed=1
-    )
+    return build_model(config, Sizes.of_pairs(SOURCE_VOCAB_SIZE, TARGET_VOCAB_SIZE), seed=1)
 
 
 def compiled(function: Any) -> Any:

@@ -284,7 +284,7 @@ MODEL_CONFIG = {
 @pytest.fixture(scope="module")
 def model():
     config = models.EncoderDecoderConfig(**MODEL_CONFIG)
-    return models.build_model(config, source_vocab_size=7, target_vocab_size=7, seed=0)
+    return models.build_model(config, models.Sizes.of_pairs(7), seed=0)
 
 
 SOURCE, SOURCE_LENGTHS = jnp.full((2, 3), 5), jnp.array([3, 2])

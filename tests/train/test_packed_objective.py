@@ -11,6 +11,7 @@ from transformer_jax.data.examples import EncodedExamples, make_batch
 from transformer_jax.data.packing import PackedPipeline
 from transformer_jax.errors import ConfigError
 from transformer_jax.models import EncoderDecoderConfig, build_model
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.testing.training import TinySeq2Seq
 from transformer_jax.train.objectives import count_tokens, sequence_to_sequence_loss
 
@@ -38,7 +39,7 @@ def test_loss_and_gradient_are_those_of_the_pairs_one_a_row() -> None:
     assert (packed.example_ids >= 0).sum(axis=1).max() > 2
     alone = make_batch(data, range(len(data)), BatchShape(len(data), 6, 6))
     assert count_tokens(packed) == count_tokens(alone)
-    model = build_model(CONFIG, source_vocab_size=11, target_vocab_size=11, seed=0)
+    model = build_model(CONFIG, Sizes.of_pairs(11), seed=0)
     graph, params = nnx.split(model)
 
     def value(params, batch):

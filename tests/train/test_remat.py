@@ -11,6 +11,7 @@ from transformer_jax.errors import ConfigError
 from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import LastState, RecurrentSeq2SeqConfig
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
 from transformer_jax.train import sequence_to_sequence_loss
 from transformer_jax.train.state import set_remat, split_model
@@ -34,7 +35,7 @@ def recurrent(num_layers: int) -> Any:
 
 def loss_of(config: Any, recomputed: Any) -> tuple[Callable[[Any], Any], Any]:
     """The loss as a function of the parameters, and parameters."""
-    model = build_model(config, source_vocab_size=17, target_vocab_size=17, seed=0)
+    model = build_model(config, Sizes.of_pairs(17), seed=0)
     set_remat(model, recomputed)
     structure, params, others = split_model(model)
     objective, batch, key = sequence_to_sequence_loss(0.1), TASK.batch(0), jax.random.key(1)

@@ -1,6 +1,8 @@
 """Whole models: a config, a class and presets each."""
 
-from transformer_jax.models.build import ModelConfig, build_model
+from typing import TYPE_CHECKING, Any
+
+from transformer_jax.models.build import build_model, model_shapes
 from transformer_jax.models.encoder_decoder import (
     EncoderDecoder,
     EncoderDecoderConfig,
@@ -9,6 +11,10 @@ from transformer_jax.models.encoder_decoder import (
 from transformer_jax.models.presets import transformer_base, transformer_big
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, RecurrentSeq2SeqConfig
 from transformer_jax.models.recurrent_seq2seq import RecurrentSeq2Seq
+from transformer_jax.models.sizes import Sizes
+
+if TYPE_CHECKING:
+    from transformer_jax.models.build import ModelConfig
 
 __all__ = [
     "Bahdanau",
@@ -20,7 +26,18 @@ __all__ = [
     "ModelConfig",
     "RecurrentSeq2Seq",
     "RecurrentSeq2SeqConfig",
+    "Sizes",
     "build_model",
+    "model_shapes",
     "transformer_base",
     "transformer_big",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Not while this package is imported: a plug-in that is a member of the union may import it itself.
+    if name == "ModelConfig":
+        from transformer_jax.models import build
+
+        return build.ModelConfig
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,6 +12,7 @@ from transformer_jax.bounds import Layers, TokenId, Width, check_bounds
 from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional import AttentionMask, segment_positions, split_key
 from transformer_jax.functional.dropout import check_rate
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.cache import AttentionMemory, SelfAttentionCache
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import Activation
@@ -123,6 +124,15 @@ class EncoderDecoderConfig:
     def target_limit(self) -> int | None:
         """The same of targets, the end token included."""
         return self.source_limit
+
+    def build(self, sizes: Sizes, *, rngs: nnx.Rngs) -> "EncoderDecoder":
+        """The model for these sizes."""
+        return EncoderDecoder(
+            self,
+            source_vocab_size=sizes.need("source_vocab_size"),
+            target_vocab_size=sizes.need("target_vocab_size"),
+            rngs=rngs,
+        )
 
     def layer_config(self, self_attention: SelfAttention) -> TransformerLayerConfig:
         """What the layers of both stacks share, with the self-attention of one of them."""

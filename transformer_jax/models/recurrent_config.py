@@ -3,9 +3,12 @@
 import dataclasses
 from typing import Literal, get_args
 
+from flax import nnx
+
 from transformer_jax.bounds import Layers, Length, Width, check_bounds
 from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional.dropout import check_rate
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.local_attention import Monotonic, Predictive
 from transformer_jax.nn.recurrent import CellKind
 from transformer_jax.nn.score_attention import (
@@ -138,6 +141,17 @@ class RecurrentSeq2SeqConfig:
                 f"score 'dot' needs equal widths; a bidirectional encoder gives {self.encoder_dim} and the "
                 f"decoder {self.hidden_dim}: use score 'general' or bidirectional=False"
             )
+
+    def build(self, sizes: Sizes, *, rngs: nnx.Rngs) -> nnx.Module:
+        """The model for these sizes."""
+        from transformer_jax.models.recurrent_seq2seq import RecurrentSeq2Seq  # which imports this file
+
+        return RecurrentSeq2Seq(
+            self,
+            source_vocab_size=sizes.need("source_vocab_size"),
+            target_vocab_size=sizes.need("target_vocab_size"),
+            rngs=rngs,
+        )
 
     @property
     def source_limit(self) -> int | None:

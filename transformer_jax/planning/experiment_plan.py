@@ -17,6 +17,7 @@ from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import ConfigError
 from transformer_jax.files import user_cache
 from transformer_jax.models.build import build_model
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.planning import Plan, find_device, parse_mesh, plan_step
 from transformer_jax.runs.experiment import ExperimentConfig, start_config
 from transformer_jax.runs.folder import SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME
@@ -97,12 +98,7 @@ def plan_experiment(request: PlanRequest) -> PlannedExperiment:
     train = config.train
 
     def make_model() -> Any:
-        return build_model(
-            config.model,
-            source_vocab_size=vocab_sizes[0],
-            target_vocab_size=vocab_sizes[1],
-            seed=train.seed,
-        )
+        return build_model(config.model, Sizes.of_pairs(*vocab_sizes), seed=train.seed)
 
     objective = training_objective(train)
     plan = plan_step(

@@ -21,6 +21,7 @@ from transformer_jax.evaluate.tokenization import BleuTokenizer
 from transformer_jax.files import write_json, write_whole
 from transformer_jax.inference.batch_search import BatchSearcher
 from transformer_jax.models.build import build_model, model_shapes
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.notes import note
 from transformer_jax.runs.experiment import (
@@ -317,12 +318,8 @@ def tokenizer_fingerprints(source_tokenizer: Tokenizer, target_tokenizer: Tokeni
 
 def build_from(config: ExperimentConfig, source_tokenizer: Tokenizer, target_tokenizer: Tokenizer) -> Any:
     """The experiment's model with initial parameters, sized for these vocabularies."""
-    return build_model(
-        config.model,
-        source_vocab_size=source_tokenizer.vocab_size,
-        target_vocab_size=target_tokenizer.vocab_size,
-        seed=config.train.seed,
-    )
+    sizes = Sizes.of_pairs(source_tokenizer.vocab_size, target_tokenizer.vocab_size)
+    return build_model(config.model, sizes, seed=config.train.seed)
 
 
 def shapes_from(
@@ -346,12 +343,8 @@ def shapes_from(
       RunError: If the config has more layers than there are arrays, or its values do not go together.
     """
     try:
-        return model_shapes(
-            config.model,
-            source_vocab_size=source_tokenizer.vocab_size,
-            target_vocab_size=target_tokenizer.vocab_size,
-            num_arrays=num_arrays,
-        )
+        sizes = Sizes.of_pairs(source_tokenizer.vocab_size, target_tokenizer.vocab_size)
+        return model_shapes(config.model, sizes, num_arrays=num_arrays)
     except TransformerJaxError as error:
         raise RunError(f"{where}: {error}") from None
 

@@ -1,0 +1,71 @@
+"""The sizes that a task gives to a model: what a model's config cannot know by itself."""
+
+import dataclasses
+
+from transformer_jax.errors import ConfigError
+
+__all__ = ["Sizes"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Sizes that come with the data, each ``None`` where the task has no such thing.
+
+    Attributes:
+      source_vocab_size: Tokens of the source vocabulary of a pair.
+      target_vocab_size: Tokens of the target vocabulary of a pair.
+      vocab_size: Tokens of the one vocabulary of a text.
+      carried_rows: Rows of a training batch whose recurrent state is carried from one window to the next; ``None`` =
+        nothing is carried.
+
+    Example:
+      >>> Sizes(vocab_size=65).need("vocab_size")
+      65
+      >>> Sizes(vocab_size=65).need("source_vocab_size")
+      Traceback (most recent call last):
+      transformer_jax.errors.ConfigError: the model needs source_vocab_size, but the task gives vocab_size only: ...
+    """
+
+    source_vocab_size: int | None = None
+    target_vocab_size: int | None = None
+    vocab_size: int | None = None
+    carried_rows: int | None = None
+
+    @classmethod
+    def of_pairs(cls, source_vocab_size: int, target_vocab_size: int | None = None) -> "Sizes":
+        """Sizes of pairs of texts; one number means two vocabularies of that size.
+
+        Example:
+          >>> Sizes.of_pairs(5).target_vocab_size
+          5
+        """
+        target = source_vocab_size if target_vocab_size is None else target_vocab_size
+        return cls(source_vocab_size=source_vocab_size, target_vocab_size=target)
+
+    def need(self, name: str) -> int:
+        """The size of that name.
+
+        Args:
+          name: An attribute.
+
+        Returns:
+          Its value.
+
+        Raises:
+          ConfigError: If the task gives none: the model is for other tasks.
+        """
+        value = getattr(self, name)
+        if value is None:
+            given = [
+                field.name for field in dataclasses.fields(self) if getattr(self, field.name) is not None
+            ]
+            raise ConfigError(
+                f"the model needs {name}, but the task gives {', '.join(given) or 'no sizes'} only: "
+                "choose a model for this task"
+            )
+        return value
+
+    def vocabularies(self) -> tuple[int, ...]:
+        """The vocabulary sizes that are given."""
+        sizes = (self.source_vocab_size, self.target_vocab_size, self.vocab_size)
+        return tuple(size for size in sizes if size is not None)
