@@ -62,9 +62,11 @@ def installed(folder: Path, module: str, source: str, entry: str) -> None:
 
 
 def test_a_model_needs_the_sizes_of_its_task() -> None:
-    with pytest.raises(ConfigError, match="needs source_vocab_size, but the task gives vocab_size only"):
+    with pytest.raises(
+        ConfigError, match="needs source_vocab_size, the task gives vocab_size: choose another model"
+    ):
         build_model(CONFIG, Sizes(vocab_size=5), seed=0)
-    with pytest.raises(ConfigError, match="the task gives no sizes only"):
+    with pytest.raises(ConfigError, match="the task gives no sizes"):
         Sizes().need("vocab_size")
 
 

@@ -23,7 +23,7 @@ class Sizes:
       65
       >>> Sizes(vocab_size=65).need("source_vocab_size")
       Traceback (most recent call last):
-      transformer_jax.errors.ConfigError: the model needs source_vocab_size, but the task gives vocab_size only: ...
+      transformer_jax.errors.ConfigError: the model needs source_vocab_size, the task gives vocab_size: choose another model
     """
 
     source_vocab_size: int | None = None
@@ -60,8 +60,7 @@ class Sizes:
                 field.name for field in dataclasses.fields(self) if getattr(self, field.name) is not None
             ]
             raise ConfigError(
-                f"the model needs {name}, but the task gives {', '.join(given) or 'no sizes'} only: "
-                "choose a model for this task"
+                f"the model needs {name}, the task gives {', '.join(given) or 'no sizes'}: choose another model"
             )
         return value
 
