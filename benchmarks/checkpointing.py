@@ -36,10 +36,10 @@ from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.parameters import parameter_count
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.training import SequenceTask
 from transformer_jax.train import Adam, CheckpointInfo, CheckpointStore, Constant, TrainConfig
 from transformer_jax.train.background import BackgroundSaver
-from transformer_jax.train.objectives import sequence_to_sequence_loss
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.state import TrainState, create_state, split_model
 from transformer_jax.train.step import CompiledSteps, build_step, metric_shapes
@@ -66,7 +66,7 @@ def built(
     task = SequenceTask(
         task="copy", vocab_size=vocab_size, min_len=length, max_lens=(length,), batch_size=rows
     )
-    batch, objective = task.batch(0), sequence_to_sequence_loss(0.1)
+    batch, objective = task.batch(0), PairCrossEntropy(label_smoothing=0.1)
     structure, params, others = split_model(model)
     optimizer = build_optimizer(CONFIG.optimizer, lambda update: 1e-4)
     state = create_state(

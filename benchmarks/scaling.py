@@ -71,7 +71,7 @@ def compile_case(name: str, mesh_name: str, mesh: Any, arguments: argparse.Names
     from transformer_jax.planning import find_device
     from transformer_jax.testing.sharded_step import compile_sharded_step
     from transformer_jax.train.config import AdamW, Constant, TrainConfig
-    from transformer_jax.train.objectives import abstract_batch, sequence_to_sequence_loss
+    from transformer_jax.train.contracts import abstract_batch
 
     rows, length, vocab_size = arguments.rows, arguments.length, arguments.vocab_size
     config = TrainConfig(
@@ -84,7 +84,7 @@ def compile_case(name: str, mesh_name: str, mesh: Any, arguments: argparse.Names
     try:
         return compile_sharded_step(
             lambda: make_model(name, arguments.width, vocab_size),
-            sequence_to_sequence_loss(0.1),
+            PairCrossEntropy(label_smoothing=0.1),
             config,
             abstract_batch(rows, length, length),
             device=find_device(arguments.plan_for),

@@ -32,6 +32,7 @@ from transformer_jax.models.encoder_decoder import EncoderDecoder, EncoderDecode
 from transformer_jax.models.presets import transformer_base
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.parameters import parameter_count
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.race.timing import (
     Record,
     interleave,
@@ -42,7 +43,6 @@ from transformer_jax.race.timing import (
     write_json,
 )
 from transformer_jax.train.config import Adam, Constant, TrainConfig
-from transformer_jax.train.objectives import sequence_to_sequence_loss
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.schedules import build_schedule
 from transformer_jax.train.state import create_state, split_model
@@ -127,7 +127,7 @@ class OurSide:
         model = build_model(case.config, Sizes.of_pairs(case.vocab_size), seed=0)
         self.model: EncoderDecoder = model
         self.parameters = parameter_count(model)
-        objective = in_dtype(sequence_to_sequence_loss(label_smoothing=0.1), compute_dtype)
+        objective = in_dtype(PairCrossEntropy(label_smoothing=0.1), compute_dtype)
         config = TrainConfig(
             updates=1000,
             optimizer=Adam(),

@@ -38,9 +38,10 @@ from transformer_jax.data.prepare import prepare
 from transformer_jax.models.build import build_model
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.parameters import parameter_count
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.race.timing import Record, interleave, interval_text, paired_ratio, quartiles, write_json
 from transformer_jax.runs.training import ExperimentConfig
-from transformer_jax.train.objectives import count_tokens, sequence_to_sequence_loss
+from transformer_jax.train.contracts import count_tokens
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.schedules import build_schedule
 from transformer_jax.train.state import create_state, split_model
@@ -102,7 +103,7 @@ class OurSide:
 
     def __init__(self, config: ExperimentConfig, model: nnx.Module, batches: Sequence[Any]) -> None:
         train = dataclasses.replace(config.train, clip_norm=None)
-        objective = sequence_to_sequence_loss(label_smoothing=train.label_smoothing)
+        objective = config.objective
         structure, params, model_state = split_model(model)
         metrics = metric_shapes(structure, params, model_state, objective, batches[0])
         optimizer = build_optimizer(train.optimizer, build_schedule(train.schedule, updates=train.updates))
@@ -220,7 +221,7 @@ def main() -> None:
     except ImportError:
         print("PyTorch is missing (pip install torch): only our side is timed", file=sys.stderr)
     else:
-        summed, _, _ = sequence_to_sequence_loss(label_smoothing=0.1)(model, lists["torch_eager"][0], None)
+        summed, _, _ = PairCrossEntropy(label_smoothing=0.1)(model, lists["torch_eager"][0], None)
         theirs = sides["torch_eager"].loss(sides["torch_eager"].batches[0])
         error = abs(float(summed.mean()) - theirs)
         if error > 1e-4 * theirs:

@@ -8,6 +8,7 @@ Time, hardware and score: `experiments/RESULTS.md`, the row g014b2b-bahdanau.
 from transformer_jax.data.pairs_config import Characters, ChosenBuckets, NamedDataset, PairsConfig, Words
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
@@ -43,11 +44,11 @@ def config() -> ExperimentConfig:
             updates=2500,
             optimizer=Adam(),
             schedule=Cosine(peak_learning_rate=0.003, warmup_updates=300),
-            label_smoothing=0.1,
             evaluate_every=500,
             checkpoint_every=100,
             keep_last=5,
             metric="per",
         ),
+        objective=PairCrossEntropy(label_smoothing=0.1),
         search=BeamConfig(max_len=34, num_beams=5, length_penalty=0.6),
     )

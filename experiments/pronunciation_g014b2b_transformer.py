@@ -9,6 +9,7 @@ from transformer_jax.data.pairs_config import Characters, ChosenBuckets, NamedDa
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.nn.position_encodings import Sinusoidal
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
@@ -45,11 +46,11 @@ def config() -> ExperimentConfig:
             updates=2600,
             optimizer=Adam(),
             schedule=Cosine(peak_learning_rate=0.002, warmup_updates=300),
-            label_smoothing=0.1,
             evaluate_every=500,
             checkpoint_every=100,
             keep_last=10,
             metric="per",
         ),
+        objective=PairCrossEntropy(label_smoothing=0.1),
         search=BeamConfig(max_len=34, num_beams=5, length_penalty=0.6),
     )

@@ -7,6 +7,7 @@ Time, hardware and score: `experiments/RESULTS.md`, the row cmudict-lstm.
 from transformer_jax.data.pairs_config import Characters, ChosenBuckets, NamedDataset, PairsConfig, Words
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.recurrent_config import LastState, RecurrentSeq2SeqConfig
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
@@ -42,10 +43,10 @@ def config() -> ExperimentConfig:
             updates=2000,
             optimizer=Adam(),
             schedule=Cosine(peak_learning_rate=0.004, warmup_updates=100),
-            label_smoothing=0.1,
             evaluate_every=250,
             checkpoint_every=250,
             metric="per",
         ),
+        objective=PairCrossEntropy(label_smoothing=0.1),
         search=BeamConfig(max_len=24, num_beams=4, length_penalty=0.6),
     )

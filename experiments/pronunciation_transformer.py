@@ -8,6 +8,7 @@ from transformer_jax.data.pairs_config import Characters, ChosenBuckets, NamedDa
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.nn.position_encodings import Sinusoidal
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
@@ -44,10 +45,10 @@ def config() -> ExperimentConfig:
             updates=2000,
             optimizer=Adam(),
             schedule=Cosine(peak_learning_rate=0.002, warmup_updates=100),
-            label_smoothing=0.1,
             evaluate_every=250,
             checkpoint_every=250,
             metric="per",
         ),
+        objective=PairCrossEntropy(label_smoothing=0.1),
         search=BeamConfig(max_len=24, num_beams=4, length_penalty=0.6),
     )

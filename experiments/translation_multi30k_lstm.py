@@ -8,6 +8,7 @@ Time, hardware and score: `experiments/RESULTS.md`, the row multi30k-de-en-lstm.
 from transformer_jax.data.pairs_config import ChosenBuckets, MosesText, NamedDataset, PairsConfig, Subwords
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.recurrent_config import LastState, RecurrentSeq2SeqConfig
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
@@ -45,11 +46,11 @@ def config() -> ExperimentConfig:
             updates=1600,
             optimizer=Adam(),
             schedule=Cosine(peak_learning_rate=0.003, warmup_updates=150),
-            label_smoothing=0.1,
             evaluate_every=400,
             checkpoint_every=250,
             metric="bleu",
             metric_mode="max",
         ),
+        objective=PairCrossEntropy(label_smoothing=0.1),
         search=BeamConfig(max_len=64, num_beams=5, length_penalty=0.6),
     )

@@ -9,6 +9,7 @@ from transformer_jax.data.pairs_config import MosesText, NamedDataset, PackedRow
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.nn.position_encodings import Sinusoidal
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
@@ -47,12 +48,12 @@ def config() -> ExperimentConfig:
             updates=6500,
             optimizer=Adam(),
             schedule=Cosine(peak_learning_rate=0.0025, warmup_updates=600),
-            label_smoothing=0.1,
             evaluate_every=650,
             checkpoint_every=250,
             keep_last=10,
             metric="bleu",
             metric_mode="max",
         ),
+        objective=PairCrossEntropy(label_smoothing=0.1),
         search=BeamConfig(max_len=60, num_beams=5, length_penalty=1.0),
     )

@@ -11,6 +11,7 @@ from transformer_jax.data.pairs_config import ChosenBuckets, PairsConfig, Parall
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.nn.position_encodings import Sinusoidal
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
@@ -49,11 +50,11 @@ def config() -> ExperimentConfig:
             updates=10000,
             optimizer=Adam(),
             schedule=Cosine(peak_learning_rate=0.001, warmup_updates=1000),
-            label_smoothing=0.1,
             evaluate_every=1000,
             checkpoint_every=500,
             metric="bleu",
             metric_mode="max",
         ),
+        objective=PairCrossEntropy(label_smoothing=0.1),
         search=BeamConfig(max_len=100, num_beams=4, length_penalty=0.6),
     )

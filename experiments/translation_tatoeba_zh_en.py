@@ -8,6 +8,7 @@ from transformer_jax.data.pairs_config import Characters, NamedDataset, PackedRo
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.nn.position_encodings import Sinusoidal
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
@@ -44,12 +45,12 @@ def config() -> ExperimentConfig:
             updates=4000,
             optimizer=Adam(),
             schedule=Cosine(peak_learning_rate=0.0025, warmup_updates=400),
-            label_smoothing=0.1,
             evaluate_every=400,
             checkpoint_every=100,
             keep_last=5,
             metric="bleu",
             metric_mode="max",
         ),
+        objective=PairCrossEntropy(label_smoothing=0.1),
         search=BeamConfig(max_len=60, num_beams=5, length_penalty=0.6),
     )

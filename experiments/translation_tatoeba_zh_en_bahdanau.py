@@ -7,6 +7,7 @@ Time, hardware and score: `experiments/RESULTS.md`, the row tatoeba-zh-en-bahdan
 from transformer_jax.data.pairs_config import Characters, ChosenBuckets, NamedDataset, PairsConfig, Subwords
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.runs.training import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
@@ -42,11 +43,11 @@ def config() -> ExperimentConfig:
             updates=3000,
             optimizer=Adam(),
             schedule=Cosine(peak_learning_rate=0.003, warmup_updates=150),
-            label_smoothing=0.1,
             evaluate_every=300,
             checkpoint_every=100,
             metric="bleu",
             metric_mode="max",
         ),
+        objective=PairCrossEntropy(label_smoothing=0.1),
         search=BeamConfig(max_len=64, num_beams=5, length_penalty=0.6),
     )

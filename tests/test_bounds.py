@@ -77,7 +77,7 @@ CONFIG = ExperimentConfig(
 def test_sizes_above_their_bounds_are_refused_at_once(model: Any, value: int) -> None:
     document = json.loads(to_json(dataclasses.replace(CONFIG, model=model)))
     tried = 0
-    for part in ("data", "model", "train", "search"):
+    for part in ("data", "model", "train", "search", "objective"):
         for name, old in document[part].items():
             if isinstance(old, int) and not isinstance(old, bool) and name != "seed":
                 changed = {**document, part: {**document[part], name: value}}

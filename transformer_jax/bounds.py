@@ -29,6 +29,7 @@ __all__ = [
     "bound_of",
     "bounds_of",
     "check_bounds",
+    "require_field",
 ]
 
 
@@ -63,6 +64,21 @@ TokenId = Annotated[int, AtMost(2**31 - 1)]
 """Number of a token: an int32."""
 Seed = Annotated[int, AtMost(2**32 - 1)]
 """Seed of random numbers: an unsigned int32."""
+
+
+def require_field(holds: bool, owner: Any, name: str, wanted: str) -> None:
+    """Raise ``ConfigError`` naming a field of ``owner``, what it must be and what it is, unless ``holds``.
+
+    Example:
+      >>> @dataclasses.dataclass(frozen=True)
+      ... class Small:
+      ...   rate: float
+      >>> require_field(False, Small(2.0), "rate", "below 1")
+      Traceback (most recent call last):
+      transformer_jax.errors.ConfigError: Small.rate must be below 1; got 2.0
+    """
+    if not holds:
+        raise ConfigError(f"{type(owner).__name__}.{name} must be {wanted}; got {getattr(owner, name)!r}")
 
 
 def check_bounds(config: Any) -> None:

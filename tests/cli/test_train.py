@@ -123,7 +123,10 @@ def test_resume_executes_no_file(tiny_run: Path, tmp_path: Path) -> None:
         ("model.padding_id=1", ["padding_id", "0", "1"]),
         ("model.dropout_rate=1.5", ["dropout_rate", "1.5"]),
         ("train.metric=bleu", ["'bleu'", "per, wer"]),
-        ("train.r_drop_weight=5", ["train.r_drop_weight is 5", "no dropout", "model.dropout_rate above 0"]),
+        (
+            "objective.r_drop_weight=5",
+            ["objective.r_drop_weight is 5", "no dropout", "model.dropout_rate above 0"],
+        ),
         ("data.dataset.train_source=/no/such/file", ["/no/such/file: no such file"]),
     ],
 )
@@ -374,7 +377,7 @@ def test_packed_rows_train_and_go_on(
     tiny_experiment: Path, tmp_path: Path, run_command: Callable[..., Any]
 ) -> None:
     packing = 'data.packing={"source_len": 16, "target_len": 18}'
-    settings = ("--set", packing, "model.dropout_rate=0.1", "train.r_drop_weight=2")
+    settings = ("--set", packing, "model.dropout_rate=0.1", "objective.r_drop_weight=2")
     whole, halved = tmp_path / "whole", tmp_path / "halved"
     ran = run_command("train", tiny_experiment, "--run-dir", whole, *settings, "--strict-compile")
     assert "pairs in each" in ran.err

@@ -13,10 +13,11 @@ from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import LastState, RecurrentSeq2SeqConfig
 from transformer_jax.models.sizes import Sizes
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.planning import find_device
 from transformer_jax.testing.sharded_step import FAST_COMPILE, compile_sharded_step
 from transformer_jax.train.config import AdamW, Constant, MeshShape, TrainConfig
-from transformer_jax.train.objectives import abstract_batch, sequence_to_sequence_loss
+from transformer_jax.train.contracts import abstract_batch
 
 VOCAB, ROWS, SOURCE_LEN, TARGET_LEN = 64, 32, 8, 8
 MODELS: dict[str, Any] = {
@@ -42,7 +43,7 @@ def compared(model: str, mesh: str) -> dict[str, Any]:
     """Of a device, the program's figures and the plan's."""
     step = compile_sharded_step(
         lambda: build_model(MODELS[model], Sizes.of_pairs(VOCAB), seed=0),
-        sequence_to_sequence_loss(0.1),
+        PairCrossEntropy(label_smoothing=0.1),
         TrainConfig(
             updates=1, optimizer=AdamW(), schedule=Constant(peak_learning_rate=0.001), average_decay=0.9,
             sharding=MESHES[mesh],

@@ -19,10 +19,10 @@ from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import Bahdanau, Luong, RecurrentSeq2SeqConfig
 from transformer_jax.models.sizes import Sizes
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.training import SequenceTask
 from transformer_jax.train.config import AdamW, Cosine, MeshShape, TrainConfig
 from transformer_jax.train.loop import Trainer
-from transformer_jax.train.objectives import sequence_to_sequence_loss
 from transformer_jax.train.state import split_model
 from transformer_jax.train.trackers import read_rows
 
@@ -75,10 +75,10 @@ def train(model_name: str, sharding: MeshShape | None, folder: Path) -> dict[str
     model = build_model(MODELS[model_name], Sizes.of_pairs(VOCAB), seed=0)
     config = TrainConfig(
         updates=UPDATES, optimizer=AdamW(), schedule=Cosine(peak_learning_rate=0.001, warmup_updates=1),
-        label_smoothing=0.1, log_every=1, checkpoint_every=UPDATES, average_decay=0.5,
+        log_every=1, checkpoint_every=UPDATES, average_decay=0.5,
         sharding=sharding,
     )  # fmt: skip
-    objective = sequence_to_sequence_loss(0.1, r_drop_weight=0.5 if model_name == IN_BLOCKS else 0.0)
+    objective = PairCrossEntropy(label_smoothing=0.1, r_drop_weight=0.5 if model_name == IN_BLOCKS else 0.0)
     trainer = Trainer(model, objective, config, run_dir=folder, batches=Batches(), quiet=True)
     trainer.fit()
     found = {f"parameters/{name}": np.asarray(leaf) for name, leaf in split_model(model)[1].items()}

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from training_helpers import VOCAB_SIZE, build, tiny_configs
 
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.training import SequenceTask
-from transformer_jax.train import AdamW, Constant, TrainConfig, sequence_to_sequence_loss
+from transformer_jax.train import AdamW, Constant, TrainConfig
+from transformer_jax.train.contracts import count_tokens
 from transformer_jax.train.metrics import fetch_means
-from transformer_jax.train.objectives import count_tokens
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.schedules import build_schedule
 from transformer_jax.train.state import TrainState, create_state, split_model
@@ -31,7 +32,7 @@ def one_update(name: str, accumulation: int, rows: tuple[int, int] = (0, 8)) -> 
         clip_norm=None,
         accumulation=accumulation,
     )
-    objective = sequence_to_sequence_loss(0.1)
+    objective = PairCrossEntropy(label_smoothing=0.1)
     model = build(tiny_configs()[name])
     structure, params, model_state = split_model(model)
     metrics = metric_shapes(structure, params, model_state, objective, batch)

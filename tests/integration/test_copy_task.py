@@ -13,8 +13,9 @@ from transformer_jax.data.batches import BOS_ID, EOS_ID
 from transformer_jax.decode import GreedyConfig, make_searcher
 from transformer_jax.models.build import ModelConfig
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.training import SequenceTask
-from transformer_jax.train import Adam, Cosine, TrainConfig, Trainer, sequence_to_sequence_loss
+from transformer_jax.train import Adam, Cosine, TrainConfig, Trainer
 
 FAMILIES: dict[str, ModelConfig] = {
     "rnn": recurrent_config("rnn", LastState(feed_each_step=True), hidden_dim=64),
@@ -55,9 +56,7 @@ CASES = [
 def test_learns_the_task(family: str, task_name: Literal["copy", "reverse"], tmp_path: Path) -> None:
     task = SequenceTask(task=task_name, vocab_size=VOCAB_SIZE, min_len=1, max_lens=(MAX_LEN,), batch_size=64)
     model = build(FAMILIES[family])
-    trainer = Trainer(
-        model, sequence_to_sequence_loss(), CONFIG, run_dir=tmp_path / "run", batches=task, quiet=True
-    )
+    trainer = Trainer(model, PairCrossEntropy(), CONFIG, run_dir=tmp_path / "run", batches=task, quiet=True)
     result = trainer.fit()
     assert result.curve[0]["accuracy"] < 0.99, "so easy that it tests nothing"
 

@@ -13,13 +13,13 @@ from transformer_jax.data.buckets import BucketPlan
 from transformer_jax.data.examples import EncodedExamples
 from transformer_jax.data.pipeline import BatchPipeline
 from transformer_jax.decode import GreedyConfig, make_searcher
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.train import (
     Adam,
     Constant,
     TrainConfig,
     Trainer,
     TrainingInterrupted,
-    sequence_to_sequence_loss,
 )
 
 PLAN = BucketPlan(((3, 4), (6, 7)))
@@ -90,7 +90,7 @@ def test_nothing_compiles_after_warm_up(name: str, tmp_path: Path) -> None:
         batches = Watched(counter, stop_at=10)
         trainer = Trainer(
             model,
-            sequence_to_sequence_loss(0.1),
+            PairCrossEntropy(label_smoothing=0.1),
             config,
             run_dir=tmp_path / "run",
             batches=batches,

@@ -13,6 +13,7 @@ from training_helpers import VOCAB_SIZE, build, tiny_configs
 from transformer_jax.data.buckets import BucketPlan
 from transformer_jax.data.examples import EncodedExamples
 from transformer_jax.data.pipeline import BatchPipeline
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.train import (
     AdamW,
     CheckpointStore,
@@ -21,7 +22,6 @@ from transformer_jax.train import (
     Trainer,
     TrainingInterrupted,
     TrainResult,
-    sequence_to_sequence_loss,
 )
 
 CONFIG = TrainConfig(
@@ -69,7 +69,10 @@ def norm_of(state: Any) -> dict[str, float]:
 
 def train(name: str, run_dir: Path, batches: Any, *, resume: bool = False) -> tuple[nnx.Module, TrainResult]:
     model = build(tiny_configs(dropout_rate=0.2)[name])
-    objective = sequence_to_sequence_loss(0.1, 0.3 if name == "gru" else 0.0, 6)
+    rate = 0.3 if name == "gru" else 0.0
+    objective = PairCrossEntropy(
+        label_smoothing=0.1, scheduled_sampling_rate=rate, scheduled_sampling_updates=6
+    )
     trainer = Trainer(
         model, objective, CONFIG, run_dir=run_dir, batches=batches, evaluate=norm_of, quiet=True
     )

@@ -10,8 +10,9 @@ from training_helpers import build, tiny_configs
 from transformer_jax import decode
 from transformer_jax.decode.constraints import Constraints
 from transformer_jax.functional import LossSum
-from transformer_jax.train import Adam, Cosine, TrainConfig, sequence_to_sequence_loss
-from transformer_jax.train.objectives import abstract_batch
+from transformer_jax.objectives import PairCrossEntropy
+from transformer_jax.train import Adam, Cosine, TrainConfig
+from transformer_jax.train.contracts import abstract_batch
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.schedules import build_schedule
 from transformer_jax.train.state import create_state, split_model
@@ -26,7 +27,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_an_update_mixes_no_dtypes_unsaid(name: str) -> None:
-    model, objective = build(tiny_configs(0.1)[name]), sequence_to_sequence_loss(**OBJECTIVES[name])
+    model, objective = build(tiny_configs(0.1)[name]), PairCrossEntropy(**OBJECTIVES[name])
     config = TrainConfig(
         updates=4, log_every=2, evaluate_every=2, checkpoint_every=2, metric="loss", optimizer=Adam(), clip_norm=1.0,
         schedule=Cosine(peak_learning_rate=0.1, warmup_updates=1, final_ratio=0.1), average_decay=0.9,

@@ -11,7 +11,7 @@ from flax import nnx
 
 from transformer_jax import models, nn
 from transformer_jax.data.batches import Seq2SeqBatch
-from transformer_jax.train.objectives import sequence_to_sequence_loss
+from transformer_jax.objectives import PairCrossEntropy
 
 SOURCE_LEN, TARGET_LEN, VOCAB = 1024, 1088, 20
 
@@ -80,7 +80,7 @@ def test_the_check_finds_a_square():
 
 def test_training(model):
     structure, parameters, rest = nnx.split(model, nnx.Param, ...)
-    objective = sequence_to_sequence_loss(label_smoothing=0.1)
+    objective = PairCrossEntropy(label_smoothing=0.1)
     source, target = jnp.ones((1, SOURCE_LEN), jnp.int32), jnp.ones((1, TARGET_LEN), jnp.int32)
     batch = Seq2SeqBatch(
         source, jnp.array([SOURCE_LEN]), target, target, jnp.array([TARGET_LEN]), jnp.zeros(1, jnp.int32)

@@ -17,8 +17,9 @@ import jax
 import numpy as np
 from flax import nnx
 
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
-from transformer_jax.train import Adam, Constant, TrainConfig, Trainer, sequence_to_sequence_loss
+from transformer_jax.train import Adam, Constant, TrainConfig, Trainer
 from transformer_jax.train.background import BackgroundSaver
 
 UPDATES = 4
@@ -37,7 +38,7 @@ CONFIG = TrainConfig(
 def trainer(run_dir: Path, *, updates: int = UPDATES) -> Trainer:
     """Of the run that the golden checkpoints are of."""
     return Trainer(
-        TinySeq2Seq(**MODEL, rngs=nnx.Rngs(0)), sequence_to_sequence_loss(),
+        TinySeq2Seq(**MODEL, rngs=nnx.Rngs(0)), PairCrossEntropy(),
         dataclasses.replace(CONFIG, updates=updates),
         run_dir=run_dir, batches=TASK, quiet=True,
     )  # fmt: skip

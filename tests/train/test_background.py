@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from transformer_jax.errors import RunError
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
-from transformer_jax.train import CheckpointStore, TrainConfig, Trainer, read_rows, sequence_to_sequence_loss
+from transformer_jax.train import CheckpointStore, TrainConfig, Trainer, read_rows
 from transformer_jax.train.checkpoint import _restore_item
 from transformer_jax.train.tensorboard_log import read_scalars
 
@@ -31,7 +32,7 @@ def fit(
     def run(name: str = "run", **changes: Any) -> Path:
         fields = {"log_every": 1, "checkpoint_every": 2, "keep_last": 9, "metric": "loss"}
         Trainer(
-            make_model(), sequence_to_sequence_loss(), make_config(**(fields | changes)), quiet=True,
+            make_model(), PairCrossEntropy(), make_config(**(fields | changes)), quiet=True,
             run_dir=tmp_path / name, batches=task,
         ).fit()  # fmt: skip
         return tmp_path / name

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from transformer_jax.errors import RunError
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
-from transformer_jax.train import CheckpointStore, TrainConfig, Trainer, read_rows, sequence_to_sequence_loss
+from transformer_jax.train import CheckpointStore, TrainConfig, Trainer, read_rows
 from transformer_jax.train.checkpoint import _restore_item
 from transformer_jax.train.divergence import KEPT, Diverged, no_divergence, note_divergence
 
@@ -41,7 +42,7 @@ class Numbered:
 
 def poisoned(*numbers: int) -> Any:
     """The loss, which is no number on the batches of these numbers."""
-    loss_of = sequence_to_sequence_loss()
+    loss_of = PairCrossEntropy()
 
     def objective(model: Any, batch: Any, rng_key: Any) -> Any:
         loss, metrics, state = loss_of(model, batch, rng_key)

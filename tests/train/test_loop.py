@@ -14,6 +14,7 @@ import pytest
 from flax import nnx
 
 from transformer_jax.errors import ConfigError, RunError
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
 from transformer_jax.train import (
     CheckpointStore,
@@ -23,7 +24,6 @@ from transformer_jax.train import (
     TrainResult,
     load_params,
     read_rows,
-    sequence_to_sequence_loss,
 )
 
 RunTrainer = Callable[..., TrainResult]
@@ -49,7 +49,7 @@ def run_trainer(
     ) -> TrainResult:
         trainer = Trainer(
             model or make_model(),
-            sequence_to_sequence_loss(),
+            PairCrossEntropy(),
             make_config(**changes),
             run_dir=run_dir,
             batches=batches or task,
@@ -344,7 +344,7 @@ def test_shape_that_was_not_announced_is_compiled_counted_and_told(
 
     trainer = Trainer(
         make_model(),
-        sequence_to_sequence_loss(),
+        PairCrossEntropy(),
         make_config(),
         run_dir=tmp_path / "run",
         batches=Forgetful(task, -1),

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from transformer_jax.errors import ConfigError, RunError
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
 from transformer_jax.train import (
     CheckpointStore,
@@ -17,7 +18,6 @@ from transformer_jax.train import (
     TrainResult,
     load_params,
     read_rows,
-    sequence_to_sequence_loss,
 )
 from transformer_jax.train.state import named_arrays
 
@@ -47,7 +47,7 @@ def fit(
         model = make_model()
         trainer = Trainer(
             model,
-            sequence_to_sequence_loss(),
+            PairCrossEntropy(),
             make_config(**changes),
             run_dir=tmp_path / folder,
             batches=batches or task,

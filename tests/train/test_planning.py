@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.planning import DEVICES, Plan, find_device, parse_mesh, plan_step
 from transformer_jax.planning.equations import flops_within
 from transformer_jax.planning.layout import Layout, Transfer, moved, ring_bytes
@@ -18,7 +19,7 @@ from transformer_jax.planning.walk import Walk
 from transformer_jax.testing.training import TinySeq2Seq
 from transformer_jax.train import Adam, Constant, TrainConfig
 from transformer_jax.train.config import MeshShape
-from transformer_jax.train.objectives import abstract_batch, sequence_to_sequence_loss
+from transformer_jax.train.contracts import abstract_batch
 from transformer_jax.train.sharding import mesh_sizes
 
 H100 = find_device("h100")
@@ -31,7 +32,7 @@ def tiny(
     config = TrainConfig(updates=1, optimizer=Adam(), schedule=Constant(peak_learning_rate=0.1), **changes)
     return plan_step(
         lambda: TinySeq2Seq(vocab_size=VOCAB, model_dim=WIDTH, dropout_rate=dropout_rate, rngs=nnx.Rngs(0)),
-        sequence_to_sequence_loss(),
+        PairCrossEntropy(),
         config,
         abstract_batch(rows, LENGTH, LENGTH),
         mesh=mesh,

@@ -12,8 +12,8 @@ from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import LastState, RecurrentSeq2SeqConfig
 from transformer_jax.models.sizes import Sizes
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
-from transformer_jax.train import sequence_to_sequence_loss
 from transformer_jax.train.state import set_remat, split_model
 
 TASK = SequenceTask(task="copy", vocab_size=17, min_len=20, max_lens=(32,), batch_size=4)
@@ -38,7 +38,7 @@ def loss_of(config: Any, recomputed: Any) -> tuple[Callable[[Any], Any], Any]:
     model = build_model(config, Sizes.of_pairs(17), seed=0)
     set_remat(model, recomputed)
     structure, params, others = split_model(model)
-    objective, batch, key = sequence_to_sequence_loss(0.1), TASK.batch(0), jax.random.key(1)
+    objective, batch, key = PairCrossEntropy(label_smoothing=0.1), TASK.batch(0), jax.random.key(1)
     return lambda params: objective(structure.merge(params, others), batch, key)[0].sum, params
 
 

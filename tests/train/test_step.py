@@ -14,6 +14,8 @@ from flax import nnx
 
 from transformer_jax.errors import ShapeError
 from transformer_jax.functional.losses import LossSum
+from transformer_jax.nn import non_parameters
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
 from transformer_jax.train import (
     AdamW,
@@ -22,7 +24,6 @@ from transformer_jax.train import (
     TrainConfig,
     Trainer,
     read_rows,
-    sequence_to_sequence_loss,
 )
 from transformer_jax.train.metrics import fetch_means
 from transformer_jax.train.optimizers import build_optimizer
@@ -32,7 +33,6 @@ from transformer_jax.train.state import (
     create_state,
     dropout_key,
     named_arrays,
-    non_parameters,
     split_model,
 )
 from transformer_jax.train.step import CompiledSteps, build_step, metric_shapes
@@ -50,7 +50,7 @@ def test_one_update_equals_the_hand_written_one(
 ) -> None:
     batch = task.batch(2)
     config = make_config(clip_norm=0.05)
-    objective = sequence_to_sequence_loss()
+    objective = PairCrossEntropy()
     structure, state = begin(make_model(), objective, config, batch)
     new = jax.jit(build_step(structure, objective, config))(state, batch)
 
@@ -81,7 +81,7 @@ def test_one_update_equals_the_hand_written_one(
 def test_state_keeps_its_shapes_and_types(
     make_model: Callable[..., TinySeq2Seq], make_config: Callable[..., TrainConfig], task: SequenceTask
 ) -> None:
-    objective = sequence_to_sequence_loss(0.1)
+    objective = PairCrossEntropy(label_smoothing=0.1)
     structure, state = begin(make_model(dropout_rate=0.1), objective, make_config(), task.batch(0))
     new = jax.eval_shape(build_step(structure, objective, make_config()), state, task.batch(0))
     describe = lambda leaf: (leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False))  # noqa: E731
@@ -95,7 +95,7 @@ def test_dropout_key_depends_on_seed_and_update_alone(
 
     def objective(model: Any, batch: Any, rng_key: Any) -> Any:
         jax.debug.callback(lambda data: seen.append(tuple(data.tolist())), jax.random.key_data(rng_key))
-        return sequence_to_sequence_loss()(model, batch, rng_key)
+        return PairCrossEntropy()(model, batch, rng_key)
 
     config = make_config(seed=5)
     structure, state = begin(make_model(), objective, config, task.batch(0))
@@ -112,7 +112,7 @@ def test_dropout_and_initial_parameters_share_no_key(
     make_model: Callable[..., TinySeq2Seq], make_config: Callable[..., TrainConfig], task: SequenceTask
 ) -> None:
     config = make_config(seed=5)
-    state = begin(make_model(seed=5), sequence_to_sequence_loss(), config, task.batch(0))[1]
+    state = begin(make_model(seed=5), PairCrossEntropy(), config, task.batch(0))[1]
 
     def words(key: jax.Array) -> tuple[int, ...]:
         return tuple(jax.random.key_data(key).tolist())
@@ -129,7 +129,7 @@ def test_batch_without_tokens_moves_nothing(
     make_model: Callable[..., TinySeq2Seq], make_config: Callable[..., TrainConfig], task: SequenceTask
 ) -> None:
     batch = jax.tree.map(np.zeros_like, task.batch(0))
-    objective = sequence_to_sequence_loss()
+    objective = PairCrossEntropy()
     structure, state = begin(make_model(), objective, make_config(), batch)
     new = jax.jit(build_step(structure, objective, make_config()))(state, batch)
     for name, param in state.params.items():
@@ -167,7 +167,7 @@ def test_rows_that_do_not_divide_are_refused_with_both_values(
     make_model: Callable[..., TinySeq2Seq], make_config: Callable[..., TrainConfig], task: SequenceTask
 ) -> None:
     config = make_config(accumulation=4)
-    objective = sequence_to_sequence_loss()
+    objective = PairCrossEntropy()
     structure, state = begin(make_model(), objective, config, task.batch(0))
     with pytest.raises(ShapeError, match=r"accumulation \(4\) must divide the rows of a batch \(6\)"):
         build_step(structure, objective, config)(state, task.batch(0))
@@ -176,7 +176,7 @@ def test_rows_that_do_not_divide_are_refused_with_both_values(
 def test_one_executable_a_shape_and_unplanned_shapes_are_counted(
     make_model: Callable[..., TinySeq2Seq], make_config: Callable[..., TrainConfig], task: SequenceTask
 ) -> None:
-    objective, config = sequence_to_sequence_loss(), make_config()
+    objective, config = PairCrossEntropy(), make_config()
     model = make_model()
     structure, state = begin(model, objective, config, task.batch(0))
     told: list[Any] = []
@@ -239,7 +239,7 @@ def test_a_run_goes_through_under_the_guards_of_jax(
     with GUARDS[guard]():
         for updates in (2, 4):
             trainer = Trainer(
-                model, sequence_to_sequence_loss(label_smoothing=0.1), replace(config, updates=updates),
+                model, PairCrossEntropy(label_smoothing=0.1), replace(config, updates=updates),
                 run_dir=tmp_path / "run", batches=task, evaluate=lambda state: {"score": 0.5, "loss": 1.0}, quiet=True,
             )  # fmt: skip
             trainer.fit(resume=updates > 2)

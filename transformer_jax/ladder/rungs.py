@@ -12,6 +12,7 @@ from transformer_jax.models.build import ModelConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, RecurrentSeq2SeqConfig
 from transformer_jax.nn.position_encodings import Sinusoidal
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.runs.experiment import ExperimentConfig
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
@@ -127,7 +128,6 @@ def rung_config(
             updates=preset.updates,
             optimizer=Adam(),
             schedule=Cosine(peak_learning_rate=peak, warmup_updates=preset.warmup_updates),
-            label_smoothing=preset.label_smoothing,
             seed=seed,
             log_every=50,
             evaluate_every=preset.evaluate_every,
@@ -135,6 +135,7 @@ def rung_config(
             metric="per",
             metric_mode="min",
         ),
+        objective=PairCrossEntropy(label_smoothing=preset.label_smoothing),
         search=preset.search,
     )
 

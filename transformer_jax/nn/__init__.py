@@ -9,7 +9,14 @@ from transformer_jax.nn.linear_self_attention import LinearSelfAttention
 from transformer_jax.nn.local_attention import LocalAttention, Monotonic, Predictive
 from transformer_jax.nn.multi_head import MultiHeadAttention
 from transformer_jax.nn.norms import BatchNorm, LayerNorm, RMSNorm, make_norm
-from transformer_jax.nn.parameters import load_parameters, named_parameters, parameter_count
+from transformer_jax.nn.parameters import (
+    CarriedState,
+    carries_state,
+    load_parameters,
+    named_parameters,
+    non_parameters,
+    parameter_count,
+)
 from transformer_jax.nn.pooling import AttentionPooling, LastPooling, MaxPooling, MeanPooling
 from transformer_jax.nn.position_encodings import (
     AlibiPositions,
@@ -45,6 +52,7 @@ __all__ = [
     "AttentionMemory",
     "AttentionPooling",
     "BatchNorm",
+    "CarriedState",
     "CarryBridge",
     "CombineQueryContext",
     "ConcatScore",
@@ -87,8 +95,10 @@ __all__ = [
     "ScoreMemory",
     "Sinusoidal",
     "TransformerLayerConfig",
+    "carries_state",
     "load_parameters",
     "make_norm",
     "named_parameters",
+    "non_parameters",
     "parameter_count",
 ]

@@ -9,9 +9,17 @@ import jax.numpy as jnp
 from flax import nnx
 
 from transformer_jax.errors import ShapeError, nearest_hint
-from transformer_jax.typing import Array
+from transformer_jax.typing import Array, PyTree
+from transformer_jax.variables import CarriedState
 
-__all__ = ["load_parameters", "named_parameters", "parameter_count"]
+__all__ = [
+    "CarriedState",
+    "carries_state",
+    "load_parameters",
+    "named_parameters",
+    "non_parameters",
+    "parameter_count",
+]
 
 
 def parameter_count(module: nnx.Module) -> int:
@@ -28,6 +36,26 @@ def parameter_count(module: nnx.Module) -> int:
       16
     """
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
+
+
+def non_parameters(module: nnx.Module) -> PyTree:
+    """The variables of a module that are no ``nnx.Param``; an objective returns these.
+
+    Example:
+      >>> list(non_parameters(nnx.BatchNorm(2, rngs=nnx.Rngs(0))))
+      ['mean', 'var']
+    """
+    return nnx.state(module, nnx.Not(nnx.Param))
+
+
+def carries_state(module: nnx.Module) -> bool:
+    """Whether a module carries state from one training batch to the next, see `CarriedState`.
+
+    Example:
+      >>> carries_state(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+      False
+    """
+    return bool(jax.tree.leaves(nnx.state(module, CarriedState)))
 
 
 def named_parameters(module: Any) -> dict[str, Array]:

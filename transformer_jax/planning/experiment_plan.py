@@ -22,7 +22,7 @@ from transformer_jax.planning import Plan, find_device, parse_mesh, plan_step
 from transformer_jax.runs.experiment import ExperimentConfig, start_config
 from transformer_jax.runs.folder import SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME
 from transformer_jax.train.config import MeshShape
-from transformer_jax.train.objectives import abstract_batch, training_objective
+from transformer_jax.train.contracts import abstract_batch
 
 PAIRS_IN_A_PACKED_ROW = 8
 """How many example ids a packed row is planned with; nothing is computed of them."""
@@ -100,10 +100,9 @@ def plan_experiment(request: PlanRequest) -> PlannedExperiment:
     def make_model() -> Any:
         return build_model(config.model, Sizes.of_pairs(*vocab_sizes), seed=train.seed)
 
-    objective = training_objective(train)
     plan = plan_step(
         make_model,
-        objective,
+        config.objective,
         train,
         _batch(config.data, rows, lengths),
         mesh=mesh or train.sharding or MeshShape(),

@@ -19,7 +19,7 @@ from transformer_jax.planning.mesh import check_rows, ring_span
 from transformer_jax.planning.result import Plan, Traffic
 from transformer_jax.planning.walk import Walk
 from transformer_jax.train.config import MeshShape, TrainConfig
-from transformer_jax.train.objectives import Objective, ScheduledObjective
+from transformer_jax.train.contracts import Objective, ScheduledObjective
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.schedules import build_schedule
 from transformer_jax.train.sharding import LOOPED, abstract_mesh, mesh_sizes, parameter_spec
@@ -64,12 +64,13 @@ def plan_step(
     Example:
       >>> from transformer_jax.testing.training import TinySeq2Seq
       >>> from transformer_jax.train import Adam, Constant, TrainConfig
-      >>> from transformer_jax.train.objectives import abstract_batch, sequence_to_sequence_loss
+      >>> from transformer_jax.train.contracts import abstract_batch
+      >>> from transformer_jax.objectives import PairCrossEntropy
       >>> from transformer_jax.planning.devices import find_device
       >>> def make():
       ...   return TinySeq2Seq(vocab_size=16, model_dim=8, dropout_rate=0.0, rngs=nnx.Rngs(0))
       >>> config = TrainConfig(updates=1, optimizer=Adam(), schedule=Constant(peak_learning_rate=0.1))
-      >>> plan = plan_step(make, sequence_to_sequence_loss(), config, abstract_batch(16, 4, 4),
+      >>> plan = plan_step(make, PairCrossEntropy(), config, abstract_batch(16, 4, 4),
       ...   mesh=MeshShape(data=8), device=find_device("h100"))
       >>> plan.total_flops == 8 * plan.device_flops, plan.fits
       (True, True)

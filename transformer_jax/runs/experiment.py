@@ -16,6 +16,8 @@ from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
 from transformer_jax.errors import ConfigError, RunError, TransformerJaxError, nearest_hint
 from transformer_jax.files import read_text
 from transformer_jax.models.build import ModelConfig
+from transformer_jax.objectives import PairCrossEntropy
+from transformer_jax.runs.config_formats import upgrade_document
 from transformer_jax.runs.folder import CONFIG_NAME, RUN_ENTRIES
 from transformer_jax.tasks.pair_metrics import METRICS
 from transformer_jax.train.config import TrainConfig
@@ -48,6 +50,7 @@ class ExperimentConfig:
       data: Data set, tokenizers and batches.
       model: Model and its sizes.
       train: Optimiser, schedule and lengths.
+      objective: Loss that an update minimises.
       search: How outputs are found, in evaluation on the development set too (a beam search is replaced by
         greedy search there, for speed).
     """
@@ -58,6 +61,7 @@ class ExperimentConfig:
     model: ModelConfig
     train: TrainConfig
     search: GreedyConfig | BeamConfig
+    objective: PairCrossEntropy = dataclasses.field(default_factory=PairCrossEntropy)
 
     def __post_init__(self) -> None:
         padding_id = getattr(self.model, "padding_id", PAD_ID)
@@ -86,7 +90,7 @@ def start_config(path: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
       ConfigError: If the file or an override is wrong.
     """
     if Path(path).suffix == ".json":
-        document = load_document(read_text(Path(path)), path)
+        document = upgrade_document(load_document(read_text(Path(path)), path))
         from_document(ExperimentConfig, document, path)  # its faults are reported under its own name
     else:
         document = load_document(to_json(_config_of_script(Path(path))), path)
@@ -96,7 +100,8 @@ def start_config(path: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
 def saved_config(run_dir: Path) -> ExperimentConfig:
     """The config in a run folder; only read, never executed."""
     path = run_dir / CONFIG_NAME
-    return from_document(ExperimentConfig, load_document(read_text(path), str(path)), str(path))
+    document = upgrade_document(load_document(read_text(path), str(path)))
+    return from_document(ExperimentConfig, document, str(path))
 
 
 def resume_config(run_dir: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -115,7 +120,7 @@ def resume_config(run_dir: Path, overrides: Sequence[str] = ()) -> ExperimentCon
             raise ConfigError(
                 f"--set {override}: cannot change when a run is resumed; these can: {', '.join(RESUMABLE)}"
             )
-    document = load_document(read_text(path), str(path))
+    document = upgrade_document(load_document(read_text(path), str(path)))
     from_document(ExperimentConfig, document, str(path))
     return _with_overrides(document, overrides, str(path))
 

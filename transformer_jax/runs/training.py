@@ -47,7 +47,6 @@ from transformer_jax.train import hosts
 from transformer_jax.train.checkpoint import CheckpointStore, require_same, run_folder
 from transformer_jax.train.folder_lock import locked_folder
 from transformer_jax.train.loop import ChangedMetadataError, Trainer, TrainResult
-from transformer_jax.train.objectives import training_objective
 from transformer_jax.train.run_folder import check_run_folder, holds_any, remove_run
 from transformer_jax.train.state import split_model
 from transformer_jax.train.trackers import Tracker
@@ -249,7 +248,7 @@ def _run_locked(
         kept = KeptFiles(run_dir, tracker)
         trainer = Trainer(
             model,
-            training_objective(config.train),
+            config.objective,
             config.train,
             run_dir=run_dir,
             batches=data.train,
@@ -375,12 +374,11 @@ def build_checked(config: ExperimentConfig, data: PreparedData) -> tuple[Any, Ba
       ConfigError: If model, data and search do not fit together.
       ShapeError: If the model cannot take sequences of the data's lengths.
     """
-    if config.train.r_drop_weight and not any(
-        rate for name, rate in vars(config.model).items() if name.endswith("dropout_rate")
-    ):
+    weight = config.objective.r_drop_weight
+    if weight and not any(rate for name, rate in vars(config.model).items() if name.endswith("dropout_rate")):
         raise ConfigError(
-            f"train.r_drop_weight is {config.train.r_drop_weight:g}, but the model has no dropout, so that both passes "
-            "would be the same: set model.dropout_rate above 0, or train.r_drop_weight to 0"
+            f"objective.r_drop_weight is {weight:g}, but the model has no dropout, so that both passes "
+            "would be the same: set model.dropout_rate above 0, or objective.r_drop_weight to 0"
         )
     model = build_from(config, data.source_tokenizer, data.target_tokenizer)
     searcher = BatchSearcher(

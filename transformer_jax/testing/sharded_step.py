@@ -11,7 +11,7 @@ from flax import nnx
 from transformer_jax.planning import Device, Plan, plan_step
 from transformer_jax.planning.program import ProgramCosts, program_costs
 from transformer_jax.train.config import MeshShape, TrainConfig
-from transformer_jax.train.objectives import Objective
+from transformer_jax.train.contracts import Objective
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.schedules import build_schedule
 from transformer_jax.train.sharding import Placement

@@ -6,6 +6,7 @@ A model is known here only as an NNX module together with an objective
 
 from transformer_jax.train.checkpoint import CheckpointInfo, CheckpointStore, load_params
 from transformer_jax.train.config import Adam, AdamW, Constant, Cosine, Linear, Noam, TrainConfig
+from transformer_jax.train.contracts import Objective
 from transformer_jax.train.loop import (
     BatchSource,
     Trainer,
@@ -13,7 +14,6 @@ from transformer_jax.train.loop import (
     TrainResult,
 )
 from transformer_jax.train.metrics import learning_curve
-from transformer_jax.train.objectives import Objective, sequence_to_sequence_loss
 from transformer_jax.train.run_folder import check_run_folder, remove_run
 from transformer_jax.train.trackers import read_rows
 
@@ -37,5 +37,4 @@ __all__ = [
     "load_params",
     "read_rows",
     "remove_run",
-    "sequence_to_sequence_loss",
 ]

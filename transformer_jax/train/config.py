@@ -2,16 +2,9 @@
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Literal
 
-from transformer_jax.bounds import Count, Rows, Seed, Width, check_bounds
-from transformer_jax.errors import ConfigError
-
-
-def _require(holds: bool, owner: Any, name: str, wanted: str) -> None:
-    """Raise ``ConfigError`` naming the field of ``owner``, what it must be and what it is."""
-    if not holds:
-        raise ConfigError(f"{type(owner).__name__}.{name} must be {wanted}; got {getattr(owner, name)!r}")
+from transformer_jax.bounds import Count, Rows, Seed, Width, check_bounds, require_field
 
 
 def _is_rate(value: float) -> bool:
@@ -38,9 +31,9 @@ class Adam:
     epsilon: float = 1e-9
 
     def __post_init__(self) -> None:
-        _require(_is_rate(self.beta1), self, "beta1", "at least 0 and below 1")
-        _require(_is_rate(self.beta2), self, "beta2", "at least 0 and below 1")
-        _require(_is_positive(self.epsilon), self, "epsilon", "above 0")
+        require_field(_is_rate(self.beta1), self, "beta1", "at least 0 and below 1")
+        require_field(_is_rate(self.beta2), self, "beta2", "at least 0 and below 1")
+        require_field(_is_positive(self.epsilon), self, "epsilon", "above 0")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,10 +55,10 @@ class AdamW:
     weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
-        _require(_is_rate(self.beta1), self, "beta1", "at least 0 and below 1")
-        _require(_is_rate(self.beta2), self, "beta2", "at least 0 and below 1")
-        _require(_is_positive(self.epsilon), self, "epsilon", "above 0")
-        _require(
+        require_field(_is_rate(self.beta1), self, "beta1", "at least 0 and below 1")
+        require_field(_is_rate(self.beta2), self, "beta2", "at least 0 and below 1")
+        require_field(_is_positive(self.epsilon), self, "epsilon", "above 0")
+        require_field(
             math.isfinite(self.weight_decay) and self.weight_decay >= 0, self, "weight_decay", "at least 0"
         )
 
@@ -90,9 +83,9 @@ class Noam:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        _require(self.model_dim >= 1, self, "model_dim", "at least 1")
-        _require(self.warmup_updates >= 1, self, "warmup_updates", "at least 1")
-        _require(_is_positive(self.factor), self, "factor", "above 0")
+        require_field(self.model_dim >= 1, self, "model_dim", "at least 1")
+        require_field(self.warmup_updates >= 1, self, "warmup_updates", "at least 1")
+        require_field(_is_positive(self.factor), self, "factor", "above 0")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,9 +105,9 @@ class Cosine:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        _require(_is_positive(self.peak_learning_rate), self, "peak_learning_rate", "above 0")
-        _require(self.warmup_updates >= 0, self, "warmup_updates", "at least 0")
-        _require(0.0 <= self.final_ratio <= 1.0, self, "final_ratio", "between 0 and 1")
+        require_field(_is_positive(self.peak_learning_rate), self, "peak_learning_rate", "above 0")
+        require_field(self.warmup_updates >= 0, self, "warmup_updates", "at least 0")
+        require_field(0.0 <= self.final_ratio <= 1.0, self, "final_ratio", "between 0 and 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,8 +125,8 @@ class Linear:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        _require(_is_positive(self.peak_learning_rate), self, "peak_learning_rate", "above 0")
-        _require(self.warmup_updates >= 0, self, "warmup_updates", "at least 0")
+        require_field(_is_positive(self.peak_learning_rate), self, "peak_learning_rate", "above 0")
+        require_field(self.warmup_updates >= 0, self, "warmup_updates", "at least 0")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,8 +144,8 @@ class Constant:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        _require(_is_positive(self.peak_learning_rate), self, "peak_learning_rate", "above 0")
-        _require(self.warmup_updates >= 0, self, "warmup_updates", "at least 0")
+        require_field(_is_positive(self.peak_learning_rate), self, "peak_learning_rate", "above 0")
+        require_field(self.warmup_updates >= 0, self, "warmup_updates", "at least 0")
 
 
 ScheduleConfig = Noam | Cosine | Linear | Constant
@@ -192,7 +185,7 @@ class MeshShape:
     def __post_init__(self) -> None:
         check_bounds(self)
         for name in ("data", "fsdp", "tensor", "sequence"):
-            _require(getattr(self, name) >= 1, self, name, "at least 1")
+            require_field(getattr(self, name) >= 1, self, name, "at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -205,13 +198,6 @@ class TrainConfig:
       schedule: Learning rate over updates.
       clip_norm: Largest norm of the gradient of the mean loss; a longer one is scaled down. None: no limit.
       accumulation: Micro-batches that each batch is cut into; the gradient equals the whole batch's.
-      label_smoothing: Share of the target probability spread over the whole vocabulary.
-      scheduled_sampling_rate: Chance that a recurrent decoder reads its own last token, not the right one
-        (Bengio et al. 2015).
-      scheduled_sampling_updates: Updates over which that chance rises from 0; 0 has it from the start.
-      r_drop_weight: Weight of R-Drop (Liang et al. 2021, https://arxiv.org/abs/2106.14448): each row is read twice
-        under two dropout masks, and the two distributions are pulled together; 5 in the paper's translations, 0
-        reads each row once. Twice the time of an update.
       seed: Of the dropout keys; the key of an update is ``fold_in(dropout_key(seed), update)``.
       log_every: Updates between log rows; only there does the host wait for the device.
       evaluate_every: Updates between evaluations on the development set.
@@ -242,10 +228,6 @@ class TrainConfig:
     schedule: ScheduleConfig
     clip_norm: float | None = 1.0
     accumulation: Rows = 1
-    label_smoothing: float = 0.0
-    scheduled_sampling_rate: float = 0.0
-    scheduled_sampling_updates: Count = 0
-    r_drop_weight: float = 0.0
     seed: Seed = 0
     log_every: Count = 50
     evaluate_every: Count = 500
@@ -273,34 +255,19 @@ class TrainConfig:
             "checkpoint_every",
             "keep_last",
         ):
-            _require(getattr(self, name) >= 1, self, name, "at least 1")
-        for name in ("keep_best", "scheduled_sampling_updates", "max_divergences"):
-            _require(getattr(self, name) >= 0, self, name, "at least 0")
-        _require(0 <= self.seed < 2**32, self, "seed", "at least 0 and below 2**32")
-        _require(
+            require_field(getattr(self, name) >= 1, self, name, "at least 1")
+        for name in ("keep_best", "max_divergences"):
+            require_field(getattr(self, name) >= 0, self, name, "at least 0")
+        require_field(0 <= self.seed < 2**32, self, "seed", "at least 0 and below 2**32")
+        require_field(
             self.clip_norm is None or _is_positive(self.clip_norm), self, "clip_norm", "above 0, or None"
         )
-        _require(_is_rate(self.label_smoothing), self, "label_smoothing", "at least 0 and below 1")
-        _require(_is_rate(self.average_decay), self, "average_decay", "at least 0 and below 1")
-        _require(
+        require_field(_is_rate(self.average_decay), self, "average_decay", "at least 0 and below 1")
+        require_field(
             self.keep_every is None or (self.keep_every >= 1 and self.keep_every % self.checkpoint_every == 0),
             self, "keep_every", f"a multiple of checkpoint_every ({self.checkpoint_every}), or None",
         )  # fmt: skip
-        _require(self.patience is None or self.patience >= 1, self, "patience", "at least 1, or None")
-        _require(
-            0.0 <= self.scheduled_sampling_rate <= 1.0, self, "scheduled_sampling_rate", "between 0 and 1"
-        )
-        _require(
-            math.isfinite(self.r_drop_weight) and self.r_drop_weight >= 0.0,
-            self,
-            "r_drop_weight",
-            "at least 0",
-        )
-        if self.r_drop_weight and self.scheduled_sampling_rate:
-            raise ConfigError(
-                "r_drop_weight and scheduled_sampling_rate cannot both be above 0: the two passes of R-Drop must read "
-                "the same tokens; set one of them to 0"
-            )
+        require_field(self.patience is None or self.patience >= 1, self, "patience", "at least 1, or None")
 
     def notes(self) -> tuple[str, ...]:
         """What a reader should know about how the values go together, a line each."""

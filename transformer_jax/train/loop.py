@@ -17,12 +17,12 @@ from transformer_jax.train import hosts
 from transformer_jax.train.background import BackgroundSaver
 from transformer_jax.train.checkpoint import CheckpointInfo, CheckpointStore
 from transformer_jax.train.config import TrainConfig
+from transformer_jax.train.contracts import Objective, abstract_batch, count_tokens
 from transformer_jax.train.digest import digest_arrays, digest_text
 from transformer_jax.train.divergence import Diverged, diverged_error, example_ids, no_divergence
 from transformer_jax.train.folder_lock import LOCK_NAME, locked_folder, renew_lock
 from transformer_jax.train.hosts import AGREE_EVERY
 from transformer_jax.train.metrics import Row, fetch_means, learning_curve, zero_metrics
-from transformer_jax.train.objectives import Objective, abstract_batch, count_tokens
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.progress import Progress, start_progress
 from transformer_jax.train.run_folder import check_run_folder, remove_run

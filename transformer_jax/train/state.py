@@ -148,11 +148,6 @@ def named_arrays(tree: Any) -> dict[str, Any]:
     return named
 
 
-def non_parameters(model: nnx.Module) -> PyTree:
-    """The variables of ``model`` that are no ``nnx.Param``; an objective returns these."""
-    return nnx.state(model, nnx.Not(nnx.Param))
-
-
 def dropout_key(seed: int) -> Key[Array, ""]:
     """The key that a run's dropout starts from: of the seed, but of none of the initial parameters."""
     with jax.transfer_guard("allow"):

@@ -14,9 +14,9 @@ from transformer_jax.errors import ShapeError
 from transformer_jax.functional.losses import LossSum
 from transformer_jax.pytree import replace
 from transformer_jax.train.config import TrainConfig
+from transformer_jax.train.contracts import Objective, ScheduledObjective
 from transformer_jax.train.divergence import note_divergence
 from transformer_jax.train.metrics import add_metrics
-from transformer_jax.train.objectives import Objective, ScheduledObjective
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.schedules import build_schedule
 from transformer_jax.train.state import ModelStructure, NamedArrays, TrainState, named_arrays

@@ -10,12 +10,11 @@ import pytest
 from flax import nnx
 
 from transformer_jax.errors import ConfigError
+from transformer_jax.objectives import PairCrossEntropy, token_accuracy
 from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
-from transformer_jax.train.objectives import (
+from transformer_jax.train.contracts import (
     abstract_batch,
     count_tokens,
-    sequence_to_sequence_loss,
-    token_accuracy,
 )
 
 
@@ -60,7 +59,7 @@ def test_loss_and_accuracy_equal_a_double_loop(
     assert (batch.target_lengths == 0).any()
     tiny = make_model()
     model = tiny if with_hidden else LogitsOnly(tiny)
-    loss, metrics, model_state = sequence_to_sequence_loss(smoothing)(model, batch, None)
+    loss, metrics, model_state = PairCrossEntropy(label_smoothing=smoothing)(model, batch, None)
     total, correct, tokens = reference(np.asarray(tiny(*batch[:3])), batch, smoothing)
     assert float(loss.sum) == pytest.approx(total, rel=1e-5)
     assert float(loss.count) == float(metrics["accuracy"].count) == tokens == batch.target_lengths.sum()
@@ -73,7 +72,7 @@ def test_padding_changes_nothing(make_model: Callable[..., TinySeq2Seq], task: S
     other = batch._replace(
         target_outputs=np.where(batch.target_outputs == 0, 7, batch.target_outputs).astype(np.int32)
     )
-    objective = sequence_to_sequence_loss(0.1)
+    objective = PairCrossEntropy(label_smoothing=0.1)
     assert float(objective(make_model(), batch, None)[0].sum) == float(
         objective(make_model(), other, None)[0].sum
     )
@@ -87,10 +86,10 @@ def test_scheduled_sampling_rate_rises_and_stops(task: SequenceTask) -> None:
             given.append(float(keywords["scheduled_sampling_rate"]))
             return jnp.zeros((*inputs.shape, 11))
 
-    objective = sequence_to_sequence_loss(0.0, 0.5, 10)
+    objective = PairCrossEntropy(scheduled_sampling_rate=0.5, scheduled_sampling_updates=10)
     for update in (0, 5, 10, 20):
         objective.at(jnp.int32(update))(Spy(), task.batch(0), jax.random.key(0))
-    sequence_to_sequence_loss(0.0, 0.5)(Spy(), task.batch(0), jax.random.key(0))
+    PairCrossEntropy(scheduled_sampling_rate=0.5)(Spy(), task.batch(0), jax.random.key(0))
     assert given == pytest.approx([0.0, 0.25, 0.5, 0.5, 0.5])
 
 
@@ -99,15 +98,15 @@ def test_evaluation_never_samples(task: SequenceTask) -> None:
         def __call__(self, source: Any, lengths: Any, inputs: Any, *, rng_key: Any = None) -> Any:
             return jnp.zeros((*inputs.shape, 11))
 
-    loss, _, _ = sequence_to_sequence_loss(0.0, 0.5)(Strict(), task.batch(0), None)
+    loss, _, _ = PairCrossEntropy(scheduled_sampling_rate=0.5)(Strict(), task.batch(0), None)
     assert float(loss.mean()) == pytest.approx(np.log(11), rel=1e-5)
 
 
 def test_model_that_cannot_sample_is_a_config_error(task: SequenceTask) -> None:
     with pytest.raises(ConfigError, match=r"scheduled_sampling_rate is 0\.5, but Refusing cannot"):
-        sequence_to_sequence_loss(0.0, 0.5)(Refusing(), task.batch(0), jax.random.key(0))
+        PairCrossEntropy(scheduled_sampling_rate=0.5)(Refusing(), task.batch(0), jax.random.key(0))
     with pytest.raises(NotImplementedError):
-        sequence_to_sequence_loss()(Refusing(), task.batch(0), jax.random.key(0))
+        PairCrossEntropy()(Refusing(), task.batch(0), jax.random.key(0))
 
 
 @pytest.mark.parametrize("with_hidden", [True, False])
@@ -117,7 +116,7 @@ def test_r_drop_pulls_two_passes_of_each_row_together(
     batch, key, weight = task.batch(2), jax.random.key(1), 3.0
     tiny = make_model(dropout_rate=0.4)
     model = tiny if with_hidden else LogitsOnly(tiny)
-    loss, metrics, _ = sequence_to_sequence_loss(0.1, r_drop_weight=weight)(model, batch, key)
+    loss, metrics, _ = PairCrossEntropy(label_smoothing=0.1, r_drop_weight=weight)(model, batch, key)
 
     rows = jax.tree.map(lambda array: np.repeat(array, 2, axis=0), batch)
     logits = np.asarray(tiny(*rows[:3], rng_key=key), np.float64)
@@ -141,7 +140,8 @@ def test_r_drop_reads_each_row_once_in_evaluation(
 ) -> None:
     model, batch = make_model(dropout_rate=0.4), task.batch(0)
     plain, r_drop = (
-        sequence_to_sequence_loss(0.1, r_drop_weight=weight)(model, batch, None) for weight in (0.0, 5.0)
+        PairCrossEntropy(label_smoothing=0.1, r_drop_weight=weight)(model, batch, None)
+        for weight in (0.0, 5.0)
     )
     assert float(plain[0].sum) == float(r_drop[0].sum)
     assert plain[1].keys() == r_drop[1].keys() == {"accuracy"}
@@ -175,7 +175,7 @@ def test_logits_of_the_accuracy_are_the_losses_own(make_model: Callable[..., Tin
 
     def products(with_accuracy: bool) -> float:
         def function(state: Any, batch: Any) -> Any:
-            loss, metrics, _ = sequence_to_sequence_loss()(nnx.merge(graph, state), batch, None)
+            loss, metrics, _ = PairCrossEntropy()(nnx.merge(graph, state), batch, None)
             return (loss, metrics) if with_accuracy else loss
 
         compiled = jax.jit(function).lower(state, abstract_batch(32, 8, 32)).compile()
@@ -183,3 +183,24 @@ def test_logits_of_the_accuracy_are_the_losses_own(make_model: Callable[..., Tin
 
     product_flops = 2 * 32 * 32 * 64 * 11
     assert products(True) - products(False) < 0.5 * product_flops
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("label_smoothing", 1.0),
+        ("label_smoothing", -0.1),
+        ("scheduled_sampling_rate", 1.5),
+        ("scheduled_sampling_updates", -1),
+        ("r_drop_weight", -1.0),
+        ("r_drop_weight", float("inf")),
+    ],
+)
+def test_value_out_of_range_is_named(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"PairCrossEntropy\.{name} must be .*; got {value!r}"):
+        PairCrossEntropy(**{name: value})
+
+
+def test_r_drop_beside_scheduled_sampling_is_refused() -> None:
+    with pytest.raises(ConfigError, match="r_drop_weight and scheduled_sampling_rate cannot both be above 0"):
+        PairCrossEntropy(r_drop_weight=5.0, scheduled_sampling_rate=0.1)

@@ -12,8 +12,9 @@ from transformer_jax.data.packing import PackedPipeline
 from transformer_jax.errors import ConfigError
 from transformer_jax.models import EncoderDecoderConfig, build_model
 from transformer_jax.models.sizes import Sizes
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.training import TinySeq2Seq
-from transformer_jax.train.objectives import count_tokens, sequence_to_sequence_loss
+from transformer_jax.train.contracts import count_tokens
 
 CONFIG = EncoderDecoderConfig(
     model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=12, num_encoder_layers=1, num_decoder_layers=2
@@ -43,7 +44,7 @@ def test_loss_and_gradient_are_those_of_the_pairs_one_a_row() -> None:
     graph, params = nnx.split(model)
 
     def value(params, batch):
-        loss, metrics, _ = sequence_to_sequence_loss(0.1)(nnx.merge(graph, params), batch, None)
+        loss, metrics, _ = PairCrossEntropy(label_smoothing=0.1)(nnx.merge(graph, params), batch, None)
         return loss.sum, (loss.count, metrics["accuracy"])
 
     of_value = jax.jit(jax.value_and_grad(value, has_aux=True))
@@ -60,4 +61,4 @@ def test_a_model_that_cannot_keep_pairs_apart_is_refused() -> None:
     batch = PackedPipeline(examples(), source_len=11, target_len=12, batch_size=7, seed=0).batch_at(0)
     model = TinySeq2Seq(vocab_size=11, model_dim=4, dropout_rate=0.0, rngs=nnx.Rngs(0))
     with pytest.raises(ConfigError, match="which TinySeq2Seq cannot keep apart"):
-        sequence_to_sequence_loss()(model, batch, None)
+        PairCrossEntropy()(model, batch, None)

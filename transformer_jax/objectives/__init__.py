@@ -1,0 +1,12 @@
+"""Training objectives: frozen config values, called as ``(model, batch, rng_key) -> (LossSum, metrics, model state)``.
+
+A loss and its metrics are sums with their counts, divided once over the whole batch, so that micro-batches and devices
+add up to the same gradient. ``rng_key`` None means evaluation, without dropout. An objective that changes during
+training also has ``at(update)``, which returns the objective of that update.
+"""
+
+from transformer_jax.objectives.next_token import NextToken
+from transformer_jax.objectives.pair_cross_entropy import PairCrossEntropy
+from transformer_jax.objectives.token_scores import token_accuracy
+
+__all__ = ["NextToken", "PairCrossEntropy", "token_accuracy"]
