@@ -29,6 +29,7 @@ from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID
 from transformer_jax.data.sources import load_splits
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig, SearchConfig, make_searcher
 from transformer_jax.inference.attention_maps import padded_lengths
+from transformer_jax.inference.translator import Translator
 from transformer_jax.models.encoder_decoder import EncoderDecoder
 from transformer_jax.race.timing import (
     Record,
@@ -39,14 +40,14 @@ from transformer_jax.race.timing import (
     quartiles,
     write_json,
 )
-from transformer_jax.runs.loading import LoadedRun, load_run
+from transformer_jax.runs.loading import load_run
 
 BEAMS = (1, 5)
 
 
-def search_of(run: LoadedRun, beams: int) -> SearchConfig:
+def search_of(run: Translator, beams: int) -> SearchConfig:
     """Greedy or beam search that ranks by log-probability."""
-    max_len = run.config.search.max_len
+    max_len = run.search.max_len
     return GreedyConfig(max_len=max_len) if beams == 1 else BeamConfig(max_len=max_len, num_beams=beams)
 
 
@@ -55,7 +56,7 @@ class Ours:
 
     name = "transformer_jax"
 
-    def __init__(self, run: LoadedRun, beams: int, rows: int | None = None) -> None:
+    def __init__(self, run: Translator, beams: int, rows: int | None = None) -> None:
         self._state = run.state
         self.searcher = run.searcher(search_of(run, beams), rows=rows)
 
@@ -75,10 +76,10 @@ def record(case: str, name: str, milliseconds: list[float], *, tokens: int, **ex
 
 
 def whole_set(
-    run: LoadedRun, peers: dict[str, Any], sizes: dict[str, int], sources: Any, beams: int, options: Any
+    run: Translator, peers: dict[str, Any], sizes: dict[str, int], sources: Any, beams: int, options: Any
 ) -> list[Record]:
     """All programs over the whole set."""
-    ours, max_len = Ours(run, beams), run.config.search.max_len
+    ours, max_len = Ours(run, beams), run.search.max_len
 
     def by(peer: Any) -> list[list[int]]:
         return over_batches(peer, sources, beams, max_len=max_len, exact=False)
@@ -108,7 +109,7 @@ def whole_set(
     return records
 
 
-def line_by_line(run: LoadedRun, sources: Any, beams: int, options: Any) -> list[Record]:
+def line_by_line(run: Translator, sources: Any, beams: int, options: Any) -> list[Record]:
     """What a line alone costs in a batch that is filled up."""
     chosen = sources[:: max(1, len(sources) // options.lines)][: options.lines]
     sides = {"filled up": Ours(run, beams), "alone": Ours(run, beams, 1)}
@@ -127,14 +128,14 @@ def line_by_line(run: LoadedRun, sources: Any, beams: int, options: Any) -> list
     ]  # fmt: skip
 
 
-def ended_share(run: LoadedRun, sources: Any, beams: int, sizes: Sequence[int]) -> dict[int, float]:
+def ended_share(run: Translator, sources: Any, beams: int, sizes: Sequence[int]) -> dict[int, float]:
     """For each size of a batch, the share of the rows of all steps that belonged to sentences whose search was over.
 
     How many steps a sentence needs is what a search for it alone takes.
     """
     search = search_of(run, beams)
     searcher = make_searcher(run.model, search, bos_id=BOS_ID, eos_id=EOS_ID, pad_id=PAD_ID)
-    lengths, state = padded_lengths(run.config.data.max_source_len), run.state
+    lengths, state = padded_lengths(run.data.max_source_len), run.state
     steps: dict[int, list[int]] = {}
     for source in sources:
         padded = next(length for length in lengths if length >= len(source))
@@ -171,7 +172,7 @@ def main() -> None:
     parser.add_argument("--json", help="write the records here")
     options = parser.parse_args()
     keep_freed_memory()
-    run = load_run(options.run)
+    run = load_run(options.run).predictor
     if not isinstance(run.model, EncoderDecoder) or run.model.config.share_embeddings != "all":
         parser.error("the run must be of an encoder-decoder Transformer whose embeddings are all one table")
     config = run.model.config
@@ -179,7 +180,7 @@ def main() -> None:
         "vocab_size": run.target_tokenizer.vocab_size, "model_dim": config.model_dim, "num_heads": config.num_heads,
         "feed_forward_dim": config.feed_forward_dim, "num_layers": config.num_encoder_layers,
     }  # fmt: skip
-    items = load_splits(run.config.data.dataset).test[: options.sentences]
+    items = load_splits(run.data.dataset).test[: options.sentences]
     encoded = run.encode([item.source for item in items], too_long="truncate", where="test set")
     sources = sorted((one for one in encoded if one), key=len)
     peers = peers_of(options.peers, run.model, sizes)

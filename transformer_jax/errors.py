@@ -5,7 +5,21 @@ from collections.abc import Iterable
 
 
 class TransformerJaxError(Exception):
-    """Base of every error this library raises on purpose; the command line shows it in one line."""
+    """Base of every error this library raises on purpose; the command line shows it in one line.
+
+    Args:
+      message: What was wanted and what came.
+      hint: What to do, with arguments of the library in backticks: ``"pass `resume=True`"``; the command line writes
+        them as flags.
+
+    Example:
+      >>> str(TransformerJaxError("the folder holds a run", hint="continue it with `resume=True`"))
+      'the folder holds a run: continue it with `resume=True`'
+    """
+
+    def __init__(self, message: str = "", *, hint: str | None = None) -> None:
+        super().__init__(message if hint is None else f"{message}: {hint}")
+        self.hint = hint
 
 
 class ShapeError(TransformerJaxError, ValueError):

@@ -1,12 +1,54 @@
-"""Lines on standard error: never on standard output, and never the end of a program that cannot write them."""
+"""Remarks of the library: to Python's logging, or to whoever listens, as the command line does."""
 
 import contextlib
+import logging
 import sys
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
+Listener = Callable[[str], None]
 
-def note(text: str, *, stream: TextIO | None = None) -> None:
-    r"""Print a text and a line end on standard error, at once.
+_LOGGER = logging.getLogger("transformer_jax")
+_listeners: list[Listener] = []
+
+
+def note(text: str) -> None:
+    """Hand a remark to the listener of now, or to the logger ``transformer_jax`` at level INFO.
+
+    Args:
+      text: One line or several.
+
+    Example:
+      >>> heard = []
+      >>> with listening(heard.append):
+      ...   note("3 lines were skipped")
+      >>> heard
+      ['3 lines were skipped']
+    """
+    if _listeners:
+        _listeners[-1](text)
+    else:
+        _LOGGER.info(text)
+
+
+@contextlib.contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Give the remarks made within the block to ``listener``.
+
+    Example:
+      >>> with listening(print):
+      ...   note("compiled programs are kept")
+      compiled programs are kept
+    """
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def print_note(text: str, *, stream: TextIO | None = None) -> None:
+    r"""Print a text and a line end on standard error, at once; never on standard output.
 
     A service may have no standard error: ``sys.stderr`` is then None, and ``print(file=sys.stderr)`` would write to
     standard output, among the results. Here the text is dropped, as where the stream is full or its reader is gone.
@@ -18,7 +60,7 @@ def note(text: str, *, stream: TextIO | None = None) -> None:
     Example:
       >>> import io
       >>> stream = io.StringIO()
-      >>> note("note: 3 lines were skipped", stream=stream)
+      >>> print_note("note: 3 lines were skipped", stream=stream)
       >>> stream.getvalue()
       'note: 3 lines were skipped\n'
     """

@@ -165,7 +165,7 @@ def model_folder(folder: Path) -> Path:
 def loaded(folder: Path) -> Any:
     """A model folder's search, as ``translate`` makes it before it reads a line."""
     run = load_run(folder)
-    return run.searcher(run.config.search)
+    return run.predictor.searcher(run.config.search)
 
 
 def hostile_sizes(content: bytes, chance: random.Random) -> bytes:

@@ -25,9 +25,9 @@ from transformer_jax.data.pairs_config import (
 from transformer_jax.data.tokenizers import train_character_tokenizer
 from transformer_jax.decode.searcher import GreedyConfig
 from transformer_jax.inference.batch_search import Hypothesis
+from transformer_jax.inference.translator import Translator
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.runs import figures as plotting
-from transformer_jax.runs.loading import LoadedRun
 from transformer_jax.runs.training import DevelopmentScores, ExperimentConfig, run_experiment
 from transformer_jax.tasks.pair_metrics import bleu_tokenizer, percentages, score_outputs
 from transformer_jax.train.config import Adam, Constant, TrainConfig
@@ -259,7 +259,7 @@ def test_a_bleu_tokenizer_that_cannot_be_had_is_refused_before_the_search(
     translation_run: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch, name: str, words: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "sacrebleu.tokenizers.tokenizer_ja_mecab", None)
-    monkeypatch.setattr(LoadedRun, "searcher", lambda *words, **names: pytest.fail("it searched"))
+    monkeypatch.setattr(Translator, "searcher", lambda *words, **names: pytest.fail("it searched"))
     assert words in fails("evaluate", translation_run, "--split", "development", "--bleu-tokenizer", name)
 
 

@@ -38,9 +38,9 @@ def test_scores_are_those_that_the_search_found(
 
 
 def test_no_bit_depends_on_the_neighbours(tiny_run: Path) -> None:
-    run = load_run(tiny_run)
-    capacity = run.config.data.max_source_len
-    scorer = PairScorer(run.model, source_len=capacity, target_len=run.config.data.max_target_len)
+    run = load_run(tiny_run).predictor
+    capacity = run.data.max_source_len
+    scorer = PairScorer(run.model, source_len=capacity, target_len=run.data.max_target_len)
     generator = np.random.default_rng(0)
     pairs = [
         (
@@ -67,7 +67,7 @@ def test_pairs_longer_than_those_of_training_are_scored_and_too_long_ones_left_o
     assert ran.status == 0
     rows = [line.split("\t") for line in ran.out.splitlines()]
     assert [tokens for _, tokens in rows] == ["4", "13", "0"]
-    run = load_run(tiny_run)
+    run = load_run(tiny_run).predictor
     long = PairScorer(run.model, source_len=12, target_len=14)
     pair = (run.source_tokenizer.encode(words[1]), run.target_tokenizer.encode("A T T A C K " * 2))
     assert float(rows[1][0]) == pytest.approx(long(run.state, [pair[0]], [pair[1]])[0], abs=1e-3)

@@ -101,11 +101,11 @@ def test_notes_never_land_in_standard_output(
         def flush(self) -> None:
             pass
 
-    notes.note("said")
+    notes.print_note("said")
     assert capsys.readouterr() == ("", "said\n")
     for stream in (None, Full()):
         monkeypatch.setattr(sys, "stderr", stream)
-        notes.note("not said")
+        notes.print_note("not said")
         LineProgress("run", total=2, done=0).message("not said")
     monkeypatch.setattr(sys, "stderr", None)
     assert isinstance(start_progress("run", total=2, done=0), LineProgress | NoProgress)

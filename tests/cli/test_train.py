@@ -166,8 +166,8 @@ def test_one_tokenizer_for_both_sides(
     assert saved.share_vocabulary
     run = load_run(tmp_path / "run")
     assert (
-        run.source_tokenizer.fingerprint()
-        == run.target_tokenizer.fingerprint()
+        run.predictor.source_tokenizer.fingerprint()
+        == run.predictor.target_tokenizer.fingerprint()
         == Tokenizer.load(joint).fingerprint()
     )
     more = ("--tokenizer", joint)

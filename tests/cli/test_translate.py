@@ -16,7 +16,7 @@ from transformer_jax.decode.searcher import GreedyConfig
 from transformer_jax.inference.batch_search import NOTHING, BatchSearcher
 from transformer_jax.models.recurrent_config import Luong, RecurrentSeq2SeqConfig
 from transformer_jax.nn.position_encodings import Learned
-from transformer_jax.runs.loading import LoadedRun, load_run
+from transformer_jax.runs.loading import load_run
 from transformer_jax.runs.training import build_from
 
 
@@ -185,6 +185,7 @@ def test_a_line_longer_than_those_of_training_is_translated(
     outputs = ran.out.split("\n")
     assert [bool(line) for line in outputs] == [True, True, False, True, False]
     run = load_run(tiny_run)
+    run = load_run(tiny_run).predictor
     source = run.source_tokenizer.encode(lines[1])
     wide = BatchSearcher(run.model, GreedyConfig(max_len=14), batch_size=4, lengths=[12])  # ceil(9 * 12 / 8)
     assert outputs[1] == run.text(wide(run.state, [source])[0][0])
@@ -217,23 +218,24 @@ def test_only_what_the_model_cannot_take_is_left_out(
             attention=Luong(score="location", max_len=10, input_feeding=False),
         )  # fmt: skip
     config = dataclasses.replace(run.config, model=config)
-    limited = LoadedRun(
-        config,
-        build_from(config, run.source_tokenizer, run.target_tokenizer),
-        run.source_tokenizer,
-        run.target_tokenizer,
+    limited = dataclasses.replace(
+        run.predictor,
+        model=build_from(config, run.predictor.source_tokenizer, run.predictor.target_tokenizer),
+        source_limit=config.model.source_limit,
+        target_limit=config.model.target_limit,
     )
     sources = limited.encode(["a" * 8, "a" * 10, "a" * 11], too_long="whole", where="here")
     assert [len(ids) for ids in sources] == [8, 10, 0]
-    assert (limited.num_too_long, limited.num_left_out) == (2, 1)
-    said = capfd.readouterr().err
+    assert (limited.report.num_too_long, limited.report.num_left_out) == (2, 1)
+    assert capfd.readouterr().err == ""
+    said = "\n".join(limited.report.take_remarks())
     assert "here: line 2: 10 tokens" in said
     assert "left out, since the model takes at most 10" in said
     searcher = limited.searcher(config.search)
     found = searcher(limited.state, sources)
     assert found[2] == [NOTHING]
     aligned = limited.attention_reader(config.search)(
-        limited.state, sources, [one[0] for one in found], run.source_tokenizer, run.target_tokenizer
+        limited.state, sources, [one[0] for one in found], limited.source_tokenizer, limited.target_tokenizer
     )
     assert [len(one.source) for one in aligned] == [8, 10, 0]
 

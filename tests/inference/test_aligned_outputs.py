@@ -18,7 +18,8 @@ from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.errors import RunError
 from transformer_jax.inference.aligned_outputs import AlignedOutputs
 from transformer_jax.inference.batch_search import NOTHING, Hypothesis
-from transformer_jax.runs.loading import LoadedRun, load_run
+from transformer_jax.inference.translator import Translator
+from transformer_jax.runs.loading import load_run
 
 
 class Looks(nnx.Module):
@@ -33,11 +34,11 @@ class Looks(nnx.Module):
 
 
 @pytest.fixture
-def looking(tiny_run: Path) -> Callable[..., LoadedRun]:
+def looking(tiny_run: Path) -> Callable[..., Translator]:
     """The tiny run with another model, and tokenizers of words."""
 
-    def make(table: list[int], **changes: Any) -> LoadedRun:
-        run = load_run(tiny_run)
+    def make(table: list[int], **changes: Any) -> Translator:
+        run = load_run(tiny_run).predictor
         words = train_word_tokenizer(["the cat sat on a mat"])
         return dataclasses.replace(
             run, model=Looks(table), **({"source_tokenizer": words, "target_tokenizer": words} | changes)
@@ -49,12 +50,12 @@ def looking(tiny_run: Path) -> Callable[..., LoadedRun]:
 SEARCH = BeamConfig(max_len=6, num_beams=2, num_best=2)
 
 
-def aligned(run: LoadedRun, lines: list[str], found: list[list[Hypothesis]], **options: Any) -> Any:
+def aligned(run: Translator, lines: list[str], found: list[list[Hypothesis]], **options: Any) -> Any:
     sources = [run.source_tokenizer.encode(line) for line in lines]
     return AlignedOutputs(run, SEARCH, **options)(run.state, lines, sources, found)
 
 
-def test_unknown_tokens_become_the_word_looked_at(looking: Callable[..., LoadedRun]) -> None:
+def test_unknown_tokens_become_the_word_looked_at(looking: Callable[..., Translator]) -> None:
     run = looking([0, 3, 1, 0, 0, 0])
     line = "the zyx sat Ork"
     assert run.source_tokenizer.count_unknown(run.source_tokenizer.encode(line)) == 2
@@ -65,7 +66,7 @@ def test_unknown_tokens_become_the_word_looked_at(looking: Callable[..., LoadedR
     assert run.text(hypothesis).split()[1:3] == ["<unk>", "<unk>"]
 
 
-def test_several_unknown_tokens_for_one_word_have_it_once(looking: Callable[..., LoadedRun]) -> None:
+def test_several_unknown_tokens_for_one_word_have_it_once(looking: Callable[..., Translator]) -> None:
     target = train_subword_tokenizer(["low lower lowest"] * 9, algorithm="bpe", vocab_size=16)
     run = looking([0, 1, 1, 1, 2, 0], target_tokenizer=target)
     low = target.encode("low")[0]
@@ -74,7 +75,7 @@ def test_several_unknown_tokens_for_one_word_have_it_once(looking: Callable[...,
     assert run.scored_text(found) == "low<unk>yx low"
 
 
-def test_the_space_before_a_word_stands_for_the_word(looking: Callable[..., LoadedRun]) -> None:
+def test_the_space_before_a_word_stands_for_the_word(looking: Callable[..., Translator]) -> None:
     tokenizer = train_subword_tokenizer(["low lower lowest"] * 9, algorithm="bpe", vocab_size=16)
     run = looking([0], source_tokenizer=tokenizer)
     line = "low Zyx low"
@@ -83,7 +84,7 @@ def test_the_space_before_a_word_stands_for_the_word(looking: Callable[..., Load
     assert set(words[1:-1]) == {"Zyx"}
 
 
-def test_a_piece_of_a_word_stands_for_the_word(looking: Callable[..., LoadedRun]) -> None:
+def test_a_piece_of_a_word_stands_for_the_word(looking: Callable[..., Translator]) -> None:
     tokenizer = train_subword_tokenizer(["low lower lowest"] * 9, algorithm="bpe", vocab_size=16)
     run = looking([2, 0, 0, 0, 0, 0], source_tokenizer=tokenizer)
     assert tokenizer.pieces(tokenizer.encode("low lowest low"))[1:3] == ["▁lowe", "s"]
@@ -96,7 +97,7 @@ def test_a_piece_of_a_word_stands_for_the_word(looking: Callable[..., LoadedRun]
     ]
 
 
-def test_coverage_ranks_anew(looking: Callable[..., LoadedRun]) -> None:
+def test_coverage_ranks_anew(looking: Callable[..., Translator]) -> None:
     run = looking([0, 1, 2, 3, 0, 0])
     short, whole = Hypothesis((4, 5), -1.0, False), Hypothesis((4, 5, 6, 7), -1.5, False)
     ((first, second),) = aligned(
@@ -109,7 +110,7 @@ def test_coverage_ranks_anew(looking: Callable[..., LoadedRun]) -> None:
     assert kept[0][0].tokens == short.tokens
 
 
-def test_a_line_without_tokens_keeps_nothing(looking: Callable[..., LoadedRun]) -> None:
+def test_a_line_without_tokens_keeps_nothing(looking: Callable[..., Translator]) -> None:
     found = aligned(looking([0] * 6), [""], [[NOTHING]], coverage=0.2, replaces_unknown=True)
     assert found == [[NOTHING]]
 
@@ -168,7 +169,7 @@ def test_what_cannot_be_is_refused(tiny_run: Path, tmp_path: Path, fails: Callab
     assert "add --coverage-penalty B" in fails(*words, "--beam", 2, "--stepwise-coverage")
 
 
-def test_a_model_without_attention_is_told(looking: Callable[..., LoadedRun]) -> None:
+def test_a_model_without_attention_is_told(looking: Callable[..., Translator]) -> None:
     class Blind(nnx.Module):
         def attention_maps(self, *unused: Any) -> dict[str, Any]:
             return {}

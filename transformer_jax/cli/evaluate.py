@@ -1,12 +1,14 @@
 """``transformer-jax evaluate``: scores of a trained model."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from transformer_jax.cli.flags import BEAMS, COUNT
+from transformer_jax.notes import note
 
 DESCRIPTION = """Score a trained model: its outputs for the lines of --source against those of --reference, or for a
 split of the run's own data.
@@ -74,7 +76,7 @@ class Command:
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
         from transformer_jax.cli.streams import require_open
-        from transformer_jax.runs.evaluation import evaluate_run, print_scores
+        from transformer_jax.runs.evaluation import evaluate_run
         from transformer_jax.runs.model_folder import chosen_folder
 
         if self.page is None:
@@ -92,5 +94,12 @@ class Command:
             num_devices=self.devices,
             tokenizer=self.bleu_tokenizer,
         )
-        print_scores(scores, as_json=self.json)
+        for remark in scores.pop("remarks"):
+            note(f"note: {remark}")
+        text = scores.pop("text")
+        if self.json:
+            print(json.dumps(scores, allow_nan=False))
+            return 0
+        print(f"{scores['lines']:,} lines, task {scores['task']}")
+        print("\n".join(text))
         return 0

@@ -16,9 +16,11 @@ from transformer_jax.files import require_other_file
 from transformer_jax.inference.aligned_outputs import AlignedOutputs
 from transformer_jax.inference.attention_maps import AttentionFile, AttentionReader
 from transformer_jax.inference.batch_search import ALONE, BATCH_ROWS, Hypothesis, not_found_note
+from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.search_change import SearchChange
+from transformer_jax.inference.translator import TooLong, Translator
 from transformer_jax.notes import is_watched, note
-from transformer_jax.runs.loading import LoadedRun, TooLong, load_run
+from transformer_jax.runs.loading import load_run
 
 # Lines that are searched together: sorted by length into batches, written before the next group is read.
 GROUP_LINES = 16 * BATCH_ROWS
@@ -67,20 +69,22 @@ def translate_lines(
     where = "standard input" if input_path is None else str(input_path)
     # A file is read twice: a bad line is found before any work is done.
     total = count_lines(input_path) if input_path is not None and input_path.is_file() else None
-    run = load_run(run_dir)
-    search = change.of(run.config.search)
-    searcher = run.searcher(search, seed=seed, may_be_unknown=replaces_unknown, num_devices=num_devices)
-    alone = run.searcher(search, rows=1, seed=seed, may_be_unknown=replaces_unknown)
+    translator = load_run(run_dir).predictor
+    search = change.of(translator.search)
+    searcher = translator.searcher(
+        search, seed=seed, may_be_unknown=replaces_unknown, num_devices=num_devices
+    )
+    alone = translator.searcher(search, rows=1, seed=seed, may_be_unknown=replaces_unknown)
     always_filled = invariant or verify_invariance
-    state = run.state
+    state = translator.state
     aligned = None
-    coverage = change.coverage_afterwards(run.config.search)
+    coverage = change.coverage_afterwards(translator.search)
     if coverage or replaces_unknown:
-        aligned = AlignedOutputs(run, search, coverage=coverage, replaces_unknown=replaces_unknown)
+        aligned = AlignedOutputs(translator, search, coverage=coverage, replaces_unknown=replaces_unknown)
     reader = None
     if attention_path is not None:  # before the output is opened: a refusal leaves the files as they are
-        reader = run.attention_reader(search)
-        reader.require_attention(state, name=run.config.name, option="--attention")
+        reader = translator.attention_reader(search)
+        reader.require_attention(state, name=translator.name, option="--attention")
     number = done = _whole_lines(output_path, change.num_best) if goes_on and output_path is not None else 0
     if total is not None and done > total:
         raise DataError(
@@ -91,15 +95,20 @@ def translate_lines(
         out = stack.enter_context(opened_output(output_path, appends=goes_on))
         attention = None
         if reader is not None and attention_path is not None:
-            attention = _AttentionWriter(run, reader, stack.enter_context(AttentionFile(attention_path)))
+            attention = _AttentionWriter(
+                translator, reader, stack.enter_context(AttentionFile(attention_path))
+            )
         prefixes = None if prefix_path is None else itertools.islice(stream_lines(prefix_path), done, None)
         progress = stack.enter_context(progress_bar(total))
         for group in _groups(input_path, where, done):
-            sources = run.encode(group, too_long=too_long, where=where, first_line=number + 1)
+            sources = translator.encode(group, too_long=too_long, where=where, first_line=number + 1)
+            note_remarks(translator.report)
             given: dict[str, Any] = {"row_ids": range(number, number + len(group))}
             if prefixes is not None:
                 lines = list(itertools.islice(prefixes, len(group)))
-                given["prefixes"] = run.encode_prefixes(lines, where=str(prefix_path), first_line=number + 1)
+                given["prefixes"] = translator.encode_prefixes(
+                    lines, where=str(prefix_path), first_line=number + 1
+                )
             is_alone = len(group) <= ALONE and not always_filled
             found = (alone if is_alone else searcher)(state, sources, **given)
             outputs = found if aligned is None else aligned(state, group, sources, found)
@@ -109,7 +118,7 @@ def translate_lines(
                     first_not_found = first_not_found or number + index + 1
             try:
                 for index, hypotheses in enumerate(outputs):
-                    out.write(_written(run, hypotheses, number + index + 1, change.num_best).encode())
+                    out.write(_written(translator, hypotheses, number + index + 1, change.num_best).encode())
                 out.flush()
             except BrokenPipeError:
                 raise
@@ -131,9 +140,9 @@ def translate_lines(
                 attention(state, number, sources, outputs)
             number += len(group)
             progress(number)
-    run.report_lines()
+    note_lines(translator.report)
     if num_not_found:
-        note(not_found_note(num_not_found, first_not_found))
+        note(f"note: {not_found_note(num_not_found, first_not_found)}")
     if verify_invariance:
         note(f"verified: {number:,} lines, the same bits in other batches and another order")
     return number
@@ -188,26 +197,43 @@ def _groups(input_path: Path | None, where: str, done: int) -> Iterator[list[str
         yield group
 
 
-def _written(run: LoadedRun, hypotheses: Sequence[Hypothesis], number: int, num_best: int | None) -> str:
+def _written(
+    translator: Translator, hypotheses: Sequence[Hypothesis], number: int, num_best: int | None
+) -> str:
     if num_best is None:
-        return run.text(hypotheses[0]) + "\n"
-    rows = [f"{number}\t{one.score:.4f}\t{escape_field(run.text(one))}\n" for one in hypotheses[:num_best]]
+        return translator.text(hypotheses[0]) + "\n"
+    rows = [
+        f"{number}\t{one.score:.4f}\t{escape_field(translator.text(one))}\n" for one in hypotheses[:num_best]
+    ]
     return "".join(rows)
 
 
 class _AttentionWriter:
     """Reads the attention of each line's best output and appends it to a file."""
 
-    def __init__(self, run: LoadedRun, reader: AttentionReader, file: AttentionFile) -> None:
-        self._run, self._reader, self._file = run, reader, file
+    def __init__(self, translator: Translator, reader: AttentionReader, file: AttentionFile) -> None:
+        self._translator, self._reader, self._file = translator, reader, file
 
     def __call__(
         self, state: Any, number: int, sources: list[list[int]], found: list[list[Hypothesis]]
     ) -> None:
         outputs = [hypotheses[0] for hypotheses in found]
-        tokenizers = (self._run.source_tokenizer, self._run.target_tokenizer)
+        tokenizers = (self._translator.source_tokenizer, self._translator.target_tokenizer)
         for index, alignment in enumerate(self._reader(state, sources, outputs, *tokenizers)):
             self._file.add(number + index + 1, alignment)
+
+
+def note_remarks(report: LineReport) -> None:
+    """Print remarks of a report that are new, such as the first line that was too long."""
+    for text in report.take_remarks():
+        note(f"note: {text}")
+
+
+def note_lines(report: LineReport) -> None:
+    """Print a report's remarks and counts on standard error."""
+    note_remarks(report)
+    for text in report.lines():
+        note(f"note: {text}")
 
 
 @contextlib.contextmanager

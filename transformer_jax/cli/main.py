@@ -21,11 +21,12 @@ from typing import Any
 
 from transformer_jax.allocator import keep_freed_memory, run_in_calling_thread
 from transformer_jax.cli.flags import check_names, check_numbers, flag_of
+from transformer_jax.cli.hints import with_flags
 from transformer_jax.cli.interrupts import end_at_second_signal, keep_interrupts
 from transformer_jax.cli.streams import drop_standard_output, flush_standard_output, own_standard_streams
 from transformer_jax.compile_cache import KEEPING, keep_compiled_programs
 from transformer_jax.errors import TransformerJaxError, nearest_hint, shortened
-from transformer_jax.notes import note
+from transformer_jax.notes import listening, print_note
 
 PROGRAM = "transformer-jax"
 
@@ -82,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if from_terminal:
         _hush_libraries(debug)
     try:
-        status = _status_of(words, from_terminal)
+        with listening(_say):
+            status = _status_of(words, from_terminal)
         flush_standard_output()  # here, not when the interpreter ends: an error has its status and its line
         return status
     except KeyboardInterrupt as interrupt:
@@ -103,6 +105,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _fail(*_explain(error))
+
+
+def _say(text: str) -> None:
+    """Print a remark of the library, its arguments written as flags."""
+    print_note(with_flags(text))
 
 
 def _status_of(words: list[str], from_terminal: bool) -> int:
@@ -197,7 +204,7 @@ _KINDS = {"INT": "a whole number", "FLOAT": "a number", "STR": "a text"}
 def _explain(error: Exception) -> tuple[str, int]:
     """(one line, exit status) for an exception that reached the top."""
     if isinstance(error, TransformerJaxError):
-        return str(error), 2
+        return with_flags(str(error)), 2
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _CLI_MODULES:
         return f"the Python package '{error.name}' is missing: pip install 'transformer-jax[cli]'", 2
     if isinstance(error, OSError):
@@ -243,7 +250,7 @@ def _fail(message: str, status: int = 2, label: str = "error: ") -> int:
     line = " ".join(message.split())
     with contextlib.suppress(OSError, ValueError):
         flush_standard_output()
-    note(f"{label}{line}")
+    print_note(f"{label}{line}")
     return status
 
 

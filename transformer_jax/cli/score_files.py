@@ -4,13 +4,14 @@ import itertools
 import math
 from pathlib import Path
 
-from transformer_jax.cli.line_groups import GROUP_LINES, opened_output, progress_bar
+from transformer_jax.cli.line_groups import GROUP_LINES, note_lines, note_remarks, opened_output, progress_bar
 from transformer_jax.data.readers import count_lines, stream_lines
 from transformer_jax.errors import DataError
 from transformer_jax.files import require_other_file
 from transformer_jax.inference.pair_scores import PairScorer
+from transformer_jax.inference.translator import TooLong
 from transformer_jax.notes import note
-from transformer_jax.runs.loading import TooLong, load_run
+from transformer_jax.runs.loading import load_run
 
 
 def score_files(
@@ -36,24 +37,25 @@ def score_files(
         raise DataError(
             f"source and target differ in length: {source} has {counts[0]} lines, {target} has {counts[1]}"
         )
-    run = load_run(run_dir)
+    translator = load_run(run_dir).predictor
     scorer = PairScorer(
-        run.model,
-        source_len=run.config.data.max_source_len,
-        target_len=run.config.data.max_target_len,
-        source_limit=run.source_lengths.longest,
-        target_limit=run.target_lengths.longest,
+        translator.model,
+        source_len=translator.data.max_source_len,
+        target_len=translator.data.max_target_len,
+        source_limit=translator.source_lengths.longest,
+        target_limit=translator.target_lengths.longest,
     )
-    state, pairs = run.state, zip(stream_lines(source), stream_lines(target), strict=True)
+    state, pairs = translator.state, zip(stream_lines(source), stream_lines(target), strict=True)
     total, num_tokens, num_unknown, num_left_out, number = 0.0, 0, 0, 0, 0
     with opened_output(output_path) as out, progress_bar(counts[0]) as progress:
         while group := list(itertools.islice(pairs, GROUP_LINES)):
-            sources = run.taken_sources(
+            sources = translator.taken_sources(
                 [a for a, _ in group], too_long=too_long, where=str(source), first_line=number + 1
             )
-            targets = run.taken_targets(
+            targets = translator.taken_targets(
                 [b for _, b in group], too_long=too_long, where=str(target), first_line=number + 1
             )
+            note_remarks(translator.report)
             pairs_taken = {
                 index: (a, b)
                 for index, (a, b) in enumerate(zip(sources, targets))
@@ -66,12 +68,12 @@ def score_files(
             out.write("".join(rows).encode())
             out.flush()
             total += math.fsum(scores)
-            num_unknown += sum(run.target_tokenizer.count_unknown(b) for _, b in pairs_taken.values())
+            num_unknown += sum(translator.target_tokenizer.count_unknown(b) for _, b in pairs_taken.values())
             num_tokens += sum(len(b) + 1 for _, b in pairs_taken.values())
             num_left_out += len(group) - len(pairs_taken)
             number += len(group)
             progress(number)
-    run.report_lines()
+    note_lines(translator.report)
     if num_unknown:
         note(f"note: {num_unknown:,} target tokens never seen in training were scored as <unk>")
     if num_left_out:

@@ -8,14 +8,14 @@ from transformer_jax.data.batches import UNK_ID
 from transformer_jax.decode.coverage import coverage_penalty
 from transformer_jax.decode.searcher import SearchConfig
 from transformer_jax.inference.batch_search import Hypothesis
-from transformer_jax.runs.loading import LoadedRun
+from transformer_jax.inference.translator import Translator
 
 
 class AlignedOutputs:
     """Ranks hypotheses anew and finds the source words that stand for unknown tokens.
 
     Args:
-      run: The model and its tokenizers.
+      translator: The model and its tokenizers.
       search: The search that found the hypotheses.
       coverage: Beta of the coverage penalty; 0 leaves the ranks.
       replaces_unknown: Whether an unknown token becomes the source word that was looked at most.
@@ -25,12 +25,12 @@ class AlignedOutputs:
     """
 
     def __init__(
-        self, run: LoadedRun, search: SearchConfig, *, coverage: float, replaces_unknown: bool
+        self, translator: Translator, search: SearchConfig, *, coverage: float, replaces_unknown: bool
     ) -> None:
-        self._run, self._coverage, self._replaces_unknown = run, coverage, replaces_unknown
-        self._reader = run.attention_reader(search)
+        self._translator, self._coverage, self._replaces_unknown = translator, coverage, replaces_unknown
+        self._reader = translator.attention_reader(search)
         option = "--coverage-penalty" if coverage else "--replace-unknown"
-        self._reader.require_attention(run.state, name=run.config.name, option=option)
+        self._reader.require_attention(translator.state, name=translator.name, option=option)
 
     def __call__(
         self,
@@ -59,8 +59,8 @@ class AlignedOutputs:
             state,
             [sources[line] for line, _ in places],
             [found[line][rank] for line, rank in places],
-            self._run.source_tokenizer,
-            self._run.target_tokenizer,
+            self._translator.source_tokenizer,
+            self._translator.target_tokenizer,
         )
         for (line, rank), alignment in zip(places, alignments, strict=True):
             one, weights = found[line][rank], alignment.mean_of_last()
@@ -76,7 +76,7 @@ class AlignedOutputs:
         copied: list[str] = []
         before: str | None = None
         for step, token in enumerate(one.tokens):
-            word = self._run.source_word(line, int(looked_at[step])) if token == UNK_ID else None
+            word = self._translator.source_word(line, int(looked_at[step])) if token == UNK_ID else None
             if word is not None:
                 copied.append("" if word == before else word)
             before = word

@@ -304,15 +304,15 @@ def not_found_note(num_lines: int, first: int) -> str:
     """What to say of lines for which the search found no output: how many, and the number of the first of them.
 
     Example:
-      >>> not_found_note(2, 3)[:69]
-      'note: 2 lines have no output that keeps the rules of the search: line'
+      >>> not_found_note(2, 3)[:63]
+      '2 lines have no output that keeps the rules of the search: line'
     """
     count, others = (
         ("1 line has", " is") if num_lines == 1 else (f"{num_lines:,} lines have", " and others are")
     )
     return (
-        f"note: {count} no output that keeps the rules of the search: line {first}{others} left empty, with score "
-        "-inf; loosen --min-len, --no-repeat-ngram or the prefix, or raise search.max_len"
+        f"{count} no output that keeps the rules of the search: line {first}{others} left empty, with score "
+        "-inf; loosen `min_len`, `no_repeat_ngram` or the prefix, or raise search.max_len"
     )
 
 

@@ -1,7 +1,6 @@
 """The work of ``transformer-jax evaluate``: outputs of a run against references, and beside another run's."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +19,8 @@ from transformer_jax.evaluate.text import bleu, chrf, paired_bootstrap
 from transformer_jax.files import require_other_file, write_whole
 from transformer_jax.inference.batch_search import Hypothesis, not_found_note
 from transformer_jax.inference.search_change import SearchChange
-from transformer_jax.notes import note
-from transformer_jax.runs.loading import LoadedRun, TooLong, load_run
+from transformer_jax.inference.translator import TooLong, Translator
+from transformer_jax.runs.loading import LoadedRun, load_run
 from transformer_jax.runs.record import training_record
 from transformer_jax.runs.sentence_page import Sentence, render_sentences
 from transformer_jax.tasks.pair_metrics import bleu_tokenizer, percentages, score_outputs
@@ -56,8 +55,9 @@ def evaluate_run(
 
     Returns:
       The scores by name (percent); ``"lines"``, ``"task"``, ``"unknown"`` and ``"too_long"`` say what they
-      were taken on, ``"details"`` has the counts and signatures, ``"text"`` is for people; ``"against"`` and
-      ``"by_length"`` where they were asked for; ``"training"`` and ``"environment"`` what a figure needs beside it.
+      were taken on, ``"details"`` has the counts and signatures, ``"text"`` and ``"remarks"`` are for people;
+      ``"against"`` and ``"by_length"`` where they were asked for; ``"training"`` and ``"environment"`` what a figure
+      needs beside it.
 
     Raises:
       DataError: If a file is missing, empty, binary, not UTF-8, or the two differ in their numbers of lines.
@@ -89,15 +89,16 @@ def evaluate_run(
     where = f"{split} set" if source is None else str(source)
     training = training_record(run_dir, run)
     lines = [item.source for item in items]
-    references = [tuple(map(run.reference, item.references)) for item in items]
+    translator = run.predictor
+    references = [tuple(map(translator.reference, item.references)) for item in items]
     tokenize = bleu_tokenizer(run.config.data, references, name=tokenizer)
     systems = [
         (
             one,
-            SearchChange(beam=beam).of(one.config.search),
+            SearchChange(beam=beam).of(one.search),
             one.encode(lines, too_long=too_long, where=where),
         )
-        for one in (run, other)
+        for one in (translator, None if other is None else other.predictor)
         if one is not None
     ]
     hypotheses = [
@@ -109,16 +110,17 @@ def evaluate_run(
         for (one, _, _), chosen in zip(systems, hypotheses, strict=True)
     ]
     report = score_outputs(run.config.task, outputs, references, tokenize=tokenize, with_ter=True)
+    remarks: list[str] = []
     for (one, _, _), chosen in zip(systems, hypotheses, strict=True):
-        one.report_lines()
+        remarks += [*one.report.take_remarks(), *one.report.lines()]
         not_found = [index for index, best in enumerate(chosen, 1) if not best.found]
         if not_found:
-            note(not_found_note(len(not_found), not_found[0]))
+            remarks.append(not_found_note(len(not_found), not_found[0]))
     found: dict[str, Any] = {
         "task": run.config.task,
         "lines": len(items),
-        "unknown": sum(run.unknown.values()),
-        "too_long": run.num_too_long,
+        "unknown": sum(translator.report.unknown.values()),
+        "too_long": translator.report.num_too_long,
         **percentages(report),
         "details": report.to_json(),
     }
@@ -141,15 +143,25 @@ def evaluate_run(
     found["environment"] = environment_table()
     if page is not None:
         _write_page(
-            page, run_dir, systems[0], items, hypotheses[0], outputs, references, text, found["environment"]
+            page,
+            run,
+            run_dir.name,
+            systems[0],
+            items,
+            hypotheses[0],
+            outputs,
+            references,
+            text,
+            found["environment"],
         )
-    return {**found, "text": text}
+    return {**found, "text": text, "remarks": remarks}
 
 
 def _write_page(
     path: Path,
-    run_dir: Path,
-    system: tuple[LoadedRun, SearchConfig, list[list[int]]],
+    run: LoadedRun,
+    name: str,
+    system: tuple[Translator, SearchConfig, list[list[int]]],
     items: Sequence[EvaluationItem],
     hypotheses: Sequence[Hypothesis],
     outputs: Sequence[str],
@@ -158,18 +170,18 @@ def _write_page(
     machine: dict[str, Any],
 ) -> None:
     """The worst and the best sentences, with their attention."""
-    run, search, sources = system
+    translator, search, sources = system
     scores = [_sentence_score(run.config.task, *pair) for pair in zip(outputs, references, strict=True)]
     order = sorted(range(len(items)), key=lambda index: (scores[index], index))
     num_worst = min(SHOWN, (len(order) + 1) // 2)
     chosen = [*order[:num_worst], *order[num_worst:][::-1][:SHOWN]]
-    reader = run.attention_reader(search)
+    reader = translator.attention_reader(search)
     alignments = reader(
-        run.state,
+        translator.state,
         [sources[index] for index in chosen],
         [hypotheses[index] for index in chosen],
-        run.source_tokenizer,
-        run.target_tokenizer,
+        translator.source_tokenizer,
+        translator.target_tokenizer,
     )
     sentences = [
         Sentence(
@@ -179,7 +191,7 @@ def _write_page(
         for index, alignment in zip(chosen, alignments, strict=True)
     ]  # fmt: skip
     text = render_sentences(
-        sentences[:num_worst], sentences[num_worst:], title=f"Sentences of {run_dir.name}",
+        sentences[:num_worst], sentences[num_worst:], title=f"Sentences of {name}",
         measure=MEASURES[run.config.task], lines=lines, environment=machine,
     )  # fmt: skip
     write_whole(path, text)
@@ -236,13 +248,3 @@ def count_words(line: str) -> int:
       (3, 3)
     """
     return len(_WORD.findall(line))
-
-
-def print_scores(scores: dict[str, Any], *, as_json: bool) -> None:
-    """One JSON object, or one line a score."""
-    text = scores.pop("text")
-    if as_json:
-        print(json.dumps(scores, allow_nan=False))
-        return
-    print(f"{scores['lines']:,} lines, task {scores['task']}")
-    print("\n".join(text))

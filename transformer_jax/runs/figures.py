@@ -8,13 +8,14 @@ from typing import Any
 
 from transformer_jax.errors import RunError, shortened
 from transformer_jax.inference.batch_search import ALONE
+from transformer_jax.inference.translator import Translator
 from transformer_jax.notes import note
 from transformer_jax.plot.attention import attention_heads
 from transformer_jax.plot.curves import learning_curves
 from transformer_jax.plot.fonts import missing_characters
 from transformer_jax.runs.experiment import saved_config
 from transformer_jax.runs.folder import require_config
-from transformer_jax.runs.loading import LoadedRun, load_run
+from transformer_jax.runs.loading import load_run
 from transformer_jax.train.metrics import learning_curve
 from transformer_jax.train.trackers import read_rows
 
@@ -53,7 +54,7 @@ def plot_run(run_dir: Path, lines: Sequence[str], output: Path) -> Iterator[Path
             )
             yield path
     if lines:
-        yield from _draw_attention(load_run(run_dir), lines, output)
+        yield from _draw_attention(load_run(run_dir).predictor, lines, output)
 
 
 def _columns(points: Sequence[dict[str, Any]], metric: str) -> dict[str, list[float]]:
@@ -65,23 +66,24 @@ def _columns(points: Sequence[dict[str, Any]], metric: str) -> dict[str, list[fl
     }
 
 
-def _draw_attention(run: LoadedRun, lines: Sequence[str], output: Path) -> Iterator[Path]:
+def _draw_attention(translator: Translator, lines: Sequence[str], output: Path) -> Iterator[Path]:
     """What the run's own search looked at: the same outputs as `translate` writes for these lines."""
-    sources = run.encode(lines, too_long="whole", where="--line")
+    sources = translator.encode(lines, too_long="whole", where="--line")
     for line, source in zip(lines, sources):
         if not source:
             raise RunError(f"--line '{shortened(line)}': has no token to look at")
-    state, search = run.state, run.config.search
-    reader = run.attention_reader(search, batch_size=len(lines))
-    reader.require_attention(state, name=run.config.name, option="--line")
-    searcher = run.searcher(search, rows=1 if len(lines) <= ALONE else None)
+    state, search = translator.state, translator.search
+    reader = translator.attention_reader(search, batch_size=len(lines))
+    reader.require_attention(state, name=translator.name, option="--line")
+    searcher = translator.searcher(search, rows=1 if len(lines) <= ALONE else None)
     outputs = [hypotheses[0] for hypotheses in searcher(state, sources)]
-    aligned = reader(state, sources, outputs, run.source_tokenizer, run.target_tokenizer)
+    aligned = reader(state, sources, outputs, translator.source_tokenizer, translator.target_tokenizer)
     for number, (line, one) in enumerate(zip(lines, aligned), start=1):
         path = output / picture_name(number, line)
         attention_heads(one.maps, one.source, one.target, title=shortened(line, LONGEST_TITLE), path=path)
         yield path
-    run.report_lines()
+    for remark in (*translator.report.take_remarks(), *translator.report.lines()):
+        note(f"note: {remark}")
     texts = [text for line, one in zip(lines, aligned) for text in (line, *one.source, *one.target)]
     if missing := missing_characters(texts):
         note(

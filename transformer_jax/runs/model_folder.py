@@ -124,14 +124,15 @@ def export_model(
     if holds_any(output, (*ENTRIES, *RUN_ENTRIES)):
         raise RunError(f"{output} already holds a model or a run: name another folder")
     run = load_run(run_dir)
+    translator = run.predictor
     output.mkdir(parents=True, exist_ok=True)
     try:
-        fingerprints = tokenizer_fingerprints(run.source_tokenizer, run.target_tokenizer)
-        if run.source_tokenizer.fingerprint() == run.target_tokenizer.fingerprint():
-            run.source_tokenizer.save(output / TOKENIZER_NAME)
+        fingerprints = tokenizer_fingerprints(translator.source_tokenizer, translator.target_tokenizer)
+        if translator.source_tokenizer.fingerprint() == translator.target_tokenizer.fingerprint():
+            translator.source_tokenizer.save(output / TOKENIZER_NAME)
         else:
-            run.source_tokenizer.save(output / SOURCE_TOKENIZER_NAME)
-            run.target_tokenizer.save(output / TARGET_TOKENIZER_NAME)
+            translator.source_tokenizer.save(output / SOURCE_TOKENIZER_NAME)
+            translator.target_tokenizer.save(output / TARGET_TOKENIZER_NAME)
         size = write_weights(output / WEIGHTS_NAME, run.model, fingerprints)
         write_whole(output / CONFIG_NAME, to_json(run.config))
         scores, where = _scores_for_card(output, run.config, split, source, reference)

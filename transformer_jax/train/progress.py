@@ -3,7 +3,7 @@
 import time
 from typing import Any, Protocol, runtime_checkable
 
-from transformer_jax.notes import is_watched, note
+from transformer_jax.notes import is_watched, print_note
 
 
 @runtime_checkable
@@ -96,7 +96,7 @@ class LineProgress:
 
     def message(self, text: str) -> None:
         """Print one line."""
-        note(text, stream=self._stream)
+        print_note(text, stream=self._stream)
 
     def close(self) -> None:
         """Nothing to take away."""
