@@ -26,7 +26,6 @@ from rich.table import Table
 from benchmarks.decoding import BATCH, floor_flops, over_batches, peers_of
 from transformer_jax.allocator import keep_freed_memory
 from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID
-from transformer_jax.data.sources import load_splits
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig, SearchConfig, make_searcher
 from transformer_jax.inference.attention_maps import padded_lengths
 from transformer_jax.inference.translator import Translator
@@ -180,7 +179,7 @@ def main() -> None:
         "vocab_size": run.target_tokenizer.vocab_size, "model_dim": config.model_dim, "num_heads": config.num_heads,
         "feed_forward_dim": config.feed_forward_dim, "num_layers": config.num_encoder_layers,
     }  # fmt: skip
-    items = load_splits(run.data.dataset).test[: options.sentences]
+    items = run.data.dataset.load().test[: options.sentences]
     encoded = run.encode([item.source for item in items], too_long="truncate", where="test set")
     sources = sorted((one for one in encoded if one), key=len)
     peers = peers_of(options.peers, run.model, sizes)

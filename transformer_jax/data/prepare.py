@@ -1,30 +1,19 @@
 """From a `PairsConfig` to everything that training and evaluation read."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 
 import numpy as np
 
 from transformer_jax.data.buckets import BucketPlan, choose_shapes
-from transformer_jax.data.examples import (
-    EncodedExamples,
-    EncodingReport,
-    EvaluationItem,
-    Pair,
-    encode_examples,
-)
+from transformer_jax.data.examples import EncodedExamples, EncodingReport, encode_examples
 from transformer_jax.data.moses import MosesSides
 from transformer_jax.data.packing import PackedPipeline
-from transformer_jax.data.pairs_config import GivenBuckets, PairsConfig, TokenizerConfig, TooLong
+from transformer_jax.data.pairs import EvaluationItem, Pair, PairSplits
+from transformer_jax.data.pairs_config import GivenBuckets, PairsConfig, TooLong
 from transformer_jax.data.pipeline import BatchPipeline
-from transformer_jax.data.sources import Splits, load_splits
-from transformer_jax.data.tokenizers import (
-    Tokenizer,
-    train_character_tokenizer,
-    train_subword_tokenizer,
-    train_word_tokenizer,
-)
+from transformer_jax.data.tokenizer_training import train_tokenizer
+from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import DataError
 
 
@@ -125,7 +114,7 @@ def prepare(
       DataError: If a file is missing or bad, a line is too long and ``config.too_long`` is ``"fail"``, or no
         training pair is left.
     """
-    splits = _tokenized(limited_splits(load_splits(config.dataset), config), MosesSides.of(config))
+    splits = _tokenized(limited_splits(config.dataset.load(), config), MosesSides.of(config))
     if not splits.train:
         raise DataError("the data set has no training pair with both sides filled")
     if source_tokenizer is None or target_tokenizer is None:
@@ -167,7 +156,7 @@ def prepare(
     )
 
 
-def limited_splits(splits: Splits, config: PairsConfig) -> Splits:
+def limited_splits(splits: PairSplits, config: PairsConfig) -> PairSplits:
     """The parts of a set, cut to the numbers of examples that a config allows."""
     train = splits.train
     if config.max_train_pairs is not None and config.max_train_pairs < len(train):
@@ -181,7 +170,7 @@ def limited_splits(splits: Splits, config: PairsConfig) -> Splits:
     )
 
 
-def _tokenized(splits: Splits, moses: MosesSides | None) -> Splits:
+def _tokenized(splits: PairSplits, moses: MosesSides | None) -> PairSplits:
     if moses is None:
         return splits
     return dataclasses.replace(
@@ -195,22 +184,12 @@ def _tokenized(splits: Splits, moses: MosesSides | None) -> Splits:
 def _train_tokenizers(config: PairsConfig, train: Sequence[Pair]) -> tuple[Tokenizer, Tokenizer]:
     sources, targets = [pair.source for pair in train], [pair.target for pair in train]
     if config.share_vocabulary:
-        shared = _train_tokenizer(config.source_tokenizer, [*sources, *targets])
+        shared = train_tokenizer(config.source_tokenizer, [*sources, *targets])
         return shared, shared
     return (
-        _train_tokenizer(config.source_tokenizer, sources),
-        _train_tokenizer(config.target_tokenizer, targets),
+        train_tokenizer(config.source_tokenizer, sources),
+        train_tokenizer(config.target_tokenizer, targets),
     )
-
-
-def _train_tokenizer(config: TokenizerConfig, lines: Sequence[str]) -> Tokenizer:
-    if config.kind == "saved":
-        return Tokenizer.load(os.path.expanduser(config.path))
-    if config.kind == "characters":
-        return train_character_tokenizer(lines, max_size=config.max_size)
-    if config.kind == "subwords":
-        return train_subword_tokenizer(lines, algorithm=config.algorithm, vocab_size=config.vocab_size)
-    return train_word_tokenizer(lines, max_size=config.max_size, min_count=config.min_count)
 
 
 def _encode(

@@ -1,29 +1,46 @@
-"""Text files to lines: each thing that can be wrong with a file is one clear `DataError`.
+"""Text files to lines or whole texts: each thing that can be wrong with a file is one clear `DataError`.
 
-A line ends at a line feed and nowhere else; a carriage return before it belongs to the line's end. So a file
-has the same number of lines here as for ``wc -l``, whatever separators of Unicode its lines hold.
+Files may be compressed by gzip or xz. A line ends at a line feed and nowhere else; a
+carriage return before it belongs to the line's end. So a file has the same number of lines here as for ``wc -l``,
+whatever separators of Unicode its lines hold.
 """
 
 import gzip
+import io
+import lzma
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from transformer_jax.data.examples import Pair
+from transformer_jax.data.pairs import Pair
 from transformer_jax.errors import DataError
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_XZ_MAGIC = b"\xfd7zXZ\0"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
-    """Lines of a UTF-8 text file, plain or compressed by gzip, without their line ends.
+    """Lines of a UTF-8 text file, plain or compressed by gzip or xz, without their line ends.
 
     Raises:
       DataError: If the file is missing, unreadable, empty, binary (holds NUL bytes), damaged or not UTF-8.
     """
     return split_lines(_read_bytes(path), str(path))
+
+
+def read_text_file(path: str | os.PathLike[str]) -> str:
+    """Text of a UTF-8 file, plain or compressed by gzip or xz, as it is: line ends and white space stay.
+
+    Raises:
+      DataError: If the file is missing, unreadable, empty, binary (holds NUL bytes), damaged or not UTF-8.
+    """
+    content = _read_bytes(path).removeprefix(BYTE_ORDER_MARK)
+    if not content:
+        raise DataError(f"{path}: the file is empty; wanted UTF-8 text")
+    return _decoded(content, str(path))
 
 
 def stream_lines(path: str | os.PathLike[str]) -> Iterator[str]:
@@ -34,21 +51,27 @@ def stream_lines(path: str | os.PathLike[str]) -> Iterator[str]:
     """
     number = 0
     try:
-        with open(path, "rb") as file, gzip.GzipFile(fileobj=file) as unpacked:
-            is_compressed = file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
-            for line in unpacked if is_compressed else file:
+        with open(path, "rb") as file, _unpacked(file) as unpacked:
+            for line in unpacked:
                 text = line if number else line.removeprefix(BYTE_ORDER_MARK)
                 if text:  # not a mark and nothing else
                     number += 1
                     yield _text_of_line(text, number, str(path))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile):
+    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError):
         raise DataError(f"{path}: the compressed file is damaged or cut off; fetch it again") from None
     except OSError as error:
         raise DataError(f"{path}: cannot read the file: {error.strerror}") from None
     if number == 0:
         raise DataError(f"{path}: the file is empty; wanted UTF-8 text, one example a line")
+
+
+def _unpacked(file: io.BufferedReader) -> AbstractContextManager[Iterable[bytes]]:
+    magic = file.peek(len(_XZ_MAGIC))
+    if magic.startswith(_GZIP_MAGIC):
+        return gzip.GzipFile(fileobj=file)
+    return lzma.LZMAFile(file) if magic.startswith(_XZ_MAGIC) else nullcontext(file)
 
 
 def count_lines(path: str | os.PathLike[str]) -> int:
@@ -89,22 +112,25 @@ def split_lines(content: bytes, where: str, *, allow_empty: bool = False) -> lis
         if allow_empty:
             return []
         raise DataError(f"{where}: the file is empty; wanted UTF-8 text, one example a line")
+    lines = _decoded(content, where).split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
+def _decoded(content: bytes, where: str) -> str:
     nul = content.find(b"\0")
     if nul >= 0:
         line, byte = _line_and_byte(content, nul)
         raise DataError(f"{where}: binary file (NUL at line {line}, byte {byte}); wanted UTF-8 text")
     try:
-        text = content.decode("utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line, byte = _line_and_byte(content, error.start)
         raise DataError(
             f"{where}: not UTF-8 at line {line}, byte {byte} (0x{content[error.start]:02x}); convert the "
             "file, for example with iconv -f latin1 -t utf-8"
         ) from None
-    lines = text.split("\n")
-    if not lines[-1]:
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
 
 
 def read_parallel(source_path: str | os.PathLike[str], target_path: str | os.PathLike[str]) -> list[Pair]:
@@ -152,11 +178,13 @@ def _read_bytes(path: str | os.PathLike[str]) -> bytes:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot read the file: {error.strerror}") from None
-    if not content.startswith(_GZIP_MAGIC):
-        return content
     try:
-        return gzip.decompress(content)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
+        if content.startswith(_GZIP_MAGIC):
+            return gzip.decompress(content)
+        if content.startswith(_XZ_MAGIC):
+            return lzma.decompress(content)
+        return content
+    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError):
         raise DataError(f"{path}: the compressed file is damaged or cut off; fetch it again") from None
 
 

@@ -12,7 +12,7 @@ from transformer_jax.data.batches import PackedBatch
 from transformer_jax.data.pairs_config import GivenBuckets, NamedDataset, PairsConfig, TokenizerConfig
 from transformer_jax.data.pipeline import rows_of
 from transformer_jax.data.prepare import prepare
-from transformer_jax.data.registry import DATA_VARIABLE
+from transformer_jax.data.sources.stored_files import DATA_VARIABLE
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import ConfigError
 from transformer_jax.files import user_cache

@@ -47,7 +47,7 @@ def characters(*, batch: int = 16, length: int = 128, held_out: int = 128) -> Ta
     Raises:
       DataError: If the text is not at hand and cannot be had.
     """
-    from transformer_jax.data.registry import locate
+    from transformer_jax.data.sources.registry import locate
 
     text = locate("tinyshakespeare", "input.txt").read_text("utf-8")
     letters = {letter: index for index, letter in enumerate(sorted(set(text)))}
@@ -71,9 +71,9 @@ def pronunciations(*, batch: int = 64, held_out: int = 512) -> Task:
     Raises:
       DataError: If the dictionary is not at hand.
     """
-    from transformer_jax.data.pronunciation import parse_cmudict
     from transformer_jax.data.readers import split_lines
-    from transformer_jax.data.registry import locate
+    from transformer_jax.data.sources.cmudict import parse_cmudict
+    from transformer_jax.data.sources.registry import locate
 
     path = locate("cmudict", "cmudict.dict")
     words = parse_cmudict(split_lines(path.read_bytes(), str(path)), str(path))

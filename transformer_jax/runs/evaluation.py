@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from transformer_jax.data.examples import EvaluationItem
 from transformer_jax.data.moses import MosesSides
+from transformer_jax.data.pairs import EvaluationItem
 from transformer_jax.data.prepare import limited_splits
 from transformer_jax.data.readers import read_parallel
-from transformer_jax.data.sources import load_splits
 from transformer_jax.decode.searcher import SearchConfig
 from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, DataError
@@ -83,7 +82,7 @@ def evaluate_run(
         )
     if items is None:
         assert split is not None
-        items = getattr(limited_splits(load_splits(run.config.data.dataset), run.config.data), split)
+        items = getattr(limited_splits(run.config.data.dataset.load(), run.config.data), split)
         if not items:
             raise DataError(f"the data of {run_dir} have no {split} set: name --source and --reference")
     where = f"{split} set" if source is None else str(source)

@@ -19,8 +19,7 @@ from typing import Any, Literal
 
 from transformer_jax.config_json import to_json
 from transformer_jax.data.pairs_config import NamedDataset
-from transformer_jax.data.registry import find_dataset
-from transformer_jax.data.sources import load_splits
+from transformer_jax.data.sources.registry import find_dataset
 from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, DataError, RunError, nearest_hint
 from transformer_jax.files import write_json, write_whole
@@ -169,7 +168,7 @@ def _scores_for_card(
     if split is not None:
         return taken(split=split), f"the {split} set"
     try:
-        splits = load_splits(config.data.dataset)
+        splits = config.data.dataset.load()
     except DataError as error:
         reason = f"not scored: the run's data cannot be had ({error})"
     else:
