@@ -26,6 +26,7 @@ from rich.table import Table
 from benchmarks.decoding import BATCH, floor_flops, over_batches, peers_of
 from transformer_jax.allocator import keep_freed_memory
 from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig, SearchConfig, make_searcher
 from transformer_jax.inference.attention_maps import padded_lengths
 from transformer_jax.inference.translator import Translator
@@ -140,7 +141,7 @@ def ended_share(run: Translator, sources: Any, beams: int, sizes: Sequence[int])
         padded = next(length for length in lengths if length >= len(source))
         tokens = np.full((1, padded), PAD_ID, np.int32)
         tokens[0, : len(source)] = source
-        output = searcher(state, tokens, np.array([len(source)]))
+        output = searcher(state, TokenInputs(tokens, np.array([len(source)])))
         steps.setdefault(padded, []).append(int(output.num_steps))
     shares = {}
     for size in sizes:

@@ -185,8 +185,8 @@ def test_the_suite_finds_a_model_that_looks_ahead():
             logits = self.model(source_tokens, source_lengths, target_inputs, rng_key=rng_key)
             return logits + logits[:, ::-1]
 
-        def start(self, source_tokens, source_lengths, *, max_len):
-            return self.model.start(source_tokens, source_lengths, max_len=max_len)
+        def start(self, inputs, *, max_len):
+            return self.model.start(inputs, max_len=max_len)
 
         def step(self, state, tokens):
             return self.model.step(state, tokens)

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from transformer_jax.decode import BeamOutput, beam_search, greedy_search
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.testing.search_oracles import SearchOracle
 from transformer_jax.testing.tiny_models import TableModel
@@ -26,7 +27,7 @@ def enumerate_hypotheses(model, source, max_len, alpha):
 @functools.partial(jax.jit, static_argnames=("graphdef", "max_len", "num_beams", "num_best", "alpha"))
 def _run(graphdef, params, sources, max_lens=None, *, max_len, num_beams, num_best, alpha):
     model = nnx.merge(graphdef, params)
-    state = model.start(sources[:, None], jnp.ones_like(sources), max_len=max_len)
+    state = model.start(TokenInputs(sources[:, None], jnp.ones_like(sources)), max_len=max_len)
     return beam_search(
         model,
         state,
@@ -109,7 +110,7 @@ def test_one_beam_is_greedy(alpha):
     model = TableModel.random(seed=3, num_sources=16)
     sources = jnp.arange(16)
     beam = search(model, sources, max_len=7, num_beams=1, alpha=alpha)
-    state = model.start(sources[:, None], jnp.ones(16, int), max_len=7)
+    state = model.start(TokenInputs(sources[:, None], jnp.ones(16, int)), max_len=7)
     greedy = greedy_search(model, state, bos_id=BOS, eos_id=EOS, pad_id=PAD, max_len=7)
     assert 0 < int(greedy.finished.sum()) < 16, "the seed must give both kinds of rows"
     best = jax.tree.map(lambda leaf: leaf[:, 0] if leaf.ndim > 1 else leaf, beam)
@@ -223,7 +224,7 @@ def test_row_without_any_possible_token_gives_no_hypothesis():
 
 
 def test_forbidden_tokens_leave_the_models_own_probabilities(table_model):
-    state = table_model.start(jnp.zeros((1, 1), int), jnp.ones(1, int), max_len=4)
+    state = table_model.start(TokenInputs(jnp.zeros((1, 1), int), jnp.ones(1, int)), max_len=4)
     output = beam_search(
         table_model,
         state,
@@ -254,7 +255,7 @@ def test_bad_options_are_refused(table_model, options):
 
 
 def test_token_outside_the_vocabulary_is_refused(table_model):
-    state = table_model.start(jnp.zeros((1, 1), int), jnp.ones(1, int), max_len=4)
+    state = table_model.start(TokenInputs(jnp.zeros((1, 1), int), jnp.ones(1, int)), max_len=4)
     with pytest.raises(ConfigError, match="eos_id"):
         beam_search(table_model, state, bos_id=BOS, eos_id=5, max_len=4, num_beams=2)
     with pytest.raises(ShapeError, match="batch as axis 0"):
@@ -269,7 +270,7 @@ def test_token_outside_the_vocabulary_is_refused(table_model):
 
 
 def test_best_is_the_first_hypothesis(table_model):
-    state = table_model.start(jnp.array([[0], [1]]), jnp.ones(2, int), max_len=4)
+    state = table_model.start(TokenInputs(jnp.array([[0], [1]]), jnp.ones(2, int)), max_len=4)
     output = beam_search(table_model, state, bos_id=BOS, eos_id=EOS, max_len=4, num_beams=3, num_best=3)
     best = output.best()
     for name in ("tokens", "lengths", "log_probs", "finished"):

@@ -9,6 +9,7 @@ import pytest
 
 from transformer_jax.decode import beam_search, greedy_search, sample_search
 from transformer_jax.decode.constraints import Constraints
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.errors import ConfigError
 from transformer_jax.testing.tiny_models import TableModel
 
@@ -19,7 +20,7 @@ SEARCHES = ("greedy", "beam", "sample")
 def search(kind, *, max_len=8, rows=6, **options):
     model = TableModel.random(seed=5, num_sources=rows, vocab_size=6)
     sources = jnp.arange(rows)
-    state = model.start(sources[:, None], jnp.ones_like(sources), max_len=max_len)
+    state = model.start(TokenInputs(sources[:, None], jnp.ones_like(sources)), max_len=max_len)
     common = {"bos_id": BOS, "eos_id": EOS, "pad_id": PAD, "max_len": max_len, **options}
     if kind == "greedy":
         output = greedy_search(model, state, **common)
@@ -103,7 +104,9 @@ def test_a_draw_follows_the_rows_number_not_its_place():
     model = TableModel.random(seed=1, num_sources=1, scale=0.1)
 
     def draw(row_ids):
-        state = model.start(jnp.zeros((len(row_ids), 1), int), jnp.ones(len(row_ids), int), max_len=9)
+        state = model.start(
+            TokenInputs(jnp.zeros((len(row_ids), 1), int), jnp.ones(len(row_ids), int)), max_len=9
+        )
         options = {"bos_id": BOS, "eos_id": EOS, "pad_id": PAD, "max_len": 9}
         ids = jnp.asarray(row_ids)
         return sample_search(model, state, rng_key=jax.random.key(7), row_ids=ids, **options).tokens.tolist()

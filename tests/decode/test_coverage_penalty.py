@@ -12,6 +12,7 @@ from flax import nnx
 
 from transformer_jax.decode import BeamOutput, beam_search
 from transformer_jax.decode.coverage import LEAST_COVERAGE, coverage_penalties, coverage_penalty
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.decode.searcher import BeamConfig, make_searcher
 from transformer_jax.errors import ConfigError
 from transformer_jax.testing.tiny_models import TableModel
@@ -120,7 +121,7 @@ def by_lists(
 @functools.partial(jax.jit, static_argnames=("graph", "num_beams", "num_best", "alpha", "beta"))
 def _search(graph: Any, params: Any, *, num_beams: int, num_best: int, alpha: float, beta: float) -> Any:
     model: Any = nnx.merge(graph, params)
-    state = model.start(jnp.arange(NUM_SOURCES)[:, None], jnp.asarray(LENGTHS), max_len=MAX_LEN)
+    state = model.start(TokenInputs(jnp.arange(NUM_SOURCES)[:, None], jnp.asarray(LENGTHS)), max_len=MAX_LEN)
     return beam_search(
         model, state, bos_id=BOS, eos_id=EOS, pad_id=PAD, max_len=MAX_LEN, num_beams=num_beams, num_best=num_best,
         length_penalty=alpha, coverage_penalty=beta, source_lengths=jnp.asarray(LENGTHS),
@@ -171,7 +172,7 @@ def test_without_it_the_model_is_not_asked_where_it_looks(looking: LookingTable)
 def test_what_it_needs_is_named(looking: LookingTable) -> None:
     with pytest.raises(ConfigError, match="step_with_attention; TableModel has none"):
         search(TableModel(looking.table[...]), num_beams=2, num_best=1, alpha=0.0, beta=0.1)
-    state = looking.start(jnp.zeros((1, 1), int), jnp.ones(1, int), max_len=4)
+    state = looking.start(TokenInputs(jnp.zeros((1, 1), int), jnp.ones(1, int)), max_len=4)
     with pytest.raises(ConfigError, match="coverage_penalty needs source_lengths"):
         beam_search(looking, state, bos_id=BOS, eos_id=EOS, max_len=4, num_beams=2, coverage_penalty=0.2)
     for bad in (-0.1, math.inf, math.nan):
@@ -183,7 +184,7 @@ def test_a_searcher_takes_it_from_its_config(looking: LookingTable) -> None:
     config = BeamConfig(max_len=MAX_LEN, num_beams=3, coverage_penalty=0.3)
     searcher = make_searcher(looking, config, bos_id=BOS, eos_id=EOS, pad_id=PAD)
     tokens = np.tile(np.arange(NUM_SOURCES)[:, None], (1, KV_LEN))
-    found = searcher(nnx.state(looking), tokens, LENGTHS)
+    found = searcher(nnx.state(looking), TokenInputs(tokens, LENGTHS))
     wanted = search(looking, num_beams=3, num_best=1, alpha=0.0, beta=0.3)
     np.testing.assert_array_equal(found.tokens, wanted.tokens)
     np.testing.assert_array_equal(found.scores, wanted.scores)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from transformer_jax.decode import greedy_search
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.testing.tiny_models import TableModel
 
@@ -14,7 +15,7 @@ PAD, BOS, EOS = 0, 2, 3
 
 def search(model, sources, *, max_len=6, **options):
     sources = jnp.asarray(sources, dtype=jnp.int32)
-    state = model.start(sources[:, None], jnp.ones_like(sources), max_len=max_len)
+    state = model.start(TokenInputs(sources[:, None], jnp.ones_like(sources)), max_len=max_len)
     output = greedy_search(model, state, bos_id=BOS, eos_id=EOS, pad_id=PAD, max_len=max_len, **options)
     return jax.tree.map(np.asarray, output)
 
@@ -114,8 +115,8 @@ def test_wide_vocabulary_and_low_precision():
     class WideModel:
         """Logits in bfloat16 with the maximum at the previous token plus 700."""
 
-        def start(self, source_tokens, source_lengths, *, max_len):
-            return source_lengths
+        def start(self, inputs, *, max_len):
+            return inputs.lengths
 
         def step(self, state, tokens):
             hot = (tokens[:, None] + 700) % 5000 == jnp.arange(5000)[None]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from transformer_jax.decode import greedy_search, sample_search, sample_tokens
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.errors import ConfigError
 from transformer_jax.testing.tiny_models import TableModel
 
@@ -76,7 +77,7 @@ def test_impossible_tokens_are_never_drawn():
 
 def search(model, sources, *, seed=0, max_len=6, **options):
     sources = jnp.asarray(sources, dtype=jnp.int32)
-    state = model.start(sources[:, None], jnp.ones_like(sources), max_len=max_len)
+    state = model.start(TokenInputs(sources[:, None], jnp.ones_like(sources)), max_len=max_len)
     output = sample_search(
         model,
         state,
@@ -93,7 +94,7 @@ def search(model, sources, *, seed=0, max_len=6, **options):
 def test_zero_temperature_is_greedy():
     model = TableModel.random(seed=3, num_sources=12)
     sources = jnp.arange(12)
-    state = model.start(sources[:, None], jnp.ones_like(sources), max_len=6)
+    state = model.start(TokenInputs(sources[:, None], jnp.ones_like(sources)), max_len=6)
     greedy = greedy_search(model, state, bos_id=BOS, eos_id=EOS, pad_id=PAD, max_len=6)
     for temperature in (0.0, 1e-5):
         sampled = search(model, sources, temperature=temperature)

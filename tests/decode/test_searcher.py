@@ -18,7 +18,7 @@ from transformer_jax.decode import (
     make_searcher,
 )
 from transformer_jax.decode import searcher as searcher_module
-from transformer_jax.decode.protocol import StepModel, reorder_state
+from transformer_jax.decode.protocol import StepModel, TokenInputs, reorder_state
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.memory import machine_memory
 from transformer_jax.models.build import model_shapes
@@ -29,6 +29,7 @@ PAD, BOS, EOS = 0, 2, 3
 
 TOKENS = np.array([[0, 4, 4], [1, 4, 0], [2, 0, 0]], dtype=np.int32)
 LENGTHS = np.array([3, 2, 1], dtype=np.int32)
+INPUTS = TokenInputs(TOKENS, LENGTHS)
 
 
 def make(model, config):
@@ -45,15 +46,15 @@ def test_table_model_is_a_step_model(table_model):
 
 def test_equals_the_search_functions(table_model):
     params = nnx.state(table_model)
-    state = table_model.start(jnp.array(TOKENS), jnp.array(LENGTHS), max_len=5)
+    state = table_model.start(jax.tree.map(jnp.asarray, INPUTS), max_len=5)
     ids = {"bos_id": BOS, "eos_id": EOS, "pad_id": PAD, "max_len": 5}
-    found = make(table_model, GreedyConfig(max_len=5))(params, TOKENS, LENGTHS)
+    found = make(table_model, GreedyConfig(max_len=5))(params, INPUTS)
     expected = greedy_search(table_model, state, **ids)
     np.testing.assert_array_equal(found.tokens, expected.tokens)
     np.testing.assert_allclose(found.log_probs, expected.log_probs, rtol=1e-6)
 
     config = BeamConfig(max_len=5, num_beams=3, num_best=2, length_penalty=0.6)
-    found = make(table_model, config)(params, TOKENS, LENGTHS)
+    found = make(table_model, config)(params, INPUTS)
     expected = beam_search(table_model, state, num_beams=3, num_best=2, length_penalty=0.6, **ids)
     np.testing.assert_array_equal(found.tokens, expected.tokens)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-6)
@@ -63,9 +64,9 @@ def test_nothing_is_moved_to_the_device_unsaid(table_model):
     searcher = make(table_model, SampleConfig(max_len=4))
     params, limits, prefix = nnx.state(table_model), np.array([4, 2, 0]), np.full((3, 4), -1)
     key = jax.random.key(0)
-    wanted = searcher(params, TOKENS, LENGTHS, max_lens=limits, prefix=prefix, rng_key=key)
+    wanted = searcher(params, INPUTS, max_lens=limits, prefix=prefix, rng_key=key)
     with jax.transfer_guard("disallow"):
-        found = searcher(params, TOKENS, LENGTHS, max_lens=limits, prefix=prefix, rng_key=key)
+        found = searcher(params, INPUTS, max_lens=limits, prefix=prefix, rng_key=key)
     assert_same(found, wanted)
     assert found.lengths[2] == 0
 
@@ -74,49 +75,48 @@ def test_compiles_once_for_each_shape(table_model):
     searcher = make(table_model, GreedyConfig(max_len=4))
     params = nnx.state(table_model)
     assert searcher.compile_count == 0
-    seconds = searcher.compile([(3, 3), (3, 7)])
+    seconds = searcher.compile([TokenInputs.abstract(3, 3), TokenInputs.abstract(3, 7)])
     assert seconds > 0
     assert searcher.compile_seconds == seconds
     assert searcher.compile_count == 2
     # New parameters, dtypes, lengths and limits of the same shapes recompile nothing.
-    searcher(params, TOKENS, LENGTHS)
+    searcher(params, INPUTS)
     searcher(
         jax.tree.map(lambda leaf: leaf + 1, params),
-        TOKENS.astype(np.int64),
-        LENGTHS,
+        TokenInputs(TOKENS.astype(np.int64), LENGTHS),
         max_lens=np.array([1, 2, 3]),
     )
-    searcher(params, np.zeros((3, 7), np.int32), LENGTHS)
-    assert searcher.compile([(3, 3), (3, 7)]) == 0.0
+    searcher(params, TokenInputs(np.zeros((3, 7), np.int32), LENGTHS))
+    assert searcher.compile([TokenInputs.abstract(3, 3), TokenInputs.abstract(3, 7)]) == 0.0
     assert searcher.compile_count == 2
-    searcher(params, TOKENS[:2], LENGTHS[:2])
+    searcher(params, TokenInputs(TOKENS[:2], LENGTHS[:2]))
     assert searcher.compile_count == 3
 
 
 def test_parameters_are_those_of_the_call(table_model):
     searcher = make(table_model, GreedyConfig(max_len=4))
     other = TableModel.random(seed=99)
-    found = searcher(nnx.state(other), TOKENS, LENGTHS)
-    assert_same(found, make(other, GreedyConfig(max_len=4))(nnx.state(other), TOKENS, LENGTHS))
-    assert not np.array_equal(found.tokens, searcher(nnx.state(table_model), TOKENS, LENGTHS).tokens)
+    found = searcher(nnx.state(other), INPUTS)
+    assert_same(found, make(other, GreedyConfig(max_len=4))(nnx.state(other), INPUTS))
+    assert not np.array_equal(found.tokens, searcher(nnx.state(table_model), INPUTS).tokens)
 
 
 def test_sampling_takes_a_key(table_model):
     params = nnx.state(table_model)
     searcher = make(table_model, SampleConfig(max_len=4, top_k=4, top_p=0.9))
-    first, again = (searcher(params, TOKENS, LENGTHS, rng_key=jax.random.key(1)) for _ in range(2))
+    first, again = (searcher(params, INPUTS, rng_key=jax.random.key(1)) for _ in range(2))
     assert_same(first, again)
-    searcher(params, TOKENS, LENGTHS, rng_key=jax.random.key(2))
+    searcher(params, INPUTS, rng_key=jax.random.key(2))
     assert searcher.compile_count == 1
     with pytest.raises(ConfigError, match="sample search needs rng_key"):
-        searcher(params, TOKENS, LENGTHS)
+        searcher(params, INPUTS)
     with pytest.raises(ConfigError, match="greedy search takes no rng_key"):
-        make(table_model, GreedyConfig(max_len=4))(params, TOKENS, LENGTHS, rng_key=jax.random.key(1))
+        make(table_model, GreedyConfig(max_len=4))(params, INPUTS, rng_key=jax.random.key(1))
 
 
 def test_limit_zero_skips_rows(table_model):
     searcher = make(table_model, BeamConfig(max_len=4, num_beams=2))
-    output = searcher(nnx.state(table_model), TOKENS, LENGTHS, max_lens=np.array([4, 4, 0]))
+    output = searcher(nnx.state(table_model), INPUTS, max_lens=np.array([4, 4, 0]))
     assert output.tokens[2].tolist() == [[PAD] * 4]
     assert output.lengths[2].tolist() == [0]
 
@@ -124,12 +124,14 @@ def test_limit_zero_skips_rows(table_model):
 def test_bad_shapes_are_refused(table_model):
     searcher = make(table_model, GreedyConfig(max_len=4))
     params = nnx.state(table_model)
-    with pytest.raises(ShapeError, match="source_tokens must be"):
-        searcher(params, TOKENS[0], LENGTHS)
-    with pytest.raises(ShapeError, match="source_tokens must be"):
-        searcher(params, TOKENS, LENGTHS[:2])
+    with pytest.raises(ShapeError, match=r"tokens of TokenInputs must be \[batch, len\]; got \(3,\)"):
+        searcher(params, TokenInputs(TOKENS[0], LENGTHS))
+    with pytest.raises(ShapeError, match="every leaf of inputs must have the batch as axis 0"):
+        searcher(params, TokenInputs(TOKENS, LENGTHS[:2]))
+    with pytest.raises(ShapeError, match="inputs has no arrays"):
+        searcher(params, {})
     with pytest.raises(ShapeError, match="max_lens must be"):
-        searcher(params, TOKENS, LENGTHS, max_lens=np.array([1, 2]))
+        searcher(params, INPUTS, max_lens=np.array([1, 2]))
 
 
 @pytest.mark.parametrize(
@@ -174,10 +176,10 @@ def test_a_search_is_held_against_the_memory_by_what_its_hypotheses_carry(monkey
     hypotheses = num_beams * max_len * (bytes_of_a_token + 4)  # the tokens, and whose they are
     search = make(model, BeamConfig(max_len=max_len, num_beams=num_beams))
     monkeypatch.setattr(searcher_module, "machine_memory", lambda: round(1.01 * (sources + hypotheses)))
-    search._check_memory((1, source_len))
+    search._check_memory(TokenInputs.abstract(1, source_len))
     monkeypatch.setattr(searcher_module, "machine_memory", lambda: round(0.99 * (sources + hypotheses)))
     with pytest.raises(ConfigError, match=r"100 hypotheses .* lower num_beams or max_len"):
-        search._check_memory((1, source_len))
+        search._check_memory(TokenInputs.abstract(1, source_len))
 
 
 def test_the_memory_is_that_of_all_devices(monkeypatch):
@@ -185,3 +187,48 @@ def test_the_memory_is_that_of_all_devices(monkeypatch):
     devices.append(SimpleNamespace(memory_stats=lambda: None))
     monkeypatch.setattr(jax, "local_devices", lambda: devices)
     assert machine_memory() == 2 * 10**15
+
+
+class ImageTable(nnx.Module):
+    """A table whose row is the sum of an image, or that and a number beside it."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def start(self, inputs, *, max_len):
+        image = inputs["image"] if isinstance(inputs, dict) else inputs
+        sums = image.sum(axis=(1, 2)).astype(jnp.int32)
+        if isinstance(inputs, dict):
+            sums = sums + inputs["more"]
+        return self.table.start(TokenInputs(sums[:, None], sums), max_len=max_len)
+
+    def step(self, state, tokens):
+        return self.table.step(state, tokens)
+
+
+@pytest.mark.parametrize("config", [GreedyConfig(max_len=5), BeamConfig(max_len=5, num_beams=3)])
+def test_inputs_may_be_any_pytree(table_model, config):
+    model = ImageTable(table_model)
+    searcher = make(model, config)
+    images = np.zeros((3, 2, 4), np.float32)
+    images[1, 0, 0], images[2] = 1.0, 0.25
+    wanted = make(table_model, config)(nnx.state(table_model), INPUTS)
+    assert_same(searcher(nnx.state(model), images), wanted)
+    images[2, 0] = 0.0  # one less
+    assert_same(searcher(nnx.state(model), {"image": images, "more": np.array([0, 0, 1])}), wanted)
+    assert searcher.compile_count == 2
+    abstract = {
+        "image": jax.ShapeDtypeStruct((3, 2, 4), jnp.float32),
+        "more": jax.ShapeDtypeStruct((3,), jnp.int32),
+    }
+    searcher.check(abstract)
+    assert searcher.compile([abstract, jax.ShapeDtypeStruct((3, 2, 4), jnp.float32)]) == 0.0
+    with pytest.raises(ShapeError, match="every leaf of inputs"):
+        searcher(nnx.state(model), {"image": images, "more": np.array([0, 0])})
+
+
+def test_a_coverage_penalty_needs_lengths(table_model):
+    rows = jax.ShapeDtypeStruct((3,), jnp.int32)
+    searcher = make(ImageTable(table_model), BeamConfig(max_len=5, num_beams=3, coverage_penalty=0.1))
+    with pytest.raises(ConfigError, match=r"coverage_penalty needs TokenInputs.*got dict: set it to 0"):
+        searcher.check({"image": jax.ShapeDtypeStruct((3, 2, 4), jnp.float32), "more": rows})

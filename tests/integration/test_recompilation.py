@@ -13,6 +13,7 @@ from transformer_jax.data.buckets import BucketPlan
 from transformer_jax.data.examples import EncodedExamples
 from transformer_jax.data.pipeline import BatchPipeline
 from transformer_jax.decode import GreedyConfig, make_searcher
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.train import (
     Adam,
@@ -61,7 +62,7 @@ class Watched:
 def test_nothing_compiles_after_warm_up(name: str, tmp_path: Path) -> None:
     model = build(tiny_configs(dropout_rate=0.1)[name])
     searcher = make_searcher(model, GreedyConfig(max_len=7), bos_id=BOS_ID, eos_id=EOS_ID)
-    searcher.compile([(4, source_len) for source_len, _ in PLAN.shapes])
+    searcher.compile([TokenInputs.abstract(4, source_len) for source_len, _ in PLAN.shapes])
     searches = searcher.compile_count
     development = BatchPipeline(examples(1), PLAN, batch_size=4, seed=0)
     config = TrainConfig(
@@ -82,7 +83,7 @@ def test_nothing_compiles_after_warm_up(name: str, tmp_path: Path) -> None:
             before_evaluations.append(counter.count)
             written = 0
             for batch in map(development.batch_at, range(development.batches_per_epoch)):
-                output = searcher(state, batch.source_tokens, batch.source_lengths)
+                output = searcher(state, TokenInputs(batch.source_tokens, batch.source_lengths))
                 written += int(np.sum(output.lengths))
             after_evaluations.append(counter.count)
             return {"written": float(written)}

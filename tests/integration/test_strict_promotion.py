@@ -9,6 +9,7 @@ from training_helpers import build, tiny_configs
 
 from transformer_jax import decode
 from transformer_jax.decode.constraints import Constraints
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.functional import LossSum
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.train import Adam, Cosine, TrainConfig
@@ -52,7 +53,7 @@ def test_searches_mix_no_dtypes_unsaid(name: str) -> None:
     }  # fmt: skip
 
     def run(tokens: Any, lengths: Any) -> tuple[Any, Any]:
-        state = model.start(tokens, lengths, max_len=4)
+        state = model.start(TokenInputs(tokens, lengths), max_len=4)
         drawn = decode.sample_search(model, state, rng_key=jax.random.key(0), top_k=3, top_p=0.9, **options)
         covered = {} if name == "gru" else {"coverage_penalty": 0.2, "source_lengths": lengths}
         best = decode.beam_search(model, state, num_beams=2, length_penalty=0.6, **covered, **options)

@@ -12,6 +12,7 @@ from flax import nnx
 
 from transformer_jax import decode, models
 from transformer_jax.decode import reorder_state, repeat_state
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.nn import AlibiPositions, Learned, RelativePositions, Rotary, parameter_count
 from transformer_jax.testing.step_model_suite import make_batch
@@ -111,7 +112,7 @@ def test_prefill_and_steps_equal_the_whole_call(positions):
     model = build(config(positions=positions, num_kv_heads=1))
     batch = make_batch()
     wanted = run(model, "__call__", *batch)
-    state = run(model, "start", batch.source_tokens, batch.source_lengths, max_len=5)
+    state = run(model, "start", TokenInputs(batch.source_tokens, batch.source_lengths), max_len=5)
     first, state = run(model, "extend", state, batch.target_inputs[:, :3])
     fourth, state = run(model, "step", state, batch.target_inputs[:, 3])
     last, _ = run(model, "extend", state, batch.target_inputs[:, 4:])
@@ -127,7 +128,7 @@ def test_steps_in_half_precision_equal_the_whole_call():
     @jax.jit
     def both(params):
         model = nnx.merge(graphdef, params)
-        state = model.start(batch.source_tokens, batch.source_lengths, max_len=num_steps)
+        state = model.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=num_steps)
 
         def step(carry, _):
             state, tokens = carry
@@ -149,7 +150,7 @@ def test_ragged_prefill_continues_each_row_where_it_ended():
     batch = make_batch()
     wanted = run(model, "__call__", *batch)
     lengths = jnp.array([1, 2, 3, 2], jnp.int32)
-    state = run(model, "start", batch.source_tokens, batch.source_lengths, max_len=5)
+    state = run(model, "start", TokenInputs(batch.source_tokens, batch.source_lengths), max_len=5)
     _, state = run(model, "extend", state, batch.target_inputs[:, :3], num_valid=lengths)
     rows = jnp.arange(4)
     logits, _ = run(model, "step", state, batch.target_inputs[rows, lengths])
@@ -167,7 +168,7 @@ def test_hypotheses_that_change_places_score_as_their_own_tokens(positions, pref
     batch = make_batch()
     num_sources = batch.source_tokens.shape[0]
     max_len = prefill + num_steps
-    state = run(model, "start", batch.source_tokens, batch.source_lengths, max_len=max_len)
+    state = run(model, "start", TokenInputs(batch.source_tokens, batch.source_lengths), max_len=max_len)
     begin = np.asarray(batch.target_inputs[:, :prefill])
     if prefill:
         valid = jnp.asarray([1, 2, 2, 1], jnp.int32)
@@ -196,7 +197,7 @@ def test_hypotheses_that_change_places_score_as_their_own_tokens(positions, pref
 def test_memories_are_projected_in_start_and_only_carried_by_steps():
     model = build(CONFIG)
     batch = make_batch()
-    state = model.start(batch.source_tokens, batch.source_lengths, max_len=5)
+    state = model.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=5)
     _, after = model.step(state, batch.target_inputs[:, 0])
     assert after.memories is state.memories
 
@@ -205,7 +206,7 @@ def test_encoder_output_is_the_memory_of_every_decoder_layer():
     model = build(config(num_decoder_layers=2))
     batch = make_batch()
     memory = model.encode(batch.source_tokens, batch.source_lengths)
-    state = model.start(batch.source_tokens, batch.source_lengths, max_len=2)
+    state = model.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=2)
     for layer, carried in zip(model.decoder.layers, state.memories, strict=True):
         np.testing.assert_allclose(carried.stored_keys, layer.project_memory(memory).stored_keys, atol=1e-6)
 
@@ -224,7 +225,7 @@ def test_more_steps_than_learned_positions_are_refused():
     model = build(config(positions=Learned(max_len=8)))
     batch = make_batch()
     with pytest.raises(ShapeError, match="length 9 exceeds the 8 learned positions"):
-        model.start(batch.source_tokens, batch.source_lengths, max_len=9)
+        model.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=9)
 
 
 def test_same_seed_same_model_other_seed_other_model():
@@ -369,7 +370,9 @@ SEARCHES = {
 @pytest.mark.parametrize("kind", SEARCHES)
 def test_a_search_longer_than_the_state_is_refused(kind):
     model, batch = build(config()), make_batch()
-    state = jax.eval_shape(lambda: model.start(batch.source_tokens, batch.source_lengths, max_len=2))
+    state = jax.eval_shape(
+        lambda: model.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=2)
+    )
     with pytest.raises(ShapeError, match="room for 2 tokens, the search may feed max_len 6"):
         jax.eval_shape(lambda state: SEARCHES[kind](model, state, bos_id=2, eos_id=3, max_len=6), state)
 
@@ -380,7 +383,7 @@ def test_a_step_past_the_room_gives_nan(positions):
 
     @jax.jit
     def run():
-        state = model.start(batch.source_tokens, batch.source_lengths, max_len=2)
+        state = model.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=2)
         return jax.lax.scan(
             lambda state, _: model.step(state, batch.target_inputs[:, 0])[::-1], state, None, 4
         )[1]
@@ -419,7 +422,7 @@ def test_ids_outside_of_the_vocabulary_show_but_not_from_padding():
 @pytest.mark.parametrize("changes", [{}, {"positions": AlibiPositions(), "num_kv_heads": 1}])
 def test_searches_of_no_rows_give_no_rows(kind, changes):
     model = build(config(**changes))
-    state = model.start(jnp.zeros((0, 3), jnp.int32), jnp.zeros(0, jnp.int32), max_len=4)
+    state = model.start(TokenInputs(jnp.zeros((0, 3), jnp.int32), jnp.zeros(0, jnp.int32)), max_len=4)
     output = SEARCHES[kind](model, state, bos_id=2, eos_id=3, max_len=4)
     assert output.tokens.shape[0] == output.found.shape[0] == 0
 
@@ -435,7 +438,7 @@ def test_searches_go_with_numbers_of_64_bits(self_attention, dtype):
         for kind, search in SEARCHES.items():
 
             def run(search=search):
-                state = model.start(batch.source_tokens, batch.source_lengths, max_len=4)
+                state = model.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=4)
                 return search(model, state, bos_id=2, eos_id=3, max_len=4)
 
             output = jax.eval_shape(run)

@@ -11,6 +11,7 @@ from flax import nnx
 
 from transformer_jax import models, nn
 from transformer_jax.data.batches import Seq2SeqBatch
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.objectives import PairCrossEntropy
 
 SOURCE_LEN, TARGET_LEN, VOCAB = 1024, 1088, 20
@@ -96,7 +97,7 @@ def test_decoding(model):
     source = jnp.ones((1, SOURCE_LEN), jnp.int32)
 
     def search(source: Any) -> Any:
-        state = model.start(source, jnp.array([SOURCE_LEN]), max_len=TARGET_LEN)
+        state = model.start(TokenInputs(source, jnp.array([SOURCE_LEN])), max_len=TARGET_LEN)
         return jax.lax.fori_loop(
             0, TARGET_LEN, lambda _, carry: model.step(carry[1], jnp.argmax(carry[0], -1)),
             model.step(state, jnp.ones(1, jnp.int32)),

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from transformer_jax.decode import beam_search, reorder_state, repeat_state
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.models import Bahdanau, LastState, Luong, RecurrentSeq2Seq, RecurrentSeq2SeqConfig
 from transformer_jax.nn import Monotonic, Predictive
 from transformer_jax.pytree import pytree_dataclass
@@ -73,8 +74,8 @@ class Copying(nnx.Module):
     def __init__(self, model: RecurrentSeq2Seq) -> None:
         self.model = model
 
-    def start(self, source_tokens: Any, source_lengths: Any, *, max_len: int) -> Copies:
-        return Copies(self.model.start(source_tokens, source_lengths, max_len=max_len))
+    def start(self, inputs: Any, *, max_len: int) -> Copies:
+        return Copies(self.model.start(inputs, max_len=max_len))
 
     def step(self, state: Copies, tokens: Any) -> tuple[Any, Copies]:
         assert state.state.memory.lengths.shape == tokens.shape
@@ -92,7 +93,7 @@ def search(model: Any) -> Any:
 
     def run(params: Any) -> Any:
         merged: Any = nnx.merge(graph, params)
-        state = merged.start(batch.source_tokens, batch.source_lengths, max_len=6)
+        state = merged.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=6)
         return beam_search(
             merged, state, bos_id=BOS, eos_id=EOS, max_len=6, num_beams=NUM_BEAMS, num_best=NUM_BEAMS,
             length_penalty=0.6,
@@ -116,7 +117,7 @@ def test_only_what_differs_between_hypotheses_is_repeated_and_reordered(model: R
     num_rows = num_sources * NUM_BEAMS
 
     def look() -> None:
-        start = model.start(batch.source_tokens, batch.source_lengths, max_len=6)
+        start = model.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=6)
         state = repeat_state(start, NUM_BEAMS)
         assert state.memory is start.memory
         assert {leaf.shape[0] for leaf in jax.tree.leaves(state.memory)} == {num_sources}
@@ -145,7 +146,7 @@ def test_hypotheses_that_change_places_score_as_their_own_tokens(
 
     def by_steps(params: Any) -> Any:
         merged: Any = nnx.merge(graph, params)
-        state = merged.start(batch.source_tokens, batch.source_lengths, max_len=num_steps)
+        state = merged.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=num_steps)
         state, logits = repeat_state(state, NUM_BEAMS), []
         for step in range(num_steps):
             here, after = merged.step(state, jnp.asarray(said[step, :, step]))

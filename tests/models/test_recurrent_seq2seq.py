@@ -13,6 +13,7 @@ import pytest
 from flax import nnx
 
 from transformer_jax.decode import beam_search
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.models.recurrent_seq2seq import (
     Bahdanau,
@@ -170,7 +171,7 @@ def test_last_state_is_the_context_of_each_step_or_only_the_start():
     """Cho: the source reaches each step beside the carry. Sutskever: through the carry alone."""
     for name, reaches_beside_the_carry in (("cho", True), ("sutskever", False)):
         model = _model(name)
-        state = model.start(SOURCE, SOURCE_LENGTHS, max_len=5)
+        state = model.start(TokenInputs(SOURCE, SOURCE_LENGTHS), max_len=5)
         same_carry = dataclasses.replace(state, carries=jax.tree.map(jnp.zeros_like, state.carries))
         logits, _ = model.step(same_carry, TARGET[:, 0])
         differs = float(jnp.max(jnp.abs(logits[0] - logits[1]))) > 1e-4
@@ -298,7 +299,7 @@ def test_unknown_choices_are_refused_with_the_nearest(config, field, wrong, near
 def test_bahdanau_steps_with_any_cell(cell):
     model = _build(dataclasses.replace(VARIANTS["bahdanau"], cell=cell, num_encoder_layers=2))
     wanted = model(SOURCE, SOURCE_LENGTHS, TARGET)
-    state = model.start(SOURCE, SOURCE_LENGTHS, max_len=5)
+    state = model.start(TokenInputs(SOURCE, SOURCE_LENGTHS), max_len=5)
     for index in range(5):
         logits, state = model.step(state, TARGET[:, index])
         np.testing.assert_allclose(logits, wanted[:, index], atol=1e-5)
@@ -312,7 +313,7 @@ def test_half_precision_decodes_to_nearly_the_same_logits(name, dtype):
     @functools.partial(jax.jit, static_argnums=1)
     def steps(params, dtype):
         model = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf.astype(dtype), params))
-        state = model.start(SOURCE, SOURCE_LENGTHS, max_len=5)
+        state = model.start(TokenInputs(SOURCE, SOURCE_LENGTHS), max_len=5)
         whole = model(SOURCE, SOURCE_LENGTHS, TARGET)
         return whole, jax.lax.scan(lambda state, tokens: model.step(state, tokens)[::-1], state, TARGET.T)[1]
 
@@ -345,7 +346,7 @@ def test_beams_with_coverage_go_with_numbers_of_64_bits(name, dtype):
 
         def run(params):
             model = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf.astype(dtype), params))
-            state = model.start(SOURCE, SOURCE_LENGTHS, max_len=3)
+            state = model.start(TokenInputs(SOURCE, SOURCE_LENGTHS), max_len=3)
             options = {"bos_id": 2, "eos_id": 3, "max_len": 3, "num_beams": 2}
             return beam_search(
                 model, state, **options, coverage_penalty=0.2, source_lengths=SOURCE_LENGTHS

@@ -11,7 +11,7 @@ from flax import nnx
 
 from transformer_jax.decode import beam_search
 from transformer_jax.decode.coverage import coverage_penalty
-from transformer_jax.decode.protocol import AttendingStepModel
+from transformer_jax.decode.protocol import AttendingStepModel, TokenInputs
 from transformer_jax.errors import ConfigError
 from transformer_jax.models import (
     Bahdanau,
@@ -70,7 +70,7 @@ def test_a_search_counts_what_the_whole_outputs_looked_at(name: str) -> None:
 
     def search(params: Any) -> Any:
         merged: Any = nnx.merge(graph, params)
-        state = merged.start(batch.source_tokens, batch.source_lengths, max_len=MAX_LEN)
+        state = merged.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=MAX_LEN)
         return beam_search(
             merged, state, bos_id=BOS, eos_id=EOS, max_len=MAX_LEN, num_beams=NUM_BEAMS, num_best=NUM_BEAMS,
             length_penalty=ALPHA, coverage_penalty=BETA, source_lengths=batch.source_lengths,
@@ -100,7 +100,7 @@ def test_looking_changes_no_logits(name: str) -> None:
 
     def both(params: Any) -> Any:
         merged: Any = nnx.merge(graph, params)
-        state = merged.start(batch.source_tokens, batch.source_lengths, max_len=2)
+        state = merged.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=2)
         _, state = merged.step(state, batch.target_inputs[:, 0])
         logits, after = merged.step(state, batch.target_inputs[:, 1])
         looked_logits, weights, same = merged.step_with_attention(state, batch.target_inputs[:, 1])
@@ -116,7 +116,7 @@ def test_looking_changes_no_logits(name: str) -> None:
 def test_a_model_without_attention_says_so() -> None:
     model = build(dataclasses.replace(RECURRENT, attention=LastState(feed_each_step=True)))
     batch = make_batch()
-    state = model.start(batch.source_tokens, batch.source_lengths, max_len=MAX_LEN)
+    state = model.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=MAX_LEN)
     with pytest.raises(ConfigError, match="'last_state' has no weights to tell of"):
         beam_search(
             model, state, bos_id=BOS, eos_id=EOS, max_len=MAX_LEN, num_beams=2, coverage_penalty=0.2,

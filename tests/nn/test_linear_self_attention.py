@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from transformer_jax import models
-from transformer_jax.decode.protocol import reorder_state, repeat_state, state_batch_size
+from transformer_jax.decode.protocol import TokenInputs, reorder_state, repeat_state, state_batch_size
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional import Alibi, AttentionMask, linear_attention
 from transformer_jax.nn import position_encodings as P
@@ -292,12 +292,12 @@ SOURCE, SOURCE_LENGTHS = jnp.full((2, 3), 5), jnp.array([3, 2])
 
 def test_the_state_of_a_model_does_not_grow_with_the_target(model):
     assert isinstance(model.encoder.layers[0].self_attention, MultiHeadAttention)
-    short, long = (model.start(SOURCE, SOURCE_LENGTHS, max_len=max_len) for max_len in (2, 2000))
+    short, long = (model.start(TokenInputs(SOURCE, SOURCE_LENGTHS), max_len=max_len) for max_len in (2, 2000))
     assert jax.tree.map(jnp.shape, short) == jax.tree.map(jnp.shape, long)
 
 
 def test_beams_are_repeated_and_reordered_with_their_states(model):
-    state = repeat_state(model.start(SOURCE, SOURCE_LENGTHS, max_len=3), 2)
+    state = repeat_state(model.start(TokenInputs(SOURCE, SOURCE_LENGTHS), max_len=3), 2)
     first, second, third = jnp.array([2, 3, 4, 5]), jnp.array([6, 5, 4, 3]), jnp.array([1, 2, 3, 4])
     rows = jnp.array([1, 1, 3, 2])
     _, after = run(model, "step", state, first)

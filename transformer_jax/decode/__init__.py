@@ -6,6 +6,7 @@ from transformer_jax.decode.logits import clean_logits, keep_top_p, length_penal
 from transformer_jax.decode.protocol import (
     AttendingStepModel,
     StepModel,
+    TokenInputs,
     reorder_state,
     repeat_state,
     state_batch_size,
@@ -31,6 +32,7 @@ __all__ = [
     "SearchConfig",
     "Searcher",
     "StepModel",
+    "TokenInputs",
     "beam_search",
     "clean_logits",
     "greedy_search",

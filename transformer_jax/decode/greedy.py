@@ -59,9 +59,10 @@ def greedy_search(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from transformer_jax.decode import TokenInputs
       >>> from transformer_jax.testing.tiny_models import TableModel
       >>> model = TableModel.countdown(vocab_size=5, eos_id=3)  # After 2 comes 1, then 0, then the end.
-      >>> state = model.start(jnp.array([[0]]), jnp.array([1]), max_len=6)
+      >>> state = model.start(TokenInputs(jnp.array([[0]]), jnp.array([1])), max_len=6)
       >>> output = greedy_search(model, state, bos_id=2, eos_id=3, pad_id=4, max_len=6)
       >>> output.tokens.tolist(), output.lengths.tolist(), output.finished.tolist()
       ([[1, 0, 3, 4, 4, 4]], [2], [True])

@@ -7,23 +7,61 @@ for its copies, and one with ``reordered(rows)`` what stands for their reorderin
 says for how many tokens it has room.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from transformer_jax.errors import ShapeError
 from transformer_jax.typing import Array, Float, Int, PyTree
 
 
+class TokenInputs(NamedTuple):
+    """Token sequences as the inputs of a model: a source, or a prompt.
+
+    Attributes:
+      tokens: Ids ``[batch, len]``; what stands behind a row's length is padding.
+      lengths: Valid tokens of each row ``[batch]``, zero or more.
+
+    Example:
+      >>> inputs = TokenInputs(jnp.array([[5, 6], [7, 0]]), jnp.array([2, 1]))
+      >>> inputs.tokens.shape
+      (2, 2)
+    """
+
+    tokens: Int[Array | np.ndarray, "batch len"]
+    lengths: Int[Array | np.ndarray, "batch"]
+
+    @classmethod
+    def abstract(cls, num_rows: int, length: int) -> Any:
+        """Shapes and dtypes alone, to compile for.
+
+        Example:
+          >>> TokenInputs.abstract(2, 8).tokens
+          ShapeDtypeStruct(shape=(2, 8), dtype=int32)
+        """
+        return cls._make(
+            jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((num_rows, length), (num_rows,))
+        )
+
+
 @runtime_checkable
 class StepModel(Protocol):
-    """A model that can be decoded one token at a time; every sequence-to-sequence model here is one."""
+    """A model that can be decoded one token at a time.
 
-    def start(
-        self, source_tokens: Int[Array, "batch kv_len"], source_lengths: Int[Array, "batch"], *, max_len: int
-    ) -> Any:
-        """Encode the source; return the state before the first token, with room for ``max_len`` tokens."""
+    A sequence-to-sequence model encodes its inputs, the source. A language model reads all of its inputs, the prompt;
+    the first token that is fed after ``start`` follows them.
+    """
+
+    def start(self, inputs: Any, *, max_len: int) -> Any:
+        """Read the inputs; return the state before the first token, with room for ``max_len`` tokens.
+
+        Args:
+          inputs: What the outputs are conditioned on: any pytree with the batch as axis 0 of each leaf. Models of
+            token sequences take `TokenInputs`.
+          max_len: How many tokens will be fed to ``step`` at most.
+        """
         ...
 
     def step(self, state: Any, tokens: Int[Array, "batch"]) -> tuple[Float[Array, "batch vocab"], Any]:
@@ -42,11 +80,12 @@ class AttendingStepModel(StepModel, Protocol):
         ...
 
 
-def state_batch_size(state: PyTree) -> int:
-    """Number of rows of a decoding state.
+def state_batch_size(state: PyTree, *, name: str = "state") -> int:
+    """Number of rows of a decoding state, or of a model's inputs.
 
     Args:
       state: A pytree whose leaves all have the batch as axis 0.
+      name: What an error calls it.
 
     Returns:
       The common size of axis 0.
@@ -60,16 +99,16 @@ def state_batch_size(state: PyTree) -> int:
     """
     leaves = jax.tree_util.tree_leaves_with_path(state)
     if not leaves:
-        raise ShapeError("state has no arrays: search needs at least one leaf with the batch as axis 0")
+        raise ShapeError(f"{name} has no arrays: search needs at least one leaf with the batch as axis 0")
     sizes: dict[Any, str] = {}
     for path, leaf in leaves:
         shape = jnp.shape(leaf)
-        sizes.setdefault(shape[0] if shape else None, jax.tree_util.keystr(path) or "the state itself")
+        sizes.setdefault(shape[0] if shape else None, jax.tree_util.keystr(path) or f"the {name} itself")
     if len(sizes) > 1 or None in sizes:
         found = ", ".join(
             f"{name}: {'a scalar' if size is None else f'axis 0 of {size}'}" for size, name in sizes.items()
         )
-        raise ShapeError(f"every leaf of state must have the batch as axis 0; got {found}")
+        raise ShapeError(f"every leaf of {name} must have the batch as axis 0; got {found}")
     return next(iter(sizes))
 
 

@@ -122,9 +122,10 @@ def sample_search(
       ShapeError: If a leaf of ``state`` does not have the batch as axis 0, or there is no room for ``max_len`` tokens.
 
     Example:
+      >>> from transformer_jax.decode import TokenInputs
       >>> from transformer_jax.testing.tiny_models import TableModel
       >>> model = TableModel.countdown(vocab_size=5, eos_id=3)
-      >>> state = model.start(jnp.array([[0]]), jnp.array([1]), max_len=4)
+      >>> state = model.start(TokenInputs(jnp.array([[0]]), jnp.array([1])), max_len=4)
       >>> output = sample_search(
       ...     model, state, rng_key=jax.random.key(0), bos_id=2, eos_id=3, pad_id=4, max_len=4, top_k=1
       ... )

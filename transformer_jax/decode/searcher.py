@@ -1,7 +1,7 @@
-"""A model and a search as one compiled function of (parameters, sources)."""
+"""A model and a search as one compiled function of (parameters, inputs)."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from transformer_jax.decode.beam import BeamOutput, beam_search
 from transformer_jax.decode.greedy import greedy_search
-from transformer_jax.decode.protocol import repeat_state
+from transformer_jax.decode.protocol import TokenInputs, repeat_state, state_batch_size
 from transformer_jax.decode.sampling import sample_search
 from transformer_jax.decode.search_config import BeamConfig, GreedyConfig, SampleConfig, SearchConfig
 from transformer_jax.decode.token_loop import DecodeOutput
@@ -48,13 +48,13 @@ class Searcher:
         self._abstract_params = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._everywhere()), params
         )
-        self._executables: dict[tuple[tuple[int, int], bool], Any] = {}
+        self._executables: dict[Hashable, Any] = {}
         self._compile_seconds = 0.0
         self._jitted = jax.jit(self._search if self._mesh is None else self._search_by_rows)
 
     @property
     def compile_count(self) -> int:
-        """Searches compiled so far: one for each shape of the sources."""
+        """Searches compiled so far: one for each shape of the inputs."""
         return len(self._executables)
 
     @property
@@ -70,8 +70,7 @@ class Searcher:
     def _search(
         self,
         params: PyTree,
-        source_tokens: Any,
-        source_lengths: Any,
+        inputs: PyTree,
         max_lens: Any,
         prefix: Any,
         rng_key: Any,
@@ -79,7 +78,7 @@ class Searcher:
     ) -> DecodeOutput | BeamOutput:
         config = self.config
         model: Any = nnx.merge(self._graphdef, params)
-        state = model.start(source_tokens, source_lengths, max_len=config.max_len)
+        state = model.start(inputs, max_len=config.max_len)
         options: dict[str, Any] = {
             **self._token_ids,
             "max_len": config.max_len,
@@ -107,12 +106,12 @@ class Searcher:
             num_beams=config.num_beams,
             length_penalty=config.length_penalty,
             coverage_penalty=config.coverage_penalty,
-            source_lengths=source_lengths,
+            source_lengths=_source_lengths(inputs) if config.coverage_penalty else None,
             num_best=config.num_best,
             **options,
         )
 
-    def _search_by_rows(self, params: PyTree, source_tokens: Any, *others: Any) -> DecodeOutput | BeamOutput:
+    def _search_by_rows(self, params: PyTree, inputs: PyTree, *others: Any) -> DecodeOutput | BeamOutput:
         """Each device searches for its own rows, in a loop of its own: caches lie with their rows, nothing is sent."""
         assert self._mesh is not None
 
@@ -121,9 +120,9 @@ class Searcher:
             # What is one number for a batch is one for each device.
             return jax.tree.map(lambda leaf: leaf if leaf.ndim else leaf[None], found)
 
-        in_axes, num_rows = (None, 0, 0, 0, 0, None, 0), source_tokens.shape[0]
+        in_axes, num_rows = (None, 0, 0, 0, None, 0), state_batch_size(inputs)
         with jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh):
-            found = by_row_shards(search, in_axes, 0, num_rows)(params, source_tokens, *others)
+            found = by_row_shards(search, in_axes, 0, num_rows)(params, inputs, *others)
         return replace(found, num_steps=found.num_steps.max())
 
     def _everywhere(self) -> NamedSharding | None:
@@ -136,46 +135,49 @@ class Searcher:
         """Parameters where the search takes them: a caller that searches several times puts them there once."""
         return params if self._mesh is None else jax.device_put(params, self._everywhere())
 
-    def _executable(self, params: PyTree, shape: tuple[int, int], *, has_prefix: bool = False) -> Any:
-        """The compiled search for sources ``[batch, source_len]``, compiled now where it is new."""
-        key = (shape, has_prefix)
+    def _executable(self, params: PyTree, inputs: PyTree, *, has_prefix: bool = False) -> Any:
+        """The compiled search for inputs of these shapes, compiled now where they are new."""
+        leaves, structure = jax.tree.flatten(inputs)
+        key = (structure, tuple((leaf.shape, jnp.dtype(leaf.dtype)) for leaf in leaves), has_prefix)
         if key not in self._executables:
-            self._check_memory(shape)
+            self._check_memory(inputs)
             began = time.perf_counter()
-            lowered = self._jitted.lower(params, *self._abstract_sources(shape, has_prefix=has_prefix))
+            lowered = self._jitted.lower(params, *self._abstract_arguments(inputs, has_prefix=has_prefix))
             self._executables[key] = lowered.compile()
             self._compile_seconds += time.perf_counter() - began
         return self._executables[key]
 
-    def _abstract_sources(self, shape: tuple[int, int], *, has_prefix: bool = False) -> tuple[Any, ...]:
-        def integers(*shape: int) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=self._by_rows())
+    def _abstract_arguments(self, inputs: PyTree, *, has_prefix: bool = False) -> tuple[Any, ...]:
+        def by_rows(shape: tuple[int, ...], dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(shape, dtype, sharding=self._by_rows())
 
-        rows = integers(shape[0])
-        prefix = integers(shape[0], self.config.max_len) if has_prefix else None
+        num_rows = state_batch_size(inputs)
+        rows = by_rows((num_rows,))
+        prefix = by_rows((num_rows, self.config.max_len)) if has_prefix else None
         is_sampling = isinstance(self.config, SampleConfig)
         rng_key = None
         if is_sampling:
             key = jax.eval_shape(lambda: jax.random.key(0))
             rng_key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=self._everywhere())
-        return integers(*shape), rows, rows, prefix, rng_key, rows if is_sampling else None
+        abstract_inputs = jax.tree.map(lambda leaf: by_rows(leaf.shape, leaf.dtype), inputs)
+        return abstract_inputs, rows, prefix, rng_key, rows if is_sampling else None
 
-    def _check_memory(self, shape: tuple[int, int]) -> None:
+    def _check_memory(self, inputs: PyTree) -> None:
         """Raise ``ConfigError`` if what the hypotheses carry, caches above all, is more than the machine's memory.
 
         Compiling for it would take as much, or end the process. A step writes the state in place, so it counts once.
         """
         num_beams = self.config.num_beams if isinstance(self.config, BeamConfig) else 1
-        rows = shape[0] * num_beams
+        rows = state_batch_size(inputs) * num_beams
         if rows * self.config.max_len < _SMALL_SEARCH:
             return
 
-        def start(params: PyTree, source_tokens: Any, source_lengths: Any) -> PyTree:
+        def start(params: PyTree, inputs: PyTree) -> PyTree:
             model: Any = nnx.merge(self._graphdef, params)
-            state = model.start(source_tokens, source_lengths, max_len=self.config.max_len)
+            state = model.start(inputs, max_len=self.config.max_len)
             return repeat_state(state, num_beams) if num_beams > 1 else state
 
-        state = jax.eval_shape(start, self._abstract_params, *self._abstract_sources(shape)[:2])
+        state = jax.eval_shape(start, self._abstract_params, self._abstract_arguments(inputs)[0])
         needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
         memory = machine_memory()
         if memory is not None and needed > memory:
@@ -185,51 +187,50 @@ class Searcher:
                 "memory: lower num_beams or max_len"
             )
 
-    def check(self, shape: tuple[int, int]) -> None:
-        """Trace the search for sources of one shape, and compile nothing.
+    def check(self, inputs: PyTree) -> None:
+        """Trace the search for inputs of these shapes, and compile nothing.
 
         Args:
-          shape: ``(batch, source_len)``, the batch that of all devices together.
+          inputs: Arrays or ``jax.ShapeDtypeStruct`` as leaves, such as ``TokenInputs.abstract(num_rows, length)``; the
+            batch is that of all devices together.
 
         Raises:
           ConfigError: If model and search do not fit together, such as a forbidden token that is not in the vocabulary,
             or the hypotheses need more memory than the machine has.
-          ShapeError: If the model cannot take sources or outputs of these lengths.
+          ShapeError: If the model cannot take inputs or outputs of these lengths.
         """
-        self._check_memory(shape)
-        jax.eval_shape(self._jitted, self._abstract_params, *self._abstract_sources(shape))
+        self._check_memory(inputs)
+        jax.eval_shape(self._jitted, self._abstract_params, *self._abstract_arguments(inputs))
 
-    def compile(self, shapes: Iterable[tuple[int, int]]) -> float:
+    def compile(self, all_inputs: Iterable[PyTree]) -> float:
         """Compile ahead of time.
 
         Args:
-          shapes: Shapes ``(batch, source_len)`` of the sources to come.
+          all_inputs: Inputs to come, arrays or ``jax.ShapeDtypeStruct`` as leaves: ``TokenInputs.abstract(2, 8)``.
 
         Returns:
           The seconds it took; near zero for shapes that are compiled already.
         """
         before = self._compile_seconds
-        for shape in shapes:
-            self._executable(self._abstract_params, (int(shape[0]), int(shape[1])))
+        for inputs in all_inputs:
+            self._executable(self._abstract_params, inputs)
         return self._compile_seconds - before
 
     def __call__(
         self,
         params: PyTree,
-        source_tokens: Any,
-        source_lengths: Any,
+        inputs: PyTree,
         *,
         max_lens: Any = None,
         prefix: Any = None,
         rng_key: jax.Array | None = None,
         row_ids: Any = None,
     ) -> DecodeOutput | BeamOutput:
-        """Search; compiles first where this shape of sources is new.
+        """Search; compiles first where inputs of these shapes are new.
 
         Args:
           params: Second result of ``nnx.split(model)``, of the shapes the searcher was made with.
-          source_tokens: Token ids ``[batch, source_len]``.
-          source_lengths: Valid tokens of each row ``[batch]``.
+          inputs: What ``model.start`` takes, `TokenInputs` or another pytree with the batch as axis 0 of each leaf.
           max_lens: Each row's own limit ``[batch]``, at most the config's ``max_len``; None for that alone.
             Changing it recompiles nothing; 0 skips a row, as for the dummy rows of a short last batch.
           prefix: Tokens that each row must begin with, ``[batch, max_len]``, ``-1`` where it is free; None for none.
@@ -242,18 +243,15 @@ class Searcher:
         Raises:
           ConfigError: If ``rng_key`` is missing, or given to a search that draws nothing; if the hypotheses need more
             memory than the machine has.
-          ShapeError: If the sources and lengths do not fit together, or do not divide over the devices.
+          ShapeError: If the rows of the inputs do not fit together, or do not divide over the devices.
         """
         if (rng_key is not None) != isinstance(self.config, SampleConfig):
             wanted = "needs" if rng_key is None else "takes no"
             raise ConfigError(f"{self.config.kind} search {wanted} rng_key")
-        source_tokens, source_lengths = _int32(source_tokens), _int32(source_lengths)
-        if source_tokens.ndim != 2 or source_lengths.shape != source_tokens.shape[:1]:
-            raise ShapeError(
-                "source_tokens must be [batch, source_len] and source_lengths [batch]; "
-                f"got {source_tokens.shape} and {source_lengths.shape}"
-            )
-        num_rows = source_tokens.shape[0]
+        inputs = jax.tree.map(_on_device, inputs)
+        if isinstance(inputs, TokenInputs) and inputs.tokens.ndim != 2:
+            raise ShapeError(f"tokens of TokenInputs must be [batch, len]; got {inputs.tokens.shape}")
+        num_rows = state_batch_size(inputs, name="inputs")
         if max_lens is not None and np.shape(max_lens) != (num_rows,):
             raise ShapeError(f"max_lens must be [batch], here ({num_rows},); got {np.shape(max_lens)}")
         limits = _int32(np.full(num_rows, self.config.max_len) if max_lens is None else max_lens)
@@ -268,8 +266,8 @@ class Searcher:
         elif row_ids is not None:
             raise ConfigError(f"{self.config.kind} search takes no row_ids")
         placed = self.placed(params)
-        executable = self._executable(placed, source_tokens.shape, has_prefix=prefix is not None)
-        rows = source_tokens, source_lengths, limits, prefix
+        executable = self._executable(placed, inputs, has_prefix=prefix is not None)
+        rows = inputs, limits, prefix
         if self._mesh is not None:
             if num_rows % self._mesh.size:
                 raise ShapeError(f"{num_rows} rows do not divide over {self._mesh.size} devices")
@@ -284,6 +282,23 @@ def _int32(array: Any) -> jax.Array:
     if isinstance(array, jax.Array):
         return array.astype(jnp.int32)
     return jax.device_put(np.asarray(array, np.int32))
+
+
+def _on_device(leaf: Any) -> jax.Array:
+    """A leaf of the inputs on the device; whole numbers of any width as int32."""
+    if jnp.issubdtype(np.result_type(leaf), np.integer):
+        return _int32(leaf)
+    return leaf if isinstance(leaf, jax.Array) else jax.device_put(np.asarray(leaf))
+
+
+def _source_lengths(inputs: PyTree) -> Any:
+    """Lengths of the sources, which a coverage penalty needs."""
+    if not isinstance(inputs, TokenInputs):
+        raise ConfigError(
+            "coverage_penalty needs TokenInputs, which say how many tokens each source has; "
+            f"got {type(inputs).__name__}: set it to 0"
+        )
+    return inputs.lengths
 
 
 def _mesh_of(num_devices: int) -> Mesh | None:
@@ -309,7 +324,7 @@ def make_searcher(
     pad_id: int = 0,
     num_devices: int = 1,
 ) -> Searcher:
-    """Bind a model's structure to a search, as a compiled function of parameters and sources.
+    """Bind a model's structure to a search, as a compiled function of parameters and inputs.
 
     Args:
       model: A ``StepModel`` that is an NNX module; only its structure is kept, not its parameters.
@@ -321,16 +336,16 @@ def make_searcher(
         output has the bits that one device gives it in a batch of as many rows as each of these gets.
 
     Returns:
-      A callable ``(params, source_tokens, source_lengths, *, max_lens, rng_key) -> output`` that compiles
-      once for each shape of the sources and counts it (``compile_count``).
+      A callable ``(params, inputs, *, max_lens, rng_key) -> output`` that compiles once for each shape of the inputs
+      and counts it (``compile_count``).
 
     Example:
       >>> from transformer_jax.testing.tiny_models import TableModel
       >>> model = TableModel.countdown(vocab_size=5, eos_id=3)
       >>> searcher = make_searcher(model, GreedyConfig(max_len=4), bos_id=2, eos_id=3, pad_id=4)
-      >>> seconds = searcher.compile([(2, 6)])
+      >>> seconds = searcher.compile([TokenInputs.abstract(2, 6)])
       >>> params = nnx.state(model)
-      >>> output = searcher(params, np.zeros((2, 6)), np.array([6, 4]))
+      >>> output = searcher(params, TokenInputs(np.zeros((2, 6), int), np.array([6, 4])))
       >>> output.tokens.tolist(), searcher.compile_count
       ([[1, 0, 3, 4], [1, 0, 3, 4]], 1)
     """

@@ -13,6 +13,7 @@ from flax import nnx
 from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from transformer_jax.data.buckets import PaddedLengths
 from transformer_jax.decode.beam import BeamOutput
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.decode.searcher import (
     BeamConfig,
     SampleConfig,
@@ -163,7 +164,7 @@ class BatchSearcher:
 
     def check(self) -> None:
         """Raise what the search of sources of the longest usual length would raise, without compiling it."""
-        self._searcher(self.lengths.usual).check((self.batch_size, self.lengths.usual))
+        self._searcher(self.lengths.usual).check(TokenInputs.abstract(self.batch_size, self.lengths.usual))
 
     def __call__(
         self,
@@ -192,7 +193,7 @@ class BatchSearcher:
                 )
         groups = by_padded_length(sources, self.lengths, [i for i, one in enumerate(sources) if one])
         for padded in sorted(groups):
-            self._searcher(padded).compile([(self._rows(padded), padded)])
+            self._searcher(padded).compile([TokenInputs.abstract(self._rows(padded), padded)])
         start = time.perf_counter()
         if groups:
             params = self._searcher(min(groups)).placed(params)
@@ -276,7 +277,9 @@ class BatchSearcher:
             numbers = np.zeros(num_rows, np.int32)
             numbers[: len(row_ids)] = row_ids
             sampling = {"rng_key": self._rng_key, "row_ids": numbers}
-        output = self._searcher(padded)(params, tokens, lengths, max_lens=limits, prefix=begin, **sampling)
+        output = self._searcher(padded)(
+            params, TokenInputs(tokens, lengths), max_lens=limits, prefix=begin, **sampling
+        )
         if isinstance(output, BeamOutput):
             fields = (output.tokens, output.lengths, output.scores, output.finished)
         else:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from transformer_jax.bounds import Layers, TokenId, Width, check_bounds
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional import AttentionMask, segment_positions, split_key
 from transformer_jax.functional.dropout import check_rate
@@ -333,12 +334,11 @@ class EncoderDecoder(nnx.Module):
         output = self.target_embedding if self.output_embedding is None else self.output_embedding
         return output.table(), None
 
-    def start(self, source_tokens: _Tokens, source_lengths: _Lengths, *, max_len: int) -> EncoderDecoderState:
+    def start(self, inputs: TokenInputs, *, max_len: int) -> EncoderDecoderState:
         """Read the source and make room for a target.
 
         Args:
-          source_tokens: ``[batch, source_len]``.
-          source_lengths: Source tokens of each row.
+          inputs: The sources ``[batch, source_len]`` and their lengths.
           max_len: How many tokens will be fed to :meth:`step` at most.
 
         Returns:
@@ -347,7 +347,7 @@ class EncoderDecoder(nnx.Module):
         Raises:
           ShapeError: If learned positions are fewer than ``max_len``.
         """
-        source_tokens, source_lengths = jnp.asarray(source_tokens), jnp.asarray(source_lengths)
+        source_tokens, source_lengths = jnp.asarray(inputs.tokens), jnp.asarray(inputs.lengths)
         memories, _ = self._memories(source_tokens, source_lengths, None)
         caches = self.decoder.empty_caches(source_tokens.shape[0], max_len, memories[0].stored_keys.dtype)
         return EncoderDecoderState(memories, source_lengths, caches)

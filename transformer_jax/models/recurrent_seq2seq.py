@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional import dropout, split_key
 from transformer_jax.functional.row_shards import RECURRENT_AXES, by_row_shards
@@ -153,12 +154,10 @@ class RecurrentSeq2Seq(nnx.Module):
         assert bias is not None
         return self.output.kernel[...].T, bias[...]
 
-    def start(
-        self, source_tokens: Int[Array, "batch kv_len"], source_lengths: Int[Array, "batch"], *, max_len: int
-    ) -> RecurrentState:
+    def start(self, inputs: TokenInputs, *, max_len: int) -> RecurrentState:
         """Encode the source; the state before the first token (its size does not depend on ``max_len``)."""
         del max_len
-        return self._encode(source_tokens, source_lengths)
+        return self._encode(jnp.asarray(inputs.tokens), jnp.asarray(inputs.lengths))
 
     def step(
         self, state: RecurrentState, tokens: Int[Array, "batch"]

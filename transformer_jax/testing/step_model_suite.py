@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.typing import Array
 
 __all__ = ["CHECKS", "SOURCE_VOCAB_SIZE", "TARGET_VOCAB_SIZE", "StepModelBatch", "make_batch"]
@@ -157,7 +158,7 @@ def _compiled_steps(
         logits, state = model.step(jax.tree.map(lambda leaf: leaf[order], state), tokens)
         return state, logits
 
-    state = model.start(source_tokens, source_lengths, max_len=max_len)
+    state = model.start(TokenInputs(source_tokens, source_lengths), max_len=max_len)
     state = jax.tree.map(lambda leaf: leaf[rows], state)
     _, logits = jax.lax.scan(step, state, (orders, tokens.T))
     return logits.swapaxes(0, 1)
@@ -217,7 +218,7 @@ def _states(model: Any, batch: StepModelBatch) -> tuple[Any, Any]:
     """Shapes and dtypes of the states before and after the first step."""
 
     def first_states() -> tuple[Any, Any]:
-        state = model.start(batch.source_tokens, batch.source_lengths, max_len=TARGET_LEN)
+        state = model.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=TARGET_LEN)
         return state, model.step(state, batch.target_inputs[:, 0])[1]
 
     return jax.eval_shape(first_states)
@@ -232,7 +233,7 @@ def check_half_precision(model: Any) -> None:
         check_state_keeps_its_type(cast)
 
         def logits(cast: Any = cast) -> tuple[Any, Any]:
-            state = cast.start(batch.source_tokens, batch.source_lengths, max_len=TARGET_LEN)
+            state = cast.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=TARGET_LEN)
             return cast(*batch), cast.step(state, batch.target_inputs[:, 0])[0]
 
         whole, of_step = jax.eval_shape(logits)
@@ -248,7 +249,7 @@ def check_empty_batches(model: Any) -> None:
 
     def decode(params: Any, *batch: Array) -> tuple[Any, ...]:
         own = nnx.merge(graphdef, params)
-        next_logits, state = own.step(own.start(*batch[:2], max_len=TARGET_LEN), batch[1])
+        next_logits, state = own.step(own.start(TokenInputs(*batch[:2]), max_len=TARGET_LEN), batch[1])
 
         def total(params: Any) -> tuple[Array, Array]:
             logits = nnx.merge(graphdef, params)(*batch)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Float, Int
 
@@ -57,12 +58,11 @@ class TableModel(nnx.Module):
         """Number of tokens."""
         return self.table[...].shape[-1]
 
-    def start(
-        self, source_tokens: Int[Array, "batch kv_len"], source_lengths: Int[Array, "batch"], *, max_len: int
-    ) -> TableState:
+    def start(self, inputs: TokenInputs, *, max_len: int) -> TableState:
         """State before the first token."""
-        del source_lengths, max_len
-        return TableState(source_tokens[:, 0], jnp.zeros_like(source_tokens[:, 0]))
+        del max_len
+        source = jnp.asarray(inputs.tokens)[:, 0]
+        return TableState(source, jnp.zeros_like(source))
 
     def step(
         self, state: TableState, tokens: Int[Array, "batch"]
