@@ -21,7 +21,9 @@ ACTIVATIONS = {
     "gelu": lambda x: 0.5 * x * (1 + ERF(x / np.sqrt(2))),
     "silu": lambda x: x / (1 + np.exp(-x)),
     "tanh": np.tanh,
+    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
 }
+GATES = {"swiglu": "silu", "geglu": "gelu"}
 
 
 def make(activation="relu", dropout_rate=0.0):
@@ -38,6 +40,24 @@ def test_equals_numpy(activation):
     wanted = ACTIVATIONS[activation](x @ kernels[0] + np.linspace(-1, 1, 10)) @ kernels[1] + np.linspace(
         -1, 1, 6
     )
+    np.testing.assert_allclose(layer(jnp.asarray(x, jnp.float32)), wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_gates_equal_numpy(gate, use_bias):
+    layer = FeedForward(6, 10, activation=gate, dropout_rate=0.0, use_bias=use_bias, rngs=nnx.Rngs(0))
+    maps = layer.inner.kernel[...], layer.outer.kernel[...]
+    inner, outer = (np.asarray(kernel, np.float64) for kernel in maps)
+    assert inner.shape == (6, 20)
+    shift = np.zeros(20)
+    if use_bias:
+        shift = np.linspace(-1, 1, 20)
+        layer.inner.bias[...] = jnp.asarray(shift, jnp.float32)
+    assert parameter_count(layer) == 3 * 60 + (26 if use_bias else 0)
+    x = np.random.default_rng(0).normal(size=(2, 3, 6))
+    gates, values = np.split(x @ inner + shift, 2, axis=-1)
+    wanted = (ACTIVATIONS[GATES[gate]](gates) * values) @ outer
     np.testing.assert_allclose(layer(jnp.asarray(x, jnp.float32)), wanted, atol=1e-5 * np.abs(wanted).max())
 
 

@@ -3,12 +3,21 @@
 from typing import TYPE_CHECKING, Any
 
 from transformer_jax.models.build import build_model, model_shapes
+from transformer_jax.models.decoder_only import DecoderOnly, DecoderOnlyConfig, DecoderOnlyState
 from transformer_jax.models.encoder_decoder import (
     EncoderDecoder,
     EncoderDecoderConfig,
     EncoderDecoderState,
 )
-from transformer_jax.models.presets import transformer_base, transformer_big
+from transformer_jax.models.presets import (
+    gpt2,
+    llama_like,
+    mingpt,
+    nanogpt,
+    nanogpt_cpu,
+    transformer_base,
+    transformer_big,
+)
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, RecurrentSeq2SeqConfig
 from transformer_jax.models.recurrent_seq2seq import RecurrentSeq2Seq
 from transformer_jax.models.sizes import Sizes
@@ -18,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bahdanau",
+    "DecoderOnly",
+    "DecoderOnlyConfig",
+    "DecoderOnlyState",
     "EncoderDecoder",
     "EncoderDecoderConfig",
     "EncoderDecoderState",
@@ -28,7 +40,12 @@ __all__ = [
     "RecurrentSeq2SeqConfig",
     "Sizes",
     "build_model",
+    "gpt2",
+    "llama_like",
+    "mingpt",
     "model_shapes",
+    "nanogpt",
+    "nanogpt_cpu",
     "transformer_base",
     "transformer_big",
 ]

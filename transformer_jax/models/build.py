@@ -13,6 +13,7 @@ from transformer_jax.bounds import bounds_of
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional.seeds import seed_key
 from transformer_jax.memory import machine_memory
+from transformer_jax.models.decoder_only import DecoderOnlyConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import RecurrentSeq2SeqConfig
 from transformer_jax.models.sizes import Sizes
@@ -27,6 +28,7 @@ PLUGIN_GROUP = "transformer_jax.models"
 BuiltInModelConfig = Union[  # noqa: UP007 (the trailing comma keeps one line a member)
     RecurrentSeq2SeqConfig,
     EncoderDecoderConfig,
+    DecoderOnlyConfig,
 ]
 
 if TYPE_CHECKING:

@@ -139,7 +139,7 @@ class EncoderDecoderConfig:
         """What the layers of both stacks share, with the self-attention of one of them."""
         names = [field.name for field in dataclasses.fields(TransformerLayerConfig)]
         own = ("rotary_base", "self_attention")
-        shared = {name: getattr(self, name) for name in names if name not in own}
+        shared = {name: getattr(self, name) for name in names if name not in own and hasattr(self, name)}
         rotary_base = self.positions.base if isinstance(self.positions, Rotary) else None
         return TransformerLayerConfig(**shared, rotary_base=rotary_base, self_attention=self_attention)
 

@@ -21,9 +21,9 @@ class Sizes:
     Example:
       >>> Sizes(vocab_size=65).need("vocab_size")
       65
-      >>> Sizes(vocab_size=65).need("source_vocab_size")
+      >>> Sizes().need("vocab_size")
       Traceback (most recent call last):
-      transformer_jax.errors.ConfigError: the model needs source_vocab_size, the task gives vocab_size: choose another model
+      transformer_jax.errors.ConfigError: the model needs vocab_size, the task gives no sizes: choose another model
     """
 
     source_vocab_size: int | None = None

@@ -1,6 +1,7 @@
 """Flax NNX modules: own parameters, draw dropout keys, call ``functional``."""
 
 from transformer_jax.nn.cache import AttentionMemory, KeyValueCache, LinearAttentionCache
+from transformer_jax.nn.causal_stack import CausalStack
 from transformer_jax.nn.combining import CombineQueryContext, MaxoutReadout
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import FeedForward
@@ -54,6 +55,7 @@ __all__ = [
     "BatchNorm",
     "CarriedState",
     "CarryBridge",
+    "CausalStack",
     "CombineQueryContext",
     "ConcatScore",
     "DecoderLayer",

@@ -234,10 +234,12 @@ class BeamCache:
         keys = self.stored_keys.reshape(batch, kv_heads, head_dim, beams * capacity)
         return keys, self.stored_values.reshape(batch, kv_heads, beams * capacity, head_dim)
 
-    def visible(self) -> Bool[Array, "batch beams slots"]:
-        """Which of the slots of :meth:`flat` each hypothesis's last token sees."""
+    def visible(self, window_len: int | None = None) -> Bool[Array, "batch beams slots"]:
+        """Which of the slots of :meth:`flat` each hypothesis's last token sees: of its ancestors all, or the last."""
         places = jnp.arange(self.capacity, dtype=jnp.int32)[None, None, :]
         held = places < self.length[:, None, None]
+        if window_len is not None:
+            held &= places >= self.length[:, None, None] - window_len
         beams = jnp.arange(self.num_beams, dtype=jnp.int32)[None, None, :, None]
         own = (self.ancestors[:, :, None, :] == beams) & held[:, :, None, :]  # [batch, beams, in beam, place]
         return own.reshape(*own.shape[:2], self.num_beams * self.capacity)

@@ -13,7 +13,8 @@ from transformer_jax.typing import Array, Float
 
 __all__ = ["ACTIVATIONS", "Activation", "FeedForward"]
 
-Activation = Literal["relu", "gelu", "silu", "tanh"]
+Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "tanh", "swiglu", "geglu"]
+"""Of a feed-forward network; ``"swiglu"`` and ``"geglu"`` are gates, with a third matrix."""
 
 
 def _exact_gelu(x: Array) -> Array:
@@ -25,7 +26,10 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": _exact_gelu,
     "silu": jax.nn.silu,
     "tanh": jax.numpy.tanh,
+    "gelu_tanh": jax.nn.gelu,
 }
+GATES: dict[str, Callable[[Array], Array]] = {"swiglu": jax.nn.silu, "geglu": _exact_gelu}
+"""Activations of gated networks, by the network's name."""
 
 
 class FeedForward(nnx.Module):
@@ -33,11 +37,18 @@ class FeedForward(nnx.Module):
 
     .. math:: \mathrm{FFN}(x) = f(x W_1 + b_1) W_2 + b_2
 
+    With a gate (``"swiglu"``: :math:`f` = SiLU, ``"geglu"``: GELU) the activation multiplies a second map; both maps
+    are one product, the gate's columns first:
+
+    .. math:: \mathrm{FFN}(x) = (f(x W_g + b_g) \odot (x W_1 + b_1)) W_2 + b_2
+
     Args:
       model_dim: Width of input and output.
       hidden_dim: Width between the maps.
-      activation: ``"relu"``, ``"gelu"`` (exact), ``"silu"`` or ``"tanh"``.
+      activation: ``"relu"``, ``"gelu"`` (exact), ``"gelu_tanh"`` (GPT-2's approximation), ``"silu"``, ``"tanh"``, or a
+        gate, ``"swiglu"`` or ``"geglu"``.
       dropout_rate: Dropout after the activation.
+      use_bias: Whether the maps have a bias.
       rngs: Source of the initial parameters.
 
     Raises:
@@ -48,25 +59,40 @@ class FeedForward(nnx.Module):
       >>> layer(jax.numpy.ones((2, 3, 4))).shape
       (2, 3, 4)
 
-    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 2.
+    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 2; gates: Shazeer 2020,
+    https://arxiv.org/abs/2002.05202, equation 6.
     """
 
     def __init__(
-        self, model_dim: int, hidden_dim: int, *, activation: Activation, dropout_rate: float, rngs: nnx.Rngs
+        self,
+        model_dim: int,
+        hidden_dim: int,
+        *,
+        activation: Activation,
+        dropout_rate: float,
+        use_bias: bool = True,
+        rngs: nnx.Rngs,
     ) -> None:
-        if activation not in ACTIVATIONS:
+        known = ACTIVATIONS | GATES
+        if activation not in known:
             raise ConfigError(
-                f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}"
-                f"{nearest_hint(activation, ACTIVATIONS)}"
+                f"activation must be one of {sorted(known)}, got {activation!r}"
+                f"{nearest_hint(activation, known)}"
             )
         self.activation = activation
         self.dropout_rate = dropout_rate
-        self.inner = Linear(model_dim, (hidden_dim,), use_bias=True, rngs=rngs)
-        self.outer = Linear(hidden_dim, (model_dim,), use_bias=True, rngs=rngs)
+        inner_dims = (hidden_dim, hidden_dim) if activation in GATES else (hidden_dim,)
+        self.inner = Linear(model_dim, inner_dims, use_bias=use_bias, rngs=rngs)
+        self.outer = Linear(hidden_dim, (model_dim,), use_bias=use_bias, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "*batch model"], *, rng_key: jax.Array | None = None
     ) -> Float[Array, "*batch model"]:
         """Apply the network to the last axis; ``rng_key=None`` drops nothing."""
-        inner = ACTIVATIONS[self.activation](self.inner(x))
+        inner = self.inner(x)
+        if self.activation in GATES:
+            gate, inner = jax.numpy.split(inner, 2, axis=-1)
+            inner = GATES[self.activation](gate) * inner
+        else:
+            inner = ACTIVATIONS[self.activation](inner)
         return self.outer(dropout(inner, self.dropout_rate, rng_key))

@@ -46,12 +46,13 @@ class MultiHeadAttention(nnx.Module):
       use_bias: Whether the projections have a bias (the paper's have none).
       dropout_rate: Dropout of the attention weights.
       rotary_base: Turn queries and keys of self-attention by their position; ``None`` = do not.
+      window_len: How many tokens a query of self-attention sees, the last ones and itself; ``None`` = as the mask says.
       implementation: As in :func:`~transformer_jax.functional.attention`.
       rngs: Source of the initial parameters.
 
     Raises:
       ShapeError: If the numbers of heads do not divide.
-      ConfigError: If rotary positions are asked of cross-attention.
+      ConfigError: If rotary positions or a window are asked of cross-attention, or the window is empty.
 
     Example:
       >>> layer = MultiHeadAttention(8, 4, 2, use_bias=False, dropout_rate=0.0, rngs=nnx.Rngs(0))
@@ -72,12 +73,15 @@ class MultiHeadAttention(nnx.Module):
         use_bias: bool,
         dropout_rate: float,
         rotary_base: float | None = None,
+        window_len: int | None = None,
         implementation: str | None = None,
         rngs: nnx.Rngs,
     ) -> None:
         check_heads(model_dim, num_heads, num_kv_heads)
         if rotary_base is not None and key_value_dim is not None:
             raise ConfigError("rotary_base is for self-attention: a memory's positions are not the queries'")
+        if window_len is not None and (window_len < 1 or key_value_dim is not None):
+            raise ConfigError(f"window_len must be at least 1 and is for self-attention, got {window_len}")
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
         self.head_dim = model_dim // num_heads
@@ -88,6 +92,7 @@ class MultiHeadAttention(nnx.Module):
             )
         self.dropout_rate = dropout_rate
         self.rotary_base = rotary_base
+        self.window_len = window_len
         self.implementation = implementation
         self.is_self_attention = key_value_dim is None
         kv_width = num_kv_heads * self.head_dim
@@ -127,7 +132,7 @@ class MultiHeadAttention(nnx.Module):
           ConfigError: If ``key_value_input`` is given to self-attention, or not given to cross-attention.
         """
         query, key, value = self._project(query_input, key_value_input, positions)
-        return self._attend(query, key, value, mask, bias, rng_key)
+        return self._attend(query, key, value, self._within_window(mask), bias, rng_key)
 
     def attention_weights(
         self,
@@ -140,7 +145,7 @@ class MultiHeadAttention(nnx.Module):
     ) -> tuple[Float[Array, "batch q_len model"], Float[Array, "batch heads q_len kv_len"]]:
         """As a call without dropout, and the weights too; arguments as there."""
         query, key, value = self._project(query_input, key_value_input, positions)
-        return self._attend_with_weights(query, key, value, mask, bias)
+        return self._attend_with_weights(query, key, value, self._within_window(mask), bias)
 
     def attend_cached(
         self,
@@ -167,14 +172,16 @@ class MultiHeadAttention(nnx.Module):
         positions = cache.next_positions(query_input.shape[1])
         query, key, value = self._project(query_input, None, positions)
         cache = cache.append(key.array, value, num_valid=num_valid)
+        mask = self._within_window(cache.mask(positions))
+        assert mask is not None
         if query.shape[1] == 1:
             added = _written_out(bias, positions, cache.capacity)
-            visible = cache.mask(positions).materialize(1, cache.capacity)[:, 0]
+            visible = mask.materialize(1, cache.capacity)[:, 0]
             output = self._joined(
                 attend_stored(query, cache.stored_keys, cache.stored_values, visible, added)
             )
         else:
-            output = self._attend(query, cache.keys, cache.values, cache.mask(positions), bias, None)
+            output = self._attend(query, cache.keys, cache.values, mask, bias, None)
         return nan_past_the_end(output, positions, cache.capacity), cache
 
     def attend_beams(
@@ -197,7 +204,7 @@ class MultiHeadAttention(nnx.Module):
         query, key, value = self._project(query_input, None, positions)
         cache = cache.append(key.array, value)
         by_source = query.reshape(cache.length.shape[0], cache.num_beams, *query.shape[2:])
-        context = attend_stored(by_source, *cache.flat(), cache.visible(), added)
+        context = attend_stored(by_source, *cache.flat(), cache.visible(self.window_len), added)
         return nan_past_the_end(self._joined(context.reshape(query.shape)), positions, cache.capacity), cache
 
     def project_memory(self, memory: Float[Array, "batch kv_len memory"]) -> AttentionMemory:
@@ -281,6 +288,12 @@ class MultiHeadAttention(nnx.Module):
             query = rotary(query, positions, base=self.rotary_base)
             key = rotary(key, positions, base=self.rotary_base)
         return query, prepare_key(_SCORE, key), value
+
+    def _within_window(self, mask: AttentionMask | None) -> AttentionMask | None:
+        if self.window_len is None:
+            return mask
+        window = AttentionMask.window(self.window_len - 1, None)
+        return window if mask is None else mask & window
 
     def _memory_arrays(self, memory: Array) -> tuple[Array, Array]:
         if self.is_self_attention:

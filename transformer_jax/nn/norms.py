@@ -28,6 +28,7 @@ class LayerNorm(nnx.Module):
     Args:
       model_dim: Width of the last axis.
       epsilon: Added to the variance.
+      use_bias: Whether there is a shift.
 
     Example:
       >>> LayerNorm(4, epsilon=1e-5)(jnp.ones((2, 4))).tolist()[0]
@@ -36,14 +37,15 @@ class LayerNorm(nnx.Module):
     Source: Ba et al. 2016, https://arxiv.org/abs/1607.06450, equation 4.
     """
 
-    def __init__(self, model_dim: int, *, epsilon: float) -> None:
+    def __init__(self, model_dim: int, *, epsilon: float, use_bias: bool = True) -> None:
         self.epsilon = epsilon
         self.scale = nnx.Param(jnp.ones(model_dim, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(model_dim, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(model_dim, jnp.float32)) if use_bias else None
 
     def __call__(self, x: Float[Array, "*batch model"]) -> Float[Array, "*batch model"]:
         """Normalise the last axis."""
-        return layer_norm(x, self.scale[...], self.bias[...], epsilon=self.epsilon)
+        bias = None if self.bias is None else self.bias[...]
+        return layer_norm(x, self.scale[...], bias, epsilon=self.epsilon)
 
 
 class RMSNorm(nnx.Module):
@@ -133,13 +135,16 @@ class BatchNorm(nnx.Module):
 _NORMS = {"layer": LayerNorm, "rms": RMSNorm}
 
 
-def make_norm(kind: Normalization, model_dim: int, *, epsilon: float) -> LayerNorm | RMSNorm:
+def make_norm(
+    kind: Normalization, model_dim: int, *, epsilon: float, use_bias: bool = True
+) -> LayerNorm | RMSNorm:
     """The normalisation module of a name.
 
     Args:
       kind: ``"layer"`` or ``"rms"``.
       model_dim: Width of the last axis.
       epsilon: Added under the root.
+      use_bias: Whether layer normalisation has a shift; the root mean square has none.
 
     Returns:
       The module.
@@ -155,4 +160,6 @@ def make_norm(kind: Normalization, model_dim: int, *, epsilon: float) -> LayerNo
         raise ConfigError(
             f"normalization must be one of {sorted(_NORMS)}, got {kind!r}{nearest_hint(kind, _NORMS)}"
         )
-    return LayerNorm(model_dim, epsilon=epsilon) if kind == "layer" else RMSNorm(model_dim, epsilon=epsilon)
+    if kind == "rms":
+        return RMSNorm(model_dim, epsilon=epsilon)
+    return LayerNorm(model_dim, epsilon=epsilon, use_bias=use_bias)

@@ -25,7 +25,7 @@ from transformer_jax.nn.transformer_layers import (
 )
 from transformer_jax.typing import Array, Float, Int
 
-__all__ = ["DecoderStack", "EncoderStack", "check_stack"]
+__all__ = ["DecoderStack", "EncoderStack", "check_stack", "enter_next", "enter_stack", "make_final_norm"]
 
 
 class EncoderStack(nnx.Module):
@@ -57,7 +57,7 @@ class EncoderStack(nnx.Module):
             positions, config.model_dim, config.num_heads, bidirectional=True, rngs=rngs
         )
         self.layers = nnx.List([EncoderLayer(config, rngs=rngs) for _ in range(num_layers)])
-        self.final_norm = _final_norm(config, final_norm)
+        self.final_norm = make_final_norm(config, final_norm)
 
     def __call__(
         self,
@@ -81,7 +81,7 @@ class EncoderStack(nnx.Module):
         Raises:
           ShapeError: If there are more tokens than learned positions.
         """
-        x, positions, bias = _enter(self.positions, x, positions)
+        x, positions, bias = enter_stack(self.positions, x, positions)
         keys = split_key(rng_key, len(self.layers) + 1)
         x = dropout(x, self.dropout_rate, keys[0])
         for layer, key in zip(self.layers, keys[1:], strict=True):
@@ -118,7 +118,7 @@ class DecoderStack(nnx.Module):
             positions, config.model_dim, config.num_heads, bidirectional=False, rngs=rngs
         )
         self.layers = nnx.List([DecoderLayer(config, rngs=rngs) for _ in range(num_layers)])
-        self.final_norm = _final_norm(config, final_norm)
+        self.final_norm = make_final_norm(config, final_norm)
 
     def project_memory(self, memory: Float[Array, "batch memory_len model"]) -> tuple[AttentionMemory, ...]:
         """The encoder's output as every layer's keys and values."""
@@ -159,7 +159,7 @@ class DecoderStack(nnx.Module):
         Raises:
           ShapeError: If there are more tokens than learned positions.
         """
-        x, positions, bias = _enter(self.positions, x, positions)
+        x, positions, bias = enter_stack(self.positions, x, positions)
         causal = AttentionMask.causal() if mask is None else AttentionMask.causal() & mask
         keys = split_key(rng_key, len(self.layers) + 1)
         x = dropout(x, self.dropout_rate, keys[0])
@@ -196,7 +196,7 @@ class DecoderStack(nnx.Module):
         Returns:
           ``[batch, q_len, model]`` and the longer caches.
         """
-        x, bias = self._enter_next(x, caches[0])
+        x, bias = enter_next(self.positions, x, caches[0])
         new_caches = []
         for layer, memory, cache in zip(self.layers, memories, caches, strict=True):
             x, cache = layer.extend(x, memory, cache, memory_mask=memory_mask, bias=bias, num_valid=num_valid)
@@ -216,7 +216,7 @@ class DecoderStack(nnx.Module):
         tuple[SelfAttentionCache, ...],
     ]:
         """As :meth:`extend`, and between its results the weights of the last layer's cross-attention."""
-        x, bias = self._enter_next(x, caches[0])
+        x, bias = enter_next(self.positions, x, caches[0])
         new_caches = []
         for layer, memory, cache in zip(self.layers[:-1], memories[:-1], caches[:-1], strict=True):
             x, cache = layer.extend(x, memory, cache, memory_mask=memory_mask, bias=bias)
@@ -227,17 +227,6 @@ class DecoderStack(nnx.Module):
         x = x if self.final_norm is None else self.final_norm(x)
         return x, weights, (*new_caches, last)
 
-    def _enter_next(self, x: Array, first: SelfAttentionCache) -> tuple[Array, PositionBias | Array | None]:
-        """Embeddings of the tokens behind those held, their positions added, and what these add to the scores."""
-        positions = first.next_positions(x.shape[1])
-        bias = None
-        if isinstance(first, KeyValueCache | BeamCache):
-            own = (
-                positions if isinstance(first, KeyValueCache) else first.length[:, None]
-            )  # one for all beams
-            bias = self.positions.bias(own, _arange(first.capacity))
-        return self.positions.add(x, positions), bias
-
     def attention_weights(
         self,
         x: Float[Array, "batch q_len model"],
@@ -246,7 +235,7 @@ class DecoderStack(nnx.Module):
         memory_mask: AttentionMask | None,
     ) -> list[Float[Array, "batch heads q_len memory_len"]]:
         """Every layer's cross-attention weights by teacher forcing, first layer first."""
-        x, _, bias = _enter(self.positions, x, None)
+        x, _, bias = enter_stack(self.positions, x, None)
         maps = []
         for layer, memory in zip(self.layers, memories, strict=True):
             x, weights = layer.attention_weights(
@@ -267,7 +256,7 @@ def check_stack(config: TransformerLayerConfig, positions: Positions) -> None:
     check_self_attention(config)
 
 
-def _enter(
+def enter_stack(
     encoding: PositionalEncoding, x: Array, positions: Array | None
 ) -> tuple[Array, Array, PositionBias | Array | None]:
     """Embeddings with their positions added, the positions, and what they add to the scores."""
@@ -277,11 +266,27 @@ def _enter(
     return encoding.add(x, positions), positions, encoding.bias(positions, positions)
 
 
+def enter_next(
+    encoding: PositionalEncoding, x: Array, first: SelfAttentionCache
+) -> tuple[Array, PositionBias | Array | None]:
+    """Embeddings of the tokens behind those held, their positions added, and what these add to the scores."""
+    positions = first.next_positions(x.shape[1])
+    bias = None
+    if isinstance(first, KeyValueCache | BeamCache):
+        # All hypotheses of a source are equally long.
+        own = positions if isinstance(first, KeyValueCache) else first.length[:, None]
+        bias = encoding.bias(own, _arange(first.capacity))
+    return encoding.add(x, positions), bias
+
+
 def _arange(length: int) -> Int[Array, "1 length"]:
     return jnp.arange(length, dtype=jnp.int32)[None, :]
 
 
-def _final_norm(config: TransformerLayerConfig, final_norm: bool) -> nnx.Module | None:
+def make_final_norm(config: TransformerLayerConfig, final_norm: bool) -> nnx.Module | None:
+    """The norm behind the last layer, where there is one."""
     if not final_norm:
         return None
-    return make_norm(config.normalization, config.model_dim, epsilon=config.norm_epsilon)
+    return make_norm(
+        config.normalization, config.model_dim, epsilon=config.norm_epsilon, use_bias=config.norm_bias
+    )

@@ -61,6 +61,9 @@ class TransformerLayerConfig:
       rotary_base: Rotary positions in self-attention; ``None`` = none.
       self_attention: ``"softmax"``; ``"linear"``: :class:`~transformer_jax.nn.LinearSelfAttention`, under a causal
         mask only, without grouped heads, dropout of weights, rotary positions and position biases.
+      window_len: How many tokens a query of self-attention sees, the last ones and itself; ``None`` = all before it.
+      feed_forward_bias: Whether the maps of the feed-forward network have a bias.
+      norm_bias: Whether layer normalisation has a shift.
     """
 
     model_dim: int
@@ -77,6 +80,9 @@ class TransformerLayerConfig:
     attention_bias: bool
     rotary_base: float | None
     self_attention: SelfAttention
+    window_len: int | None = None
+    feed_forward_bias: bool = True
+    norm_bias: bool = True
 
 
 class Residual(nnx.Module):
@@ -100,7 +106,9 @@ class Residual(nnx.Module):
             raise ConfigError(f"norm_placement must be 'post' or 'pre', got {config.norm_placement!r}")
         self.is_post = config.norm_placement == "post"
         self.dropout_rate = config.dropout_rate
-        self.norm = make_norm(config.normalization, config.model_dim, epsilon=config.norm_epsilon)
+        self.norm = make_norm(
+            config.normalization, config.model_dim, epsilon=config.norm_epsilon, use_bias=config.norm_bias
+        )
 
     def enter(self, x: _Inputs) -> _Inputs:
         """What the sublayer is given."""
@@ -351,6 +359,7 @@ def check_self_attention(config: TransformerLayerConfig) -> None:
         ("attention_dropout_rate", 0.0),
         ("num_kv_heads", config.num_heads),
         ("rotary_base", None),
+        ("window_len", None),
     ):
         if getattr(config, option) != wanted:
             raise ConfigError(
@@ -373,6 +382,7 @@ def _self_attention(
         use_bias=config.attention_bias,
         dropout_rate=config.attention_dropout_rate,
         rotary_base=config.rotary_base,
+        window_len=config.window_len,
         rngs=rngs,
     )
 
@@ -429,5 +439,6 @@ def _feed_forward(config: TransformerLayerConfig, rngs: nnx.Rngs) -> FeedForward
         config.feed_forward_dim,
         activation=config.activation,
         dropout_rate=config.activation_dropout_rate,
+        use_bias=config.feed_forward_bias,
         rngs=rngs,
     )

@@ -1,0 +1,77 @@
+"""Every language model under the contract of language models; a model joins by being listed."""
+
+import dataclasses
+import functools
+
+import pytest
+from flax import nnx
+
+from transformer_jax import models, nn
+from transformer_jax.testing import language_model_suite as suite
+
+GPT = models.DecoderOnlyConfig(
+    model_dim=16,
+    num_heads=4,
+    num_kv_heads=4,
+    feed_forward_dim=24,
+    num_layers=2,
+    positions=nn.Learned(max_len=suite.TEXT_LEN),
+    weight_deviation=0.2,  # at the usual 0.02 a tiny model's logits hardly depend on the tokens before
+)
+
+
+def _gpt(**changes):
+    return dataclasses.replace(GPT, **changes)
+
+
+MODELS = {
+    "gpt": GPT,
+    "llama": _gpt(
+        positions=nn.Rotary(),
+        num_kv_heads=2,
+        normalization="rms",
+        activation="swiglu",
+        use_bias=False,
+    ),
+    "post_norm_sinusoidal_untied_window": _gpt(
+        positions=nn.Sinusoidal(),
+        norm_placement="post",
+        scale_embeddings=True,
+        tied=False,
+        activation="gelu",
+        window_len=3,
+        weight_deviation=None,
+    ),
+    "alibi_multi_query_geglu_window": _gpt(
+        positions=nn.AlibiPositions(), num_kv_heads=1, activation="geglu", window_len=2
+    ),
+    "relative_rms": _gpt(positions=nn.RelativePositions(num_buckets=8, max_distance=16), normalization="rms"),
+    "linear": _gpt(self_attention="linear"),
+}
+# Linear attention refuses packed rows.
+CASES = [(name, check) for name in MODELS for check in suite.CHECKS if (name, check) != ("linear", "packed")]
+
+
+@functools.cache
+def build(name):
+    return models.build_model(MODELS[name], models.Sizes(vocab_size=suite.VOCAB_SIZE), seed=0)
+
+
+@pytest.mark.parametrize(("name", "check"), CASES)
+def test_keeps_the_contract(name, check):
+    suite.CHECKS[check](build(name))
+
+
+def test_the_suite_finds_documents_that_see_each_other():
+    class Mixes(nnx.Module):
+        def __init__(self):
+            self.model = build("gpt")
+
+        def __call__(self, tokens, *, segments=None, rng_key=None):
+            return self.model(tokens, rng_key=rng_key)
+
+        def hidden(self, tokens):
+            return self.model.hidden(tokens)
+
+    with pytest.raises(AssertionError, match="packed document"):
+        suite.check_documents_of_a_packed_row_are_apart(Mixes())

@@ -1,0 +1,323 @@
+"""The decoder-only Transformer (GPT) and its variants as values: one causal stack that predicts the next token."""
+
+import dataclasses
+import math
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from transformer_jax.bounds import Layers, Length, Width, check_bounds
+from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
+from transformer_jax.functional import AttentionMask, segment_positions
+from transformer_jax.functional.dropout import check_rate
+from transformer_jax.models.sizes import Sizes
+from transformer_jax.nn.cache import SelfAttentionCache
+from transformer_jax.nn.causal_stack import CausalStack
+from transformer_jax.nn.embeddings import Embedding
+from transformer_jax.nn.feed_forward import Activation
+from transformer_jax.nn.multi_head import check_heads
+from transformer_jax.nn.norms import Normalization
+from transformer_jax.nn.position_encodings import Learned, Positions, RelativePositions, Rotary
+from transformer_jax.nn.stacks import check_stack
+from transformer_jax.nn.transformer_layers import NormPlacement, SelfAttention, TransformerLayerConfig
+from transformer_jax.pytree import pytree_dataclass
+from transformer_jax.typing import Array, Float, Int
+
+__all__ = ["DecoderOnly", "DecoderOnlyConfig", "DecoderOnlyState"]
+
+_Tokens = Int[Array, "batch len"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderOnlyConfig:
+    """Everything of a decoder-only Transformer but the vocabulary; defaults are GPT-2's choices.
+
+    Attributes:
+      kind: Tag of the union of model configs.
+      model_dim: Width of the residual stream.
+      num_heads: Query heads; divides ``model_dim``.
+      num_kv_heads: Key and value heads; divides ``num_heads``.
+      feed_forward_dim: Width inside the feed-forward networks; of each of the two maps of a gated one.
+      num_layers: Layers.
+      positions: How the order of tokens is learned.
+      dropout_rate: Dropout after the embeddings and of each sublayer's output.
+      attention_dropout_rate: Dropout of attention weights.
+      activation_dropout_rate: Dropout inside the feed-forward networks.
+      norm_placement: ``"pre"`` (which adds a last norm), or ``"post"``.
+      normalization: ``"layer"`` or ``"rms"``.
+      norm_epsilon: Added to the variance.
+      activation: Of the feed-forward networks; ``"swiglu"`` and ``"geglu"`` are gated.
+      use_bias: Whether linear maps and layer normalisation have a bias.
+      self_attention: ``"softmax"``; ``"linear"``: a step of decoding costs the same however long the text is.
+      window_len: How many tokens a query sees, the last ones and itself; ``None`` = all before it.
+      tied: Whether the token embedding is the output projection too.
+      scale_embeddings: Whether embeddings are multiplied by the root of ``model_dim``, as sinusoidal positions want.
+      weight_deviation: Standard deviation of the initial embeddings and matrices, which is divided by
+        ``sqrt(2 * num_layers)`` for those that write to the residual stream; ``None`` = Glorot-uniform matrices.
+
+    Raises:
+      ConfigError: If a size is below one or above its bound (`transformer_jax.bounds`), a rate is no probability, a
+        name is unknown, or linear self-attention meets grouped heads, dropout of attention weights, a window, or
+        positions inside attention.
+      ShapeError: If the numbers of heads do not divide.
+
+    Example:
+      >>> config = DecoderOnlyConfig(
+      ...   model_dim=8, num_heads=2, num_kv_heads=1, feed_forward_dim=16, num_layers=1, positions=Rotary())
+      >>> config.context_len is None
+      True
+    """
+
+    kind: Literal["decoder_only"] = "decoder_only"
+    model_dim: Width
+    num_heads: Width
+    num_kv_heads: Width
+    feed_forward_dim: Width
+    num_layers: Layers
+    positions: Positions
+    dropout_rate: float = 0.1
+    attention_dropout_rate: float = 0.0
+    activation_dropout_rate: float = 0.0
+    norm_placement: NormPlacement = "pre"
+    normalization: Normalization = "layer"
+    norm_epsilon: float = 1e-5
+    activation: Activation = "gelu_tanh"
+    use_bias: bool = True
+    self_attention: SelfAttention = "softmax"
+    window_len: Length | None = None
+    tied: bool = True
+    scale_embeddings: bool = False
+    weight_deviation: float | None = 0.02
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        for name in (
+            "model_dim",
+            "num_heads",
+            "num_kv_heads",
+            "feed_forward_dim",
+            "num_layers",
+            "window_len",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
+        for name in ("dropout_rate", "attention_dropout_rate", "activation_dropout_rate"):
+            check_rate(name, getattr(self, name))
+        for name in ("norm_epsilon", "weight_deviation"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"{name} must be above 0, got {value}")
+        for name, known in (
+            ("norm_placement", get_args(NormPlacement)),
+            ("normalization", get_args(Normalization)),
+            ("activation", get_args(Activation)),
+            ("self_attention", get_args(SelfAttention)),
+        ):
+            value = getattr(self, name)
+            if value not in known:
+                raise ConfigError(f"{name} must be one of {known}, got {value!r}{nearest_hint(value, known)}")
+        if isinstance(self.positions, RelativePositions):
+            self.positions.check(bidirectional=False)
+        check_heads(self.model_dim, self.num_heads, self.num_kv_heads)
+        check_stack(self.layer_config(), self.positions)
+
+    @property
+    def context_len(self) -> int | None:
+        """The longest text that the model can take, in tokens, limited by learned positions; None = no limit."""
+        return self.positions.max_len if isinstance(self.positions, Learned) else None
+
+    def build(self, sizes: Sizes, *, rngs: nnx.Rngs) -> "DecoderOnly":
+        """The model for these sizes."""
+        return DecoderOnly(self, vocab_size=sizes.need("vocab_size"), rngs=rngs)
+
+    def layer_config(self) -> TransformerLayerConfig:
+        """Sizes and choices of every layer."""
+        names = [field.name for field in dataclasses.fields(TransformerLayerConfig)]
+        return TransformerLayerConfig(
+            **{name: getattr(self, name) for name in names if hasattr(self, name)},
+            attention_bias=self.use_bias,
+            feed_forward_bias=self.use_bias,
+            norm_bias=self.use_bias,
+            rotary_base=self.positions.base if isinstance(self.positions, Rotary) else None,
+        )
+
+
+@pytree_dataclass
+class DecoderOnlyState:
+    """Decoding state: the batch is axis 0 of every leaf.
+
+    Attributes:
+      caches: Each layer's keys and values of the tokens so far, or linear attention's state of one size.
+    """
+
+    caches: tuple[SelfAttentionCache, ...]
+
+
+class DecoderOnly(nnx.Module):
+    r"""A causal Transformer over one text.
+
+    .. math:: p(x) = \prod_t \mathrm{softmax}(E\, h_t)_{x_{t+1}}, \quad h = \mathrm{stack}(E_{x_{\le t}} + P)
+
+    Args:
+      config: Sizes and choices.
+      vocab_size: Tokens of the vocabulary.
+      rngs: Source of the initial parameters.
+
+    Example:
+      >>> config = DecoderOnlyConfig(
+      ...   model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=16, num_layers=1,
+      ...   positions=Learned(max_len=6))
+      >>> model = DecoderOnly(config, vocab_size=7, rngs=nnx.Rngs(0))
+      >>> model(jnp.ones((2, 5), int)).shape
+      (2, 5, 7)
+
+    Source: Radford et al. 2019, "Language models are unsupervised multitask learners", section 2.3.
+    """
+
+    def __init__(self, config: DecoderOnlyConfig, *, vocab_size: int, rngs: nnx.Rngs) -> None:
+        self.config = config
+        scale = "sqrt_dim" if config.scale_embeddings else "none"
+        self.embedding = Embedding(vocab_size, config.model_dim, padding_id=None, scale=scale, rngs=rngs)
+        self.stack = CausalStack(
+            config.layer_config(),
+            config.num_layers,
+            positions=config.positions,
+            final_norm=config.norm_placement == "pre",
+            rngs=rngs,
+        )
+        self.output_embedding = (
+            None
+            if config.tied
+            else Embedding(vocab_size, config.model_dim, padding_id=None, scale="none", rngs=rngs)
+        )
+        if config.weight_deviation is not None:
+            self._draw_normal_weights(config.weight_deviation, rngs)
+
+    def __call__(
+        self, tokens: _Tokens, *, segments: _Tokens | None = None, rng_key: jax.Array | None = None
+    ) -> Float[Array, "batch len vocab"]:
+        """Logits of the next token after each token.
+
+        Args:
+          tokens: ``[batch, len]``. Ids of the vocabulary, padding too: another id gives NaN logits from there on.
+          segments: Where a row holds several documents, the number of each token's document, in growing order and 0 at
+            padding; no token sees another document, and positions start again in each. ``None`` = one text a row.
+          rng_key: Draws dropout; ``None`` = evaluation.
+
+        Returns:
+          ``[batch, len, vocab]``, float32.
+
+        Raises:
+          ShapeError: If there are more tokens than learned positions.
+          ConfigError: If segments meet linear self-attention.
+        """
+        return self._logits(self.hidden(tokens, segments=segments, rng_key=rng_key))
+
+    def hidden(
+        self, tokens: _Tokens, *, segments: _Tokens | None = None, rng_key: jax.Array | None = None
+    ) -> Float[Array, "batch len model"]:
+        """As a call, but before the output projection."""
+        tokens = jnp.asarray(tokens)
+        if segments is None:
+            return self.stack(self.embedding(tokens), rng_key=rng_key)
+        if self.config.self_attention == "linear":
+            raise ConfigError(
+                "segments: linear self-attention cannot keep the documents of a packed row apart; train on "
+                "contiguous windows, or choose self_attention='softmax'"
+            )
+        segments = jnp.asarray(segments)
+        return self.stack(
+            self.embedding(tokens, valid=segments > 0),
+            mask=AttentionMask.segments(segments, segments),
+            positions=segment_positions(segments),
+            rng_key=rng_key,
+        )
+
+    def output_projection(self) -> tuple[Float[Array, "vocab model"], Float[Array, " vocab"] | None]:
+        """The table whose product with the hidden states is the logits, and no bias."""
+        return self._output().table(), None
+
+    def start(self, inputs: Any, *, max_len: int) -> DecoderOnlyState:
+        """Read the prompts, all rows in one pass, and make room for what follows.
+
+        Args:
+          inputs: `TokenInputs`: tokens ``[batch, prompt_len]`` and how many of them each row has; none is allowed.
+          max_len: How many tokens will be fed to :meth:`step` at most.
+
+        Returns:
+          The state after the prompts.
+
+        Raises:
+          ShapeError: If learned positions are fewer than the prompt's tokens or than ``max_len``. Where only both
+            together are too many, a token too many gives NaN logits, since the lengths may be traced.
+        """
+        tokens, lengths = jnp.asarray(inputs.tokens), jnp.asarray(inputs.lengths)
+        batch, prompt_len = tokens.shape
+        limit = self.config.context_len
+        for name, needed in (("the prompt has", prompt_len), ("max_len asks for", max_len)):
+            if limit is not None and needed > limit:
+                raise ShapeError(f"{name} {needed} tokens, the model has {limit} learned positions")
+        capacity = prompt_len + max_len
+        if limit is not None:
+            capacity = min(capacity, limit)
+        dtype = self.embedding.embedding[...].dtype
+        state = DecoderOnlyState(self.stack.empty_caches(batch, capacity, dtype))
+        if prompt_len == 0:
+            return state
+        valid = jnp.arange(prompt_len, dtype=lengths.dtype)[None, :] < lengths[:, None]
+        embedded = self.embedding(tokens, valid=valid)
+        return DecoderOnlyState(self.stack.extend(embedded, state.caches, num_valid=lengths)[1])
+
+    def step(
+        self, state: DecoderOnlyState, tokens: Int[Array, " batch"]
+    ) -> tuple[Float[Array, "batch vocab"], DecoderOnlyState]:
+        """Feed one token a row; logits of the next one, and the state after."""
+        logits, state = self.extend(state, jnp.asarray(tokens)[:, None])
+        return logits[:, 0], state
+
+    def extend(
+        self,
+        state: DecoderOnlyState,
+        tokens: Int[Array, "batch q_len"],
+        *,
+        num_valid: Int[Array, " batch"] | None = None,
+    ) -> tuple[Float[Array, "batch q_len vocab"], DecoderOnlyState]:
+        """Feed several tokens a row at once, by the same code as :meth:`step`.
+
+        Args:
+          state: The state before.
+          tokens: The next tokens, ``[batch, q_len]``.
+          num_valid: How many of them count for each row; ``None`` = all.
+
+        Returns:
+          Logits after each token, ``[batch, q_len, vocab]``, and the state after.
+        """
+        hidden, caches = self.stack.extend(self.embedding(tokens), state.caches, num_valid=num_valid)
+        return self._logits(hidden), DecoderOnlyState(caches)
+
+    def _output(self) -> Embedding:
+        return self.embedding if self.output_embedding is None else self.output_embedding
+
+    def _logits(self, hidden: Array) -> Array:
+        return self._output().attend(hidden).astype(jnp.float32)
+
+    def _draw_normal_weights(self, deviation: float, rngs: nnx.Rngs) -> None:
+        """Overwrite embeddings and matrices as GPT-2 begins; biases and norms stay as they are."""
+        into_stream = deviation / math.sqrt(2 * self.config.num_layers)
+        tables = (
+            [self.embedding] if self.output_embedding is None else [self.embedding, self.output_embedding]
+        )
+        parameters = [(table.embedding, deviation) for table in tables]
+        for layer in self.stack.layers:
+            attention, network = layer.self_attention, layer.feed_forward
+            parameters += [
+                (attention.query_key_value.kernel, deviation),
+                (attention.output.kernel, into_stream),
+                (network.inner.kernel, deviation),
+                (network.outer.kernel, into_stream),
+            ]
+        for parameter, width in parameters:
+            parameter[...] = width * jax.random.normal(rngs.params(), parameter.shape, parameter.dtype)

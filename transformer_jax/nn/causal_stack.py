@@ -1,0 +1,129 @@
+"""A stack of layers in which each token sees itself and those before it: the body of a decoder-only model."""
+
+import jax
+from flax import nnx
+from jax.typing import DTypeLike
+
+from transformer_jax.errors import ShapeError
+from transformer_jax.functional import AttentionMask, dropout, split_key
+from transformer_jax.nn.cache import BeamCache, SelfAttentionCache
+from transformer_jax.nn.position_encodings import PositionalEncoding, Positions
+from transformer_jax.nn.stacks import check_stack, enter_next, enter_stack, make_final_norm
+from transformer_jax.nn.transformer_layers import EncoderLayer, TransformerLayerConfig, empty_cache
+from transformer_jax.typing import Array, Float, Int
+
+__all__ = ["CausalStack"]
+
+
+class CausalStack(nnx.Module):
+    """Positions, dropout, then layers of causal self-attention and feed-forward network.
+
+    Args:
+      config: Sizes and choices of every layer.
+      num_layers: How many layers.
+      positions: How the order is learned; ``config.rotary_base`` belongs to rotary positions.
+      final_norm: Whether the output is normalised once more (pre-norm needs it).
+      rngs: Source of the initial parameters.
+
+    Raises:
+      ConfigError: As `check_stack`.
+
+    Example:
+      >>> from transformer_jax.nn import Sinusoidal
+      >>> config = TransformerLayerConfig(
+      ...   model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=16, dropout_rate=0.0,
+      ...   attention_dropout_rate=0.0, activation_dropout_rate=0.0, norm_placement="pre", normalization="layer",
+      ...   norm_epsilon=1e-5, activation="gelu", attention_bias=True, rotary_base=None, self_attention="softmax")
+      >>> stack = CausalStack(config, 2, positions=Sinusoidal(), final_norm=True, rngs=nnx.Rngs(0))
+      >>> x = jax.random.normal(jax.random.key(0), (1, 3, 8))
+      >>> first, caches = stack.extend(x[:, :2], stack.empty_caches(1, 3, x.dtype))
+      >>> bool(jnp.allclose(first, stack(x)[:, :2], atol=1e-5))
+      True
+
+    Source: Radford et al. 2018, "Improving language understanding by generative pre-training", section 3.1.
+    """
+
+    def __init__(
+        self,
+        config: TransformerLayerConfig,
+        num_layers: int,
+        *,
+        positions: Positions,
+        final_norm: bool,
+        rngs: nnx.Rngs,
+    ) -> None:
+        check_stack(config, positions)
+        self.dropout_rate = config.dropout_rate
+        self.positions = PositionalEncoding(
+            positions, config.model_dim, config.num_heads, bidirectional=False, rngs=rngs
+        )
+        self.layers = nnx.List([EncoderLayer(config, rngs=rngs) for _ in range(num_layers)])
+        self.final_norm = make_final_norm(config, final_norm)
+
+    def __call__(
+        self,
+        x: Float[Array, "batch q_len model"],
+        *,
+        mask: AttentionMask | None = None,
+        positions: Int[Array, "one_or_batch q_len"] | None = None,
+        rng_key: jax.Array | None = None,
+    ) -> Float[Array, "batch q_len model"]:
+        """Apply the stack to whole sequences.
+
+        Args:
+          x: Token embeddings.
+          mask: What hides tokens from each other beside the causal order, as segments of a packed row do.
+          positions: Each token's place in its sequence; ``None`` = arange.
+          rng_key: Draws dropout; ``None`` = evaluation.
+
+        Returns:
+          ``[batch, q_len, model]``.
+
+        Raises:
+          ShapeError: If there are more tokens than learned positions.
+        """
+        x, positions, bias = enter_stack(self.positions, x, positions)
+        causal = AttentionMask.causal() if mask is None else AttentionMask.causal() & mask
+        keys = split_key(rng_key, len(self.layers) + 1)
+        x = dropout(x, self.dropout_rate, keys[0])
+        for layer, key in zip(self.layers, keys[1:], strict=True):
+            x = layer(x, mask=causal, bias=bias, positions=positions, rng_key=key)
+        return x if self.final_norm is None else self.final_norm(x)
+
+    def empty_caches(self, batch: int, capacity: int, dtype: DTypeLike) -> tuple[SelfAttentionCache, ...]:
+        """A cache for each layer, with room for ``capacity`` tokens a row; linear attention's has one size.
+
+        Raises:
+          ShapeError: If ``capacity`` is more than the learned positions.
+        """
+        self.positions.check_len(capacity)
+        return tuple(empty_cache(layer.self_attention, batch, capacity, dtype) for layer in self.layers)
+
+    def extend(
+        self,
+        x: Float[Array, "batch q_len model"],
+        caches: tuple[SelfAttentionCache, ...],
+        *,
+        num_valid: Int[Array, " batch"] | None = None,
+    ) -> tuple[Float[Array, "batch q_len model"], tuple[SelfAttentionCache, ...]]:
+        """Apply the stack to the next tokens: one a row while searching, several in a prefill.
+
+        Args:
+          x: Embeddings of the next tokens.
+          caches: The tokens before.
+          num_valid: How many of the tokens count for each row; ``None`` = all.
+
+        Returns:
+          ``[batch, q_len, model]`` and the longer caches.
+
+        Raises:
+          ShapeError: If the caches are too small, or several tokens a hypothesis are fed to a beam search.
+        """
+        if isinstance(caches[0], BeamCache) and (x.shape[1] != 1 or num_valid is not None):
+            raise ShapeError(f"a beam search feeds one token a hypothesis, got {x.shape[1]}")
+        x, bias = enter_next(self.positions, x, caches[0])
+        new_caches = []
+        for layer, cache in zip(self.layers, caches, strict=True):
+            x, cache = layer.extend(x, cache, bias=bias, num_valid=num_valid)
+            new_caches.append(cache)
+        return (x if self.final_norm is None else self.final_norm(x)), tuple(new_caches)
