@@ -103,7 +103,7 @@ def load_run(run_dir: Path) -> LoadedRun:
         target_tokenizer=target_tokenizer,
         data=config.data,
         search=config.search,
-        source_limit=config.model.source_limit,
-        target_limit=config.model.target_limit,
+        source_limit=getattr(config.model, "source_limit", None),
+        target_limit=getattr(config.model, "target_limit", None),
     )
     return LoadedRun(config, model, translator)
