@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import sacrebleu
 
-from transformer_jax.data.examples import EncodedExamples, EvaluationItem
+from transformer_jax.data.examples import EncodedExamples
+from transformer_jax.data.pairs import EvaluationItem
 from transformer_jax.data.pairs_config import (
     ChosenBuckets,
     MosesText,
