@@ -93,7 +93,7 @@ class ForeignTokenizer(Tokenizer):
           DataError: If an id is not in the vocabulary.
         """
         parts = []
-        for is_unknown, group in itertools.groupby(self._checked(ids), lambda token: token == UNK_ID):
+        for is_unknown, group in itertools.groupby(self.checked(ids), lambda token: token == UNK_ID):
             tokens = list(group)
             if is_unknown:
                 parts += [UNKNOWN_TEXT] * len(tokens)
@@ -111,7 +111,7 @@ class ForeignTokenizer(Tokenizer):
         """
         return [
             UNKNOWN_TEXT if token == UNK_ID else self._hf.id_to_token(token - NUM_SPECIAL_IDS) or UNKNOWN_TEXT
-            for token in self._checked(ids)
+            for token in self.checked(ids)
             if token == UNK_ID or token >= NUM_SPECIAL_IDS
         ]
 
@@ -121,13 +121,6 @@ class ForeignTokenizer(Tokenizer):
 
     def _own(self, token: int) -> int:
         return UNK_ID if token == self._unknown else token + NUM_SPECIAL_IDS
-
-    def _checked(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> list[int]:
-        tokens = list(map(int, ids))
-        for token in tokens:
-            if not 0 <= token < self.vocab_size:
-                raise DataError(f"tokenizer: id {token} is not between 0 and {self.vocab_size - 1}")
-        return tokens
 
 
 def _parsed(document: str) -> Any:

@@ -12,6 +12,8 @@ from transformer_jax.data.sources.registry import names_with
 from transformer_jax.data.sources.synthetic_pairs import SyntheticDataset
 from transformer_jax.data.sources.tsv_files import TsvFiles
 from transformer_jax.data.tokenizer_config import (
+    BytePairs,
+    Bytes,
     Characters,
     SavedTokenizer,
     Subwords,
@@ -25,6 +27,8 @@ __all__ = [
     "PRONUNCIATION_DATASETS",
     "BleuTokenizerName",
     "BucketConfig",
+    "BytePairs",
+    "Bytes",
     "Characters",
     "ChosenBuckets",
     "DatasetConfig",

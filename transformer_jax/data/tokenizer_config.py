@@ -10,7 +10,7 @@ from transformer_jax.errors import require
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Characters:
-    """One token a character; ``max_size`` bounds the vocabulary, special ids included."""
+    """One token a character, also for white space; ``max_size`` bounds the vocabulary, special ids included."""
 
     kind: Literal["characters"] = "characters"
     max_size: Vocabulary | None = None
@@ -36,7 +36,7 @@ class Words:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subwords:
-    """Pieces of words, at most ``vocab_size`` of them, special ids included."""
+    """Pieces of words, at most ``vocab_size`` of them, special ids included; white space becomes single spaces."""
 
     kind: Literal["subwords"] = "subwords"
     algorithm: Literal["bpe", "unigram"] = "bpe"
@@ -45,6 +45,25 @@ class Subwords:
     def __post_init__(self) -> None:
         check_bounds(self)
         check_at_least(6, vocab_size=self.vocab_size)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bytes:
+    """One token a byte of the text in UTF-8: 260 ids, nothing is ever unknown, and every text comes back exactly."""
+
+    kind: Literal["bytes"] = "bytes"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BytePairs:
+    """Pieces of bytes, at most ``vocab_size`` of them, as in GPT-2: line breaks and white space stay exactly."""
+
+    kind: Literal["byte_pairs"] = "byte_pairs"
+    vocab_size: Vocabulary = 1024
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        check_at_least(260, vocab_size=self.vocab_size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +82,7 @@ class SavedTokenizer:
         require(bool(self.path), "the path of a saved tokenizer is empty")
 
 
-TokenizerConfig = Characters | Words | Subwords | SavedTokenizer
+TokenizerConfig = Characters | Words | Subwords | Bytes | BytePairs | SavedTokenizer
 
 
 def with_absolute_path(tokenizer: TokenizerConfig) -> TokenizerConfig:

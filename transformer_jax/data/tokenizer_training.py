@@ -3,7 +3,16 @@
 import os
 from collections.abc import Iterable
 
-from transformer_jax.data.tokenizer_config import Characters, SavedTokenizer, Subwords, TokenizerConfig, Words
+from transformer_jax.data.byte_tokenizer import single_byte_tokenizer, train_byte_pair_tokenizer
+from transformer_jax.data.tokenizer_config import (
+    BytePairs,
+    Bytes,
+    Characters,
+    SavedTokenizer,
+    Subwords,
+    TokenizerConfig,
+    Words,
+)
 from transformer_jax.data.tokenizers import (
     Tokenizer,
     train_character_tokenizer,
@@ -36,3 +45,7 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
             return train_word_tokenizer(texts, max_size=config.max_size, min_count=config.min_count)
         case Subwords():
             return train_subword_tokenizer(texts, algorithm=config.algorithm, vocab_size=config.vocab_size)
+        case Bytes():
+            return single_byte_tokenizer()
+        case BytePairs():
+            return train_byte_pair_tokenizer(texts, vocab_size=config.vocab_size)

@@ -25,7 +25,7 @@ from transformer_jax.data.line_breaks import escape_line_breaks
 from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.files import write_whole
 
-Unit = Literal["characters", "words", "subwords", "pieces"]
+Unit = Literal["characters", "words", "subwords", "bytes", "pieces"]
 Algorithm = Literal["bpe", "unigram"]
 
 SPECIAL_NAMES = ("special: pad", "special: unk", "special: bos", "special: eos")
@@ -44,7 +44,10 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Tokenizer:
-    """Maps text to ids and back, by single characters or by words between white space; see also `SubwordTokenizer`.
+    """Maps text to ids and back, by single characters or by words between white space.
+
+    Characters keep every text exactly, line breaks and white space included; see also `SubwordTokenizer` and
+    `ByteTokenizer`.
 
     Example:
       >>> tokenizer = train_character_tokenizer(["cab"])
@@ -105,12 +108,26 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of the text, without start and end; pieces never seen become the unknown id."""
-        return list(self._hf.encode(_encodable(text), add_special_tokens=False).ids)
+        return list(self._hf.encode(encodable(text), add_special_tokens=False).ids)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of many texts, faster than one by one."""
-        safe = [_encodable(text) for text in texts]
+        safe = [encodable(text) for text in texts]
         return [encoding.ids for encoding in self._hf.encode_batch_fast(safe, add_special_tokens=False)]
+
+    def encode_array(self, text: str) -> npt.NDArray[np.int32]:
+        """Ids of a text of any length, as an array: `encode` without a Python object for each token.
+
+        Example:
+          >>> train_character_tokenizer(["cab"]).encode_array("abcd")
+          array([4, 5, 6, 1], dtype=int32)
+        """
+        if self.unit != "characters":
+            return np.asarray(self.encode_batch([text])[0], np.int32)
+        points, places = np.unique(_code_points(text), return_inverse=True)
+        known = {ord(symbol): token for token, symbol in enumerate(self.symbols, NUM_SPECIAL_IDS)}
+        ids = np.array([known.get(point, UNK_ID) for point in points.tolist()], np.int32)
+        return ids[places] if len(ids) else ids
 
     def decode(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> str:
         """Text of the ids; padding, start and end are left out, unknown becomes `UNKNOWN_TEXT`.
@@ -135,14 +152,24 @@ class Tokenizer:
           DataError: If an id is not in the vocabulary.
         """
         pieces = []
-        for token in map(int, ids):
-            if not 0 <= token < self.vocab_size:
-                raise DataError(f"tokenizer: id {token} is not between 0 and {self.vocab_size - 1}")
+        for token in self.checked(ids):
             if token == UNK_ID:
                 pieces.append(UNKNOWN_TEXT)
             elif token not in (PAD_ID, BOS_ID, EOS_ID):
                 pieces.append(self._symbols[token])
         return pieces
+
+    def checked(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> list[int]:
+        """The ids as a list.
+
+        Raises:
+          DataError: If an id is not in the vocabulary.
+        """
+        tokens = list(map(int, ids))
+        for token in tokens:
+            if not 0 <= token < self.vocab_size:
+                raise DataError(f"tokenizer: id {token} is not between 0 and {self.vocab_size - 1}")
+        return tokens
 
     def count_unknown(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> int:
         """How many of the ids stand for pieces never seen."""
@@ -151,14 +178,14 @@ class Tokenizer:
     def unknown_pieces(self, text: str) -> list[str]:
         """The pieces of the text that the vocabulary lacks, in order."""
         return [
-            _encodable(text)[start:stop]
+            encodable(text)[start:stop]
             for token, (start, stop) in zip(self.encode(text), self.spans(text))
             if token == UNK_ID
         ]
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Where each token of the text begins and ends in it, in characters."""
-        return list(self._hf.encode(_encodable(text), add_special_tokens=False).offsets)
+        return list(self._hf.encode(encodable(text), add_special_tokens=False).offsets)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the JSON of the underlying library, whose other programs can read it."""
@@ -190,6 +217,10 @@ class Tokenizer:
             except (DataError, UnicodeDecodeError) as error:
                 raise DataError(f"{path}: {error}") from None
         try:
+            if document["pre_tokenizer"]["type"] == "ByteLevel":
+                from transformer_jax.data.byte_tokenizer import ByteTokenizer  # which imports this module
+
+                return ByteTokenizer(document["model"])
             if document["model"]["type"] in ("BPE", "Unigram"):
                 return SubwordTokenizer(document["model"])
             unit: Unit = {"Split": "characters", "WhitespaceSplit": "words"}[
@@ -310,7 +341,7 @@ def train_subword_tokenizer(
     most = bound_of(Vocabulary)
     if most is not None and vocab_size > most:
         raise ConfigError(f"tokenizer: vocab_size must be at most {most:,}, got {vocab_size:,}")
-    safe = [_encodable(line) for line in lines]
+    safe = [encodable(line) for line in lines]
     characters = {one for one in set("".join(safe).replace(SPACE_MARK, "_")) if not one.isspace()}
     if not characters:
         raise DataError("tokenizer: the text holds no character but white space")
@@ -375,7 +406,11 @@ def _without_hash_order(pieces: Sequence[Sequence[Any]]) -> list[tuple[str, floa
     return sorted(rounded, key=lambda one: (-one[1], one[0]))
 
 
-def _encodable(text: str) -> str:
+def _code_points(text: str) -> npt.NDArray[np.uint32]:
+    return np.frombuffer(encodable(text).encode("utf-32-le"), np.uint32)
+
+
+def encodable(text: str) -> str:
     """The text with each lone surrogate, which UTF-8 has no form for, replaced by U+FFFD."""
     return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
 
@@ -389,7 +424,7 @@ def train_character_tokenizer(lines: Iterable[str], *, max_size: int | None = No
     """
     counts: Counter[str] = Counter()
     for line in lines:
-        counts.update(_encodable(line))
+        counts.update(encodable(line))
     return Tokenizer("characters", sorted(_most_frequent(counts, max_size, 1)))
 
 
@@ -405,7 +440,7 @@ def train_word_tokenizer(
     """
     counts: Counter[str] = Counter()
     for line in lines:
-        counts.update(_WORD.findall(_encodable(line)))
+        counts.update(_WORD.findall(encodable(line)))
     return Tokenizer("words", _most_frequent(counts, max_size, min_count))
 
 

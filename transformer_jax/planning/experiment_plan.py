@@ -9,10 +9,20 @@ import jax
 import numpy as np
 
 from transformer_jax.data.batches import PackedBatch
-from transformer_jax.data.pairs_config import GivenBuckets, NamedDataset, PairsConfig, TokenizerConfig
+from transformer_jax.data.byte_tokenizer import single_byte_tokenizer
+from transformer_jax.data.pairs_config import GivenBuckets, NamedDataset, PairsConfig
 from transformer_jax.data.pipeline import rows_of
 from transformer_jax.data.prepare import prepare
 from transformer_jax.data.sources.stored_files import DATA_VARIABLE
+from transformer_jax.data.tokenizer_config import (
+    BytePairs,
+    Bytes,
+    Characters,
+    SavedTokenizer,
+    Subwords,
+    TokenizerConfig,
+    Words,
+)
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import ConfigError
 from transformer_jax.files import user_cache
@@ -185,12 +195,16 @@ def _vocabulary(config: ExperimentConfig, request: PlanRequest) -> tuple[tuple[i
 
 
 def _known_size(tokenizer: TokenizerConfig) -> int | None:
-    """What a tokenizer's config says of its size."""
-    if tokenizer.kind == "saved":
-        return Tokenizer.load(os.path.expanduser(tokenizer.path)).vocab_size
-    if tokenizer.kind == "subwords":
-        return tokenizer.vocab_size
-    return tokenizer.max_size
+    """Vocabulary size that a tokenizer's config alone tells, an upper bound where it is trained."""
+    match tokenizer:
+        case SavedTokenizer():
+            return Tokenizer.load(os.path.expanduser(tokenizer.path)).vocab_size
+        case Bytes():
+            return single_byte_tokenizer().vocab_size
+        case Subwords() | BytePairs():
+            return tokenizer.vocab_size
+        case Characters() | Words():
+            return tokenizer.max_size
 
 
 def _is_at_hand(data: PairsConfig) -> bool:
