@@ -66,12 +66,12 @@ def make_model(name: str, width: int, vocab_size: int) -> Any:
 
 def compile_case(name: str, mesh_name: str, mesh: Any, arguments: argparse.Namespace) -> Any:
     """The compiled step of a model over a mesh."""
+    from transformer_jax.data.batches import empty_batch
     from transformer_jax.functional import projected_logsumexp
     from transformer_jax.functional.attention import choice
     from transformer_jax.planning import find_device
     from transformer_jax.testing.sharded_step import compile_sharded_step
     from transformer_jax.train.config import AdamW, Constant, TrainConfig
-    from transformer_jax.train.contracts import abstract_batch
 
     rows, length, vocab_size = arguments.rows, arguments.length, arguments.vocab_size
     config = TrainConfig(
@@ -86,7 +86,7 @@ def compile_case(name: str, mesh_name: str, mesh: Any, arguments: argparse.Names
             lambda: make_model(name, arguments.width, vocab_size),
             PairCrossEntropy(label_smoothing=0.1),
             config,
-            abstract_batch(rows, length, length),
+            empty_batch(rows, length, length),
             device=find_device(arguments.plan_for),
         )
     finally:

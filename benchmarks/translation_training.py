@@ -41,7 +41,6 @@ from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.race.timing import Record, interleave, interval_text, paired_ratio, quartiles, write_json
 from transformer_jax.runs.training import ExperimentConfig
-from transformer_jax.train.contracts import count_tokens
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.schedules import build_schedule
 from transformer_jax.train.state import create_state, split_model
@@ -63,7 +62,7 @@ def first_batches(batches: Any, real_tokens: int) -> list[Any]:
     found, total = [], 0
     for batch in batches:
         found.append(batch)
-        total += count_tokens(batch)
+        total += batch.num_tokens()
         if total >= real_tokens:
             return found
     return found
@@ -72,7 +71,7 @@ def first_batches(batches: Any, real_tokens: int) -> list[Any]:
 def padding_of(batches: Sequence[Any]) -> float:
     """Share of all places of the batches that hold padding."""
     places = sum(batch.source_tokens.size + batch.target_inputs.size for batch in batches)
-    return 1.0 - sum(map(count_tokens, batches)) / places
+    return 1.0 - sum(batch.num_tokens() for batch in batches) / places
 
 
 def sorted_batches(examples: EncodedExamples, batch_tokens: int) -> list[Seq2SeqBatch]:
@@ -227,8 +226,8 @@ def main() -> None:
         if error > 1e-4 * theirs:
             raise SystemExit(f"the sides disagree: losses {float(summed.mean())} and {theirs}")
     times = interleave(sides, calls=options.calls, max_seconds=options.max_seconds)
-    programs = {"packed": len(data.train.shapes()), "buckets": len(bucketed.shapes())}
-    tokens = {name: sum(map(count_tokens, lists[name])) for name in sides}
+    programs = {"packed": len(data.train.abstract_batches()), "buckets": len(bucketed.shapes())}
+    tokens = {name: sum(batch.num_tokens() for batch in lists[name]) for name in sides}
     per_token = {name: [one / tokens[name] for one in values] for name, values in times.items()}
     records = []
     for name, values in times.items():

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from transformer_jax.data.batches import BOS_ID, EOS_ID, BatchShape
+from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID, BatchShape, empty_batch
 from transformer_jax.data.buckets import BucketPlan
 from transformer_jax.data.examples import encode_examples, make_batch
 from transformer_jax.data.pairs import EvaluationItem, Pair
@@ -285,3 +285,23 @@ def test_a_token_budget_gives_short_lines_more_rows():
 def test_a_token_budget_below_one_pair_is_refused():
     with pytest.raises(ConfigError, match="batch_tokens"):
         PairsConfig(batch_tokens=79)
+
+
+def test_abstract_batches_have_the_shapes_and_dtypes_of_those_to_come():
+    examples, _ = encode()
+    pipeline = BatchPipeline(examples, PLAN, batch_size=4, seed=3)
+    epoch = [pipeline.batch_at(step) for step in range(pipeline.batches_per_epoch)]
+    signatures = {tuple((leaf.shape, leaf.dtype) for leaf in batch) for batch in epoch}
+    assert signatures == {
+        tuple((leaf.shape, leaf.dtype) for leaf in one) for one in pipeline.abstract_batches()
+    }
+    for batch in epoch:
+        real = (batch.source_tokens != PAD_ID).sum() + (batch.target_outputs != PAD_ID).sum()
+        assert pipeline.count_tokens(batch) == batch.num_tokens() == real
+        assert batch.num_positions() == batch.source_tokens.size + batch.target_inputs.size
+
+
+def test_an_empty_batch_takes_no_memory_whatever_its_shape():
+    batch = empty_batch(2**20, 2**10, 2**10)  # 4 GiB an array
+    assert batch.source_tokens.shape == (2**20, 2**10)
+    assert batch.source_tokens.base.nbytes == 4

@@ -120,7 +120,7 @@ def test_iterating_from_a_step_is_what_came_after_it():
 
 def test_all_batches_have_the_announced_shape():
     pipeline = pipeline_of([(3, 3), (4, 4), (2, 5)] * 7)
-    (empty,) = pipeline.shapes()
+    (empty,) = pipeline.abstract_batches()
     for step in range(pipeline.batches_per_epoch):
         assert [one.shape for one in pipeline.batch_at(step)] == [one.shape for one in empty]
     assert not empty.target_lengths.any()

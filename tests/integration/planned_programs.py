@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from transformer_jax.data.batches import empty_batch
 from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import LastState, RecurrentSeq2SeqConfig
@@ -17,7 +18,6 @@ from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.planning import find_device
 from transformer_jax.testing.sharded_step import FAST_COMPILE, compile_sharded_step
 from transformer_jax.train.config import AdamW, Constant, MeshShape, TrainConfig
-from transformer_jax.train.contracts import abstract_batch
 
 VOCAB, ROWS, SOURCE_LEN, TARGET_LEN = 64, 32, 8, 8
 MODELS: dict[str, Any] = {
@@ -48,7 +48,7 @@ def compared(model: str, mesh: str) -> dict[str, Any]:
             updates=1, optimizer=AdamW(), schedule=Constant(peak_learning_rate=0.001), average_decay=0.9,
             sharding=MESHES[mesh],
         ),
-        abstract_batch(ROWS, SOURCE_LEN, TARGET_LEN),
+        empty_batch(ROWS, SOURCE_LEN, TARGET_LEN),
         device=find_device("cpu"),
         compiler_options=FAST_COMPILE,
     )  # fmt: skip

@@ -60,14 +60,19 @@ TASK = SequenceTask(task="reverse", vocab_size=VOCAB, min_len=3, max_lens=(11,),
 class Batches:
     """The task's batches, their sources a place longer, so that all lengths are even."""
 
-    def shapes(self) -> list[tuple[int, int, int]]:
-        return [(rows, source_len + 1, target_len) for rows, source_len, target_len in TASK.shapes()]
+    def abstract_batches(self) -> list[Any]:
+        return [_longer(batch) for batch in TASK.abstract_batches()]
+
+    def count_tokens(self, batch: Any) -> int:
+        return TASK.count_tokens(batch)
 
     def iterate(self, start_step: int) -> Iterator[Any]:
         for batch in TASK.iterate(start_step):
-            yield batch._replace(
-                source_tokens=np.pad(batch.source_tokens, ((0, 0), (0, 1)), constant_values=PAD_ID)
-            )
+            yield _longer(batch)
+
+
+def _longer(batch: Any) -> Any:
+    return batch._replace(source_tokens=np.pad(batch.source_tokens, ((0, 0), (0, 1)), constant_values=PAD_ID))
 
 
 def train(model_name: str, sharding: MeshShape | None, folder: Path) -> dict[str, np.ndarray]:

@@ -44,8 +44,11 @@ class Watched:
         self.short_batches = 0
         self.shapes_seen: set[tuple[int, ...]] = set()
 
-    def shapes(self) -> Any:
-        return self._inner.shapes()
+    def abstract_batches(self) -> Any:
+        return self._inner.abstract_batches()
+
+    def count_tokens(self, batch: Any) -> int:
+        return self._inner.count_tokens(batch)
 
     def iterate(self, start_step: int) -> Iterator[Seq2SeqBatch]:
         self.compiled_before.append(self._counter.count)

@@ -53,8 +53,11 @@ class Interrupted:
     def __init__(self, inner: BatchPipeline, at: int) -> None:
         self._inner, self._at = inner, at
 
-    def shapes(self) -> Any:
-        return self._inner.shapes()
+    def abstract_batches(self) -> Any:
+        return self._inner.abstract_batches()
+
+    def count_tokens(self, batch: Any) -> int:
+        return self._inner.count_tokens(batch)
 
     def iterate(self, start_step: int) -> Iterator[Any]:
         for step, batch in enumerate(self._inner.iterate(start_step), start=start_step):

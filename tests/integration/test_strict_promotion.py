@@ -8,12 +8,12 @@ import pytest
 from training_helpers import build, tiny_configs
 
 from transformer_jax import decode
+from transformer_jax.data.batches import empty_batch
 from transformer_jax.decode.constraints import Constraints
 from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.functional import LossSum
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.train import Adam, Cosine, TrainConfig
-from transformer_jax.train.contracts import abstract_batch
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.schedules import build_schedule
 from transformer_jax.train.state import create_state, split_model
@@ -34,7 +34,7 @@ def test_an_update_mixes_no_dtypes_unsaid(name: str) -> None:
         schedule=Cosine(peak_learning_rate=0.1, warmup_updates=1, final_ratio=0.1), average_decay=0.9,
         on_divergence="skip", accumulation=2,
     )  # fmt: skip
-    batch = abstract_batch(4, 3, 3)
+    batch = empty_batch(4, 3, 3)
     with jax.numpy_dtype_promotion("strict"):
         structure, params, model_state = split_model(model)
         metrics: dict[str, LossSum] = metric_shapes(structure, params, model_state, objective, batch)

@@ -14,7 +14,6 @@ from transformer_jax.models import EncoderDecoderConfig, build_model
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.training import TinySeq2Seq
-from transformer_jax.train.contracts import count_tokens
 
 CONFIG = EncoderDecoderConfig(
     model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=12, num_encoder_layers=1, num_decoder_layers=2
@@ -39,7 +38,7 @@ def test_loss_and_gradient_are_those_of_the_pairs_one_a_row() -> None:
     assert pipeline.batches_per_epoch == 1, "the batch holds every pair"
     assert (packed.example_ids >= 0).sum(axis=1).max() > 2
     alone = make_batch(data, range(len(data)), BatchShape(len(data), 6, 6))
-    assert count_tokens(packed) == count_tokens(alone)
+    assert packed.num_tokens() == alone.num_tokens()
     model = build_model(CONFIG, Sizes.of_pairs(11), seed=0)
     graph, params = nnx.split(model)
 

@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from transformer_jax.data.batches import empty_batch
 from transformer_jax.errors import ConfigError
 from transformer_jax.objectives import PairCrossEntropy, token_accuracy
 from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
-from transformer_jax.train.contracts import (
-    abstract_batch,
-    count_tokens,
-)
 
 
 class LogitsOnly(nnx.Module):
@@ -159,15 +156,6 @@ def test_accuracy_takes_no_label_outside_of_the_vocabulary_for_one_inside() -> N
     assert float(accuracy.sum) == 1.0
 
 
-def test_tokens_and_abstract_batch_match_the_task(task: SequenceTask) -> None:
-    batch = task.batch(0)
-    assert count_tokens(batch) == (batch.source_tokens > 0).sum() + (batch.target_outputs > 0).sum()
-    (shape,) = task.shapes()
-    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), abstract_batch(*shape)) == jax.tree.map(
-        lambda leaf: (leaf.shape, leaf.dtype), batch
-    )
-
-
 def test_logits_of_the_accuracy_are_the_losses_own(make_model: Callable[..., TinySeq2Seq]) -> None:
     """The product with the vocabulary is compiled once, not once for the loss and once for the accuracy."""
     model = make_model(model_dim=64)
@@ -178,7 +166,7 @@ def test_logits_of_the_accuracy_are_the_losses_own(make_model: Callable[..., Tin
             loss, metrics, _ = PairCrossEntropy()(nnx.merge(graph, state), batch, None)
             return (loss, metrics) if with_accuracy else loss
 
-        compiled = jax.jit(function).lower(state, abstract_batch(32, 8, 32)).compile()
+        compiled = jax.jit(function).lower(state, empty_batch(32, 8, 32)).compile()
         return compiled.cost_analysis()["flops"]
 
     product_flops = 2 * 32 * 32 * 64 * 11

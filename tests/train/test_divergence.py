@@ -27,8 +27,11 @@ class Numbered:
     task: SequenceTask
     without: frozenset[int] = frozenset()
 
-    def shapes(self) -> list[tuple[int, int, int]]:
-        return self.task.shapes()
+    def abstract_batches(self) -> Any:
+        return self.task.abstract_batches()
+
+    def count_tokens(self, batch: Any) -> int:
+        return self.task.count_tokens(batch)
 
     def iterate(self, start_step: int) -> Iterator[Any]:
         numbers = [number for number in range(200) if number not in self.without]

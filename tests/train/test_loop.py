@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from transformer_jax.data.batches import empty_batch
 from transformer_jax.errors import ConfigError, RunError
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
@@ -164,8 +165,11 @@ class InterruptedBatches:
     def __init__(self, task: SequenceTask, at: int) -> None:
         self._task, self._at = task, at
 
-    def shapes(self) -> Any:
-        return self._task.shapes()
+    def abstract_batches(self) -> Any:
+        return self._task.abstract_batches()
+
+    def count_tokens(self, batch: Any) -> int:
+        return self._task.count_tokens(batch)
 
     def iterate(self, start_step: int) -> Iterator[Any]:
         for step, batch in enumerate(self._task.iterate(start_step), start=start_step):
@@ -193,8 +197,11 @@ class Signals:
     def __init__(self, task: SequenceTask, *, at: int, number: int) -> None:
         self._task, self._at, self._number = task, at, number
 
-    def shapes(self) -> Any:
-        return self._task.shapes()
+    def abstract_batches(self) -> Any:
+        return self._task.abstract_batches()
+
+    def count_tokens(self, batch: Any) -> int:
+        return self._task.count_tokens(batch)
 
     def iterate(self, start_step: int) -> Any:
         for step, batch in enumerate(self._task.iterate(start_step), start_step + 1):
@@ -322,7 +329,7 @@ def test_data_that_end_early_or_are_empty(run_trainer: RunTrainer, task: Sequenc
             return iter([task.batch(0), task.batch(1)])
 
     class Empty(InterruptedBatches):
-        def shapes(self) -> Any:
+        def abstract_batches(self) -> Any:
             return []
 
     with pytest.raises(RunError, match="ended at update 2 of 6"):
@@ -339,8 +346,8 @@ def test_shape_that_was_not_announced_is_compiled_counted_and_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     class Forgetful(InterruptedBatches):
-        def shapes(self) -> Any:
-            return [(3, 4, 5)]
+        def abstract_batches(self) -> Any:
+            return [empty_batch(3, 4, 5)]
 
     trainer = Trainer(
         make_model(),

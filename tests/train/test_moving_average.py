@@ -110,8 +110,8 @@ def test_a_run_stops_when_its_score_gets_no_better(fit: Callable[..., Any], tmp_
 class Surprising(SequenceTask):
     """Announces only the first of its shapes."""
 
-    def shapes(self) -> list[tuple[int, int, int]]:
-        return super().shapes()[:1]
+    def abstract_batches(self) -> Any:
+        return super().abstract_batches()[:1]
 
 
 def test_a_shape_that_was_not_announced_is_an_error_where_that_is_wanted(fit: Callable[..., Any]) -> None:

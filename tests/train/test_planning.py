@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from transformer_jax.data.batches import empty_batch
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.planning import DEVICES, Plan, find_device, parse_mesh, plan_step
@@ -19,7 +20,6 @@ from transformer_jax.planning.walk import Walk
 from transformer_jax.testing.training import TinySeq2Seq
 from transformer_jax.train import Adam, Constant, TrainConfig
 from transformer_jax.train.config import MeshShape
-from transformer_jax.train.contracts import abstract_batch
 from transformer_jax.train.sharding import mesh_sizes
 
 H100 = find_device("h100")
@@ -34,7 +34,7 @@ def tiny(
         lambda: TinySeq2Seq(vocab_size=VOCAB, model_dim=WIDTH, dropout_rate=dropout_rate, rngs=nnx.Rngs(0)),
         PairCrossEntropy(),
         config,
-        abstract_batch(rows, LENGTH, LENGTH),
+        empty_batch(rows, LENGTH, LENGTH),
         mesh=mesh,
         device=device,
     )

@@ -58,6 +58,14 @@ class Seq2SeqBatch(NamedTuple):
         """Source tokens without padding."""
         return int(self.source_lengths.sum())
 
+    def num_tokens(self) -> int:
+        """Source and target tokens without padding."""
+        return self.num_source_tokens() + self.num_target_tokens()
+
+    def num_positions(self) -> int:
+        """Source and target positions, padding included; follows from the shapes alone."""
+        return self.source_tokens.size + self.target_outputs.size
+
 
 class PackedBatch(NamedTuple):
     """Several pairs in each row, one after another, on both sides in the same order; all arrays are int32.
@@ -84,3 +92,33 @@ class PackedBatch(NamedTuple):
     source_segments: IntArray
     target_segments: IntArray
     example_ids: IntArray
+
+    def num_tokens(self) -> int:
+        """Source and target tokens of all pairs, without padding."""
+        return int(self.source_lengths.sum()) + int(self.target_lengths.sum())
+
+    def num_positions(self) -> int:
+        """Source and target positions, padding included; follows from the shapes alone."""
+        return self.source_tokens.size + self.target_outputs.size
+
+
+def empty_batch(batch_size: int, source_len: int, target_len: int) -> Seq2SeqBatch:
+    """A batch of a shape without any content, which takes no memory: what to compile and plan for.
+
+    Example:
+      >>> batch = empty_batch(64, 20, 25)
+      >>> batch.source_tokens.shape, batch.num_tokens(), batch.num_positions()
+      ((64, 20), 0, 2880)
+    """
+
+    def zeros(*shape: int) -> IntArray:
+        return np.broadcast_to(np.int32(0), shape)
+
+    return Seq2SeqBatch(
+        source_tokens=zeros(batch_size, source_len),
+        source_lengths=zeros(batch_size),
+        target_inputs=zeros(batch_size, target_len),
+        target_outputs=zeros(batch_size, target_len),
+        target_lengths=zeros(batch_size),
+        example_ids=zeros(batch_size),
+    )

@@ -137,9 +137,13 @@ class PackedPipeline:
         self.batches_per_epoch = -(-self.num_rows // self.batch_size)
         self._cached_plan = functools.lru_cache(maxsize=2)(self.epoch_plan)
 
-    def shapes(self) -> list[PackedBatch]:
-        """The one shape of all batches, as a batch without an example."""
+    def abstract_batches(self) -> list[PackedBatch]:
+        """A batch without an example, of the one shape that all batches have: what a trainer compiles for."""
         return [self._batch([])]
+
+    def count_tokens(self, batch: PackedBatch) -> int:
+        """Source and target tokens of a batch, without padding."""
+        return batch.num_tokens()
 
     def epoch_plan(self, epoch: int) -> list[list[IntArray]]:
         """The examples of each row of each batch: pairs of equal lengths change places, then rows are shuffled."""

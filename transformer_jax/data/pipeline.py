@@ -12,7 +12,7 @@ import grain
 import numpy as np
 import numpy.typing as npt
 
-from transformer_jax.data.batches import BatchShape, Seq2SeqBatch
+from transformer_jax.data.batches import BatchShape, Seq2SeqBatch, empty_batch
 from transformer_jax.data.buckets import BucketPlan
 from transformer_jax.data.examples import EncodedExamples, make_batch
 from transformer_jax.errors import DataError
@@ -72,6 +72,14 @@ class BatchPipeline:
     def shapes(self) -> list[BatchShape]:
         """Every static shape that a batch of this plan can have, from small to large."""
         return [BatchShape(rows, *shape) for rows, shape in zip(self._rows, self.plan.shapes)]
+
+    def abstract_batches(self) -> list[Seq2SeqBatch]:
+        """A batch without content for each shape: what a trainer compiles for."""
+        return [empty_batch(*shape) for shape in self.shapes()]
+
+    def count_tokens(self, batch: Seq2SeqBatch) -> int:
+        """Source and target tokens of a batch, without padding."""
+        return batch.num_tokens()
 
     def epoch_plan(self, epoch: int) -> list[PlannedBatch]:
         """The batches of an epoch: shuffled inside each bucket, then the batches shuffled."""

@@ -35,3 +35,7 @@ class TokenBatch(NamedTuple):
     def num_tokens(self) -> int:
         """Targets without padding."""
         return int(self.lengths.sum())
+
+    def num_positions(self) -> int:
+        """Target positions, padding included; follows from the shapes alone."""
+        return self.targets.size

@@ -5,10 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from transformer_jax.data.batches import PackedBatch
+from transformer_jax.data.batches import PackedBatch, empty_batch
 from transformer_jax.data.byte_tokenizer import single_byte_tokenizer
 from transformer_jax.data.pairs_config import GivenBuckets, NamedDataset, PairsConfig
 from transformer_jax.data.pipeline import rows_of
@@ -32,7 +31,6 @@ from transformer_jax.planning import Plan, find_device, parse_mesh, plan_step
 from transformer_jax.runs.experiment import ExperimentConfig, start_config
 from transformer_jax.runs.folder import SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME
 from transformer_jax.train.config import MeshShape
-from transformer_jax.train.contracts import abstract_batch
 
 PAIRS_IN_A_PACKED_ROW = 8
 """How many example ids a packed row is planned with; nothing is computed of them."""
@@ -148,19 +146,19 @@ def _rows(data: PairsConfig, lengths: tuple[int, int]) -> int:
 
 def _batch(data: PairsConfig, rows: int, lengths: tuple[int, int]) -> Any:
     """The shapes of a whole batch."""
-    plain = abstract_batch(rows, *lengths)
+    plain = empty_batch(rows, *lengths)
     if data.packing is None:
         return plain
 
-    def ints(*shape: int) -> Any:
-        return jax.ShapeDtypeStruct(shape, np.int32)
+    def zeros(*shape: int) -> Any:
+        return np.broadcast_to(np.int32(0), shape)
 
     return PackedBatch(
         **plain._asdict()
         | {
-            "source_segments": ints(rows, lengths[0]),
-            "target_segments": ints(rows, lengths[1]),
-            "example_ids": ints(rows, PAIRS_IN_A_PACKED_ROW),
+            "source_segments": zeros(rows, lengths[0]),
+            "target_segments": zeros(rows, lengths[1]),
+            "example_ids": zeros(rows, PAIRS_IN_A_PACKED_ROW),
         }
     )
 

@@ -53,7 +53,7 @@ def plan_step(
       make_model: Makes the module; only traced.
       objective: Its loss on a batch.
       config: Optimiser, moving average and accumulation; its ``sharding`` is not read.
-      batch: The whole batch, as shapes.
+      batch: The whole batch; only its shapes are read.
       mesh: Devices along each axis.
       device: What they are.
 
@@ -64,13 +64,13 @@ def plan_step(
     Example:
       >>> from transformer_jax.testing.training import TinySeq2Seq
       >>> from transformer_jax.train import Adam, Constant, TrainConfig
-      >>> from transformer_jax.train.contracts import abstract_batch
+      >>> from transformer_jax.data.batches import empty_batch
       >>> from transformer_jax.objectives import PairCrossEntropy
       >>> from transformer_jax.planning.devices import find_device
       >>> def make():
       ...   return TinySeq2Seq(vocab_size=16, model_dim=8, dropout_rate=0.0, rngs=nnx.Rngs(0))
       >>> config = TrainConfig(updates=1, optimizer=Adam(), schedule=Constant(peak_learning_rate=0.1))
-      >>> plan = plan_step(make, PairCrossEntropy(), config, abstract_batch(16, 4, 4),
+      >>> plan = plan_step(make, PairCrossEntropy(), config, empty_batch(16, 4, 4),
       ...   mesh=MeshShape(data=8), device=find_device("h100"))
       >>> plan.total_flops == 8 * plan.device_flops, plan.fits
       (True, True)
@@ -133,7 +133,7 @@ def plan_step(
         mesh=mesh,
         device=device,
         parameters=sum(math.prod(array.shape) for array in params.values()),
-        tokens=_tokens(batch),
+        tokens=batch.num_positions(),
         memory=memory,
         state_bytes=math.fsum(parts.values()),
         argument_bytes=math.fsum(parts.values()) + bytes_of_batch,
@@ -244,7 +244,3 @@ def _traffic(walk: Walk, device: Device) -> list[Traffic]:
             )
         )
     return sorted(found, key=lambda one: -one.sent_bytes)
-
-
-def _tokens(batch: Any) -> int:
-    return math.prod(batch.source_tokens.shape) + math.prod(batch.target_outputs.shape)

@@ -16,6 +16,7 @@ from transformer_jax.data.batches import (
     NUM_SPECIAL_IDS,
     PAD_ID,
     Seq2SeqBatch,
+    empty_batch,
 )
 
 
@@ -48,9 +49,13 @@ class SequenceTask:
     dummy_rows: int = 0
     seed: int = 0
 
-    def shapes(self) -> list[tuple[int, int, int]]:
-        """``(rows, source_len, target_len)`` of every batch to come."""
-        return [(self.batch_size, max_len, max_len + 1) for max_len in self.max_lens]
+    def abstract_batches(self) -> list[Seq2SeqBatch]:
+        """A batch without content for every shape to come."""
+        return [empty_batch(self.batch_size, max_len, max_len + 1) for max_len in self.max_lens]
+
+    def count_tokens(self, batch: Seq2SeqBatch) -> int:
+        """Source and target tokens of a batch, without padding."""
+        return batch.num_tokens()
 
     def iterate(self, start_step: int) -> Iterator[Seq2SeqBatch]:
         """Batches from ``start_step`` on, without end."""

@@ -6,9 +6,8 @@ A model is known here only as an NNX module together with an objective
 
 from transformer_jax.train.checkpoint import CheckpointInfo, CheckpointStore, load_params
 from transformer_jax.train.config import Adam, AdamW, Constant, Cosine, Linear, Noam, TrainConfig
-from transformer_jax.train.contracts import Objective
+from transformer_jax.train.contracts import BatchSource, Objective
 from transformer_jax.train.loop import (
-    BatchSource,
     Trainer,
     TrainingInterrupted,
     TrainResult,

@@ -1,17 +1,13 @@
-"""What the trainer needs of an objective.
+"""What the trainer needs of objectives and of training data.
 
 Losses and metrics are sums with their counts, divided once over the whole batch, so that micro-batches and devices add
 up to the same gradient. An objective that changes during training also has ``at(update)``, which returns the objective
 of that update.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from transformer_jax.data.batches import Seq2SeqBatch
 from transformer_jax.functional.losses import LossSum
 from transformer_jax.typing import Array, Int, Key, PyTree
 
@@ -36,22 +32,22 @@ class ScheduledObjective(Protocol):
         ...
 
 
-def count_tokens(batch: Any) -> int:
-    """Real tokens of a ``Seq2SeqBatch`` or ``PackedBatch``, source and target, padding apart; read on the host."""
-    return int(np.sum(batch.source_lengths) + np.sum(batch.target_lengths))
+@runtime_checkable
+class BatchSource(Protocol):
+    """Training batches without end, from any step on.
 
+    A batch is a pytree of arrays whose axis 0 is the row, axis 1 the position where there is one. Where it has an
+    attribute ``example_ids``, a report of a non-finite loss names those of its batch that are not negative.
+    """
 
-def abstract_batch(batch_size: int, source_len: int, target_len: int) -> Any:
-    """A ``Seq2SeqBatch`` of shapes without data, to compile for."""
+    def abstract_batches(self) -> Sequence[Any]:
+        """A batch for each shape that will come; only shapes and dtypes of the leaves are read."""
+        ...
 
-    def ints(*shape: int) -> Any:
-        return jax.ShapeDtypeStruct(shape, jnp.int32)
+    def iterate(self, start_step: int) -> Iterator[Any]:
+        """Batches, the first being the one that follows ``start_step`` batches."""
+        ...
 
-    return Seq2SeqBatch(
-        source_tokens=ints(batch_size, source_len),
-        source_lengths=ints(batch_size),
-        target_inputs=ints(batch_size, target_len),
-        target_outputs=ints(batch_size, target_len),
-        target_lengths=ints(batch_size),
-        example_ids=ints(batch_size),
-    )
+    def count_tokens(self, batch: Any) -> int:
+        """Real tokens of a batch, padding apart."""
+        ...

@@ -4,9 +4,9 @@ import contextlib
 import dataclasses
 import math
 import signal
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from transformer_jax.train import hosts
 from transformer_jax.train.background import BackgroundSaver
 from transformer_jax.train.checkpoint import CheckpointInfo, CheckpointStore
 from transformer_jax.train.config import TrainConfig
-from transformer_jax.train.contracts import Objective, abstract_batch, count_tokens
+from transformer_jax.train.contracts import BatchSource, Objective
 from transformer_jax.train.digest import digest_arrays, digest_text
 from transformer_jax.train.divergence import Diverged, diverged_error, example_ids, no_divergence
 from transformer_jax.train.folder_lock import LOCK_NAME, locked_folder, renew_lock
@@ -37,19 +37,6 @@ from transformer_jax.train.trackers import JsonLinesTracker, Tracker, read_rows
 from transformer_jax.typing import PyTree
 
 Evaluate = Callable[[PyTree], Mapping[str, float]]
-
-
-@runtime_checkable
-class BatchSource(Protocol):
-    """Training batches without end, from any step on."""
-
-    def shapes(self) -> Sequence[Any]:
-        """All batch shapes: ``(rows, source_len, target_len)`` each, or batches without content."""
-        ...
-
-    def iterate(self, start_step: int) -> Iterator[Any]:
-        """Batches, the first being the one that follows ``start_step`` batches."""
-        ...
 
 
 class TrainingInterrupted(Stopped):
@@ -108,7 +95,6 @@ class Trainer:
       batches: The training data.
       evaluate: From the model's state (as ``nnx.split(model)[1]`` is) to development metrics by name. It must
         not keep the state: its buffers are given up by the next update.
-      count_tokens: Real tokens of a batch, counted on the host.
       label: Name shown beside the progress.
       quiet: Show nothing.
       extra_metadata: Saved in every checkpoint's metadata (JSON values), and to be the same when the run is
@@ -131,7 +117,6 @@ class Trainer:
         run_dir: Path | str,
         batches: BatchSource,
         evaluate: Evaluate | None = None,
-        count_tokens: Callable[[Any], int] = count_tokens,
         label: str = "training",
         quiet: bool = False,
         extra_metadata: Mapping[str, Any] | None = None,
@@ -141,7 +126,7 @@ class Trainer:
     ) -> None:
         self._model, self._objective, self._config = model, objective, config
         self._run_dir, self._batches = Path(run_dir), batches
-        self._evaluate, self._count_tokens = evaluate, count_tokens
+        self._evaluate = evaluate
         self._label, self._quiet = label, quiet
         self._extra_metadata, self._may_differ = dict(extra_metadata or {}), may_differ
         self._strict_compile, self._tracker = strict_compile, tracker
@@ -157,7 +142,7 @@ class Trainer:
         self._stops = StopRequests()
         self._agreed: int | None = None
         self._placement = Placement(config.sharding)
-        self._planned = [_abstract(shape) for shape in batches.shapes()]
+        self._planned = [_abstract(batch) for batch in batches.abstract_batches()]
         for batch in self._planned:
             self._placement.check_batch(batch, accumulation=config.accumulation)
         structure = self._placement.structure(self._structure)
@@ -336,7 +321,7 @@ class Trainer:
             state = self.steps(state, self._placement.batch(batch))
             session.stopwatch.exclude(self.steps.compile_seconds - compiled_before)
             session.update += 1
-            session.tokens += self._count_tokens(batch)
+            session.tokens += self._batches.count_tokens(batch)
             progress.advance(session.update)
             self._saver.poll()
 
@@ -595,11 +580,9 @@ class Trainer:
             self._progress.message(f"compiling for a batch shape that was not announced: {shapes}")
 
 
-def _abstract(shape: Any) -> Any:
-    """What to compile for: a batch of shapes, made from three sizes if that is what the source gives."""
-    if isinstance(shape, tuple) and len(shape) == 3 and all(isinstance(size, int) for size in shape):
-        return abstract_batch(*shape)
-    return shape
+def _abstract(batch: Any) -> Any:
+    """The shapes and dtypes of a batch."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch)
 
 
 def _finite(value: float | None) -> float | None:
