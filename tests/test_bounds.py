@@ -18,6 +18,7 @@ from transformer_jax.errors import ConfigError
 from transformer_jax.models import build
 from transformer_jax.models.build import build_model, model_shapes
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
+from transformer_jax.models.presets import llama_like
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, RecurrentSeq2SeqConfig
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.local_attention import Predictive
@@ -118,6 +119,7 @@ def test_absurd_values_of_set_are_named(override: str) -> None:
         dataclasses.replace(MODEL, positions=RelativePositions(), decoder_self_attention="softmax"),
         dataclasses.replace(MODEL, positions=AlibiPositions(), attention_bias=True),
         dataclasses.replace(MODEL, decoder_self_attention="linear", num_decoder_layers=2),
+        llama_like(),
         RECURRENT,
         dataclasses.replace(RECURRENT, attention=Bahdanau(attention_dim=4), bidirectional=True, cell="lstm"),
         dataclasses.replace(
@@ -129,7 +131,7 @@ def test_absurd_values_of_set_are_named(override: str) -> None:
     ],
 )
 def test_shapes_of_a_model_are_those_of_the_built_one(model: Any) -> None:
-    vocabularies = Sizes.of_pairs(6)
+    vocabularies = Sizes(source_vocab_size=6, target_vocab_size=6, vocab_size=6)
     found, wanted = model_shapes(model, vocabularies), build_model(model, vocabularies, seed=0)
     (found_graph, found_state), (wanted_graph, wanted_state) = nnx.split(found), nnx.split(wanted)
     assert found_graph == wanted_graph

@@ -11,11 +11,10 @@ import pytest
 from flax import nnx
 
 from transformer_jax import models, nn
-from transformer_jax.decode.protocol import reorder_state, repeat_state
+from transformer_jax.decode.protocol import TokenInputs, reorder_state, repeat_state
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.models import DecoderOnlyConfig, Sizes, build_model, model_shapes
 from transformer_jax.nn.parameters import named_parameters, parameter_count
-from transformer_jax.testing.language_model_suite import TokenInputs
 
 CONFIG = DecoderOnlyConfig(
     model_dim=16,

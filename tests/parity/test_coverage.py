@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 # A family joins here, with make_golden_<family>.py and test_<family>_parity.py beside this file.
 NUM_CASES = {
     "functional": 9,
+    "gpt": 1,
     "recurrent": 16,
     "transformer": 20,
 }

@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from transformer_jax.bounds import Layers, Length, Width, check_bounds
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
 from transformer_jax.functional import AttentionMask, segment_positions
 from transformer_jax.functional.dropout import check_rate
@@ -240,11 +241,11 @@ class DecoderOnly(nnx.Module):
         """The table whose product with the hidden states is the logits, and no bias."""
         return self._output().table(), None
 
-    def start(self, inputs: Any, *, max_len: int) -> DecoderOnlyState:
+    def start(self, inputs: TokenInputs, *, max_len: int) -> DecoderOnlyState:
         """Read the prompts, all rows in one pass, and make room for what follows.
 
         Args:
-          inputs: `TokenInputs`: tokens ``[batch, prompt_len]`` and how many of them each row has; none is allowed.
+          inputs: Tokens ``[batch, prompt_len]``, and how many of them each row has; none is allowed.
           max_len: How many tokens will be fed to :meth:`step` at most.
 
         Returns:

@@ -15,14 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.typing import Array
 
 __all__ = ["CHECKS", "TEXT_LEN", "VOCAB_SIZE"]
-
-
-class TokenInputs(NamedTuple):
-    tokens: Any
-    lengths: Any
 
 
 VOCAB_SIZE = 11
