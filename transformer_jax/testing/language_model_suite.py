@@ -189,9 +189,9 @@ def check_empty_batches(model: Any) -> None:
         return model(tokens), model.step(state, tokens[:, 0])
 
     for rows, prompt_len in ((0, 3), (2, 0)):
-        ints = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.int32)
-        prompts = TokenInputs(ints((rows, prompt_len)), ints((rows,)))
-        logits, (of_step, state) = jax.eval_shape(run, prompts, ints((rows, TEXT_LEN)))
+        prompts = TokenInputs.abstract(rows, prompt_len)
+        tokens = jax.ShapeDtypeStruct((rows, TEXT_LEN), jnp.int32)
+        logits, (of_step, state) = jax.eval_shape(run, prompts, tokens)
         chex.assert_shape(logits, (rows, TEXT_LEN, VOCAB_SIZE))
         chex.assert_shape(of_step, (rows, VOCAB_SIZE))
         chex.assert_tree_shape_prefix(state, (rows,))
