@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from transformer_jax.data.batches import BOS_ID, EOS_ID
 from transformer_jax.data.examples import EncodedExamples
-from transformer_jax.data.packing import PackedPipeline, pack_rows
+from transformer_jax.data.packing import PackedPipeline
 from transformer_jax.data.pairs_config import PackedRows, PairsConfig, TsvFiles
 from transformer_jax.data.prepare import prepare
+from transformer_jax.data.row_plan import RowPlan, pack_rows
 from transformer_jax.errors import ConfigError, DataError
 
 LENGTHS = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 8)), min_size=1, max_size=60)
@@ -78,19 +79,30 @@ def test_an_epoch_holds_every_pair_once_and_whole(lengths, epoch):
 @settings(deadline=None, max_examples=60)
 @given(LENGTHS)
 def test_rows_hold_the_lengths_they_were_given(lengths):
-    patterns = pack_rows(*zip(*lengths), source_len=12, target_len=10)
-    packed = [
-        pair
-        for pattern in patterns
-        for pair in list(zip(pattern.source_lengths, pattern.target_lengths)) * pattern.num_rows
-    ]
+    patterns = pack_rows(np.array(lengths), (12, 10), columns=("source", "target"))
+    packed = [pair for pattern in patterns for pair in list(zip(*pattern.lengths)) * pattern.num_rows]
     assert sorted(packed) == sorted(lengths)
-    assert all(sum(one.source_lengths) <= 12 and sum(one.target_lengths) <= 10 for one in patterns)
+    assert all(sum(one.lengths[0]) <= 12 and sum(one.lengths[1]) <= 10 for one in patterns)
 
 
 def test_rows_are_filled_with_the_longest_that_fits():
-    patterns = pack_rows([5, 4, 1, 1, 1], [5, 4, 1, 1, 1], source_len=6, target_len=6)
-    assert [(one.source_lengths, one.num_rows) for one in patterns] == [((5, 1), 1), ((4, 1, 1), 1)]
+    one_column = pack_rows(np.array([[5], [4], [1], [1], [1]]), (6,))
+    assert [(one.lengths, one.num_rows) for one in one_column] == [(((5, 1),), 1), (((4, 1, 1),), 1)]
+    two_columns = pack_rows(np.array([[5, 5], [4, 4], [1, 1], [1, 1], [1, 1]]), (6, 6))
+    assert [one.lengths for one in two_columns] == [((5, 1),) * 2, ((4, 1, 1),) * 2]
+
+
+def test_a_plan_of_one_column_holds_every_sequence_once_and_names_the_one_too_long():
+    lengths = np.random.default_rng(0).integers(1, 9, (50, 1))
+    plan = RowPlan(lengths, (10,), batch_size=4, seed=2)
+    for epoch in range(3):
+        rows = [row for batch in plan.epoch(epoch) for row in batch]
+        assert sorted(np.concatenate(rows)) == list(range(50))
+        assert all(lengths[row].sum() <= 10 for row in rows)
+        assert len(rows) == plan.num_rows
+    assert all(map(np.array_equal, plan.rows_at(plan.batches_per_epoch + 1), plan.epoch(1)[1]))
+    with pytest.raises(DataError, match="example 2 has 11 tokens; a packed row holds 10"):
+        pack_rows(np.array([[1], [2], [11]]), (10,))
 
 
 def test_epochs_differ_and_a_seed_repeats_them():

@@ -1,90 +1,15 @@
-"""Packed rows: several pairs share a row of fixed lengths, so that almost nothing is padding.
+"""Packed rows: several pairs share a row of fixed lengths, so that almost nothing is padding."""
 
-The pattern of a row is the lengths of its pairs. Patterns are planned once, and each epoch draws which pairs of those
-lengths fill them: every epoch has the same number of rows, and the data's state stays one integer.
-"""
-
-import functools
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from transformer_jax.data.batches import BOS_ID, DUMMY_EXAMPLE_ID, EOS_ID, PAD_ID, PackedBatch
-from transformer_jax.data.buckets import Lengths
 from transformer_jax.data.examples import EncodedExamples
 from transformer_jax.data.pipeline import BatchIterator, rows_of
+from transformer_jax.data.row_plan import IntArray, RowPlan
 from transformer_jax.errors import DataError
-
-IntArray = npt.NDArray[np.int64]
-
-
-class RowPattern(NamedTuple):
-    """Rows whose pairs have the same lengths.
-
-    Attributes:
-      source_lengths: Source tokens of each pair of a row.
-      target_lengths: Target tokens of each, the end token included.
-      num_rows: How many such rows.
-    """
-
-    source_lengths: tuple[int, ...]
-    target_lengths: tuple[int, ...]
-    num_rows: int
-
-
-def pack_rows(
-    source_lengths: Lengths, target_lengths: Lengths, *, source_len: int, target_len: int
-) -> list[RowPattern]:
-    """Rows that hold every pair once, filled greedily: always the longest pair that still fits.
-
-    Pairs of equal lengths are interchangeable, so a row found once is repeated as often as its pairs last: the work
-    grows with the number of different lengths, not of pairs.
-
-    Args:
-      source_lengths: Source tokens of each pair.
-      target_lengths: Target tokens of each pair, the end token included.
-      source_len: Source tokens that a row holds.
-      target_len: Target tokens that a row holds.
-
-    Raises:
-      DataError: If a pair is longer than a row; says which.
-
-    Example:
-      >>> pack_rows([3, 1, 1], [3, 2, 2], source_len=4, target_len=5)
-      [RowPattern(source_lengths=(3, 1), target_lengths=(3, 2), num_rows=1), \
-RowPattern(source_lengths=(1,), target_lengths=(2,), num_rows=1)]
-    """
-    lengths = np.stack([np.asarray(source_lengths, np.int64), np.asarray(target_lengths, np.int64)], axis=1)
-    outside = np.flatnonzero((lengths > (source_len, target_len)).any(axis=1))
-    if len(outside):
-        source, target = lengths[outside[0]]
-        raise DataError(
-            f"example {outside[0]} has {source} source and {target} target tokens; a packed row holds "
-            f"{source_len} and {target_len}"
-        )
-    kinds, counts = np.unique(lengths, axis=0, return_counts=True)
-    order = np.argsort(-kinds.sum(axis=1), kind="stable")  # the longest first
-    kinds, counts = kinds[order], counts[order]
-    patterns = []
-    while counts.any():
-        left, room = counts.copy(), np.array([source_len, target_len])
-        chosen: list[int] = []
-        while True:
-            fits = (left > 0) & (kinds <= room).all(axis=1)
-            first = int(fits.argmax())
-            if not fits[first]:
-                break
-            chosen.append(first)
-            left[first] -= 1
-            room -= kinds[first]
-        used = np.bincount(chosen, minlength=len(kinds))
-        num_rows = int((counts[used > 0] // used[used > 0]).min())
-        counts = counts - num_rows * used
-        sources, targets = kinds[chosen].T.tolist()
-        patterns.append(RowPattern(tuple(sources), tuple(targets), num_rows))
-    return patterns
 
 
 class PackedPipeline:
@@ -121,21 +46,17 @@ class PackedPipeline:
             batch_size if batch_tokens is None else rows_of(batch_tokens, source_len + target_len)
         )
         self.seed = seed
-        sources, targets = examples.source_lengths(), examples.target_lengths()
-        patterns = pack_rows(sources, targets, source_len=source_len, target_len=target_len)
-        self.pairs_per_row = max(len(pattern.source_lengths) for pattern in patterns)
-        num_pairs = np.concatenate([[len(one.source_lengths)] * one.num_rows for one in patterns])
-        self._row_offsets = np.concatenate([[0], np.cumsum(num_pairs)])
-        # Places in all rows, one a pair, with the lengths that belong there; then both sorted by lengths.
-        place_lengths = [
-            np.concatenate([np.tile(getattr(one, name), one.num_rows) for one in patterns])
-            for name in ("source_lengths", "target_lengths")
-        ]
-        self._places = np.lexsort(place_lengths[::-1])
-        self._example_lengths = (sources, targets)
-        self.num_rows = len(num_pairs)
-        self.batches_per_epoch = -(-self.num_rows // self.batch_size)
-        self._cached_plan = functools.lru_cache(maxsize=2)(self.epoch_plan)
+        lengths = np.stack([examples.source_lengths(), examples.target_lengths()], axis=1)
+        self._num_tokens = int(lengths.sum())
+        self.plan = RowPlan(
+            lengths,
+            (source_len, target_len),
+            batch_size=self.batch_size,
+            seed=seed,
+            columns=("source", "target"),
+        )
+        self.num_rows = self.plan.num_rows
+        self.batches_per_epoch = self.plan.batches_per_epoch
 
     def abstract_batches(self) -> list[PackedBatch]:
         """A batch without an example, of the one shape that all batches have: what a trainer compiles for."""
@@ -145,24 +66,9 @@ class PackedPipeline:
         """Source and target tokens of a batch, without padding."""
         return batch.num_tokens()
 
-    def epoch_plan(self, epoch: int) -> list[list[IntArray]]:
-        """The examples of each row of each batch: pairs of equal lengths change places, then rows are shuffled."""
-        generator = np.random.default_rng(np.random.SeedSequence([self.seed, epoch]))
-        sources, targets = self._example_lengths
-        shuffled = np.lexsort((generator.random(len(sources)), targets, sources))
-        filled = np.empty(len(shuffled), np.int64)
-        filled[self._places] = shuffled
-        rows = np.split(filled, self._row_offsets[1:-1])
-        order = generator.permutation(self.num_rows)
-        return [
-            [rows[row] for row in order[start : start + self.batch_size]]
-            for start in range(0, self.num_rows, self.batch_size)
-        ]
-
     def batch_at(self, step: int) -> PackedBatch:
         """The batch of a training step, counted from 0 over all epochs."""
-        epoch, place = divmod(int(step), self.batches_per_epoch)
-        return self._batch(self._cached_plan(epoch)[place])
+        return self._batch(self.plan.rows_at(step))
 
     def iterate(self, start_step: int = 0) -> Iterator[PackedBatch]:
         """Batches from a step on, without end."""
@@ -171,7 +77,7 @@ class PackedPipeline:
     def padding_share(self) -> float:
         """Share of an epoch's tokens, source and target, that are padding, dummy rows included."""
         padded = self.batches_per_epoch * self.batch_size * (self.source_len + self.target_len)
-        return 1.0 - int(sum(map(np.sum, self._example_lengths))) / padded
+        return 1.0 - self._num_tokens / padded
 
     def describe(self) -> str:
         """What the batches are like, for people."""
@@ -187,7 +93,7 @@ class PackedPipeline:
             batch_size=self.batch_size,
             source_len=self.source_len,
             target_len=self.target_len,
-            pairs_per_row=self.pairs_per_row,
+            pairs_per_row=self.plan.max_in_row,
         )
 
 
