@@ -79,6 +79,10 @@ class PackedPipeline:
         padded = self.batches_per_epoch * self.batch_size * (self.source_len + self.target_len)
         return 1.0 - self._num_tokens / padded
 
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that change when any example, or their order, does."""
+        return self.examples.fingerprint()
+
     def describe(self) -> str:
         """What the batches are like, for people."""
         return (

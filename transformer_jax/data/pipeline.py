@@ -112,6 +112,10 @@ class BatchPipeline:
         real = int(self.examples.source_lengths().sum() + self.examples.target_lengths().sum())
         return 1.0 - real / padded
 
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that change when any example, or their order, does."""
+        return self.examples.fingerprint()
+
     def describe(self) -> str:
         """What the batches are like, for people."""
         shapes = ", ".join(
