@@ -12,8 +12,9 @@ import jax
 import numpy as np
 from flax import nnx
 
-from transformer_jax.data.batches import BOS_ID, PAD_ID
+from transformer_jax.data.batches import BOS_ID
 from transformer_jax.data.buckets import PaddedLengths
+from transformer_jax.data.padding import pad_rows
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import RunError
 from transformer_jax.files import behind_link, partial_name, reported_as
@@ -127,15 +128,12 @@ class AttentionReader:
             for first in range(0, len(members), batch_size):
                 chosen = members[first : first + batch_size]
                 rows = [(sources[index], outputs[index]) for index in chosen]
-                tokens = np.full((batch_size, source_len), PAD_ID, np.int32)
-                lengths = np.zeros(batch_size, np.int32)
-                inputs = np.full((batch_size, target_len), PAD_ID, np.int32)
-                inputs[:, 0] = BOS_ID
-                for row, (source, output) in enumerate(rows):
-                    tokens[row, : len(source)], lengths[row] = source, len(source)
-                    # The last token of an output that was cut off is read by no step.
-                    read = output.tokens[: target_len - 1]
-                    inputs[row, 1 : len(read) + 1] = read
+                tokens, lengths = pad_rows(
+                    [source for source, _ in rows], num_rows=batch_size, length=source_len
+                )
+                # The last token of an output that was cut off is read by no step.
+                read = [[BOS_ID, *output.tokens[: target_len - 1]] for _, output in rows]
+                inputs, _ = pad_rows(read, num_rows=batch_size, length=target_len)
                 maps = {
                     name: np.asarray(value)
                     for name, value in self._maps(state, *jax.device_put((tokens, lengths, inputs))).items()

@@ -10,6 +10,7 @@ from flax import nnx
 
 from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID
 from transformer_jax.data.buckets import PaddedLengths
+from transformer_jax.data.padding import pad_rows
 from transformer_jax.inference.batch_search import BATCH_ROWS
 
 
@@ -59,15 +60,12 @@ class PairScorer:
             )
             for first in range(0, len(members), rows):
                 chosen = members[first : first + rows]
-                tokens = np.full((rows, source_len), PAD_ID, np.int32)
-                lengths = np.zeros(rows, np.int32)
-                inputs = np.full((rows, target_len), PAD_ID, np.int32)
-                outputs = np.full((rows, target_len), PAD_ID, np.int32)
-                for row, index in enumerate(chosen):
-                    source, target = sources[index], targets[index]
-                    tokens[row, : len(source)], lengths[row] = source, len(source)
-                    inputs[row, : len(target) + 1] = [BOS_ID, *target]
-                    outputs[row, : len(target) + 1] = [*target, EOS_ID]
+                own = [targets[index] for index in chosen]
+                tokens, lengths = pad_rows(
+                    [sources[index] for index in chosen], num_rows=rows, length=source_len
+                )
+                inputs, _ = pad_rows([[BOS_ID, *ids] for ids in own], num_rows=rows, length=target_len)
+                outputs, _ = pad_rows([[*ids, EOS_ID] for ids in own], num_rows=rows, length=target_len)
                 arrays = jax.device_put((tokens, lengths, inputs, outputs))
                 scores = np.asarray(self._log_probs(state, *arrays))
                 for index, score in zip(chosen, scores.tolist()):
