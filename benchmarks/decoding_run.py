@@ -26,7 +26,9 @@ from rich.table import Table
 from benchmarks.decoding import BATCH, floor_flops, over_batches, peers_of
 from transformer_jax.allocator import keep_freed_memory
 from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID
+from transformer_jax.data.padding import pad_rows
 from transformer_jax.decode.protocol import TokenInputs
+from transformer_jax.decode.search_options import SearchIds
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig, SearchConfig, make_searcher
 from transformer_jax.inference.attention_maps import padded_lengths
 from transformer_jax.inference.translator import Translator
@@ -134,14 +136,12 @@ def ended_share(run: Translator, sources: Any, beams: int, sizes: Sequence[int])
     How many steps a sentence needs is what a search for it alone takes.
     """
     search = search_of(run, beams)
-    searcher = make_searcher(run.model, search, bos_id=BOS_ID, eos_id=EOS_ID, pad_id=PAD_ID)
+    searcher = make_searcher(run.model, search, SearchIds(bos_id=BOS_ID, eos_id=EOS_ID, pad_id=PAD_ID))
     lengths, state = padded_lengths(run.data.max_source_len), run.state
     steps: dict[int, list[int]] = {}
     for source in sources:
         padded = next(length for length in lengths if length >= len(source))
-        tokens = np.full((1, padded), PAD_ID, np.int32)
-        tokens[0, : len(source)] = source
-        output = searcher(state, TokenInputs(tokens, np.array([len(source)])))
+        output = searcher(state, TokenInputs(*pad_rows([source], num_rows=1, length=padded)))
         steps.setdefault(padded, []).append(int(output.num_steps))
     shares = {}
     for size in sizes:

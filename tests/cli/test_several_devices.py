@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from transformer_jax.decode.search_options import SearchIds
 from transformer_jax.decode.searcher import GreedyConfig, make_searcher
 from transformer_jax.errors import ConfigError
 from transformer_jax.testing.processes import cpu_environment
@@ -19,6 +20,7 @@ import numpy as np
 from flax import nnx
 from test_invariance import MODELS, SEARCHES, VOCAB
 from transformer_jax.inference.batch_search import BatchSearcher
+from transformer_jax.decode.search_options import SearchIds
 from transformer_jax.decode.searcher import SampleConfig
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.models.build import build_model
@@ -66,7 +68,6 @@ def test_more_devices_than_there_are_is_one_line(tiny_run: Path, fails: Callable
         make_searcher(
             TableModel.countdown(vocab_size=5, eos_id=3),
             GreedyConfig(max_len=2),
-            bos_id=2,
-            eos_id=3,
+            SearchIds(bos_id=2, eos_id=3),
             num_devices=2,
         )

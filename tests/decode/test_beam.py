@@ -10,11 +10,14 @@ from flax import nnx
 
 from transformer_jax.decode import BeamOutput, beam_search, greedy_search
 from transformer_jax.decode.protocol import TokenInputs
+from transformer_jax.decode.search_config import BeamConfig, GreedyConfig
+from transformer_jax.decode.search_options import RowOptions, SearchIds
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.testing.search_oracles import SearchOracle
 from transformer_jax.testing.tiny_models import TableModel
 
 PAD, BOS, EOS = 0, 2, 3
+IDS = SearchIds(bos_id=BOS, eos_id=EOS, pad_id=PAD)
 
 SOURCES = [0, 1, 2]
 
@@ -28,18 +31,8 @@ def enumerate_hypotheses(model, source, max_len, alpha):
 def _run(graphdef, params, sources, max_lens=None, *, max_len, num_beams, num_best, alpha):
     model = nnx.merge(graphdef, params)
     state = model.start(TokenInputs(sources[:, None], jnp.ones_like(sources)), max_len=max_len)
-    return beam_search(
-        model,
-        state,
-        bos_id=BOS,
-        eos_id=EOS,
-        pad_id=PAD,
-        max_len=max_len,
-        max_lens=max_lens,
-        num_beams=num_beams,
-        num_best=num_best,
-        length_penalty=alpha,
-    )
+    config = BeamConfig(max_len=max_len, num_beams=num_beams, num_best=num_best, length_penalty=alpha)
+    return beam_search(model, state, config, IDS, RowOptions(max_lens=max_lens))
 
 
 def search(
@@ -111,7 +104,7 @@ def test_one_beam_is_greedy(alpha):
     sources = jnp.arange(16)
     beam = search(model, sources, max_len=7, num_beams=1, alpha=alpha)
     state = model.start(TokenInputs(sources[:, None], jnp.ones(16, int)), max_len=7)
-    greedy = greedy_search(model, state, bos_id=BOS, eos_id=EOS, pad_id=PAD, max_len=7)
+    greedy = greedy_search(model, state, GreedyConfig(max_len=7), IDS)
     assert 0 < int(greedy.finished.sum()) < 16, "the seed must give both kinds of rows"
     best = jax.tree.map(lambda leaf: leaf[:, 0] if leaf.ndim > 1 else leaf, beam)
     np.testing.assert_array_equal(best.tokens, greedy.tokens)
@@ -225,16 +218,8 @@ def test_row_without_any_possible_token_gives_no_hypothesis():
 
 def test_forbidden_tokens_leave_the_models_own_probabilities(table_model):
     state = table_model.start(TokenInputs(jnp.zeros((1, 1), int), jnp.ones(1, int)), max_len=4)
-    output = beam_search(
-        table_model,
-        state,
-        bos_id=BOS,
-        eos_id=EOS,
-        max_len=4,
-        num_beams=350,
-        num_best=200,
-        forbidden_ids=(PAD, BOS),
-    )
+    config = BeamConfig(max_len=4, num_beams=350, num_best=200, forbidden_ids=(PAD, BOS))
+    output = beam_search(table_model, state, config, IDS)
     expected = [
         hypothesis
         for hypothesis in enumerate_hypotheses(table_model, 0, 4, 0.0)
@@ -257,21 +242,19 @@ def test_bad_options_are_refused(table_model, options):
 def test_token_outside_the_vocabulary_is_refused(table_model):
     state = table_model.start(TokenInputs(jnp.zeros((1, 1), int), jnp.ones(1, int)), max_len=4)
     with pytest.raises(ConfigError, match="eos_id"):
-        beam_search(table_model, state, bos_id=BOS, eos_id=5, max_len=4, num_beams=2)
+        beam_search(table_model, state, BeamConfig(max_len=4, num_beams=2), SearchIds(bos_id=BOS, eos_id=5))
     with pytest.raises(ShapeError, match="batch as axis 0"):
         beam_search(
             table_model,
             {"a": jnp.zeros((2, 1)), "b": jnp.zeros(3)},
-            bos_id=0,
-            eos_id=1,
-            max_len=4,
-            num_beams=2,
+            BeamConfig(max_len=4, num_beams=2),
+            IDS,
         )
 
 
 def test_best_is_the_first_hypothesis(table_model):
     state = table_model.start(TokenInputs(jnp.array([[0], [1]]), jnp.ones(2, int)), max_len=4)
-    output = beam_search(table_model, state, bos_id=BOS, eos_id=EOS, max_len=4, num_beams=3, num_best=3)
+    output = beam_search(table_model, state, BeamConfig(max_len=4, num_beams=3, num_best=3), IDS)
     best = output.best()
     for name in ("tokens", "lengths", "log_probs", "finished"):
         np.testing.assert_array_equal(getattr(best, name), np.asarray(getattr(output, name))[:, 0])

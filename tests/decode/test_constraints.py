@@ -10,24 +10,27 @@ import pytest
 from transformer_jax.decode import beam_search, greedy_search, sample_search
 from transformer_jax.decode.constraints import Constraints
 from transformer_jax.decode.protocol import TokenInputs
+from transformer_jax.decode.search_config import BeamConfig, GreedyConfig, SampleConfig
+from transformer_jax.decode.search_options import RowOptions, SearchIds
 from transformer_jax.errors import ConfigError
 from transformer_jax.testing.tiny_models import TableModel
 
 PAD, BOS, EOS = 0, 2, 3
+IDS = SearchIds(bos_id=BOS, eos_id=EOS, pad_id=PAD)
 SEARCHES = ("greedy", "beam", "sample")
 
 
-def search(kind, *, max_len=8, rows=6, **options):
+def search(kind, *, max_len=8, rows=6, prefix=None, **options):
     model = TableModel.random(seed=5, num_sources=rows, vocab_size=6)
     sources = jnp.arange(rows)
     state = model.start(TokenInputs(sources[:, None], jnp.ones_like(sources)), max_len=max_len)
-    common = {"bos_id": BOS, "eos_id": EOS, "pad_id": PAD, "max_len": max_len, **options}
+    options, given = {"max_len": max_len, **options}, RowOptions(prefix=prefix)
     if kind == "greedy":
-        output = greedy_search(model, state, **common)
+        output = greedy_search(model, state, GreedyConfig(**options), IDS, given)
     elif kind == "sample":
-        output = sample_search(model, state, rng_key=jax.random.key(0), **common)
+        output = sample_search(model, state, SampleConfig(**options), IDS, given, rng_key=jax.random.key(0))
     else:
-        output = beam_search(model, state, num_beams=3, **common).best()
+        output = beam_search(model, state, BeamConfig(num_beams=3, **options), IDS, given).best()
     found = jax.tree.map(np.asarray, output)
     return [found.tokens[row, : found.lengths[row]].tolist() for row in range(rows)], found
 
@@ -107,9 +110,8 @@ def test_a_draw_follows_the_rows_number_not_its_place():
         state = model.start(
             TokenInputs(jnp.zeros((len(row_ids), 1), int), jnp.ones(len(row_ids), int)), max_len=9
         )
-        options = {"bos_id": BOS, "eos_id": EOS, "pad_id": PAD, "max_len": 9}
-        ids = jnp.asarray(row_ids)
-        return sample_search(model, state, rng_key=jax.random.key(7), row_ids=ids, **options).tokens.tolist()
+        rows, key = RowOptions(row_ids=jnp.asarray(row_ids)), jax.random.key(7)
+        return sample_search(model, state, SampleConfig(max_len=9), IDS, rows, rng_key=key).tokens.tolist()
 
     first = draw([3, 8, 5])
     assert len({tuple(row) for row in first}) == 3

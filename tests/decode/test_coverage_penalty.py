@@ -13,11 +13,13 @@ from flax import nnx
 from transformer_jax.decode import BeamOutput, beam_search
 from transformer_jax.decode.coverage import LEAST_COVERAGE, coverage_penalties, coverage_penalty
 from transformer_jax.decode.protocol import TokenInputs
+from transformer_jax.decode.search_options import RowOptions, SearchIds
 from transformer_jax.decode.searcher import BeamConfig, make_searcher
 from transformer_jax.errors import ConfigError
 from transformer_jax.testing.tiny_models import TableModel
 
 PAD, BOS, EOS = 0, 2, 3
+IDS = SearchIds(bos_id=BOS, eos_id=EOS, pad_id=PAD)
 MAX_LEN, KV_LEN, NUM_SOURCES = 5, 4, 12
 LENGTHS = np.array([4, 3, 2, 1] * 3, np.int32)
 
@@ -122,10 +124,10 @@ def by_lists(
 def _search(graph: Any, params: Any, *, num_beams: int, num_best: int, alpha: float, beta: float) -> Any:
     model: Any = nnx.merge(graph, params)
     state = model.start(TokenInputs(jnp.arange(NUM_SOURCES)[:, None], jnp.asarray(LENGTHS)), max_len=MAX_LEN)
-    return beam_search(
-        model, state, bos_id=BOS, eos_id=EOS, pad_id=PAD, max_len=MAX_LEN, num_beams=num_beams, num_best=num_best,
-        length_penalty=alpha, coverage_penalty=beta, source_lengths=jnp.asarray(LENGTHS),
-    )  # fmt: skip
+    config = BeamConfig(
+        max_len=MAX_LEN, num_beams=num_beams, num_best=num_best, length_penalty=alpha, coverage_penalty=beta
+    )
+    return beam_search(model, state, config, IDS, RowOptions(source_lengths=jnp.asarray(LENGTHS)))
 
 
 def search(model: LookingTable, **options: Any) -> BeamOutput:
@@ -174,7 +176,7 @@ def test_what_it_needs_is_named(looking: LookingTable) -> None:
         search(TableModel(looking.table[...]), num_beams=2, num_best=1, alpha=0.0, beta=0.1)
     state = looking.start(TokenInputs(jnp.zeros((1, 1), int), jnp.ones(1, int)), max_len=4)
     with pytest.raises(ConfigError, match="coverage_penalty needs source_lengths"):
-        beam_search(looking, state, bos_id=BOS, eos_id=EOS, max_len=4, num_beams=2, coverage_penalty=0.2)
+        beam_search(looking, state, BeamConfig(max_len=4, num_beams=2, coverage_penalty=0.2), IDS)
     for bad in (-0.1, math.inf, math.nan):
         with pytest.raises(ConfigError, match="coverage_penalty must be zero"):
             BeamConfig(max_len=4, num_beams=2, coverage_penalty=bad)
@@ -182,7 +184,7 @@ def test_what_it_needs_is_named(looking: LookingTable) -> None:
 
 def test_a_searcher_takes_it_from_its_config(looking: LookingTable) -> None:
     config = BeamConfig(max_len=MAX_LEN, num_beams=3, coverage_penalty=0.3)
-    searcher = make_searcher(looking, config, bos_id=BOS, eos_id=EOS, pad_id=PAD)
+    searcher = make_searcher(looking, config, IDS)
     tokens = np.tile(np.arange(NUM_SOURCES)[:, None], (1, KV_LEN))
     found = searcher(nnx.state(looking), TokenInputs(tokens, LENGTHS))
     wanted = search(looking, num_beams=3, num_best=1, alpha=0.0, beta=0.3)

@@ -7,16 +7,20 @@ import pytest
 
 from transformer_jax.decode import greedy_search
 from transformer_jax.decode.protocol import TokenInputs
+from transformer_jax.decode.search_config import GreedyConfig
+from transformer_jax.decode.search_options import RowOptions, SearchIds
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.testing.tiny_models import TableModel
 
 PAD, BOS, EOS = 0, 2, 3
+IDS = SearchIds(bos_id=BOS, eos_id=EOS, pad_id=PAD)
 
 
-def search(model, sources, *, max_len=6, **options):
+def search(model, sources, *, max_len=6, forbidden_ids=(), **given):
     sources = jnp.asarray(sources, dtype=jnp.int32)
     state = model.start(TokenInputs(sources[:, None], jnp.ones_like(sources)), max_len=max_len)
-    output = greedy_search(model, state, bos_id=BOS, eos_id=EOS, pad_id=PAD, max_len=max_len, **options)
+    config = GreedyConfig(max_len=max_len, forbidden_ids=forbidden_ids)
+    output = greedy_search(model, state, config, IDS, RowOptions(**given))
     return jax.tree.map(np.asarray, output)
 
 
@@ -122,7 +126,9 @@ def test_wide_vocabulary_and_low_precision():
             hot = (tokens[:, None] + 700) % 5000 == jnp.arange(5000)[None]
             return jnp.where(hot, 20.0, 0.0).astype(jnp.bfloat16), state
 
-    output = greedy_search(WideModel(), jnp.ones(2, int), bos_id=1, eos_id=2801, max_len=5)
+    output = greedy_search(
+        WideModel(), jnp.ones(2, int), GreedyConfig(max_len=5), SearchIds(bos_id=1, eos_id=2801)
+    )
     assert output.tokens.tolist() == [[701, 1401, 2101, 2801, 0]] * 2
     np.testing.assert_allclose(output.log_probs, -4 * np.log1p(4999 * np.exp(-20.0)), atol=1e-5)
     assert output.log_probs.dtype == jnp.float32
@@ -134,6 +140,6 @@ def test_bad_arguments_are_refused(table_model):
     with pytest.raises(ConfigError, match="forbidden_ids"):
         search(table_model, [0], forbidden_ids=(9,))
     with pytest.raises(ShapeError, match="no arrays"):
-        greedy_search(table_model, {}, bos_id=BOS, eos_id=EOS, max_len=3)
+        greedy_search(table_model, {}, GreedyConfig(max_len=3), IDS)
     with pytest.raises(ShapeError, match="a scalar"):
-        greedy_search(table_model, {"position": jnp.array(0)}, bos_id=BOS, eos_id=EOS, max_len=3)
+        greedy_search(table_model, {"position": jnp.array(0)}, GreedyConfig(max_len=3), IDS)

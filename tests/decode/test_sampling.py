@@ -9,10 +9,13 @@ import pytest
 
 from transformer_jax.decode import greedy_search, sample_search, sample_tokens
 from transformer_jax.decode.protocol import TokenInputs
+from transformer_jax.decode.search_config import GreedyConfig, SampleConfig
+from transformer_jax.decode.search_options import NO_ROW_OPTIONS, SearchIds
 from transformer_jax.errors import ConfigError
 from transformer_jax.testing.tiny_models import TableModel
 
 PAD, BOS, EOS = 0, 2, 3
+IDS = SearchIds(bos_id=BOS, eos_id=EOS, pad_id=PAD)
 
 PROBABILITIES = np.array([0.05, 0.4, 0.1, 0.25, 0.2])
 NUM_DRAWS = 20_000
@@ -75,19 +78,11 @@ def test_impossible_tokens_are_never_drawn():
         assert set(draw(logits=logits, **options).tolist()) == {1, 3}
 
 
-def search(model, sources, *, seed=0, max_len=6, **options):
+def search(model, sources, *, seed=0, max_len=6, rows=NO_ROW_OPTIONS, **options):
     sources = jnp.asarray(sources, dtype=jnp.int32)
     state = model.start(TokenInputs(sources[:, None], jnp.ones_like(sources)), max_len=max_len)
-    output = sample_search(
-        model,
-        state,
-        rng_key=jax.random.key(seed),
-        bos_id=BOS,
-        eos_id=EOS,
-        pad_id=PAD,
-        max_len=max_len,
-        **options,
-    )
+    config = SampleConfig(max_len=max_len, **options)
+    output = sample_search(model, state, config, IDS, rows, rng_key=jax.random.key(seed))
     return jax.tree.map(np.asarray, output)
 
 
@@ -95,7 +90,7 @@ def test_zero_temperature_is_greedy():
     model = TableModel.random(seed=3, num_sources=12)
     sources = jnp.arange(12)
     state = model.start(TokenInputs(sources[:, None], jnp.ones_like(sources)), max_len=6)
-    greedy = greedy_search(model, state, bos_id=BOS, eos_id=EOS, pad_id=PAD, max_len=6)
+    greedy = greedy_search(model, state, GreedyConfig(max_len=6), IDS)
     for temperature in (0.0, 1e-5):
         sampled = search(model, sources, temperature=temperature)
         np.testing.assert_array_equal(sampled.tokens, greedy.tokens)

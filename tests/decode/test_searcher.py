@@ -19,6 +19,7 @@ from transformer_jax.decode import (
 )
 from transformer_jax.decode import searcher as searcher_module
 from transformer_jax.decode.protocol import StepModel, TokenInputs, reorder_state
+from transformer_jax.decode.search_options import RowOptions, SearchIds
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.memory import machine_memory
 from transformer_jax.models.build import model_shapes
@@ -29,11 +30,12 @@ PAD, BOS, EOS = 0, 2, 3
 
 TOKENS = np.array([[0, 4, 4], [1, 4, 0], [2, 0, 0]], dtype=np.int32)
 LENGTHS = np.array([3, 2, 1], dtype=np.int32)
+IDS = SearchIds(bos_id=BOS, eos_id=EOS, pad_id=PAD)
 INPUTS = TokenInputs(TOKENS, LENGTHS)
 
 
 def make(model, config):
-    return make_searcher(model, config, bos_id=BOS, eos_id=EOS, pad_id=PAD)
+    return make_searcher(model, config, IDS)
 
 
 def assert_same(first, second):
@@ -47,15 +49,14 @@ def test_table_model_is_a_step_model(table_model):
 def test_equals_the_search_functions(table_model):
     params = nnx.state(table_model)
     state = table_model.start(jax.tree.map(jnp.asarray, INPUTS), max_len=5)
-    ids = {"bos_id": BOS, "eos_id": EOS, "pad_id": PAD, "max_len": 5}
     found = make(table_model, GreedyConfig(max_len=5))(params, INPUTS)
-    expected = greedy_search(table_model, state, **ids)
+    expected = greedy_search(table_model, state, GreedyConfig(max_len=5), IDS)
     np.testing.assert_array_equal(found.tokens, expected.tokens)
     np.testing.assert_allclose(found.log_probs, expected.log_probs, rtol=1e-6)
 
     config = BeamConfig(max_len=5, num_beams=3, num_best=2, length_penalty=0.6)
     found = make(table_model, config)(params, INPUTS)
-    expected = beam_search(table_model, state, num_beams=3, num_best=2, length_penalty=0.6, **ids)
+    expected = beam_search(table_model, state, config, IDS)
     np.testing.assert_array_equal(found.tokens, expected.tokens)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-6)
 
@@ -64,9 +65,9 @@ def test_nothing_is_moved_to_the_device_unsaid(table_model):
     searcher = make(table_model, SampleConfig(max_len=4))
     params, limits, prefix = nnx.state(table_model), np.array([4, 2, 0]), np.full((3, 4), -1)
     key = jax.random.key(0)
-    wanted = searcher(params, INPUTS, max_lens=limits, prefix=prefix, rng_key=key)
+    wanted = searcher(params, INPUTS, RowOptions(max_lens=limits, prefix=prefix), rng_key=key)
     with jax.transfer_guard("disallow"):
-        found = searcher(params, INPUTS, max_lens=limits, prefix=prefix, rng_key=key)
+        found = searcher(params, INPUTS, RowOptions(max_lens=limits, prefix=prefix), rng_key=key)
     assert_same(found, wanted)
     assert found.lengths[2] == 0
 
@@ -84,7 +85,7 @@ def test_compiles_once_for_each_shape(table_model):
     searcher(
         jax.tree.map(lambda leaf: leaf + 1, params),
         TokenInputs(TOKENS.astype(np.int64), LENGTHS),
-        max_lens=np.array([1, 2, 3]),
+        RowOptions(max_lens=np.array([1, 2, 3])),
     )
     searcher(params, TokenInputs(np.zeros((3, 7), np.int32), LENGTHS))
     assert searcher.compile([TokenInputs.abstract(3, 3), TokenInputs.abstract(3, 7)]) == 0.0
@@ -116,7 +117,7 @@ def test_sampling_takes_a_key(table_model):
 
 def test_limit_zero_skips_rows(table_model):
     searcher = make(table_model, BeamConfig(max_len=4, num_beams=2))
-    output = searcher(nnx.state(table_model), INPUTS, max_lens=np.array([4, 4, 0]))
+    output = searcher(nnx.state(table_model), INPUTS, RowOptions(max_lens=np.array([4, 4, 0])))
     assert output.tokens[2].tolist() == [[PAD] * 4]
     assert output.lengths[2].tolist() == [0]
 
@@ -131,7 +132,7 @@ def test_bad_shapes_are_refused(table_model):
     with pytest.raises(ShapeError, match="inputs has no arrays"):
         searcher(params, {})
     with pytest.raises(ShapeError, match="max_lens must be"):
-        searcher(params, INPUTS, max_lens=np.array([1, 2]))
+        searcher(params, INPUTS, RowOptions(max_lens=np.array([1, 2])))
 
 
 @pytest.mark.parametrize(

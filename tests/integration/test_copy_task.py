@@ -10,7 +10,7 @@ from flax import nnx
 from training_helpers import VOCAB_SIZE, build, recurrent_config, transformer_config
 
 from transformer_jax.data.batches import BOS_ID, EOS_ID
-from transformer_jax.decode import GreedyConfig, make_searcher
+from transformer_jax.decode import GreedyConfig, SearchIds, make_searcher
 from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.models.build import ModelConfig
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong
@@ -65,7 +65,9 @@ def test_learns_the_task(family: str, task_name: Literal["copy", "reverse"], tmp
     batch = SequenceTask(
         task=task_name, vocab_size=VOCAB_SIZE, min_len=1, max_lens=(MAX_LEN,), batch_size=512, seed=1
     ).batch(0)
-    searcher = make_searcher(model, GreedyConfig(max_len=MAX_LEN + 1), bos_id=BOS_ID, eos_id=EOS_ID)
+    searcher = make_searcher(
+        model, GreedyConfig(max_len=MAX_LEN + 1), SearchIds(bos_id=BOS_ID, eos_id=EOS_ID)
+    )
     output = searcher(nnx.split(model)[1], TokenInputs(batch.source_tokens, batch.source_lengths))
     written = np.asarray(output.tokens)
     ended = np.asarray(output.lengths) + 1 == batch.target_lengths

@@ -12,7 +12,7 @@ from transformer_jax.data.batches import BOS_ID, EOS_ID, Seq2SeqBatch
 from transformer_jax.data.buckets import BucketPlan
 from transformer_jax.data.examples import EncodedExamples
 from transformer_jax.data.pipeline import BatchPipeline
-from transformer_jax.decode import GreedyConfig, make_searcher
+from transformer_jax.decode import GreedyConfig, SearchIds, make_searcher
 from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.train import (
@@ -64,7 +64,7 @@ class Watched:
 @pytest.mark.parametrize("name", ["transformer", "gru"])
 def test_nothing_compiles_after_warm_up(name: str, tmp_path: Path) -> None:
     model = build(tiny_configs(dropout_rate=0.1)[name])
-    searcher = make_searcher(model, GreedyConfig(max_len=7), bos_id=BOS_ID, eos_id=EOS_ID)
+    searcher = make_searcher(model, GreedyConfig(max_len=7), SearchIds(bos_id=BOS_ID, eos_id=EOS_ID))
     searcher.compile([TokenInputs.abstract(4, source_len) for source_len, _ in PLAN.shapes])
     searches = searcher.compile_count
     development = BatchPipeline(examples(1), PLAN, batch_size=4, seed=0)

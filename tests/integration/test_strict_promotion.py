@@ -48,15 +48,21 @@ def test_an_update_mixes_no_dtypes_unsaid(name: str) -> None:
 def test_searches_mix_no_dtypes_unsaid(name: str) -> None:
     model: Any = build(tiny_configs()[name])
     options: dict[str, Any] = {
-        "bos_id": 2, "eos_id": 3, "max_len": 4, "forbidden_ids": (1,),
-        "constraints": Constraints(min_len=2, no_repeat_ngram=2), "prefix": jnp.full((2, 4), -1, jnp.int32),
+        "max_len": 4, "forbidden_ids": (1,), "constraints": Constraints(min_len=2, no_repeat_ngram=2),
     }  # fmt: skip
+    ids = decode.SearchIds(bos_id=2, eos_id=3)
+    sampling = decode.SampleConfig(top_k=3, top_p=0.9, min_p=0.01, repetition_penalty=1.2, **options)
+    penalty = 0.0 if name == "gru" else 0.2
+    beam = decode.BeamConfig(num_beams=2, length_penalty=0.6, coverage_penalty=penalty, **options)
 
     def run(tokens: Any, lengths: Any) -> tuple[Any, Any]:
         state = model.start(TokenInputs(tokens, lengths), max_len=4)
-        drawn = decode.sample_search(model, state, rng_key=jax.random.key(0), top_k=3, top_p=0.9, **options)
-        covered = {} if name == "gru" else {"coverage_penalty": 0.2, "source_lengths": lengths}
-        best = decode.beam_search(model, state, num_beams=2, length_penalty=0.6, **covered, **options)
+        rows = decode.RowOptions(
+            prefix=jnp.full((2, 4), -1, jnp.int32), first_tokens=lengths, source_lengths=lengths,
+            context=TokenInputs(tokens, lengths),
+        )  # fmt: skip
+        drawn = decode.sample_search(model, state, sampling, ids, rows, rng_key=jax.random.key(0))
+        best = decode.beam_search(model, state, beam, ids, rows)
         return drawn.tokens, best.tokens
 
     ints = jax.ShapeDtypeStruct((2, 3), jnp.int32), jax.ShapeDtypeStruct((2,), jnp.int32)

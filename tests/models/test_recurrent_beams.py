@@ -10,6 +10,8 @@ from flax import nnx
 
 from transformer_jax.decode import beam_search, reorder_state, repeat_state
 from transformer_jax.decode.protocol import TokenInputs
+from transformer_jax.decode.search_config import BeamConfig
+from transformer_jax.decode.search_options import SearchIds
 from transformer_jax.models import Bahdanau, LastState, Luong, RecurrentSeq2Seq, RecurrentSeq2SeqConfig
 from transformer_jax.nn import Monotonic, Predictive
 from transformer_jax.pytree import pytree_dataclass
@@ -94,10 +96,8 @@ def search(model: Any) -> Any:
     def run(params: Any) -> Any:
         merged: Any = nnx.merge(graph, params)
         state = merged.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=6)
-        return beam_search(
-            merged, state, bos_id=BOS, eos_id=EOS, max_len=6, num_beams=NUM_BEAMS, num_best=NUM_BEAMS,
-            length_penalty=0.6,
-        )  # fmt: skip
+        config = BeamConfig(max_len=6, num_beams=NUM_BEAMS, num_best=NUM_BEAMS, length_penalty=0.6)
+        return beam_search(merged, state, config, SearchIds(bos_id=BOS, eos_id=EOS))
 
     return jax.tree.map(np.asarray, compiled(run)(params))
 

@@ -14,6 +14,8 @@ from flax import nnx
 
 from transformer_jax.decode import beam_search
 from transformer_jax.decode.protocol import TokenInputs
+from transformer_jax.decode.search_config import BeamConfig
+from transformer_jax.decode.search_options import RowOptions, SearchIds
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.models.recurrent_seq2seq import (
     Bahdanau,
@@ -347,9 +349,8 @@ def test_beams_with_coverage_go_with_numbers_of_64_bits(name, dtype):
         def run(params):
             model = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf.astype(dtype), params))
             state = model.start(TokenInputs(SOURCE, SOURCE_LENGTHS), max_len=3)
-            options = {"bos_id": 2, "eos_id": 3, "max_len": 3, "num_beams": 2}
-            return beam_search(
-                model, state, **options, coverage_penalty=0.2, source_lengths=SOURCE_LENGTHS
-            ).scores
+            config = BeamConfig(max_len=3, num_beams=2, coverage_penalty=0.2)
+            rows = RowOptions(source_lengths=SOURCE_LENGTHS)
+            return beam_search(model, state, config, SearchIds(bos_id=2, eos_id=3), rows).scores
 
         assert jax.eval_shape(run, params).dtype == jnp.float32

@@ -12,6 +12,8 @@ from flax import nnx
 from transformer_jax.decode import beam_search
 from transformer_jax.decode.coverage import coverage_penalty
 from transformer_jax.decode.protocol import AttendingStepModel, TokenInputs
+from transformer_jax.decode.search_config import BeamConfig
+from transformer_jax.decode.search_options import RowOptions, SearchIds
 from transformer_jax.errors import ConfigError
 from transformer_jax.models import (
     Bahdanau,
@@ -71,10 +73,15 @@ def test_a_search_counts_what_the_whole_outputs_looked_at(name: str) -> None:
     def search(params: Any) -> Any:
         merged: Any = nnx.merge(graph, params)
         state = merged.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=MAX_LEN)
-        return beam_search(
-            merged, state, bos_id=BOS, eos_id=EOS, max_len=MAX_LEN, num_beams=NUM_BEAMS, num_best=NUM_BEAMS,
-            length_penalty=ALPHA, coverage_penalty=BETA, source_lengths=batch.source_lengths,
-        )  # fmt: skip
+        config = BeamConfig(
+            max_len=MAX_LEN,
+            num_beams=NUM_BEAMS,
+            num_best=NUM_BEAMS,
+            length_penalty=ALPHA,
+            coverage_penalty=BETA,
+        )
+        rows = RowOptions(source_lengths=batch.source_lengths)
+        return beam_search(merged, state, config, SearchIds(bos_id=BOS, eos_id=EOS), rows)
 
     output = jax.tree.map(np.asarray, compiled(search)(params))
     said = output.tokens.reshape(-1, MAX_LEN)
@@ -119,6 +126,9 @@ def test_a_model_without_attention_says_so() -> None:
     state = model.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=MAX_LEN)
     with pytest.raises(ConfigError, match="'last_state' has no weights to tell of"):
         beam_search(
-            model, state, bos_id=BOS, eos_id=EOS, max_len=MAX_LEN, num_beams=2, coverage_penalty=0.2,
-            source_lengths=batch.source_lengths,
-        )  # fmt: skip
+            model,
+            state,
+            BeamConfig(max_len=MAX_LEN, num_beams=2, coverage_penalty=0.2),
+            SearchIds(bos_id=BOS, eos_id=EOS),
+            RowOptions(source_lengths=batch.source_lengths),
+        )

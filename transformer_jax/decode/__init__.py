@@ -2,7 +2,14 @@
 
 from transformer_jax.decode.beam import BeamOutput, beam_search
 from transformer_jax.decode.greedy import greedy_search
-from transformer_jax.decode.logits import clean_logits, keep_top_p, length_penalty, top_k_rows
+from transformer_jax.decode.logits import (
+    clean_logits,
+    keep_min_p,
+    keep_top_p,
+    length_penalty,
+    penalize_repetition,
+    top_k_rows,
+)
 from transformer_jax.decode.protocol import (
     AttendingStepModel,
     StepModel,
@@ -12,14 +19,9 @@ from transformer_jax.decode.protocol import (
     state_batch_size,
 )
 from transformer_jax.decode.sampling import sample_search, sample_tokens
-from transformer_jax.decode.searcher import (
-    BeamConfig,
-    GreedyConfig,
-    SampleConfig,
-    SearchConfig,
-    Searcher,
-    make_searcher,
-)
+from transformer_jax.decode.search_config import BeamConfig, GreedyConfig, SampleConfig, SearchConfig
+from transformer_jax.decode.search_options import RowOptions, SearchIds
+from transformer_jax.decode.searcher import Searcher, make_searcher
 from transformer_jax.decode.token_loop import DecodeOutput
 
 __all__ = [
@@ -28,17 +30,21 @@ __all__ = [
     "BeamOutput",
     "DecodeOutput",
     "GreedyConfig",
+    "RowOptions",
     "SampleConfig",
     "SearchConfig",
+    "SearchIds",
     "Searcher",
     "StepModel",
     "TokenInputs",
     "beam_search",
     "clean_logits",
     "greedy_search",
+    "keep_min_p",
     "keep_top_p",
     "length_penalty",
     "make_searcher",
+    "penalize_repetition",
     "reorder_state",
     "repeat_state",
     "sample_search",

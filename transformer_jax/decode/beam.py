@@ -14,7 +14,6 @@ from transformer_jax.decode.beam_state import (
     extended_tokens,
     take,
 )
-from transformer_jax.decode.constraints import NONE, Constraints
 from transformer_jax.decode.coverage import coverage_penalties, nothing_covered
 from transformer_jax.decode.logits import (
     check_token_id,
@@ -32,27 +31,12 @@ from transformer_jax.decode.protocol import (
     repeat_state,
     state_batch_size,
 )
+from transformer_jax.decode.search_config import BeamConfig
+from transformer_jax.decode.search_options import NO_ROW_OPTIONS, RowOptions, SearchIds
 from transformer_jax.decode.token_loop import row_limits
-from transformer_jax.errors import ConfigError
 from transformer_jax.typing import Array, Bool, Float, Int, PyTree
 
-__all__ = ["BeamOutput", "beam_search", "check_beam_options"]
-
-
-def check_beam_options(num_beams: int, num_best: int, alpha: float, beta: float = 0.0) -> None:
-    """Raise ConfigError unless the options of beam search are in range.
-
-    Example:
-      >>> check_beam_options(num_beams=4, num_best=1, alpha=0.6)
-    """
-    if num_beams < 1:
-        raise ConfigError(f"num_beams must be at least 1; got {num_beams}")
-    if not 1 <= num_best <= num_beams:
-        raise ConfigError(f"num_best must be between 1 and num_beams, {num_beams}; got {num_best}")
-    if not 0.0 <= alpha < float("inf"):
-        raise ConfigError(f"length_penalty must be zero (none) or a positive number; got {alpha}")
-    if not 0.0 <= beta < float("inf"):
-        raise ConfigError(f"coverage_penalty must be zero (none) or a positive number; got {beta}")
+__all__ = ["BeamOutput", "beam_search"]
 
 
 def _extend(
@@ -141,20 +125,9 @@ def _ranking(
 def beam_search(
     model: StepModel,
     state: PyTree,
-    *,
-    bos_id: int,
-    eos_id: int,
-    max_len: int,
-    num_beams: int,
-    length_penalty: float = 0.0,
-    num_best: int = 1,
-    pad_id: int = 0,
-    max_lens: Int[Array, "batch"] | None = None,
-    forbidden_ids: tuple[int, ...] = (),
-    constraints: Constraints = NONE,
-    prefix: Int[Array, "batch prefix_len"] | None = None,
-    coverage_penalty: float = 0.0,
-    source_lengths: Int[Array, "batch"] | None = None,
+    config: BeamConfig,
+    ids: SearchIds,
+    rows: RowOptions = NO_ROW_OPTIONS,
 ) -> BeamOutput:
     r"""Follow the ``num_beams`` most probable prefixes of each row; return the best hypotheses by score.
 
@@ -180,19 +153,9 @@ def beam_search(
       model: A model with ``step``.
       state: What ``model.start`` returned, not repeated: every leaf has the batch as axis 0. Leaves that the
         step hands through unchanged are not copied at each step (see ``reorder_state``).
-      bos_id: Token that is fed first.
-      eos_id: Token that ends a hypothesis.
-      max_len: Most tokens to generate, the end of the sequence included; the state must have room for them.
-      num_beams: Live hypotheses of each row.
-      length_penalty: Alpha of the formula; 0 ranks by log-probability.
-      num_best: Hypotheses to return for each row, at most ``num_beams``.
-      pad_id: Fills ``tokens`` after the end.
-      max_lens: Each row's own limit, at most ``max_len``; None for no own limits.
-      forbidden_ids: Tokens never to choose; the log-probabilities stay the model's own.
-      constraints: Least length and n-grams that may not come twice.
-      prefix: Tokens that each row must begin with, ``[batch, prefix_len]``, ``-1`` where it is free; None for none.
-      coverage_penalty: Beta of the formula, 0 for none. The model must have ``step_with_attention``.
-      source_lengths: Tokens of each row's source, for the coverage penalty alone.
+      config: Beams, penalties and limits; the state must have room for ``max_len`` tokens.
+      ids: Tokens that begin, end and fill up an output.
+      rows: What is given for each row; a coverage penalty needs ``source_lengths``.
 
     Returns:
       The hypotheses of each row, best first; ``found`` tells of a row for which there is none.
@@ -202,24 +165,25 @@ def beam_search(
       ShapeError: If a leaf of ``state`` does not have the batch as axis 0, or there is no room for ``max_len`` tokens.
 
     Example:
-      >>> from transformer_jax.decode import TokenInputs
+      >>> from transformer_jax.decode import BeamConfig, SearchIds, TokenInputs
       >>> from transformer_jax.testing.tiny_models import TableModel
       >>> model = TableModel.countdown(vocab_size=5, eos_id=3)
       >>> state = model.start(TokenInputs(jnp.array([[0]]), jnp.array([1])), max_len=4)
-      >>> output = beam_search(
-      ...     model, state, bos_id=2, eos_id=3, pad_id=4, max_len=4, num_beams=3, num_best=2
-      ... )
+      >>> config = BeamConfig(max_len=4, num_beams=3, num_best=2)
+      >>> output = beam_search(model, state, config, SearchIds(bos_id=2, eos_id=3, pad_id=4))
       >>> output.tokens[0, 0].tolist(), bool(output.scores[0, 0] > output.scores[0, 1])
       ([1, 0, 3, 4], True)
 
     Source: Wu et al. 2016, https://arxiv.org/abs/1609.08144, equation 14; its penalties at each step: Klein et al.
     2017, https://arxiv.org/abs/1701.02810 (OpenNMT).
     """
-    check_beam_options(num_beams, num_best, length_penalty, coverage_penalty)
+    max_len, num_beams, num_best = config.max_len, config.num_beams, config.num_best
+    alpha, eos_id, pad_id = config.length_penalty, ids.eos_id, ids.pad_id
+    source_lengths = None if rows.source_lengths is None else jnp.asarray(rows.source_lengths)
     check_room(state, max_len)
     num_rows = state_batch_size(state)
-    limits = row_limits(max_len, max_lens, num_rows)
-    beam_prefix = None if prefix is None else jnp.repeat(prefix, num_beams, axis=0)
+    limits = row_limits(max_len, rows.max_lens, num_rows)
+    beam_prefix = None if rows.prefix is None else jnp.repeat(jnp.asarray(rows.prefix), num_beams, axis=0)
     group_starts = num_beams * jnp.arange(num_rows)[:, None]  # [batch, 1]
 
     def should_continue(carry: BeamState) -> Array:
@@ -234,32 +198,30 @@ def beam_search(
             assert source_lengths is not None
             logits, weights, model_state = model.step_with_attention(carry.model_state, last_tokens)
             covered = carry.covered + weights.reshape(carry.covered.shape).astype(carry.covered.dtype)
-            penalties = coverage_penalties(covered, source_lengths, coverage_penalty)
+            penalties = coverage_penalties(covered, source_lengths, config.coverage_penalty)
         check_token_id("eos_id", eos_id, logits.shape[-1])
 
         def allow(logits: Array) -> Array:
-            return constraints.apply(
-                forbid_tokens(logits, forbidden_ids),
+            return config.constraints.apply(
+                forbid_tokens(logits, config.forbidden_ids),
                 carry.tokens.reshape(num_rows * num_beams, max_len),
                 carry.step,
                 eos_id=eos_id,
                 prefix=beam_prefix,
             )
 
-        rank = None if penalties is None else _ranking(penalties, carry.step + 1, length_penalty)
+        rank = None if penalties is None else _ranking(penalties, carry.step + 1, alpha)
         candidates = _extend(logits, carry.log_probs, allow, rank)
         ends = candidates.tokens == eos_id
-        pool = _add_to_pool(
-            carry, candidates, ends, limits, pad_id=pad_id, alpha=length_penalty, penalties=penalties
-        )
+        pool = _add_to_pool(carry, candidates, ends, limits, pad_id=pad_id, alpha=alpha, penalties=penalties)
 
         # Candidates are sorted, and top_k keeps the order of equals: these are the first that do not end.
         live_ranks, places = jax.lax.top_k(jnp.where(ends, -jnp.inf, candidates.ranks), num_beams)
         live = take(candidates, places)
         live_log_probs = jnp.where(live_ranks > -jnp.inf, live.log_probs, -jnp.inf)
-        rows = (group_starts + live.parents).reshape(-1)
+        places = (group_starts + live.parents).reshape(-1)
 
-        can_improve = _best_to_come(live_log_probs, limits, alpha=length_penalty) > pool.scores[:, -1]
+        can_improve = _best_to_come(live_log_probs, limits, alpha=alpha) > pool.scores[:, -1]
         if num_beams == 1:
             can_improve = can_improve & (pool.scores[:, 0] == -jnp.inf)
         return BeamState(
@@ -269,13 +231,13 @@ def beam_search(
             log_probs=live_log_probs,
             pool=pool,
             running=carry.running & can_improve & (carry.step + 1 < limits),
-            model_state=reorder_state(model_state, carry.model_state, rows),
+            model_state=reorder_state(model_state, carry.model_state, places),
             covered=None if covered is None else take(covered, live.parents),
         )
 
     repeated = repeat_state(state, num_beams)
     covered = None
-    if coverage_penalty:
+    if config.coverage_penalty:
         covered = nothing_covered(model, repeated, num_beams, source_lengths)
 
     final = jax.lax.while_loop(
@@ -283,7 +245,7 @@ def beam_search(
         advance,
         BeamState(
             step=jnp.int32(0),
-            last_tokens=jnp.full((num_rows, num_beams), bos_id, dtype=jnp.int32),
+            last_tokens=jnp.tile(rows.tokens_to_feed(ids, num_rows)[:, None], (1, num_beams)),
             tokens=jnp.full((num_rows, num_beams, max_len), pad_id, dtype=jnp.int32),
             # All beams of a row are equal at first: one of them stands for all.
             log_probs=jnp.tile(jnp.where(jnp.arange(num_beams) == 0, 0.0, -jnp.inf)[None], (num_rows, 1)),

@@ -81,7 +81,9 @@ def nothing_covered(
             f"coverage_penalty needs a model with step_with_attention; {type(model).__name__} has none"
         )
     if source_lengths is None:
-        raise ConfigError("coverage_penalty needs source_lengths, the tokens of each source")
+        raise ConfigError(
+            "coverage_penalty needs source_lengths in its RowOptions, the tokens of each source"
+        )
     batch = source_lengths.shape[0]
     tokens = jnp.zeros(batch * num_beams, dtype=jnp.int32)
     weights = jax.eval_shape(model.step_with_attention, state, tokens)[1]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from transformer_jax.errors import ConfigError
-from transformer_jax.typing import Array, Float, Int
+from transformer_jax.typing import Array, Bool, Float, Int
 
 # Below these sizes a plain top_k is as fast; see top_k_rows.
 _CHUNK_WIDTH = 64
@@ -162,6 +162,66 @@ def keep_top_p(logits: Float[Array, "batch vocab"], top_p: float) -> Float[Array
     needed = jnp.pad(mass_before < top_p, ((0, 0), (1, 0)), constant_values=True)
     kept = jnp.take_along_axis(needed, jnp.argsort(order, axis=-1), axis=-1)
     return jnp.where(kept, logits, -jnp.inf)
+
+
+def keep_min_p(logits: Float[Array, "batch vocab"], min_p: float) -> Float[Array, "batch vocab"]:
+    r"""The tokens that are at least ``min_p`` times as probable as the most probable one.
+
+    .. math:: V = \{v : p(v) \ge p_{min} \max_w p(w)\} = \{v : z_v \ge \max_w z_w + \log p_{min}\}
+
+    Args:
+      logits: Cleaned, unnormalised scores.
+      min_p: Ratio to the largest probability, in [0, 1]; 0 keeps all, 1 only the most probable.
+
+    Returns:
+      The logits, ``-inf`` at other tokens.
+
+    Raises:
+      ConfigError: If ``min_p`` is not in [0, 1].
+
+    Example:
+      >>> logits = jnp.log(jnp.array([[0.1, 0.6, 0.3]]))
+      >>> jnp.isfinite(keep_min_p(logits, 0.4)).tolist()
+      [[False, True, True]]
+
+    Source: Nguyen et al. 2024, https://arxiv.org/abs/2407.01082, section 3.
+    """
+    if not 0.0 <= min_p <= 1.0:
+        raise ConfigError(f"min_p must be between 0 (all tokens) and 1; got {min_p}")
+    if min_p == 0.0:
+        return logits
+    lowest = jnp.max(logits, axis=-1, keepdims=True) + np.float32(np.log(min_p))
+    return jnp.where(logits >= lowest, logits, -jnp.inf)
+
+
+def penalize_repetition(
+    logits: Float[Array, "batch vocab"], seen: Bool[Array, "batch vocab"], penalty: float
+) -> Float[Array, "batch vocab"]:
+    r"""Logits in which the tokens that were said before are less probable.
+
+    .. math:: z_v' = z_v / \theta \text{ if } z_v > 0, \quad z_v \theta \text{ otherwise, for } v \text{ said before}
+
+    The paper divides every logit; of a negative one this would raise the probability, so that it is multiplied here, as
+    in ``transformers``.
+
+    Args:
+      logits: Cleaned, unnormalised scores; the result depends on where their zero is.
+      seen: Which tokens were said before.
+      penalty: :math:`\theta`; 1 changes nothing, the paper has 1.2.
+
+    Returns:
+      The changed logits.
+
+    Example:
+      >>> logits = jnp.array([[3.0, 3.0, -1.0]])
+      >>> penalize_repetition(logits, jnp.array([[True, False, True]]), 1.5).tolist()
+      [[2.0, 3.0, -1.5]]
+
+    Source: Keskar et al. 2019, https://arxiv.org/abs/1909.05858, section 4.1.
+    """
+    largest = jnp.finfo(jnp.float32).max
+    changed = jnp.where(logits > 0.0, jnp.minimum(logits / penalty, largest), logits * penalty)
+    return jnp.where(seen, changed, logits)
 
 
 def length_penalty(lengths: Int[Array, "*shape"], alpha: float) -> Float[Array, "*shape"]:

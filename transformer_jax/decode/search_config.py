@@ -4,10 +4,50 @@ from dataclasses import dataclass
 from typing import Literal
 
 from transformer_jax.bounds import Beams, Length, TokenId, Vocabulary, check_bounds
-from transformer_jax.decode.beam import check_beam_options
 from transformer_jax.decode.constraints import NONE, Constraints
-from transformer_jax.decode.sampling import check_sampling_options
 from transformer_jax.errors import ConfigError
+
+
+def check_beam_options(num_beams: int, num_best: int, alpha: float, beta: float = 0.0) -> None:
+    """Raise ConfigError unless the options of beam search are in range.
+
+    Example:
+      >>> check_beam_options(num_beams=4, num_best=1, alpha=0.6)
+    """
+    if num_beams < 1:
+        raise ConfigError(f"num_beams must be at least 1; got {num_beams}")
+    if not 1 <= num_best <= num_beams:
+        raise ConfigError(f"num_best must be between 1 and num_beams, {num_beams}; got {num_best}")
+    if not 0.0 <= alpha < float("inf"):
+        raise ConfigError(f"length_penalty must be zero (none) or a positive number; got {alpha}")
+    if not 0.0 <= beta < float("inf"):
+        raise ConfigError(f"coverage_penalty must be zero (none) or a positive number; got {beta}")
+
+
+def check_sampling_options(temperature: float, top_k: int | None, top_p: float, min_p: float = 0.0) -> None:
+    """Raise ConfigError unless the options of sampling are in range.
+
+    Example:
+      >>> check_sampling_options(1.0, None, 0.9)
+    """
+    if not 0.0 <= temperature < float("inf"):
+        raise ConfigError(f"temperature must be zero (greedy) or a positive number; got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ConfigError(f"top_k must be at least 1, or None for all tokens; got {top_k}")
+    if not 0.0 < top_p <= 1.0:
+        raise ConfigError(f"top_p must be above 0 and at most 1; got {top_p}")
+    if not 0.0 <= min_p <= 1.0:
+        raise ConfigError(f"min_p must be between 0 (all tokens) and 1; got {min_p}")
+
+
+def check_repetition_penalty(penalty: float) -> None:
+    """Raise ConfigError unless a repetition penalty is a positive number.
+
+    Example:
+      >>> check_repetition_penalty(1.2)
+    """
+    if not 0.0 < penalty < float("inf"):
+        raise ConfigError(f"repetition_penalty must be a positive number, 1 for none; got {penalty}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +79,8 @@ class SampleConfig:
       temperature: Divisor of the logits; 0 is greedy.
       top_k: Draw from this many of the most probable tokens; None for all.
       top_p: Then from the smallest set of them with at least this probability mass; 1 for all.
+      min_p: Then from those at least so many times as probable as the most probable one; 0 for all.
+      repetition_penalty: Above 1, tokens said before, in the prompt too, become less probable; 1 for none.
       forbidden_ids: Tokens never to draw.
       constraints: Least length, and n-grams that may not come twice.
     """
@@ -48,13 +90,16 @@ class SampleConfig:
     temperature: float = 1.0
     top_k: Vocabulary | None = None
     top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
     forbidden_ids: tuple[TokenId, ...] = ()
     constraints: Constraints = NONE
 
     def __post_init__(self) -> None:
         check_bounds(self)
         _check_max_len(self.max_len)
-        check_sampling_options(self.temperature, self.top_k, self.top_p)
+        check_sampling_options(self.temperature, self.top_k, self.top_p, self.min_p)
+        check_repetition_penalty(self.repetition_penalty)
 
 
 @dataclass(frozen=True, kw_only=True)

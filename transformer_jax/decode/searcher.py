@@ -15,6 +15,7 @@ from transformer_jax.decode.greedy import greedy_search
 from transformer_jax.decode.protocol import TokenInputs, repeat_state, state_batch_size
 from transformer_jax.decode.sampling import sample_search
 from transformer_jax.decode.search_config import BeamConfig, GreedyConfig, SampleConfig, SearchConfig
+from transformer_jax.decode.search_options import NO_ROW_OPTIONS, RowOptions, SearchIds
 from transformer_jax.decode.token_loop import DecodeOutput
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional.row_shards import ROW_AXES, by_row_shards
@@ -35,15 +36,13 @@ class Searcher:
         self,
         model: nnx.Module,
         config: SearchConfig,
+        ids: SearchIds,
         *,
-        bos_id: int,
-        eos_id: int,
-        pad_id: int,
         num_devices: int = 1,
     ):
         self.config = config
         self._mesh = _mesh_of(num_devices)
-        self._token_ids = {"bos_id": bos_id, "eos_id": eos_id, "pad_id": pad_id}
+        self._ids = ids
         self._graphdef, params = nnx.split(model)
         self._abstract_params = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._everywhere()), params
@@ -68,48 +67,18 @@ class Searcher:
         return self._compile_seconds
 
     def _search(
-        self,
-        params: PyTree,
-        inputs: PyTree,
-        max_lens: Any,
-        prefix: Any,
-        rng_key: Any,
-        row_ids: Any,
+        self, params: PyTree, inputs: PyTree, rows: RowOptions, rng_key: Any
     ) -> DecodeOutput | BeamOutput:
-        config = self.config
+        config, ids = self.config, self._ids
         model: Any = nnx.merge(self._graphdef, params)
         state = model.start(inputs, max_len=config.max_len)
-        options: dict[str, Any] = {
-            **self._token_ids,
-            "max_len": config.max_len,
-            "max_lens": max_lens,
-            "forbidden_ids": config.forbidden_ids,
-            "constraints": config.constraints,
-            "prefix": prefix,
-        }
         if isinstance(config, GreedyConfig):
-            return greedy_search(model, state, **options)
+            return greedy_search(model, state, config, ids, rows)
         if isinstance(config, SampleConfig):
-            return sample_search(
-                model,
-                state,
-                rng_key=rng_key,
-                row_ids=row_ids,
-                temperature=config.temperature,
-                top_k=config.top_k,
-                top_p=config.top_p,
-                **options,
-            )
-        return beam_search(
-            model,
-            state,
-            num_beams=config.num_beams,
-            length_penalty=config.length_penalty,
-            coverage_penalty=config.coverage_penalty,
-            source_lengths=_source_lengths(inputs) if config.coverage_penalty else None,
-            num_best=config.num_best,
-            **options,
-        )
+            return sample_search(model, state, config, ids, rows, rng_key=rng_key)
+        if config.coverage_penalty:
+            rows = replace(rows, source_lengths=_source_lengths(inputs))
+        return beam_search(model, state, config, ids, rows)
 
     def _search_by_rows(self, params: PyTree, inputs: PyTree, *others: Any) -> DecodeOutput | BeamOutput:
         """Each device searches for its own rows, in a loop of its own: caches lie with their rows, nothing is sent."""
@@ -120,7 +89,7 @@ class Searcher:
             # What is one number for a batch is one for each device.
             return jax.tree.map(lambda leaf: leaf if leaf.ndim else leaf[None], found)
 
-        in_axes, num_rows = (None, 0, 0, 0, None, 0), state_batch_size(inputs)
+        in_axes, num_rows = (None, 0, 0, None), state_batch_size(inputs)
         with jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh):
             found = by_row_shards(search, in_axes, 0, num_rows)(params, inputs, *others)
         return replace(found, num_steps=found.num_steps.max())
@@ -135,32 +104,39 @@ class Searcher:
         """Parameters where the search takes them: a caller that searches several times puts them there once."""
         return params if self._mesh is None else jax.device_put(params, self._everywhere())
 
-    def _executable(self, params: PyTree, inputs: PyTree, *, has_prefix: bool = False) -> Any:
-        """The compiled search for inputs of these shapes, compiled now where they are new."""
-        leaves, structure = jax.tree.flatten(inputs)
-        key = (structure, tuple((leaf.shape, jnp.dtype(leaf.dtype)) for leaf in leaves), has_prefix)
+    def _executable(self, params: PyTree, inputs: PyTree, rows: RowOptions) -> Any:
+        """The compiled search for inputs and options of these shapes, compiled now where they are new."""
+        leaves, structure = jax.tree.flatten((inputs, rows))
+        key = (structure, tuple((leaf.shape, jnp.dtype(leaf.dtype)) for leaf in leaves))
         if key not in self._executables:
             self._check_memory(inputs)
             began = time.perf_counter()
-            lowered = self._jitted.lower(params, *self._abstract_arguments(inputs, has_prefix=has_prefix))
+            lowered = self._jitted.lower(params, *self._abstract_arguments(inputs, rows))
             self._executables[key] = lowered.compile()
             self._compile_seconds += time.perf_counter() - began
         return self._executables[key]
 
-    def _abstract_arguments(self, inputs: PyTree, *, has_prefix: bool = False) -> tuple[Any, ...]:
-        def by_rows(shape: tuple[int, ...], dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct(shape, dtype, sharding=self._by_rows())
+    def _abstract_arguments(self, inputs: PyTree, rows: RowOptions | None = None) -> tuple[Any, ...]:
+        """Shapes of what is compiled for; without ``rows`` those of a search that is given none."""
 
-        num_rows = state_batch_size(inputs)
-        rows = by_rows((num_rows,))
-        prefix = by_rows((num_rows, self.config.max_len)) if has_prefix else None
-        is_sampling = isinstance(self.config, SampleConfig)
+        def by_rows(leaf: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._by_rows())
+
         rng_key = None
-        if is_sampling:
+        if isinstance(self.config, SampleConfig):
             key = jax.eval_shape(lambda: jax.random.key(0))
             rng_key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=self._everywhere())
-        abstract_inputs = jax.tree.map(lambda leaf: by_rows(leaf.shape, leaf.dtype), inputs)
-        return abstract_inputs, rows, prefix, rng_key, rows if is_sampling else None
+        rows = self._usual_rows(inputs) if rows is None else rows
+        return *jax.tree.map(by_rows, (inputs, rows)), rng_key
+
+    def _usual_rows(self, inputs: PyTree) -> Any:
+        """Shapes of the options that a search without any takes: numbers may change without compiling again."""
+        numbers = jax.ShapeDtypeStruct((state_batch_size(inputs),), jnp.int32)
+        is_sampling = isinstance(self.config, SampleConfig)
+        return jax.tree.map(
+            lambda _: numbers,
+            RowOptions(max_lens=np.zeros(1, int), row_ids=np.zeros(1, int) if is_sampling else None),
+        )
 
     def _check_memory(self, inputs: PyTree) -> None:
         """Raise ``ConfigError`` if what the hypotheses carry, caches above all, is more than the machine's memory.
@@ -213,29 +189,26 @@ class Searcher:
         """
         before = self._compile_seconds
         for inputs in all_inputs:
-            self._executable(self._abstract_params, inputs)
+            self._executable(self._abstract_params, inputs, self._usual_rows(inputs))
         return self._compile_seconds - before
 
     def __call__(
         self,
         params: PyTree,
         inputs: PyTree,
+        rows: RowOptions = NO_ROW_OPTIONS,
         *,
-        max_lens: Any = None,
-        prefix: Any = None,
         rng_key: jax.Array | None = None,
-        row_ids: Any = None,
     ) -> DecodeOutput | BeamOutput:
         """Search; compiles first where inputs of these shapes are new.
 
         Args:
           params: Second result of ``nnx.split(model)``, of the shapes the searcher was made with.
           inputs: What ``model.start`` takes, `TokenInputs` or another pytree with the batch as axis 0 of each leaf.
-          max_lens: Each row's own limit ``[batch]``, at most the config's ``max_len``; None for that alone.
-            Changing it recompiles nothing; 0 skips a row, as for the dummy rows of a short last batch.
-          prefix: Tokens that each row must begin with, ``[batch, max_len]``, ``-1`` where it is free; None for none.
+          rows: What is given for each row. Other numbers of ``max_lens`` and ``row_ids`` recompile nothing, a limit of
+            0 skips a row, as for the dummy rows of a short last batch; ``prefix`` is ``[batch, max_len]``;
+            ``source_lengths`` are those of the inputs.
           rng_key: Typed key; needed by sampling, and by it alone.
-          row_ids: For sampling a number for each row, from which it draws; None numbers them from 0.
 
         Returns:
           ``DecodeOutput`` of greedy search and sampling, ``BeamOutput`` of beam search.
@@ -252,29 +225,33 @@ class Searcher:
         if isinstance(inputs, TokenInputs) and inputs.tokens.ndim != 2:
             raise ShapeError(f"tokens of TokenInputs must be [batch, len]; got {inputs.tokens.shape}")
         num_rows = state_batch_size(inputs, name="inputs")
-        if max_lens is not None and np.shape(max_lens) != (num_rows,):
-            raise ShapeError(f"max_lens must be [batch], here ({num_rows},); got {np.shape(max_lens)}")
-        limits = _int32(np.full(num_rows, self.config.max_len) if max_lens is None else max_lens)
-        if prefix is not None:
-            prefix = _int32(prefix)
-            if prefix.shape != (num_rows, self.config.max_len):
-                raise ShapeError(
-                    f"prefix must be [batch, max_len], here ({num_rows}, {self.config.max_len}); got {prefix.shape}"
-                )
-        if isinstance(self.config, SampleConfig):
-            row_ids = _int32(np.arange(num_rows) if row_ids is None else row_ids)
-        elif row_ids is not None:
-            raise ConfigError(f"{self.config.kind} search takes no row_ids")
+        rows = self._checked_rows(rows, num_rows)
         placed = self.placed(params)
-        executable = self._executable(placed, inputs, has_prefix=prefix is not None)
-        rows = inputs, limits, prefix
+        executable = self._executable(placed, inputs, rows)
         if self._mesh is not None:
             if num_rows % self._mesh.size:
                 raise ShapeError(f"{num_rows} rows do not divide over {self._mesh.size} devices")
-            rows = jax.device_put(rows, self._by_rows())
+            inputs, rows = jax.device_put((inputs, rows), self._by_rows())
             rng_key = jax.device_put(rng_key, self._everywhere())
-            row_ids = jax.device_put(row_ids, self._by_rows())
-        return executable(placed, *rows, rng_key, row_ids)
+        return executable(placed, inputs, rows, rng_key)
+
+    def _checked_rows(self, rows: RowOptions, num_rows: int) -> Any:
+        """The options of the rows on the device, those that every search has filled in."""
+        max_len, is_sampling = self.config.max_len, isinstance(self.config, SampleConfig)
+        if rows.row_ids is not None and not is_sampling:
+            raise ConfigError(f"{self.config.kind} search takes no row_ids")
+        for name in ("max_lens", "first_tokens", "row_ids"):
+            value = getattr(rows, name)
+            if value is not None and np.shape(value) != (num_rows,):
+                raise ShapeError(f"{name} must be [batch], here ({num_rows},); got {np.shape(value)}")
+        if rows.prefix is not None and np.shape(rows.prefix) != (num_rows, max_len):
+            raise ShapeError(
+                f"prefix must be [batch, max_len], here ({num_rows}, {max_len}); got {np.shape(rows.prefix)}"
+            )
+        numbers = np.arange(num_rows) if rows.row_ids is None and is_sampling else rows.row_ids
+        limits = np.full(num_rows, max_len) if rows.max_lens is None else rows.max_lens
+        filled = replace(rows, max_lens=limits, row_ids=numbers, source_lengths=None)
+        return jax.tree.map(_int32, filled)
 
 
 def _int32(array: Any) -> jax.Array:
@@ -318,10 +295,8 @@ def _mesh_of(num_devices: int) -> Mesh | None:
 def make_searcher(
     model: nnx.Module,
     config: SearchConfig,
+    ids: SearchIds,
     *,
-    bos_id: int,
-    eos_id: int,
-    pad_id: int = 0,
     num_devices: int = 1,
 ) -> Searcher:
     """Bind a model's structure to a search, as a compiled function of parameters and inputs.
@@ -329,24 +304,22 @@ def make_searcher(
     Args:
       model: A ``StepModel`` that is an NNX module; only its structure is kept, not its parameters.
       config: Which search, and its options.
-      bos_id: Token that is fed first.
-      eos_id: Token that ends a sequence.
-      pad_id: Fills the outputs after the end.
+      ids: Tokens that begin, end and fill up an output.
       num_devices: Devices of this process that share the rows of a batch, each of which has all parameters. A row's
         output has the bits that one device gives it in a batch of as many rows as each of these gets.
 
     Returns:
-      A callable ``(params, inputs, *, max_lens, rng_key) -> output`` that compiles once for each shape of the inputs
+      A callable ``(params, inputs, rows, *, rng_key) -> output`` that compiles once for each shape of the inputs
       and counts it (``compile_count``).
 
     Example:
       >>> from transformer_jax.testing.tiny_models import TableModel
       >>> model = TableModel.countdown(vocab_size=5, eos_id=3)
-      >>> searcher = make_searcher(model, GreedyConfig(max_len=4), bos_id=2, eos_id=3, pad_id=4)
+      >>> searcher = make_searcher(model, GreedyConfig(max_len=4), SearchIds(bos_id=2, eos_id=3, pad_id=4))
       >>> seconds = searcher.compile([TokenInputs.abstract(2, 6)])
       >>> params = nnx.state(model)
       >>> output = searcher(params, TokenInputs(np.zeros((2, 6), int), np.array([6, 4])))
       >>> output.tokens.tolist(), searcher.compile_count
       ([[1, 0, 3, 4], [1, 0, 3, 4]], 1)
     """
-    return Searcher(model, config, bos_id=bos_id, eos_id=eos_id, pad_id=pad_id, num_devices=num_devices)
+    return Searcher(model, config, ids, num_devices=num_devices)

@@ -12,8 +12,10 @@ from flax import nnx
 
 from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from transformer_jax.data.buckets import PaddedLengths
+from transformer_jax.data.padding import pad_rows
 from transformer_jax.decode.beam import BeamOutput
 from transformer_jax.decode.protocol import TokenInputs
+from transformer_jax.decode.search_options import RowOptions, SearchIds
 from transformer_jax.decode.searcher import (
     BeamConfig,
     SampleConfig,
@@ -137,9 +139,7 @@ class BatchSearcher:
             self._searchers[max_len] = make_searcher(
                 self._model,
                 dataclasses.replace(self.config, max_len=max_len),
-                bos_id=BOS_ID,
-                eos_id=EOS_ID,
-                pad_id=PAD_ID,
+                SearchIds(bos_id=BOS_ID, eos_id=EOS_ID, pad_id=PAD_ID),
                 num_devices=self._num_devices,
             )
         return self._searchers[max_len]
@@ -257,29 +257,22 @@ class BatchSearcher:
         row_ids: Sequence[int],
     ) -> list[list[Hypothesis]]:
         num_rows, max_len = self._rows(padded), self.max_len(padded)
-        tokens = np.full((num_rows, padded), PAD_ID, np.int32)
-        lengths = np.zeros(num_rows, np.int32)
-        for row, source in enumerate(sources):
-            tokens[row, : len(source)] = source
-            lengths[row] = len(source)
+        tokens, lengths = pad_rows(sources, num_rows=num_rows, length=padded)
         limits = np.where(lengths > 0, max_len, 0).astype(np.int32)
         begin = None
         if prefixes is not None:
-            begin = np.full((num_rows, max_len), -1, np.int32)
-            for row, ids in enumerate(prefixes):
-                if len(ids) > max_len:
-                    raise ShapeError(
-                        f"a prefix has {len(ids)} tokens, an output at most {max_len} (search.max_len)"
-                    )
-                begin[row, : len(ids)] = ids
-        sampling: dict[str, Any] = {}
+            longest = max(map(len, prefixes), default=0)
+            if longest > max_len:
+                raise ShapeError(
+                    f"a prefix has {longest} tokens, an output at most {max_len} (search.max_len)"
+                )
+            begin, _ = pad_rows(prefixes, num_rows=num_rows, length=max_len, pad_id=-1)
+        numbers = rng_key = None
         if isinstance(self.config, SampleConfig):
-            numbers = np.zeros(num_rows, np.int32)
+            rng_key, numbers = self._rng_key, np.zeros(num_rows, np.int32)
             numbers[: len(row_ids)] = row_ids
-            sampling = {"rng_key": self._rng_key, "row_ids": numbers}
-        output = self._searcher(padded)(
-            params, TokenInputs(tokens, lengths), max_lens=limits, prefix=begin, **sampling
-        )
+        rows = RowOptions(max_lens=limits, prefix=begin, row_ids=numbers)
+        output = self._searcher(padded)(params, TokenInputs(tokens, lengths), rows, rng_key=rng_key)
         if isinstance(output, BeamOutput):
             fields = (output.tokens, output.lengths, output.scores, output.finished)
         else:
