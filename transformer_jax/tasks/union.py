@@ -1,0 +1,44 @@
+"""All tasks, one line each, and those that installed packages add."""
+
+import functools
+from typing import TYPE_CHECKING, Any, Union
+
+from transformer_jax.plugins import union_with_plugins
+from transformer_jax.tasks.pronunciation import Pronunciation
+from transformer_jax.tasks.translation import Translation
+
+__all__ = ["PLUGIN_GROUP", "TaskConfig", "artifact_names"]
+
+PLUGIN_GROUP = "transformer_jax.tasks"
+"""Entry points of this group add members to ``TaskConfig``."""
+
+BuiltInTaskConfig = Union[  # noqa: UP007 (the trailing comma keeps one line a member)
+    Translation,
+    Pronunciation,
+]
+
+if TYPE_CHECKING:
+    TaskConfig = BuiltInTaskConfig
+
+
+@functools.cache
+def _task_config() -> Any:
+    return union_with_plugins(BuiltInTaskConfig, PLUGIN_GROUP)
+
+
+def __getattr__(name: str) -> Any:
+    # Not while this module is imported: a plug-in may import it itself.
+    if name == "TaskConfig":
+        return _task_config()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def artifact_names() -> tuple[str, ...]:
+    """Names of the artifacts of all tasks.
+
+    Example:
+      >>> "source_tokenizer" in artifact_names()
+      True
+    """
+    members = getattr(_task_config(), "__args__", ())
+    return tuple(sorted({name for one in members for name in one.artifact_types}))
