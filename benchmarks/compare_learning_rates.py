@@ -36,7 +36,7 @@ def run_trial(preset: str, rung: str, learning_rate: float, updates: int, *, hel
     """Train one rung at one rate; the phoneme error rate on the development words at the end, in per cent."""
     import dataclasses
 
-    from transformer_jax.runs.training import run_experiment
+    from transformer_jax.runs.training import RunOptions, run_experiment
     from transformer_jax.train.config import Constant, ScheduleConfig
 
     config = rung_config(preset, rung, seed=0, learning_rate=learning_rate)
@@ -53,7 +53,7 @@ def run_trial(preset: str, rung: str, learning_rate: float, updates: int, *, hel
     with tempfile.TemporaryDirectory() as folder:
         try:
             result = run_experiment(
-                dataclasses.replace(config, train=train), Path(folder) / "run", quiet=True
+                dataclasses.replace(config, train=train), Path(folder) / "run", RunOptions(quiet=True)
             )
         except (
             Exception

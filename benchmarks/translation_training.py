@@ -34,13 +34,12 @@ from transformer_jax.data.batches import BatchShape, Seq2SeqBatch
 from transformer_jax.data.buckets import BucketPlan, choose_shapes
 from transformer_jax.data.examples import EncodedExamples, make_batch
 from transformer_jax.data.pipeline import BatchPipeline
-from transformer_jax.data.prepare import prepare
 from transformer_jax.models.build import build_model
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.race.timing import Record, interleave, interval_text, paired_ratio, quartiles, write_json
-from transformer_jax.runs.training import ExperimentConfig
+from transformer_jax.runs.experiment import ExperimentConfig
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.schedules import build_schedule
 from transformer_jax.train.state import create_state, split_model
@@ -102,7 +101,7 @@ class OurSide:
 
     def __init__(self, config: ExperimentConfig, model: nnx.Module, batches: Sequence[Any]) -> None:
         train = dataclasses.replace(config.train, clip_norm=None)
-        objective = config.objective
+        objective = config.task.objective
         structure, params, model_state = split_model(model)
         metrics = metric_shapes(structure, params, model_state, objective, batches[0])
         optimizer = build_optimizer(train.optimizer, build_schedule(train.schedule, updates=train.updates))
@@ -196,8 +195,8 @@ def main() -> None:
     keep_freed_memory()
     run_in_calling_thread()
     config = experiment(options.dropout_rate)
-    data = prepare(config.data)
-    examples, budget = data.train.examples, config.data.batch_tokens or 4000
+    data = config.task.prepare()
+    examples, budget = data.train.examples, config.task.data.batch_tokens or 4000
     shapes = choose_shapes(examples.source_lengths(), examples.target_lengths(), max_shapes=MAX_BUCKETS)
     bucketed = BatchPipeline(examples, BucketPlan(shapes), batch_size=1, seed=0, batch_tokens=budget)
     by_length = sorted_batches(examples, budget)

@@ -9,7 +9,8 @@ from transformer_jax.data.pairs_config import Characters, ChosenBuckets, NamedDa
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.recurrent_config import LastState, RecurrentSeq2SeqConfig
 from transformer_jax.objectives import PairCrossEntropy
-from transformer_jax.runs.training import ExperimentConfig
+from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.tasks.pronunciation import Pronunciation
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
@@ -17,17 +18,20 @@ def config() -> ExperimentConfig:
     """Two layers of 384 cells read in both directions; their last states go into every step (Cho et al. 2014)."""
     return ExperimentConfig(
         name="pronunciation_g014b2b_lstm",
-        task="pronunciation",
-        data=PairsConfig(
-            dataset=NamedDataset(name="cmudict-g2p"),
-            source_tokenizer=Characters(),
-            target_tokenizer=Words(),
-            batch_size=512,
-            buckets=ChosenBuckets(max_shapes=2),
-            max_source_len=34,
-            max_target_len=34,
-            too_long="skip",
-            max_development_items=2000,
+        task=Pronunciation(
+            data=PairsConfig(
+                dataset=NamedDataset(name="cmudict-g2p"),
+                source_tokenizer=Characters(),
+                target_tokenizer=Words(),
+                batch_size=512,
+                buckets=ChosenBuckets(max_shapes=2),
+                max_source_len=34,
+                max_target_len=34,
+                too_long="skip",
+                max_development_items=2000,
+            ),
+            objective=PairCrossEntropy(label_smoothing=0.1),
+            search=BeamConfig(max_len=34, num_beams=5, length_penalty=0.6),
         ),
         model=RecurrentSeq2SeqConfig(
             embedding_dim=128,
@@ -49,6 +53,4 @@ def config() -> ExperimentConfig:
             keep_last=10,
             metric="per",
         ),
-        objective=PairCrossEntropy(label_smoothing=0.1),
-        search=BeamConfig(max_len=34, num_beams=5, length_penalty=0.6),
     )

@@ -10,7 +10,8 @@ from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.nn.position_encodings import Sinusoidal
 from transformer_jax.objectives import PairCrossEntropy
-from transformer_jax.runs.training import ExperimentConfig
+from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.tasks.pronunciation import Pronunciation
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
@@ -18,17 +19,20 @@ def config() -> ExperimentConfig:
     """Three layers on each side, width 192, pre-norm: what two cores train in about an hour."""
     return ExperimentConfig(
         name="pronunciation_g014b2b_transformer",
-        task="pronunciation",
-        data=PairsConfig(
-            dataset=NamedDataset(name="cmudict-g2p"),
-            source_tokenizer=Characters(),
-            target_tokenizer=Words(),
-            batch_size=512,
-            buckets=ChosenBuckets(max_shapes=6),
-            max_source_len=34,
-            max_target_len=34,
-            too_long="skip",
-            max_development_items=2000,
+        task=Pronunciation(
+            data=PairsConfig(
+                dataset=NamedDataset(name="cmudict-g2p"),
+                source_tokenizer=Characters(),
+                target_tokenizer=Words(),
+                batch_size=512,
+                buckets=ChosenBuckets(max_shapes=6),
+                max_source_len=34,
+                max_target_len=34,
+                too_long="skip",
+                max_development_items=2000,
+            ),
+            objective=PairCrossEntropy(label_smoothing=0.1),
+            search=BeamConfig(max_len=34, num_beams=5, length_penalty=0.6),
         ),
         model=EncoderDecoderConfig(
             model_dim=192,
@@ -51,6 +55,4 @@ def config() -> ExperimentConfig:
             keep_last=10,
             metric="per",
         ),
-        objective=PairCrossEntropy(label_smoothing=0.1),
-        search=BeamConfig(max_len=34, num_beams=5, length_penalty=0.6),
     )

@@ -9,7 +9,8 @@ from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.nn.position_encodings import Sinusoidal
 from transformer_jax.objectives import PairCrossEntropy
-from transformer_jax.runs.training import ExperimentConfig
+from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.tasks.pronunciation import Pronunciation
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
@@ -17,17 +18,20 @@ def config() -> ExperimentConfig:
     """Two layers on each side, width 128, pre-norm."""
     return ExperimentConfig(
         name="pronunciation_transformer",
-        task="pronunciation",
-        data=PairsConfig(
-            dataset=NamedDataset(name="cmudict"),
-            source_tokenizer=Characters(),
-            target_tokenizer=Words(),
-            batch_size=256,
-            buckets=ChosenBuckets(max_shapes=4),
-            max_source_len=24,
-            max_target_len=24,
-            too_long="skip",
-            max_development_items=1000,
+        task=Pronunciation(
+            data=PairsConfig(
+                dataset=NamedDataset(name="cmudict"),
+                source_tokenizer=Characters(),
+                target_tokenizer=Words(),
+                batch_size=256,
+                buckets=ChosenBuckets(max_shapes=4),
+                max_source_len=24,
+                max_target_len=24,
+                too_long="skip",
+                max_development_items=1000,
+            ),
+            objective=PairCrossEntropy(label_smoothing=0.1),
+            search=BeamConfig(max_len=24, num_beams=4, length_penalty=0.6),
         ),
         model=EncoderDecoderConfig(
             model_dim=128,
@@ -49,6 +53,4 @@ def config() -> ExperimentConfig:
             checkpoint_every=250,
             metric="per",
         ),
-        objective=PairCrossEntropy(label_smoothing=0.1),
-        search=BeamConfig(max_len=24, num_beams=4, length_penalty=0.6),
     )

@@ -9,7 +9,8 @@ from transformer_jax.data.pairs_config import ChosenBuckets, MosesText, NamedDat
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.recurrent_config import LastState, RecurrentSeq2SeqConfig
 from transformer_jax.objectives import PairCrossEntropy
-from transformer_jax.runs.training import ExperimentConfig
+from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.tasks.translation import Translation
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
@@ -17,19 +18,22 @@ def config() -> ExperimentConfig:
     """One layer on each side, 320 cells; the last state goes into every step and the readout (Cho et al. 2014)."""
     return ExperimentConfig(
         name="translation_multi30k_lstm",
-        task="translation",
-        data=PairsConfig(
-            dataset=NamedDataset(name="multi30k", source_language="en", target_language="de"),
-            moses=MosesText(),
-            source_tokenizer=Subwords(vocab_size=8000),
-            target_tokenizer=Subwords(vocab_size=8000),
-            share_vocabulary=True,
-            batch_size=128,
-            batch_tokens=4000,
-            buckets=ChosenBuckets(max_shapes=6),
-            max_source_len=64,
-            max_target_len=64,
-            too_long="skip",
+        task=Translation(
+            data=PairsConfig(
+                dataset=NamedDataset(name="multi30k", source_language="en", target_language="de"),
+                moses=MosesText(),
+                source_tokenizer=Subwords(vocab_size=8000),
+                target_tokenizer=Subwords(vocab_size=8000),
+                share_vocabulary=True,
+                batch_size=128,
+                batch_tokens=4000,
+                buckets=ChosenBuckets(max_shapes=6),
+                max_source_len=64,
+                max_target_len=64,
+                too_long="skip",
+            ),
+            objective=PairCrossEntropy(label_smoothing=0.1),
+            search=BeamConfig(max_len=64, num_beams=5, length_penalty=0.6),
         ),
         model=RecurrentSeq2SeqConfig(
             embedding_dim=128,
@@ -51,6 +55,4 @@ def config() -> ExperimentConfig:
             metric="bleu",
             metric_mode="max",
         ),
-        objective=PairCrossEntropy(label_smoothing=0.1),
-        search=BeamConfig(max_len=64, num_beams=5, length_penalty=0.6),
     )

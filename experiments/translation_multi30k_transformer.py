@@ -10,7 +10,8 @@ from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.nn.position_encodings import Sinusoidal
 from transformer_jax.objectives import PairCrossEntropy
-from transformer_jax.runs.training import ExperimentConfig
+from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.tasks.translation import Translation
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
@@ -18,19 +19,22 @@ def config() -> ExperimentConfig:
     """Four layers on each side, width 128, one table for all embeddings: the size of Wu et al. 2021, pre-norm."""
     return ExperimentConfig(
         name="translation_multi30k_transformer",
-        task="translation",
-        data=PairsConfig(
-            dataset=NamedDataset(name="multi30k", source_language="en", target_language="de"),
-            moses=MosesText(),
-            source_tokenizer=Subwords(vocab_size=8000),
-            target_tokenizer=Subwords(vocab_size=8000),
-            share_vocabulary=True,
-            batch_size=128,
-            batch_tokens=4000,
-            packing=PackedRows(source_len=56, target_len=60),
-            max_source_len=56,
-            max_target_len=60,
-            too_long="skip",
+        task=Translation(
+            data=PairsConfig(
+                dataset=NamedDataset(name="multi30k", source_language="en", target_language="de"),
+                moses=MosesText(),
+                source_tokenizer=Subwords(vocab_size=8000),
+                target_tokenizer=Subwords(vocab_size=8000),
+                share_vocabulary=True,
+                batch_size=128,
+                batch_tokens=4000,
+                packing=PackedRows(source_len=56, target_len=60),
+                max_source_len=56,
+                max_target_len=60,
+                too_long="skip",
+            ),
+            objective=PairCrossEntropy(label_smoothing=0.1),
+            search=BeamConfig(max_len=60, num_beams=5, length_penalty=1.0),
         ),
         model=EncoderDecoderConfig(
             model_dim=128,
@@ -54,6 +58,4 @@ def config() -> ExperimentConfig:
             metric="bleu",
             metric_mode="max",
         ),
-        objective=PairCrossEntropy(label_smoothing=0.1),
-        search=BeamConfig(max_len=60, num_beams=5, length_penalty=1.0),
     )

@@ -12,7 +12,8 @@ from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.nn.position_encodings import Sinusoidal
 from transformer_jax.objectives import PairCrossEntropy
-from transformer_jax.runs.training import ExperimentConfig
+from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.tasks.translation import Translation
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
@@ -20,19 +21,22 @@ def config() -> ExperimentConfig:
     """Three layers on each side, width 256, one table for all embeddings."""
     return ExperimentConfig(
         name="translation_own_files",
-        task="translation",
-        data=PairsConfig(
-            dataset=ParallelFiles(train_source="train.source", train_target="train.target"),
-            source_tokenizer=Subwords(vocab_size=8000),
-            target_tokenizer=Subwords(vocab_size=8000),
-            share_vocabulary=True,
-            batch_size=64,
-            batch_tokens=6000,
-            buckets=ChosenBuckets(max_shapes=6),
-            max_source_len=100,
-            max_target_len=100,
-            too_long="skip",
-            max_development_items=1000,
+        task=Translation(
+            data=PairsConfig(
+                dataset=ParallelFiles(train_source="train.source", train_target="train.target"),
+                source_tokenizer=Subwords(vocab_size=8000),
+                target_tokenizer=Subwords(vocab_size=8000),
+                share_vocabulary=True,
+                batch_size=64,
+                batch_tokens=6000,
+                buckets=ChosenBuckets(max_shapes=6),
+                max_source_len=100,
+                max_target_len=100,
+                too_long="skip",
+                max_development_items=1000,
+            ),
+            objective=PairCrossEntropy(label_smoothing=0.1),
+            search=BeamConfig(max_len=100, num_beams=4, length_penalty=0.6),
         ),
         model=EncoderDecoderConfig(
             model_dim=256,
@@ -55,6 +59,4 @@ def config() -> ExperimentConfig:
             metric="bleu",
             metric_mode="max",
         ),
-        objective=PairCrossEntropy(label_smoothing=0.1),
-        search=BeamConfig(max_len=100, num_beams=4, length_penalty=0.6),
     )

@@ -9,7 +9,8 @@ from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.nn.position_encodings import Sinusoidal
 from transformer_jax.objectives import PairCrossEntropy
-from transformer_jax.runs.training import ExperimentConfig
+from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.tasks.translation import Translation
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
@@ -17,17 +18,20 @@ def config() -> ExperimentConfig:
     """Three layers on each side, width 160; Chinese by characters, English by 3,000 pieces of words."""
     return ExperimentConfig(
         name="translation_tatoeba_zh_en",
-        task="translation",
-        data=PairsConfig(
-            dataset=NamedDataset(name="tatoeba-zh-en", source_language="zh", target_language="en"),
-            source_tokenizer=Characters(max_size=3000),
-            target_tokenizer=Subwords(vocab_size=3000),
-            batch_size=128,
-            batch_tokens=4000,
-            packing=PackedRows(source_len=64, target_len=60),
-            max_source_len=60,
-            max_target_len=60,
-            too_long="skip",
+        task=Translation(
+            data=PairsConfig(
+                dataset=NamedDataset(name="tatoeba-zh-en", source_language="zh", target_language="en"),
+                source_tokenizer=Characters(max_size=3000),
+                target_tokenizer=Subwords(vocab_size=3000),
+                batch_size=128,
+                batch_tokens=4000,
+                packing=PackedRows(source_len=64, target_len=60),
+                max_source_len=60,
+                max_target_len=60,
+                too_long="skip",
+            ),
+            objective=PairCrossEntropy(label_smoothing=0.1),
+            search=BeamConfig(max_len=60, num_beams=5, length_penalty=0.6),
         ),
         model=EncoderDecoderConfig(
             model_dim=160,
@@ -51,6 +55,4 @@ def config() -> ExperimentConfig:
             metric="bleu",
             metric_mode="max",
         ),
-        objective=PairCrossEntropy(label_smoothing=0.1),
-        search=BeamConfig(max_len=60, num_beams=5, length_penalty=0.6),
     )

@@ -8,7 +8,8 @@ from transformer_jax.data.pairs_config import Characters, ChosenBuckets, NamedDa
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
 from transformer_jax.objectives import PairCrossEntropy
-from transformer_jax.runs.training import ExperimentConfig
+from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.tasks.translation import Translation
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
@@ -16,17 +17,20 @@ def config() -> ExperimentConfig:
     """One layer on each side, 192 cells; Chinese by characters, English by 3,000 pieces of words."""
     return ExperimentConfig(
         name="translation_tatoeba_zh_en_bahdanau",
-        task="translation",
-        data=PairsConfig(
-            dataset=NamedDataset(name="tatoeba-zh-en", source_language="zh", target_language="en"),
-            source_tokenizer=Characters(max_size=3000),
-            target_tokenizer=Subwords(vocab_size=3000),
-            batch_size=128,
-            batch_tokens=4000,
-            buckets=ChosenBuckets(max_shapes=6),
-            max_source_len=64,
-            max_target_len=64,
-            too_long="skip",
+        task=Translation(
+            data=PairsConfig(
+                dataset=NamedDataset(name="tatoeba-zh-en", source_language="zh", target_language="en"),
+                source_tokenizer=Characters(max_size=3000),
+                target_tokenizer=Subwords(vocab_size=3000),
+                batch_size=128,
+                batch_tokens=4000,
+                buckets=ChosenBuckets(max_shapes=6),
+                max_source_len=64,
+                max_target_len=64,
+                too_long="skip",
+            ),
+            objective=PairCrossEntropy(label_smoothing=0.1),
+            search=BeamConfig(max_len=64, num_beams=5, length_penalty=0.6),
         ),
         model=RecurrentSeq2SeqConfig(
             embedding_dim=128,
@@ -48,6 +52,4 @@ def config() -> ExperimentConfig:
             metric="bleu",
             metric_mode="max",
         ),
-        objective=PairCrossEntropy(label_smoothing=0.1),
-        search=BeamConfig(max_len=64, num_beams=5, length_penalty=0.6),
     )

@@ -87,24 +87,25 @@ def tiny_experiment(tiny_data: Path) -> Path:
     source, target = str(tiny_data / "train.src"), str(tiny_data / "train.tgt")
     path.write_text(
         f"""
-from transformer_jax.runs.training import ExperimentConfig
+from transformer_jax.runs.experiment import ExperimentConfig
 from transformer_jax.data.pairs_config import ChosenBuckets, PairsConfig, ParallelFiles
 from transformer_jax.decode.searcher import GreedyConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
+from transformer_jax.tasks.pronunciation import Pronunciation
 from transformer_jax.train.config import Adam, Constant, TrainConfig
 
 
 def config():
     return ExperimentConfig(
         name="tiny",
-        task="pronunciation",
-        data=PairsConfig(
+        task=Pronunciation(data=PairsConfig(
             dataset=ParallelFiles(train_source={source!r}, train_target={target!r}),
             batch_size=8,
             buckets=ChosenBuckets(max_shapes=1),
             max_source_len=8,
             max_target_len=9,
-        ),
+        ), search=GreedyConfig(max_len=9)),
+
         model=EncoderDecoderConfig(
             model_dim=8,
             num_heads=2,
@@ -123,7 +124,7 @@ def config():
             checkpoint_every=2,
             metric="per",
         ),
-        search=GreedyConfig(max_len=9),
+
     )
 """
     )

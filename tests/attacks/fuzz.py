@@ -37,11 +37,11 @@ from transformer_jax.errors import TransformerJaxError
 from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.sizes import Sizes
-from transformer_jax.runs.experiment import saved_config
+from transformer_jax.runs.experiment import ExperimentConfig, saved_config
 from transformer_jax.runs.folder import read_result
-from transformer_jax.runs.loading import TOKENIZER_NAME, WEIGHTS_NAME, load_run
+from transformer_jax.runs.loading import WEIGHTS_NAME, load_run
 from transformer_jax.runs.lock import machine_of
-from transformer_jax.runs.training import ExperimentConfig
+from transformer_jax.tasks.translation import Translation
 from transformer_jax.train.config import Adam, Constant, TrainConfig
 from transformer_jax.train.manifest import require_whole, write_manifest
 from transformer_jax.train.trackers import read_rows
@@ -77,16 +77,16 @@ MODEL = EncoderDecoderConfig(
 )
 CONFIG = ExperimentConfig(
     name="fuzzed",
-    task="translation",
-    data=PairsConfig(
+    task=Translation(data=PairsConfig(
         dataset=ParallelFiles(train_source="a", train_target="b"), batch_size=8,
         buckets=ChosenBuckets(max_shapes=2), max_source_len=8, max_target_len=9,
-    ),
+    ), search=BeamConfig(max_len=9, num_beams=2)),
+
     model=MODEL,
     train=TrainConfig(
         updates=4, optimizer=Adam(), schedule=Constant(peak_learning_rate=0.01), metric="bleu", metric_mode="max"
     ),
-    search=BeamConfig(max_len=9, num_beams=2),
+
 )  # fmt: skip
 
 
@@ -154,7 +154,7 @@ def model_folder(folder: Path) -> Path:
     """A model folder with random weights."""
     folder.mkdir()
     tokenizer = train_character_tokenizer(LINES)
-    tokenizer.save(folder / TOKENIZER_NAME)
+    tokenizer.save(folder / "tokenizer.json")
     (folder / "config.json").write_text(to_json(CONFIG))
     size = tokenizer.vocab_size
     model = build_model(MODEL, Sizes.of_pairs(size), seed=0)
@@ -165,7 +165,7 @@ def model_folder(folder: Path) -> Path:
 def loaded(folder: Path) -> Any:
     """A model folder's search, as ``translate`` makes it before it reads a line."""
     run = load_run(folder)
-    return run.predictor.searcher(run.config.search)
+    return run.predictor.searcher(run.config.task.search)
 
 
 def hostile_sizes(content: bytes, chance: random.Random) -> bytes:

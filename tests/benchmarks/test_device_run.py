@@ -18,7 +18,7 @@ from benchmarks.device import attention, commit, contract, run, tables, train, t
 from benchmarks.device.attention_cases import MODES, Case, groups
 from transformer_jax.functional import AttentionMask, device_record
 from transformer_jax.functional.attention import REFUSALS, choice, mosaic_gpu
-from transformer_jax.runs.training import start_config
+from transformer_jax.runs.experiment import start_config
 from transformer_jax.testing.attention_blocks import BLOCK_CASES
 from transformer_jax.testing.attention_suite import case_names
 

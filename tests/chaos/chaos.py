@@ -38,9 +38,10 @@ import jax
 import numpy as np
 import orbax.checkpoint  # noqa: F401 - the children need it at once
 
-from transformer_jax.cli import experiment, train  # noqa: F401 - the children need them at once
+from transformer_jax.cli import train  # noqa: F401 - the children need it at once
 from transformer_jax.cli.main import _hush_libraries
 from transformer_jax.cli.main import main as command
+from transformer_jax.runs import training  # noqa: F401
 from transformer_jax.train import read_rows
 from transformer_jax.train.checkpoint import CheckpointStore, _restore_item
 
@@ -52,20 +53,21 @@ LONGEST = 4.0
 """Seconds after which a child is killed at a random moment at the latest."""
 
 CONFIG = """
-from transformer_jax.runs.training import ExperimentConfig
+from transformer_jax.runs.experiment import ExperimentConfig
 from transformer_jax.data.pairs_config import ChosenBuckets, PairsConfig, ParallelFiles
 from transformer_jax.decode.searcher import GreedyConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
+from transformer_jax.tasks.pronunciation import Pronunciation
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 
 def config():
     return ExperimentConfig(
-        name="chaos", task="pronunciation",
-        data=PairsConfig(
+        name="chaos", task=Pronunciation(data=PairsConfig(
             dataset=ParallelFiles(train_source={source!r}, train_target={target!r}),
             batch_size=8, buckets=ChosenBuckets(max_shapes=2), max_source_len=8, max_target_len=9,
-        ),
+        ), search=GreedyConfig(max_len=9)),
+
         model=EncoderDecoderConfig(
             model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=8, num_encoder_layers=1, num_decoder_layers=1,
             dropout_rate=0.2,
@@ -74,7 +76,7 @@ def config():
             updates={updates}, optimizer=Adam(), schedule=Cosine(peak_learning_rate=0.01, warmup_updates=3),
             log_every=3, evaluate_every=10, checkpoint_every=2, keep_last=3, metric="per", average_decay=0.9,
         ),
-        search=GreedyConfig(max_len=9),
+
     )
 """
 WORDS = ("cat", "tack", "at", "act", "tact", "attack", "cactus", "tic", "cut", "suit", "is", "sit")

@@ -24,7 +24,7 @@ from transformer_jax.models.build import build_model
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, RecurrentSeq2SeqConfig
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.parameters import parameter_count
-from transformer_jax.runs.training import start_config
+from transformer_jax.runs.experiment import start_config
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 

@@ -29,8 +29,12 @@ from transformer_jax.inference.batch_search import Hypothesis
 from transformer_jax.inference.translator import Translator
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.runs import figures as plotting
-from transformer_jax.runs.training import DevelopmentScores, ExperimentConfig, run_experiment
+from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.runs.training import RunOptions, run_experiment
 from transformer_jax.tasks.pair_metrics import bleu_tokenizer, percentages, score_outputs
+from transformer_jax.tasks.pairs import PairEvaluator
+from transformer_jax.tasks.translation import Translation
+from transformer_jax.testing.tiny_models import TableModel
 from transformer_jax.train.config import Adam, Constant, TrainConfig
 
 
@@ -160,7 +164,7 @@ def test_plot_draws_the_output_of_translate(
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     config = json.loads((run / "config.json").read_text())
-    config["search"] = {"kind": "beam", "max_len": 9, "num_beams": 4, "length_penalty": 0.0}
+    config["task"]["search"] = {"kind": "beam", "max_len": 9, "num_beams": 4, "length_penalty": 0.0}
     (run / "config.json").write_text(json.dumps(config))
     lines = ["cactus", "\U000f1234 a/b"]
     (tmp_path / "in.txt").write_text("".join(f"{line}\n" for line in lines))
@@ -201,16 +205,18 @@ def translation_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "pairs.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in lines * 8))
     config = ExperimentConfig(
         name="tiny_translation",
-        task="translation",
-        data=PairsConfig(
-            dataset=TsvFiles(train=str(folder / "pairs.tsv"), development=str(folder / "pairs.tsv")),
-            moses=MosesText(source_language="en", target_language="de"),
-            source_tokenizer=Subwords(vocab_size=60),
-            target_tokenizer=Subwords(vocab_size=60),
-            share_vocabulary=True,
-            batch_tokens=200,
-            buckets=ChosenBuckets(max_shapes=1),
-            batch_size=8,
+        task=Translation(
+            data=PairsConfig(
+                dataset=TsvFiles(train=str(folder / "pairs.tsv"), development=str(folder / "pairs.tsv")),
+                moses=MosesText(source_language="en", target_language="de"),
+                source_tokenizer=Subwords(vocab_size=60),
+                target_tokenizer=Subwords(vocab_size=60),
+                share_vocabulary=True,
+                batch_tokens=200,
+                buckets=ChosenBuckets(max_shapes=1),
+                batch_size=8,
+            ),
+            search=GreedyConfig(max_len=12),
         ),
         model=EncoderDecoderConfig(
             model_dim=16,
@@ -230,9 +236,8 @@ def translation_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             metric="bleu",
             metric_mode="max",
         ),
-        search=GreedyConfig(max_len=12),
     )
-    run_experiment(config, folder / "run", quiet=True)
+    run_experiment(config, folder / "run", RunOptions(quiet=True))
     return folder / "run"
 
 
@@ -269,13 +274,16 @@ CHINESE = ("\u6211\u5f88\u559c\u6b22\u559d\u8336\u3002", "\u6211\u559c\u6b22\u55
 
 def test_checkpoints_are_chosen_by_a_bleu_that_cuts_the_target_language() -> None:
     """Of outputs that are nearly right, which 13a would give 0."""
-    config = SimpleNamespace(task="translation", data=PairsConfig())
     items = [EvaluationItem("tea", (CHINESE[0],))] * 2
     tokenizer = train_character_tokenizer(CHINESE)
     ids = tuple(tokenizer.encode(CHINESE[1]))
     nothing = EncodedExamples(*[np.zeros(0, np.int32), np.zeros(3, np.int64)] * 2)
-    data = SimpleNamespace(development_items=items, development=nothing, target_tokenizer=tokenizer)
-    scores: Any = DevelopmentScores(config, data, lambda state, sources: [[Hypothesis(ids, 0.0, True)]] * 2)
+    data: Any = SimpleNamespace(
+        development_items=items, development=nothing, target_tokenizer=tokenizer,
+        plan=SimpleNamespace(shapes=[(4, 4)]),
+    )  # fmt: skip
+    scores: Any = PairEvaluator(Translation(), TableModel.countdown(vocab_size=5, eos_id=3), data)
+    scores.searcher = lambda state, sources: [[Hypothesis(ids, 0.0, True)]] * 2
     wanted = sacrebleu.corpus_bleu([CHINESE[1]] * 2, [[CHINESE[0]] * 2], tokenize="zh").score
     assert scores(None)["bleu"] == pytest.approx(wanted)
     assert wanted > 30.0

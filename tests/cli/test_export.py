@@ -85,7 +85,7 @@ def test_a_score_is_not_a_condition(
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     config = json.loads((run / "config.json").read_text())
-    config["data"]["dataset"] |= {"train_source": str(tmp_path / "gone")}
+    config["task"]["data"]["dataset"] |= {"train_source": str(tmp_path / "gone")}
     (run / "config.json").write_text(json.dumps(config))
     ran = run_command("export", run, "--output", tmp_path / "model")
     assert ran.status == 0, ran.err

@@ -28,7 +28,7 @@ def test_scores_are_those_that_the_search_found(
     ran = run_command("score", tiny_run, *write(tmp_path, words, [row[2] for row in rows]))
     assert ran.status == 0
     scored = [line.split("\t") for line in ran.out.splitlines()]
-    penalty = json.loads((tiny_run / "config.json").read_text())["search"].get("length_penalty", 0.0)
+    penalty = json.loads((tiny_run / "config.json").read_text())["task"]["search"].get("length_penalty", 0.0)
     for (_, score, text), (log_prob, num_tokens) in zip(rows, scored, strict=True):
         assert int(num_tokens) == len(text.split()) + 1
         wanted = float(score) * ((5 + int(num_tokens)) / 6) ** penalty

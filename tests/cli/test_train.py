@@ -11,8 +11,10 @@ import pytest
 from transformer_jax.data.pairs_config import SavedTokenizer
 from transformer_jax.data.tokenizers import Tokenizer, train_subword_tokenizer
 from transformer_jax.errors import ConfigError
+from transformer_jax.notes import listening, print_note
+from transformer_jax.runs.experiment import resume_config, saved_config, start_config
 from transformer_jax.runs.loading import load_run
-from transformer_jax.runs.training import resume_config, run_experiment, saved_config, start_config
+from transformer_jax.runs.training import RunOptions, run_experiment
 from transformer_jax.train.schedules import build_schedule
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -143,7 +145,7 @@ def test_every_experiment_can_be_shortened(path: Path) -> None:
     both = [f"data.{side}_tokenizer=joint.json" for side in ("source", "target")]
     config = start_config(str(path), ["train.updates=40", *both])
     assert config.train.updates == 40
-    assert config.data.source_tokenizer == SavedTokenizer(path="joint.json")
+    assert config.task.data.source_tokenizer == SavedTokenizer(path="joint.json")
     rates = build_schedule(config.train.schedule, updates=40)
     assert float(rates(39)) < float(rates(20)) < float(rates(3)), "the rate falls within the run"
     assert len(config.train.notes()) == 1
@@ -161,13 +163,13 @@ def test_one_tokenizer_for_both_sides(
     )
     assert ran.status == 0, ran.err
     assert "note: schedule.warmup_updates (100) is not below updates (1)" in ran.err
-    saved = saved_config(tmp_path / "run").data
+    saved = saved_config(tmp_path / "run").task.data
     assert saved.source_tokenizer == saved.target_tokenizer == SavedTokenizer(path=str(joint))
     assert saved.share_vocabulary
     run = load_run(tmp_path / "run")
     assert (
-        run.predictor.source_tokenizer.fingerprint()
-        == run.predictor.target_tokenizer.fingerprint()
+        run.artifacts["source_tokenizer"].fingerprint()
+        == run.artifacts["target_tokenizer"].fingerprint()
         == Tokenizer.load(joint).fingerprint()
     )
     more = ("--tokenizer", joint)
@@ -326,7 +328,7 @@ def test_changed_data_and_fewer_updates_are_refused_on_resume(
     source.write_text(source.read_text().replace("cat\n", "cut\n", 1))
     message = fails(*more)
     assert "its training data's fingerprint was" in message
-    assert "--allow-other-data goes on all the same" in message
+    assert "--allow-other-data continues all the same" in message
     assert run_command(*more[:-1], "train.updates=5", "--allow-other-data").status == 0
     source.write_text(source.read_text().replace("cut\n", "cat\n", 1))
     assert "fingerprint" in fails(*more), "the run is of the other data now"
@@ -362,7 +364,7 @@ def test_two_files_of_ones_own(
     )
     ran = run_command(*words)
     assert ran.status == 0, ran.err
-    dataset = json.loads((tmp_path / "run" / "config.json").read_text())["data"]["dataset"]
+    dataset = json.loads((tmp_path / "run" / "config.json").read_text())["task"]["data"]["dataset"]
     assert dataset["train_source"] == str(tmp_path / "a.src")
     assert dataset["development_target"] == str(tmp_path / "a.tgt")
     assert "go together" in fails("train", tiny_experiment, "--run-dir", tmp_path / "new", *own[:2])
@@ -455,7 +457,10 @@ def test_files_that_somebody_removes_while_it_trains_are_restored(
     tiny_experiment: Path, tiny_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = tmp_path / "run"
-    run_experiment(start_config(str(tiny_experiment)), run_dir, quiet=True, tracker=Removing(run_dir))
+    with listening(print_note):
+        run_experiment(
+            start_config(str(tiny_experiment)), run_dir, RunOptions(quiet=True), tracker=Removing(run_dir)
+        )
     notes = capfd.readouterr().err.splitlines()
     for name in ("config.json", "source_tokenizer.json", "target_tokenizer.json", "run.lock"):
         assert f"note: {run_dir / name} was removed by somebody else: it is restored" in notes

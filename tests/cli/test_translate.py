@@ -16,8 +16,8 @@ from transformer_jax.decode.searcher import GreedyConfig
 from transformer_jax.inference.batch_search import NOTHING, BatchSearcher
 from transformer_jax.models.recurrent_config import Luong, RecurrentSeq2SeqConfig
 from transformer_jax.nn.position_encodings import Learned
+from transformer_jax.runs.building import build_from
 from transformer_jax.runs.loading import load_run
-from transformer_jax.runs.training import build_from
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def test_only_what_the_model_cannot_take_is_left_out(
     config = dataclasses.replace(run.config, model=config)
     limited = dataclasses.replace(
         run.predictor,
-        model=build_from(config, run.predictor.source_tokenizer, run.predictor.target_tokenizer),
+        model=build_from(config, run.artifacts),
         source_limit=config.model.source_limit,
         target_limit=config.model.target_limit,
     )
@@ -231,10 +231,10 @@ def test_only_what_the_model_cannot_take_is_left_out(
     said = "\n".join(limited.report.take_remarks())
     assert "here: line 2: 10 tokens" in said
     assert "left out, since the model takes at most 10" in said
-    searcher = limited.searcher(config.search)
+    searcher = limited.searcher(config.task.search)
     found = searcher(limited.state, sources)
     assert found[2] == [NOTHING]
-    aligned = limited.attention_reader(config.search)(
+    aligned = limited.attention_reader(config.task.search)(
         limited.state, sources, [one[0] for one in found], limited.source_tokenizer, limited.target_tokenizer
     )
     assert [len(one.source) for one in aligned] == [8, 10, 0]

@@ -1,6 +1,7 @@
 """``transformer-jax evaluate``: scores of a trained model."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Annotated, Literal
@@ -78,22 +79,24 @@ class Command:
         from transformer_jax.cli.streams import require_open
         from transformer_jax.runs.evaluation import evaluate_run
         from transformer_jax.runs.model_folder import chosen_folder
+        from transformer_jax.tasks.pair_evaluation import PairEvaluation
 
         if self.page is None:
             require_open(1, "--page FILE.html")
-        scores = evaluate_run(
-            chosen_folder(self.run_dir, self.pretrained),
+        options = functools.partial(
+            PairEvaluation,
+            split=self.split,
             source=self.source,
             reference=self.reference,
-            split=self.split,
             beam=self.beam,
             too_long=self.too_long,
-            against=self.against,
             by_length=self.by_length,
             page=self.page,
             num_devices=self.devices,
             tokenizer=self.bleu_tokenizer,
         )
+        options()  # refuses what does not go together before anything is read
+        scores = evaluate_run(chosen_folder(self.run_dir, self.pretrained), options, against=self.against)
         for remark in scores.pop("remarks"):
             note(f"note: {remark}")
         text = scores.pop("text")

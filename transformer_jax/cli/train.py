@@ -109,7 +109,8 @@ class Command:
         if self.distributed or self.coordinator or self.num_hosts is not None or self.host_id is not None:
             # Before anything is computed.
             hosts.connect(self.coordinator, self.num_hosts, self.host_id, timeout=self.host_timeout)
-        from transformer_jax.runs.training import resume_config, run_experiment, saved_config, start_config
+        from transformer_jax.runs.experiment import resume_config, saved_config, start_config
+        from transformer_jax.runs.training import RunOptions, run_experiment
         from transformer_jax.tasks.pair_metrics import spoken
 
         overrides = [text for group in self.set for text in group]
@@ -156,18 +157,20 @@ class Command:
                 raise ConfigError(
                     "--warm-start begins a run, --resume goes on with one: leave one of them out"
                 )
-            from transformer_jax.runs.loading import start_from
+            from transformer_jax.runs.warm_start import start_from
 
             start = start_from(self.warm_start, allow_partial=self.allow_partial)
         result = run_experiment(
             config,
             self.run_dir,
-            resume=self.resume,
-            overwrite=self.overwrite,
-            start=start,
-            strict_compile=self.strict_compile,
-            allow_inexact=self.allow_inexact,
-            allow_other_data=self.allow_other_data,
+            RunOptions(
+                resume=self.resume,
+                overwrite=self.overwrite,
+                start=start,
+                strict_compile=self.strict_compile,
+                allow_inexact=self.allow_inexact,
+                allow_other_data=self.allow_other_data,
+            ),
         )
         if not hosts.is_first():
             return 0

@@ -96,6 +96,24 @@ class PreparedData:
     test: EncodedExamples
     report: DataReport
 
+    @property
+    def artifacts(self) -> dict[str, Tokenizer]:
+        """Both tokenizers by name."""
+        return {"source_tokenizer": self.source_tokenizer, "target_tokenizer": self.target_tokenizer}
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Fingerprints of the training and the development data."""
+        return {
+            "training data": self.train.examples.fingerprint(),
+            "development data": self.development.fingerprint(),
+        }
+
+    @property
+    def has_development(self) -> bool:
+        """Whether there is a development set."""
+        return bool(self.development_items)
+
 
 def prepare(
     config: PairsConfig,

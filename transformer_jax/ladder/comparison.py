@@ -11,8 +11,8 @@ from typing import Any
 import jax
 from flax import nnx
 
-from transformer_jax.config_json import apply_overrides, from_document, load_document, to_json
-from transformer_jax.data.prepare import PreparedData, prepare
+from transformer_jax.config_json import load_document
+from transformer_jax.data.prepare import PreparedData
 from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, RunError
@@ -26,15 +26,12 @@ from transformer_jax.ladder.rungs import (
     rung_config,
 )
 from transformer_jax.notes import note
-from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.runs.building import build_checked
+from transformer_jax.runs.experiment import ExperimentConfig, with_overrides
 from transformer_jax.runs.folder import CONFIG_NAME, interruptible
-from transformer_jax.runs.training import (
-    ExperimentResult,
-    build_checked,
-    encoded_sources,
-    run_experiment,
-)
+from transformer_jax.runs.training import ExperimentResult, RunOptions, run_experiment
 from transformer_jax.tasks.pair_metrics import bleu_tokenizer, percentages, score_outputs, token_errors
+from transformer_jax.tasks.pairs import encoded_sources
 from transformer_jax.train.run_folder import check_run_folder, remove_run
 
 MARKER_NAME = "comparison.json"
@@ -87,7 +84,7 @@ def compare(
         configs = {name: _rung(preset_name, name, seed, overrides) for name in names}
 
     with interruptible(f"finished rungs are kept; go on with --resume ({run_dir})"):
-        data = prepare(configs[names[0]].data)
+        data = configs[names[0]].task.prepare()
         note("\n".join(data.report.lines()))
         if overwrite:  # only when the new comparison is known to be possible may the old one go
             for config in configs.values():
@@ -124,10 +121,7 @@ _ENTRIES = (
 
 def _rung(preset_name: PresetName, name: str, seed: int, overrides: Sequence[str]) -> ExperimentConfig:
     config = rung_config(preset_name, name, seed=seed)
-    if not overrides:
-        return config
-    document = apply_overrides(ExperimentConfig, load_document(to_json(config)), overrides)
-    return from_document(ExperimentConfig, document, "--set")
+    return with_overrides(config, overrides) if overrides else config
 
 
 def _same_comparison(run_dir: Path, started: dict[str, Any], *, chosen: bool) -> tuple[str, ...]:
@@ -157,9 +151,8 @@ def _finished_or_run(
     result = run_experiment(
         config,
         rung_dir,
-        resume=(rung_dir / CONFIG_NAME).is_file(),
-        label=clock.label(config.name),
-        data=data,
+        RunOptions(resume=(rung_dir / CONFIG_NAME).is_file(), label=clock.label(config.name)),
+        prepared=data,
         after_evaluation=clock.evaluated,
     )
     row = score_rung(result)
@@ -174,14 +167,12 @@ def score_rung(result: ExperimentResult) -> dict[str, Any]:
     Args:
       result: What `run_experiment` returned.
     """
-    data, config = result.data, result.config
+    data, config, task = result.prepared, result.config, result.config.task
     state = nnx.split(result.model)[1]
-    searcher = result.searcher
-    if isinstance(config.search, BeamConfig):
+    searcher = result.evaluator.searcher
+    if isinstance(task.search, BeamConfig):
         lengths = [shape[0] for shape in data.plan.shapes]
-        searcher = BatchSearcher(
-            result.model, config.search, batch_size=config.data.batch_size, lengths=lengths
-        )
+        searcher = BatchSearcher(result.model, task.search, batch_size=task.data.batch_size, lengths=lengths)
     compiled_before = searcher.compile_seconds
     sources = encoded_sources(data.test)
     found = searcher(state, sources)  # compiles what is new; not timed
@@ -189,10 +180,10 @@ def score_rung(result: ExperimentResult) -> dict[str, Any]:
     texts = [data.target_tokenizer.decode_line(output.tokens) for output in outputs]
     scores = percentages(
         score_outputs(
-            config.task,
+            task.score_kind,
             texts,
             [item.references for item in data.test_items],
-            tokenize=bleu_tokenizer(config.data, [item.references for item in data.test_items]),
+            tokenize=bleu_tokenizer(task.data, [item.references for item in data.test_items]),
         )
     )
     compile_seconds = result.compile_seconds + searcher.compile_seconds - compiled_before
@@ -245,12 +236,12 @@ def _sample(data: PreparedData, texts: Sequence[str], place: int) -> dict[str, A
 def _alignments(
     result: ExperimentResult, state: Any, sources: list[list[int]], outputs: Sequence[Hypothesis]
 ) -> list[dict[str, Any]]:
-    data, chosen = result.data, _chosen_words(result.data, NUM_ALIGNED_WORDS)
+    data, chosen = result.prepared, _chosen_words(result.prepared, NUM_ALIGNED_WORDS)
     reader = AttentionReader(
         result.model,
         batch_size=NUM_ALIGNED_WORDS,
-        source_len=result.config.data.max_source_len,
-        target_len=result.config.search.max_len,
+        source_len=result.config.task.data.max_source_len,
+        target_len=result.config.task.search.max_len,
     )
     tokenizers = (data.source_tokenizer, data.target_tokenizer)
     found = reader(state, [sources[i] for i in chosen], [outputs[i] for i in chosen], *tokenizers)
@@ -269,15 +260,15 @@ def _document(
     rows: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     first = next(iter(configs.values()))
-    search = first.search
+    search = first.task.search
     spoken = f"beam search ({search.num_beams} beams)" if isinstance(search, BeamConfig) else "greedy search"
     return {
         "environment": environment_table(),
         "models": [row["row"] for row in rows],
         "preset": preset_name,
         "seed": seed,
-        "dataset": getattr(first.data.dataset, "name", first.data.dataset.kind),
-        "batch_words": first.data.batch_size,
+        "dataset": getattr(first.task.data.dataset, "name", first.task.data.dataset.kind),
+        "batch_words": first.task.data.batch_size,
         "padding_share": data.report.padding_share,
         "development_words": len(data.development_items),
         "scored_words": len(data.test_items),

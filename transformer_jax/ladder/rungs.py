@@ -14,6 +14,7 @@ from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, 
 from transformer_jax.nn.position_encodings import Sinusoidal
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.tasks.pronunciation import Pronunciation
 from transformer_jax.train.config import Adam, Cosine, TrainConfig
 
 RUNGS = ("rnn", "lstm", "gru", "gru+bahdanau", "lstm+luong", "transformer")
@@ -121,8 +122,11 @@ def rung_config(
     peak = learning_rates(preset_name)[rung] if learning_rate is None else learning_rate
     return ExperimentConfig(
         name=rung,
-        task="pronunciation",
-        data=data_config(preset, seed=seed),
+        task=Pronunciation(
+            data=data_config(preset, seed=seed),
+            objective=PairCrossEntropy(label_smoothing=preset.label_smoothing),
+            search=preset.search,
+        ),
         model=model_config(preset, rung),
         train=TrainConfig(
             updates=preset.updates,
@@ -135,8 +139,6 @@ def rung_config(
             metric="per",
             metric_mode="min",
         ),
-        objective=PairCrossEntropy(label_smoothing=preset.label_smoothing),
-        search=preset.search,
     )
 
 

@@ -60,7 +60,7 @@ class Sizes:
                 field.name for field in dataclasses.fields(self) if getattr(self, field.name) is not None
             ]
             raise ConfigError(
-                f"the model needs {name}, the task gives {', '.join(given) or 'no sizes'}: choose another model"
+                f"the model needs {name}, the task gives {', '.join(given) or 'no sizes'}: choose another"
             )
         return value
 

@@ -87,15 +87,19 @@ def plan_html(experiment: PlannedExperiment) -> str:
 
 
 def _head(experiment: PlannedExperiment) -> list[str]:
-    plan, (source_len, target_len) = experiment.plan, experiment.lengths
+    plan, lengths = experiment.plan, [f"{length:,}" for length in experiment.lengths]
+    tokens = (
+        f"{lengths[0]} source and {lengths[-1]} target tokens"
+        if experiment.is_pair
+        else f"{lengths[0]} tokens"
+    )
     sizes = " x ".join(f"{axis} {size}" for axis, size in mesh_sizes(plan.mesh).items() if size > 1)
     count = f"{plan.devices:,} x " if plan.devices > 1 else ""
-    source, target = experiment.vocab_sizes
+    vocabulary = " and ".join(f"{size:,}" for size in experiment.vocab_sizes)
     return [
         f"{experiment.name} on {count}{plan.device.title}{f' ({sizes})' if sizes else ''}",
-        f"{plan.parameters:,} parameters; vocabulary {source:,} and {target:,}, from {experiment.vocab_source}",
-        f"a batch of {experiment.rows:,} rows of {source_len:,} source and {target_len:,} target tokens: "
-        f"{plan.tokens:,} tokens",
+        f"{plan.parameters:,} parameters; vocabulary {vocabulary}, from {experiment.vocab_source}",
+        f"a batch of {experiment.rows:,} rows of {tokens}: {plan.tokens:,} tokens",
     ]
 
 

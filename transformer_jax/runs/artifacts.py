@@ -84,7 +84,8 @@ def require_fingerprints(folder: Path, artifacts: Artifacts, said: Mapping[str, 
     for name, found in artifact_fingerprints(artifacts).items():
         wanted = said.get(name, found)
         if wanted != found:
+            what = name.removesuffix("'s fingerprint").split()[-1]
             raise RunError(
-                f"{folder}: the model was trained with another {name.removesuffix(chr(39) + 's fingerprint')}: "
-                f"{name} was {wanted}, the file's is {found}; bring the run's own file back"
+                f"{folder}: the model was trained with another {what}: {name} was {wanted}, the file's is {found}; "
+                "bring the run's own file back"
             )

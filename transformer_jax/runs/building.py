@@ -48,9 +48,7 @@ def require_fitting(config: ExperimentConfig, artifacts: Artifacts, run_dir: Pat
         found = store.model_shapes(store.updates()[-1])
     except RunError:  # damaged: whoever reads it says so, and takes the one before
         return
-    _, params, others = split_model(
-        shapes_from(config, artifacts, num_arrays=len(found), where=run_dir)
-    )
+    _, params, others = split_model(shapes_from(config, artifacts, num_arrays=len(found), where=run_dir))
     require_same(found, params | others, run_dir)
 
 

@@ -1,4 +1,4 @@
-"""What an experiment is: data, model, training and search in one value, from a Python file or from JSON."""
+"""An experiment: task, model and training in one value, from a Python file or from JSON."""
 
 import contextlib
 import dataclasses
@@ -7,19 +7,14 @@ import runpy
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 from transformer_jax.config_json import apply_overrides, from_document, load_document, to_json
-from transformer_jax.data.batches import PAD_ID
-from transformer_jax.data.pairs_config import PairsConfig
-from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
 from transformer_jax.errors import ConfigError, RunError, TransformerJaxError, nearest_hint
 from transformer_jax.files import read_text
 from transformer_jax.models.build import ModelConfig
-from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.runs.config_formats import upgrade_document
-from transformer_jax.runs.folder import CONFIG_NAME, RUN_ENTRIES
-from transformer_jax.tasks.pair_metrics import METRICS
+from transformer_jax.runs.folder import CONFIG_NAME, run_entries
+from transformer_jax.tasks.union import TaskConfig, task_fields
 from transformer_jax.train.config import TrainConfig
 from transformer_jax.train.run_folder import holds_any
 
@@ -36,7 +31,7 @@ RESUMABLE = (
     "train.on_divergence",
     "train.max_divergences",
     "train.on_failed_save",
-    "search.",
+    "task.search.",
 )
 
 
@@ -44,37 +39,25 @@ RESUMABLE = (
 class ExperimentConfig:
     """One run, whole: with the data's files it says everything that the run folder's contents follow from.
 
-    Args:
+    Attributes:
       name: What to call it in progress and reports.
-      task: Says which scores are taken: error rates of phonemes and words, or BLEU and chrF.
-      data: Data set, tokenizers and batches.
+      task: What the model is for: data, objective, evaluation and search.
       model: Model and its sizes.
       train: Optimiser, schedule and lengths.
-      objective: Loss that an update minimises.
-      search: How outputs are found, in evaluation on the development set too (a beam search is replaced by
-        greedy search there, for speed).
     """
 
     name: str
-    task: Literal["pronunciation", "translation"]
-    data: PairsConfig
+    task: TaskConfig
     model: ModelConfig
     train: TrainConfig
-    search: GreedyConfig | BeamConfig
-    objective: PairCrossEntropy = dataclasses.field(default_factory=PairCrossEntropy)
 
     def __post_init__(self) -> None:
-        padding_id = getattr(self.model, "padding_id", PAD_ID)
-        if padding_id != PAD_ID:
-            raise ConfigError(f"model.padding_id must be {PAD_ID}, which the data pad with; got {padding_id}")
-        if self.data.packing is not None and getattr(self.model, "decoder_self_attention", None) != "softmax":
-            raise ConfigError(
-                "data.packing puts several pairs into a row, which only a Transformer with softmax attention keeps "
-                f"apart; the model is '{self.model.kind}': set data.packing to null"
-            )
-        known, metric = METRICS[self.task], self.train.metric
+        self.task.check(self.model)
+        known, metric = self.task.metrics, self.train.metric
         if metric not in known:
-            raise ConfigError(f"train.metric is '{metric}', but task '{self.task}' has {', '.join(known)}")
+            raise ConfigError(
+                f"train.metric is '{metric}', but task '{self.task.kind}' has {', '.join(known)}"
+            )
         if self.train.metric_mode != known[metric]:
             raise ConfigError(f"train.metric_mode must be '{known[metric]}' for train.metric '{metric}'")
 
@@ -90,7 +73,7 @@ def start_config(path: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
       ConfigError: If the file or an override is wrong.
     """
     if Path(path).suffix == ".json":
-        document = upgrade_document(load_document(read_text(Path(path)), path))
+        document = _saved_document(Path(path))
         from_document(ExperimentConfig, document, path)  # its faults are reported under its own name
     else:
         document = load_document(to_json(_config_of_script(Path(path))), path)
@@ -100,12 +83,11 @@ def start_config(path: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
 def saved_config(run_dir: Path) -> ExperimentConfig:
     """The config in a run folder; only read, never executed."""
     path = run_dir / CONFIG_NAME
-    document = upgrade_document(load_document(read_text(path), str(path)))
-    return from_document(ExperimentConfig, document, str(path))
+    return from_document(ExperimentConfig, _saved_document(path), str(path))
 
 
 def resume_config(run_dir: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
-    """Config of a run that goes on.
+    """Config of a run that is resumed.
 
     Raises:
       RunError: If the folder holds no run.
@@ -113,21 +95,48 @@ def resume_config(run_dir: Path, overrides: Sequence[str] = ()) -> ExperimentCon
     """
     path = run_dir / CONFIG_NAME
     if not path.is_file():
-        advice = "start again with --overwrite" if holds_any(run_dir, RUN_ENTRIES) else "leave --resume out"
+        advice = (
+            "start again with `overwrite=True`" if holds_any(run_dir, run_entries()) else "leave `resume` out"
+        )
         raise RunError(f"{run_dir} holds no run to resume ('{CONFIG_NAME}' is missing): {advice}")
+    document = _saved_document(path)
+    from_document(ExperimentConfig, document, str(path))
     for override in overrides:
-        if not override.strip().startswith(RESUMABLE):
+        if not _whole_path(override).startswith(RESUMABLE):
             raise ConfigError(
                 f"--set {override}: cannot change when a run is resumed; these can: {', '.join(RESUMABLE)}"
             )
-    document = upgrade_document(load_document(read_text(path), str(path)))
-    from_document(ExperimentConfig, document, str(path))
     return _with_overrides(document, overrides, str(path))
+
+
+def with_overrides(
+    config: ExperimentConfig, overrides: Sequence[str], where: str = "--set"
+) -> ExperimentConfig:
+    """A config with some values replaced, such as ``"train.updates=200"``.
+
+    A path may leave ``task.`` out: ``data.batch_size=64`` is ``task.data.batch_size=64``.
+
+    Raises:
+      ConfigError: If a path names no field, or a value does not fit.
+    """
+    return _with_overrides(load_document(to_json(config)), overrides, where)
 
 
 def _with_overrides(document: dict, overrides: Sequence[str], path: str) -> ExperimentConfig:
     where = "--set" if overrides else path
-    return from_document(ExperimentConfig, apply_overrides(ExperimentConfig, document, overrides), where)
+    whole = [_whole_path(override) for override in overrides]
+    return from_document(ExperimentConfig, apply_overrides(ExperimentConfig, document, whole), where)
+
+
+def _whole_path(override: str) -> str:
+    """An override whose path may begin inside of the task, with its whole path."""
+    first = override.strip().partition("=")[0].partition(".")[0].strip()
+    is_of_task = first in task_fields() and first not in ExperimentConfig.__dataclass_fields__
+    return f"task.{override.strip()}" if is_of_task else override.strip()
+
+
+def _saved_document(path: Path) -> dict:
+    return upgrade_document(load_document(read_text(path), str(path)), str(path))
 
 
 def _config_of_script(path: Path) -> ExperimentConfig:

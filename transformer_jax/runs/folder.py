@@ -1,9 +1,9 @@
-"""A run folder: what it holds, and files that are either whole or not there.
+"""A run folder and its files, each either whole or not there.
 
 ::
 
     config.json             the ExperimentConfig, all that a resumed run reads
-    source_tokenizer.json   and target_tokenizer.json
+    *_tokenizer.json        and other artifacts of the task, a file each
     run.lock                versions, device, flags and data that the run's bits follow from
     checkpoints/            written by the trainer (orbax)
     metrics.jsonl           one record a line; the TensorBoard log stands in tensorboard/
@@ -19,28 +19,28 @@ from transformer_jax.config_json import load_document
 from transformer_jax.errors import RunError, nearest_hint
 from transformer_jax.files import read_text, write_whole
 from transformer_jax.notes import note
+from transformer_jax.tasks.union import artifact_names
 from transformer_jax.train.checkpoint import FOLDER
 from transformer_jax.train.metrics import Row
 from transformer_jax.train.run_folder import TRAINER_ENTRIES
 from transformer_jax.train.trackers import Tracker
 
 CONFIG_NAME = "config.json"
-SOURCE_TOKENIZER_NAME = "source_tokenizer.json"
-TARGET_TOKENIZER_NAME = "target_tokenizer.json"
 RESULT_NAME = "result.json"
 RUN_LOCK_NAME = "run.lock"
 
-RUN_ENTRIES = (
-    CONFIG_NAME,
-    SOURCE_TOKENIZER_NAME,
-    TARGET_TOKENIZER_NAME,
-    RESULT_NAME,
-    RUN_LOCK_NAME,
-    *TRAINER_ENTRIES,
-    "figures",
-)
-"""What a run leaves in its folder; any of them tells that there is one, and --overwrite removes them all. The
-config goes first: what an interrupted removal leaves can be removed again, but not taken for a whole run."""
+
+def run_entries() -> tuple[str, ...]:
+    """What a run leaves in its folder; any of them tells that there is one, and overwriting removes them all.
+
+    The config goes first: what an interrupted removal leaves can be removed again, but not taken for a whole run.
+
+    Example:
+      >>> run_entries()[0]
+      'config.json'
+    """
+    artifacts = (f"{name}.json" for name in artifact_names())
+    return (CONFIG_NAME, *artifacts, RESULT_NAME, RUN_LOCK_NAME, *TRAINER_ENTRIES, "figures")
 
 
 def read_result(run_dir: Path) -> dict[str, Any] | None:
@@ -69,14 +69,12 @@ def require_run(run_dir: Path) -> None:
     """Check that ``run_dir`` holds a run with a checkpoint.
 
     Raises:
-      RunError: If the folder, its config, its tokenizers or its checkpoints are missing.
+      RunError: If the folder, its config or its checkpoints are missing.
     """
     require_config(run_dir)
-    for name in (SOURCE_TOKENIZER_NAME, TARGET_TOKENIZER_NAME):
-        require_file(run_dir, name)
     checkpoints = run_dir / FOLDER
     if not checkpoints.is_dir() or not any(checkpoints.iterdir()):
-        raise RunError(f"{run_dir} has no checkpoint yet: train it further with --resume")
+        raise RunError(f"{run_dir} has no checkpoint yet: continue its training with `resume=True`")
 
 
 def require_file(run_dir: Path, name: str) -> None:

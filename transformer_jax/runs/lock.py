@@ -6,19 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from transformer_jax.config_json import load_document
-from transformer_jax.data.prepare import PreparedData
 from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, RunError, shortened
 from transformer_jax.files import read_text, write_json
 from transformer_jax.runs.folder import RUN_LOCK_NAME
+from transformer_jax.tasks.union import artifact_names
 
 FORMAT = 1
 
 WARM_START = "warm start"
 """Whose parameters the run began with."""
-
-BLEU_TOKENIZER = "tokenizer of BLEU"
-"""What the scores that choose the best checkpoint are taken with."""
 
 _SAYS_NOTHING = ("platform",)
 """Parts of the environment from which no bit follows."""
@@ -26,8 +23,7 @@ _SAYS_NOTHING = ("platform",)
 _CHECKED_ELSEWHERE = (
     "training data",
     "development data",
-    "source tokenizer",
-    "target tokenizer",
+    *(name.replace("_", " ") for name in artifact_names()),
     "batches",
     WARM_START,
 )
@@ -43,23 +39,22 @@ _FLAGS = (
 )
 
 
-def run_setting(data: PreparedData) -> dict[str, str]:
+def run_setting(prepared: Any) -> dict[str, str]:
     """What a run computes with and on, by name.
 
     Args:
-      data: Its prepared data.
+      prepared: The task's prepared data.
     """
     import jax
 
     setting = {name: str(value) for name, value in environment_table().items() if name not in _SAYS_NOTHING}
     setting |= {name: str(getattr(jax.config, name, None)) for name in _FLAGS}
-    return setting | {
-        "training data": data.train.examples.fingerprint(),
-        "development data": data.development.fingerprint(),
-        "source tokenizer": data.source_tokenizer.fingerprint(),
-        "target tokenizer": data.target_tokenizer.fingerprint(),
-        "batches": f"{data.train.batches_per_epoch} an epoch; {data.train.describe()}",
+    setting |= dict(prepared.fingerprints)
+    setting |= {
+        name.replace("_", " "): artifact.fingerprint() for name, artifact in prepared.artifacts.items()
     }
+    train = prepared.train
+    return setting | {"batches": f"{train.batches_per_epoch} an epoch; {train.describe()}"}
 
 
 def keep_setting(run_dir: Path, setting: dict[str, str], *, update: int, allow_inexact: bool) -> None:
@@ -83,7 +78,7 @@ def keep_setting(run_dir: Path, setting: dict[str, str], *, update: int, allow_i
         if not allow_inexact:
             raise RunError(
                 f"{run_dir} would not go on to the same bits: {'; '.join(changed)} "
-                "(--allow-inexact goes on all the same)"
+                "(`allow_inexact=True` continues all the same)"
             )
     write_json(path, {"format": FORMAT, "sessions": [*sessions, {"from_update": update, **setting}]})
 

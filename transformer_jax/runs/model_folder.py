@@ -11,42 +11,50 @@
 Some come with the library: `pretrained_folder` finds them by name.
 """
 
+import functools
 import shlex
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from transformer_jax.config_json import to_json
 from transformer_jax.data.pairs_config import NamedDataset
 from transformer_jax.data.sources.registry import find_dataset
 from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, DataError, RunError, nearest_hint
 from transformer_jax.files import write_json, write_whole
+from transformer_jax.runs.artifacts import (
+    SHARED_TOKENIZER,
+    artifact_file,
+    artifact_fingerprints,
+    save_compact,
+)
+from transformer_jax.runs.config_formats import config_text
 from transformer_jax.runs.experiment import ExperimentConfig
 from transformer_jax.runs.folder import (
     CONFIG_NAME,
     RESULT_NAME,
-    RUN_ENTRIES,
-    SOURCE_TOKENIZER_NAME,
-    TARGET_TOKENIZER_NAME,
+    run_entries,
 )
-from transformer_jax.runs.loading import TOKENIZER_NAME, WEIGHTS_NAME, load_run
+from transformer_jax.runs.loading import WEIGHTS_NAME, load_run
 from transformer_jax.runs.record import training_record
-from transformer_jax.runs.training import tokenizer_fingerprints
+from transformer_jax.tasks.pair_evaluation import PairEvaluation
+from transformer_jax.tasks.union import artifact_names
 from transformer_jax.train.run_folder import holds_any
 from transformer_jax.train.weights_file import write_weights
 
 CARD_NAME = "MODEL_CARD.md"
-ENTRIES = (
-    CONFIG_NAME,
-    TOKENIZER_NAME,
-    SOURCE_TOKENIZER_NAME,
-    TARGET_TOKENIZER_NAME,
-    WEIGHTS_NAME,
-    RESULT_NAME,
-    CARD_NAME,
-)
+
+
+def model_entries() -> tuple[str, ...]:
+    """Names of all files that a model folder may hold.
+
+    Example:
+      >>> model_entries()[:2]
+      ('config.json', 'tokenizer.json')
+    """
+    names = sorted({SHARED_TOKENIZER, *artifact_names()}, key=lambda name: (name != SHARED_TOKENIZER, name))
+    return (CONFIG_NAME, *map(artifact_file, names), WEIGHTS_NAME, RESULT_NAME, CARD_NAME)
 
 
 def pretrained_names() -> list[str]:
@@ -120,20 +128,14 @@ def export_model(
         raise ConfigError("the card's scores are taken on --source and --reference together, or on a --split")
     if output.exists() and not output.is_dir():
         raise RunError(f"{output} is a file: name a folder for the model")
-    if holds_any(output, (*ENTRIES, *RUN_ENTRIES)):
+    if holds_any(output, (*model_entries(), *run_entries())):
         raise RunError(f"{output} already holds a model or a run: name another folder")
     run = load_run(run_dir)
-    translator = run.predictor
     output.mkdir(parents=True, exist_ok=True)
     try:
-        fingerprints = tokenizer_fingerprints(translator.source_tokenizer, translator.target_tokenizer)
-        if translator.source_tokenizer.fingerprint() == translator.target_tokenizer.fingerprint():
-            translator.source_tokenizer.save(output / TOKENIZER_NAME)
-        else:
-            translator.source_tokenizer.save(output / SOURCE_TOKENIZER_NAME)
-            translator.target_tokenizer.save(output / TARGET_TOKENIZER_NAME)
-        size = write_weights(output / WEIGHTS_NAME, run.model, fingerprints)
-        write_whole(output / CONFIG_NAME, to_json(run.config))
+        save_compact(output, run.artifacts)
+        size = write_weights(output / WEIGHTS_NAME, run.model, artifact_fingerprints(run.artifacts))
+        write_whole(output / CONFIG_NAME, config_text(run.config))
         scores, where = _scores_for_card(output, run.config, split, source, reference)
         training = training_record(run_dir, run)
         if training is not None:
@@ -141,7 +143,7 @@ def export_model(
         card = _card(output.name, about, run.config, training, scores, where, size)
         write_whole(output / CARD_NAME, card)
     except BaseException:
-        for name in ENTRIES:
+        for name in model_entries():
             (output / name).unlink(missing_ok=True)
         raise
     return scores
@@ -158,17 +160,14 @@ def _scores_for_card(
     from transformer_jax.runs.evaluation import evaluate_run
 
     def taken(**on: Any) -> dict[str, Any]:
-        return evaluate_run(
-            folder, **{"source": None, "reference": None, "split": None} | on, beam=None, too_long="whole",
-            against=None, by_length=False,
-        )  # fmt: skip
+        return evaluate_run(folder, functools.partial(PairEvaluation, **on))
 
     if source is not None:
         return taken(source=source, reference=reference), f"{source.name}"
     if split is not None:
         return taken(split=split), f"the {split} set"
     try:
-        splits = config.data.dataset.load()
+        splits = config.task.data.dataset.load()
     except DataError as error:
         reason = f"not scored: the run's data cannot be had ({error})"
     else:
@@ -188,9 +187,9 @@ def _card(
     where: str,
     size: int,
 ) -> str:
-    dataset = config.data.dataset
+    dataset = config.task.data.dataset
     machine = scores["environment"] if training is None else training.get("machine") or scores["environment"]
-    lines = [f"# {name}", "", about, "", f"- Task: {config.task}"]
+    lines = [f"# {name}", "", about, "", f"- Task: {config.task.kind}"]
     if isinstance(dataset, NamedDataset):
         entry = find_dataset(dataset.name)
         direction = (

@@ -31,7 +31,7 @@ def training_record(run_dir: Path, run: LoadedRun) -> dict[str, Any] | None:
         return None
     return {
         "name": run.config.name,
-        "task": run.config.task,
+        "task": run.config.task.kind,
         "parameters": parameter_count(run.model),
         "updates": info.update,
         "train_seconds": info.train_seconds,

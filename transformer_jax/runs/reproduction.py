@@ -1,10 +1,17 @@
 """A run's log beside that of the same run trained again."""
 
+import contextlib
+import tempfile
 from pathlib import Path
 
-from transformer_jax.errors import RunError
+from transformer_jax.errors import ConfigError, RunError
 from transformer_jax.notes import note
-from transformer_jax.runs.lock import setting_differences
+from transformer_jax.runs.artifacts import load_artifacts
+from transformer_jax.runs.experiment import saved_config
+from transformer_jax.runs.folder import require_run
+from transformer_jax.runs.lock import setting_differences, warm_start_of
+from transformer_jax.runs.training import RunOptions, run_experiment
+from transformer_jax.runs.warm_start import start_from
 from transformer_jax.train.metrics import Row
 from transformer_jax.train.trackers import METRICS_FILE, as_written, read_rows
 
@@ -100,3 +107,40 @@ class Comparison:
             else "an older log, without digests of the parameters"
         )
         return f"{self._original} came again: {len(same)} rows {until}; {parameters}"
+
+
+def reproduce_run(original: Path, run_dir: Path | None = None, *, updates: int | None = None) -> Comparison:
+    """Retrain a run from its config and artifacts, and compare each log row with that of its log.
+
+    Args:
+      original: The trained run.
+      run_dir: Keep the new run there; None removes it.
+      updates: Stop at the first row of the log at or after so many updates; None compares the whole run.
+
+    Returns:
+      The comparison: ``is_same`` and ``verdict()``.
+
+    Raises:
+      RunError: If ``original`` holds no trained run.
+      ConfigError: If ``updates`` is below 1, or ``run_dir`` is the run itself.
+    """
+    if updates is not None and updates < 1:
+        raise ConfigError(f"`updates` must be at least 1, got {updates}")
+    require_run(original)
+    if run_dir is not None and run_dir.resolve() == original.resolve():
+        raise ConfigError(f"`run_dir={run_dir}` is the run itself: name another folder")
+    config, warm_start = saved_config(original), warm_start_of(original)
+    start = start_from(Path(warm_start), allow_partial=True) if warm_start is not None else None
+    with contextlib.ExitStack() as stack:
+        again = run_dir or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run"
+        comparison = Comparison(original, again, up_to=updates)
+        with contextlib.suppress(Decided):
+            run_experiment(
+                config,
+                again,
+                RunOptions(start=start, label=f"{config.name} again"),
+                artifacts=load_artifacts(original, config.task.artifact_types),
+                tracker=comparison,
+            )
+            comparison.compare_whole()
+    return comparison

@@ -12,7 +12,12 @@ from transformer_jax.errors import RunError
 from transformer_jax.files import write_json, write_whole
 from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.notes import note
-from transformer_jax.runs.artifacts import artifact_file, artifact_fingerprints, load_artifacts, save_artifacts
+from transformer_jax.runs.artifacts import (
+    artifact_file,
+    artifact_fingerprints,
+    load_artifacts,
+    save_artifacts,
+)
 from transformer_jax.runs.building import build_checked, require_fitting
 from transformer_jax.runs.config_formats import config_text
 from transformer_jax.runs.experiment import ExperimentConfig
@@ -298,5 +303,5 @@ def _result_document(result: ExperimentResult, machine: dict[str, str]) -> dict[
         "best_update": training.best_update,
         "best_score": training.best_score,
         "development": result.scores,
-        **({"bleu_tokenizer": name} if (name := result.evaluator.settings.get("tokenizer of BLEU")) else {}),
+        **result.evaluator.record,
     }

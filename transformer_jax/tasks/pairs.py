@@ -8,21 +8,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import jax
 import numpy as np
 
-from transformer_jax.data.batches import PAD_ID, PackedBatch, Seq2SeqBatch
+from transformer_jax.data.batches import PAD_ID, PackedBatch, empty_batch
+from transformer_jax.data.byte_tokenizer import single_byte_tokenizer
 from transformer_jax.data.line_breaks import escape_line_breaks
 from transformer_jax.data.pairs_config import (
     GivenBuckets,
     NamedDataset,
     PairsConfig,
-    TokenizerConfig,
     with_absolute_paths,
 )
 from transformer_jax.data.pipeline import rows_of
 from transformer_jax.data.prepare import PreparedData, prepare
-from transformer_jax.data.registry import DATA_VARIABLE
+from transformer_jax.data.sources.stored_files import DATA_VARIABLE
+from transformer_jax.data.tokenizer_config import (
+    BytePairs,
+    Bytes,
+    Characters,
+    SavedTokenizer,
+    Subwords,
+    TokenizerConfig,
+    Words,
+)
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
 from transformer_jax.errors import ConfigError
@@ -33,6 +41,7 @@ from transformer_jax.inference.batch_search import BatchSearcher
 from transformer_jax.inference.translator import Translator
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import PairCrossEntropy
+from transformer_jax.tasks.pair_evaluation import PairEvaluation, evaluate_pairs
 from transformer_jax.tasks.pair_metrics import bleu_tokenizer, percentages
 from transformer_jax.tasks.task import Artifacts, Direction
 
@@ -114,9 +123,13 @@ class PairTask:
             target_tokenizer=artifacts["target_tokenizer"],
             data=self.data,
             search=self.search,
-            source_limit=model_config.source_limit,
-            target_limit=model_config.target_limit,
+            source_limit=getattr(model_config, "source_limit", None),
+            target_limit=getattr(model_config, "target_limit", None),
         )
+
+    def evaluate(self, predictor: Translator, options: PairEvaluation) -> dict[str, Any]:
+        """Scores of a translator's outputs, see `evaluate_pairs`."""
+        return evaluate_pairs(self, predictor, options)
 
     def with_absolute_paths(self) -> Self:
         """The same task, its files to be found from any folder."""
@@ -139,26 +152,19 @@ class PairTask:
     def abstract_batch(self, rows: int, lengths: tuple[int, ...]) -> Any:
         """Shapes of a training batch; one length is that of both sides."""
         source_len, target_len = lengths[0], lengths[-1]
-
-        def ints(*shape: int) -> Any:
-            return jax.ShapeDtypeStruct(shape, np.int32)
-
-        plain = Seq2SeqBatch(
-            source_tokens=ints(rows, source_len),
-            source_lengths=ints(rows),
-            target_inputs=ints(rows, target_len),
-            target_outputs=ints(rows, target_len),
-            target_lengths=ints(rows),
-            example_ids=ints(rows),
-        )
+        plain = empty_batch(rows, source_len, target_len)
         if self.data.packing is None:
             return plain
+
+        def zeros(*shape: int) -> Any:
+            return np.broadcast_to(np.int32(0), shape)
+
         return PackedBatch(
             **plain._asdict()
             | {
-                "source_segments": ints(rows, source_len),
-                "target_segments": ints(rows, target_len),
-                "example_ids": ints(rows, PAIRS_IN_A_PACKED_ROW),
+                "source_segments": zeros(rows, source_len),
+                "target_segments": zeros(rows, target_len),
+                "example_ids": zeros(rows, PAIRS_IN_A_PACKED_ROW),
             }
         )
 
@@ -185,12 +191,16 @@ class PairTask:
 
 
 def _known_size(tokenizer: TokenizerConfig) -> int | None:
-    """Vocabulary size that a tokenizer's config says."""
-    if tokenizer.kind == "saved":
-        return Tokenizer.load(os.path.expanduser(tokenizer.path)).vocab_size
-    if tokenizer.kind == "subwords":
-        return tokenizer.vocab_size
-    return getattr(tokenizer, "max_size", None)
+    """Vocabulary size that a tokenizer's config alone tells, an upper bound where it is trained."""
+    match tokenizer:
+        case SavedTokenizer():
+            return Tokenizer.load(os.path.expanduser(tokenizer.path)).vocab_size
+        case Bytes():
+            return single_byte_tokenizer().vocab_size
+        case Subwords() | BytePairs():
+            return tokenizer.vocab_size
+        case Characters() | Words():
+            return tokenizer.max_size
 
 
 class PairEvaluator:
@@ -215,7 +225,7 @@ class PairEvaluator:
 
     @functools.cached_property
     def tokenizer(self) -> BleuTokenizer | None:
-        """How BLEU cuts words, one for the whole run; None where the task takes no BLEU or there is nothing to score."""
+        """How BLEU cuts words in the whole run; None where the task takes no BLEU or nothing is scored."""
         items = self._prepared.development_items
         if "bleu" not in self._task.metrics or not items:
             return None
@@ -234,6 +244,11 @@ class PairEvaluator:
         return {} if self.tokenizer is None else {BLEU_TOKENIZER: self.tokenizer.name}
 
     @property
+    def record(self) -> Mapping[str, Any]:
+        """The same for ``result.json``."""
+        return {} if self.tokenizer is None else {"bleu_tokenizer": self.tokenizer.name}
+
+    @property
     def compile_seconds(self) -> float:
         """Seconds spent on compiling the search so far."""
         return self.searcher.compile_seconds
@@ -248,9 +263,7 @@ class PairEvaluator:
         found = self.searcher(state, encoded_sources(prepared.development))
         outputs = [prepared.target_tokenizer.decode_line(hypotheses[0].tokens) for hypotheses in found]
         references = [tuple(map(escape_line_breaks, item.references)) for item in prepared.development_items]
-        return percentages(
-            score_outputs(self._task.score_kind, outputs, references, tokenize=self.tokenizer)
-        )
+        return percentages(score_outputs(self._task.score_kind, outputs, references, tokenize=self.tokenizer))
 
 
 def encoded_sources(examples: Any) -> list[list[int]]:

@@ -62,8 +62,20 @@ class Prepared(Protocol):
 class Evaluator(Protocol):
     """Scores a model on the development set; the trainer calls it."""
 
-    notes: Sequence[str]
-    settings: Mapping[str, str]
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a reader of the scores should know."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What the scores follow from beside the data, as ``run.lock`` keeps it."""
+        ...
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """The same for ``result.json``."""
+        ...
 
     @property
     def compile_seconds(self) -> float:
@@ -124,6 +136,14 @@ class Task(Protocol):
 
     def predictor(self, model: Any, artifacts: Artifacts, *, model_config: Any, name: str) -> Any:
         """What predicts with a trained model: a ``Translator``, a ``TextGenerator`` ..."""
+        ...
+
+    def evaluate(self, predictor: Any, options: Any) -> dict[str, Any]:
+        """Scores of a trained model on a part of the data or on files; see the task for what the options are.
+
+        Returns:
+          The scores by name; ``"text"`` and ``"remarks"`` are lines for people.
+        """
         ...
 
     def with_absolute_paths(self) -> Self:

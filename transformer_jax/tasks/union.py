@@ -1,13 +1,15 @@
 """All tasks, one line each, and those that installed packages add."""
 
+import dataclasses
 import functools
+import typing
 from typing import TYPE_CHECKING, Any, Union
 
 from transformer_jax.plugins import union_with_plugins
 from transformer_jax.tasks.pronunciation import Pronunciation
 from transformer_jax.tasks.translation import Translation
 
-__all__ = ["PLUGIN_GROUP", "TaskConfig", "artifact_names"]
+__all__ = ["PLUGIN_GROUP", "TaskConfig", "artifact_names", "task_fields"]
 
 PLUGIN_GROUP = "transformer_jax.tasks"
 """Entry points of this group add members to ``TaskConfig``."""
@@ -40,5 +42,15 @@ def artifact_names() -> tuple[str, ...]:
       >>> "source_tokenizer" in artifact_names()
       True
     """
-    members = getattr(_task_config(), "__args__", ())
-    return tuple(sorted({name for one in members for name in one.artifact_types}))
+    return tuple(sorted({name for one in typing.get_args(_task_config()) for name in one.artifact_types}))
+
+
+def task_fields() -> frozenset[str]:
+    """Names of the fields of all tasks.
+
+    Example:
+      >>> {"data", "objective", "search"} <= task_fields()
+      True
+    """
+    members = typing.get_args(_task_config())
+    return frozenset(field.name for one in members for field in dataclasses.fields(one))
