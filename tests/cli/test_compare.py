@@ -50,7 +50,7 @@ def test_rungs_differ_in_model_and_learning_rate_only(preset: Any) -> None:
     for config in configs:
         del config["model"], config["name"], config["train"]["schedule"]["peak_learning_rate"]
     assert all(config == configs[0] for config in configs)
-    assert configs[0]["data"]["batch_size"] == 256
+    assert configs[0]["task"]["data"]["batch_size"] == 256
 
 
 def test_rungs_are_what_their_names_say() -> None:

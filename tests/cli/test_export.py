@@ -164,10 +164,10 @@ HOSTILE = [
     ("model.num_encoder_layers", 900, "901 layers"),
     ("model.num_decoder_layers", 100_000, "num_decoder_layers must be at most 1,000"),
     ("model.num_heads", 2**31, "num_heads must be at most"),
-    ("data.max_source_len", 10**6, "max_source_len must be at most 65,536"),
-    ("search.max_len", 10**7, "max_len must be at most 65,536"),
-    ("search.max_len", 2**70, "max_len must be at most 65,536"),
-    ("search", {"kind": "beam", "max_len": 9, "num_beams": 10**5}, "num_beams must be at most 1,000"),
+    ("task.data.max_source_len", 10**6, "max_source_len must be at most 65,536"),
+    ("task.search.max_len", 10**7, "max_len must be at most 65,536"),
+    ("task.search.max_len", 2**70, "max_len must be at most 65,536"),
+    ("task.search", {"kind": "beam", "max_len": 9, "num_beams": 10**5}, "num_beams must be at most 1,000"),
 ]
 
 
@@ -228,7 +228,7 @@ def test_a_search_that_needs_more_memory_than_there_is_is_not_compiled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     huge = {"kind": "beam", "max_len": 65_536, "num_beams": 1000}
-    folder = damaged(exported, tmp_path / "model", lambda f: with_sizes(f, "search", huge))
+    folder = damaged(exported, tmp_path / "model", lambda f: with_sizes(f, "task.search", huge))
     monkeypatch.setattr(searcher, "machine_memory", (8 * 10**9).__int__)
     message = fails("translate", folder, "--input", tiny_data / "train.src")
     assert "this machine has 8 GB of memory: lower num_beams or max_len" in message

@@ -80,7 +80,9 @@ def plan_experiment(request: PlanRequest) -> PlannedExperiment:
         raise ConfigError(f"--batch-rows must be at least 1, got {request.batch_rows}")
     config = start_config(request.config, request.overrides)
     task, train = config.task, config.train
-    lengths = request.lengths or task.plan_lengths()
+    longest = task.plan_lengths()
+    given = request.lengths or longest
+    lengths = (given[0], given[-1])[: len(longest)]
     rows = request.batch_rows or task.plan_rows(lengths)
     sizes, vocab_source = _sizes(config, request)
 
