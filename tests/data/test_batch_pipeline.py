@@ -162,11 +162,11 @@ def test_first_reference_is_the_target():
 def test_epoch_holds_every_example_once_in_its_bucket(examples):
     pipeline = BatchPipeline(examples, PLAN, batch_size=2, seed=3)
     for epoch in range(3):
-        planned = pipeline.epoch_plan(epoch)
+        planned = pipeline.epochs.epoch(epoch)
         assert len(planned) == pipeline.batches_per_epoch == 7
         assert sorted(np.concatenate([batch.indices for batch in planned])) == list(range(len(WORDS)))
-        for shape, indices in planned:
-            assert shape in pipeline.shapes()
+        for bucket, indices in planned:
+            shape = pipeline.shapes()[bucket]
             for index in indices:
                 fitting = [edges for edges in PLAN.shapes if len(WORDS[index]) <= edges[0]]
                 assert tuple(shape[1:]) == fitting[0]
@@ -174,8 +174,8 @@ def test_epoch_holds_every_example_once_in_its_bucket(examples):
 
 def test_order_depends_on_seed_and_epoch_alone(examples):
     def order(seed, epoch):
-        planned = BatchPipeline(examples, PLAN, batch_size=2, seed=seed).epoch_plan(epoch)
-        return [(batch.shape, *batch.indices.tolist()) for batch in planned]
+        planned = BatchPipeline(examples, PLAN, batch_size=2, seed=seed).epochs.epoch(epoch)
+        return [(batch.bucket, *batch.indices.tolist()) for batch in planned]
 
     assert order(0, 0) == order(0, 0)
     assert len({str(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
@@ -183,9 +183,9 @@ def test_order_depends_on_seed_and_epoch_alone(examples):
 
 def test_batches_follow_the_plan_over_epochs(examples):
     pipeline = BatchPipeline(examples, PLAN, batch_size=2, seed=1)
-    planned = [batch for epoch in range(3) for batch in pipeline.epoch_plan(epoch)]
-    for (shape, indices), batch in zip(planned, pipeline.iterate()):
-        assert batch.shape() == shape
+    planned = [batch for epoch in range(3) for batch in pipeline.epochs.epoch(epoch)]
+    for (bucket, indices), batch in zip(planned, pipeline.iterate()):
+        assert batch.shape() == pipeline.shapes()[bucket]
         check_rows(batch, WORDS, indices)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transformer_jax.data.buckets import BucketPlan, PaddedLengths, choose_shapes
+from transformer_jax.data.buckets import BucketEpochs, BucketPlan, PaddedLengths, choose_shapes
 from transformer_jax.errors import DataError, ShapeError
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=20)
@@ -61,6 +61,38 @@ def test_chosen_shapes_hold_everything_and_share_is_true(pairs, max_shapes, mult
     assert all(plan.counts(sources, targets)), "a shape that holds nothing"
 
 
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=25), st.integers(1, 3))
+def test_one_column_of_lengths_is_like_two_of_which_one_is_constant(lengths, max_shapes):
+    shapes = choose_shapes(lengths, max_shapes=max_shapes)
+    chains = itertools.combinations(sorted(set(lengths)), min(max_shapes, len(set(lengths))))
+    least = min(
+        sum(min(edge for edge in chain if edge >= length) for length in lengths)
+        for chain in chains
+        if chain[-1] == max(lengths)
+    )
+    plan = BucketPlan(shapes, columns=("",))
+    buckets = plan.assign(lengths)
+    assert sum(shapes[bucket][0] for bucket in buckets) == least
+    assert plan.padding_share(lengths) == pytest.approx(1 - sum(lengths) / least)
+    with pytest.raises(DataError, match=f"example 0 has 99 tokens; the largest bucket is {max(lengths)}"):
+        plan.assign([99])
+
+
+def test_batches_of_one_column_hold_every_example_once():
+    lengths = np.random.default_rng(3).integers(1, 40, 100)
+    plan = BucketPlan(choose_shapes(lengths, max_shapes=3), columns=("",))
+    epochs = BucketEpochs(plan.assign(lengths), [8, 4, 2], seed=0)
+    for epoch in range(2):
+        batches = epochs.epoch(epoch)
+        assert len(batches) == epochs.batches_per_epoch
+        assert sorted(np.concatenate([batch.indices for batch in batches])) == list(range(100))
+        assert all(lengths[indices].max() <= plan.shapes[bucket][0] for bucket, indices in batches)
+        assert all(len(indices) <= [8, 4, 2][bucket] for bucket, indices in batches)
+    assert epochs.at(epochs.batches_per_epoch + 2).indices.tolist() == epochs.epoch(1)[2].indices.tolist()
+    padded = sum([8, 4, 2][bucket] * plan.shapes[bucket][0] for bucket, _ in epochs.epoch(0))
+    assert epochs.num_positions(plan.shapes) == padded
+
+
 def test_many_lengths_stay_near_the_best_and_cover_the_longest():
     generator = np.random.default_rng(0)
     sources = generator.integers(1, 400, 5000)
@@ -82,7 +114,7 @@ def test_assignment_by_hand():
         plan.assign([1, 9], [1, 2])
 
 
-@pytest.mark.parametrize("shapes", [(), ((0, 4),), ((4, 4), (3, 8)), ((4, 4), (4, 4))])
+@pytest.mark.parametrize("shapes", [(), ((0, 4),), ((4, 4), (3, 8)), ((4, 4), (4, 4)), ((4, 4), (8,))])
 def test_bad_shapes(shapes):
     with pytest.raises(ShapeError, match="buckets: "):
         BucketPlan(shapes)

@@ -100,7 +100,7 @@ def test_a_plan_of_one_column_holds_every_sequence_once_and_names_the_one_too_lo
         assert sorted(np.concatenate(rows)) == list(range(50))
         assert all(lengths[row].sum() <= 10 for row in rows)
         assert len(rows) == plan.num_rows
-    assert all(map(np.array_equal, plan.rows_at(plan.batches_per_epoch + 1), plan.epoch(1)[1]))
+    assert all(map(np.array_equal, plan.at(plan.batches_per_epoch + 1), plan.epoch(1)[1]))
     with pytest.raises(DataError, match="example 2 has 11 tokens; a packed row holds 10"):
         pack_rows(np.array([[1], [2], [11]]), (10,))
 

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from transformer_jax.data.batches import BOS_ID, DUMMY_EXAMPLE_ID, EOS_ID, PAD_ID, PackedBatch
+from transformer_jax.data.epoch_plan import IntArray
 from transformer_jax.data.examples import EncodedExamples
 from transformer_jax.data.pipeline import BatchIterator, rows_of
-from transformer_jax.data.row_plan import IntArray, RowPlan
+from transformer_jax.data.row_plan import RowPlan
 from transformer_jax.errors import DataError
 
 
@@ -68,7 +69,7 @@ class PackedPipeline:
 
     def batch_at(self, step: int) -> PackedBatch:
         """The batch of a training step, counted from 0 over all epochs."""
-        return self._batch(self.plan.rows_at(step))
+        return self._batch(self.plan.at(step))
 
     def iterate(self, start_step: int = 0) -> Iterator[PackedBatch]:
         """Batches from a step on, without end."""

@@ -4,16 +4,13 @@ An epoch's plan is a list of (shape, indices), a pure function of seed and epoch
 plans of all epochs, one element a training step, so its state is the number of the next step.
 """
 
-import functools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import grain
-import numpy as np
-import numpy.typing as npt
 
 from transformer_jax.data.batches import BatchShape, Seq2SeqBatch, empty_batch
-from transformer_jax.data.buckets import BucketPlan
+from transformer_jax.data.buckets import BucketEpochs, BucketPlan
 from transformer_jax.data.examples import EncodedExamples, make_batch
 from transformer_jax.errors import DataError
 
@@ -21,13 +18,6 @@ PREFETCHED_BATCHES = 4
 _ENDLESS = 2**62
 
 Batch = TypeVar("Batch")
-
-
-class PlannedBatch(NamedTuple):
-    """A batch to be made: its static shape and the examples of its first rows."""
-
-    shape: BatchShape
-    indices: npt.NDArray[np.int64]
 
 
 class BatchPipeline:
@@ -63,11 +53,8 @@ class BatchPipeline:
         ]
         self.seed = seed
         buckets = plan.assign(examples.source_lengths(), examples.target_lengths())
-        self._members = [np.flatnonzero(buckets == bucket) for bucket in range(len(plan.shapes))]
-        self.batches_per_epoch = sum(
-            -(-len(members) // rows) for members, rows in zip(self._members, self._rows)
-        )
-        self._cached_plan = functools.lru_cache(maxsize=2)(self.epoch_plan)
+        self.epochs = BucketEpochs(buckets, self._rows, seed=seed)
+        self.batches_per_epoch = self.epochs.batches_per_epoch
 
     def shapes(self) -> list[BatchShape]:
         """Every static shape that a batch of this plan can have, from small to large."""
@@ -81,23 +68,10 @@ class BatchPipeline:
         """Source and target tokens of a batch, without padding."""
         return batch.num_tokens()
 
-    def epoch_plan(self, epoch: int) -> list[PlannedBatch]:
-        """The batches of an epoch: shuffled inside each bucket, then the batches shuffled."""
-        generator = np.random.default_rng(np.random.SeedSequence([self.seed, epoch]))
-        planned = []
-        for shape, members in zip(self.shapes(), self._members):
-            shuffled = generator.permutation(members)
-            planned += [
-                PlannedBatch(shape, shuffled[start : start + shape.batch_size])
-                for start in range(0, len(shuffled), shape.batch_size)
-            ]
-        return [planned[place] for place in generator.permutation(len(planned))]
-
     def batch_at(self, step: int) -> Seq2SeqBatch:
         """The batch of a training step, counted from 0 over all epochs."""
-        epoch, place = divmod(int(step), self.batches_per_epoch)
-        shape, indices = self._cached_plan(epoch)[place]
-        return make_batch(self.examples, indices, shape)
+        bucket, indices = self.epochs.at(step)
+        return make_batch(self.examples, indices, self.shapes()[bucket])
 
     def iterate(self, start_step: int = 0) -> Iterator[Seq2SeqBatch]:
         """Batches from a step on, without end."""
@@ -105,12 +79,8 @@ class BatchPipeline:
 
     def padding_share(self) -> float:
         """Share of an epoch's tokens, source and target, that are padding, dummy rows included."""
-        padded = sum(
-            -(-len(members) // rows) * rows * sum(shape)
-            for rows, shape, members in zip(self._rows, self.plan.shapes, self._members)
-        )
         real = int(self.examples.source_lengths().sum() + self.examples.target_lengths().sum())
-        return 1.0 - real / padded
+        return 1.0 - real / self.epochs.num_positions(self.plan.shapes)
 
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that change when any example, or their order, does."""
@@ -120,7 +90,7 @@ class BatchPipeline:
         """What the batches are like, for people."""
         shapes = ", ".join(
             f"{source_len}x{target_len} ({len(members):,})"
-            for (source_len, target_len), members in zip(self.plan.shapes, self._members)
+            for (source_len, target_len), members in zip(self.plan.shapes, self.epochs.members)
         )
         return f"source by target lengths: {shapes}"
 

@@ -242,7 +242,7 @@ def _all_too_long(pairs: Sequence[Pair], tokenizers: tuple[Tokenizer, Tokenizer]
     )
 
 
-def _shapes(config: PairsConfig, parts: Sequence[EncodedExamples]) -> tuple[tuple[int, int], ...]:
+def _shapes(config: PairsConfig, parts: Sequence[EncodedExamples]) -> tuple[tuple[int, ...], ...]:
     """Shapes that hold every example of every part."""
     if isinstance(config.buckets, GivenBuckets):
         return config.buckets.shapes

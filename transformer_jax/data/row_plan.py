@@ -5,16 +5,13 @@ a row is the lengths of its sequences. Patterns are planned once, and each epoch
 fill them: every epoch has the same number of rows, and the data's state stays one integer.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from transformer_jax.data.epoch_plan import EpochPlan, IntArray
 from transformer_jax.errors import DataError
-
-IntArray = npt.NDArray[np.int64]
 
 
 class RowPattern(NamedTuple):
@@ -79,7 +76,7 @@ def pack_rows(
     return patterns
 
 
-class RowPlan:
+class RowPlan(EpochPlan[list[IntArray]]):
     """Rows of several sequences for every epoch, each sequence once an epoch, in an order that the seed gives."""
 
     def __init__(
@@ -103,7 +100,8 @@ class RowPlan:
         Raises:
           DataError: If a sequence is longer than a row.
         """
-        self.batch_size, self.seed = batch_size, seed
+        super().__init__(seed)
+        self.batch_size = batch_size
         self._columns = [lengths[:, column] for column in range(lengths.shape[1])]
         patterns = pack_rows(lengths, capacities, columns=columns)
         self.max_in_row = max(len(pattern.lengths[0]) for pattern in patterns)
@@ -117,11 +115,10 @@ class RowPlan:
         self._places = np.lexsort(place_lengths[::-1])
         self.num_rows = len(num_sequences)
         self.batches_per_epoch = -(-self.num_rows // batch_size)
-        self._cached = functools.lru_cache(maxsize=2)(self.epoch)
 
     def epoch(self, epoch: int) -> list[list[IntArray]]:
         """The sequences of each row of each batch: those of equal lengths change places, then rows are shuffled."""
-        generator = np.random.default_rng(np.random.SeedSequence([self.seed, epoch]))
+        generator = self.generator(epoch)
         shuffled = np.lexsort((generator.random(len(self._places)), *self._columns[::-1]))
         filled = np.empty(len(shuffled), np.int64)
         filled[self._places] = shuffled
@@ -131,8 +128,3 @@ class RowPlan:
             [rows[row] for row in order[start : start + self.batch_size]]
             for start in range(0, self.num_rows, self.batch_size)
         ]
-
-    def rows_at(self, step: int) -> list[IntArray]:
-        """The sequences of each row of the batch of a training step, counted from 0 over all epochs."""
-        epoch, place = divmod(int(step), self.batches_per_epoch)
-        return self._cached(epoch)[place]

@@ -207,7 +207,7 @@ class PackedDocumentSource(TokenSource):
             restarts=np.ones(self.batch_size, np.int32),
             example_ids=np.full(self.batch_size, DUMMY_EXAMPLE_ID, np.int32),
         )
-        for row, pieces in enumerate(self.plan.rows_at(step)):
+        for row, pieces in enumerate(self.plan.at(step)):
             stop = 0
             for segment, piece in enumerate(pieces, 1):
                 first, length = self._starts[piece], self._lengths[piece]
