@@ -8,6 +8,7 @@ The views ``keys`` and ``values`` have the library's ``[batch, length, kv_heads,
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jax.typing import DTypeLike
 
 from transformer_jax.errors import ShapeError
@@ -20,6 +21,8 @@ __all__ = ["AttentionMemory", "BeamCache", "KeyValueCache", "LinearAttentionCach
 _StoredKeys = Float[Array, "batch kv_heads head_dim kv_len"]
 _StoredValues = Float[Array, "batch kv_heads kv_len head_dim"]
 _View = Float[Array, "batch kv_len kv_heads head_dim"]
+_TO_STORED_KEYS = "batch len heads dim -> batch heads dim len"
+_TO_STORED_VALUES = "batch len heads dim -> batch heads len dim"
 
 
 @pytree_dataclass
@@ -43,7 +46,7 @@ class AttentionMemory:
     @classmethod
     def of(cls, keys: _View, values: _View) -> "AttentionMemory":
         """Store ``[batch, kv_len, kv_heads, head_dim]`` arrays; the keys must be prepared."""
-        return cls(jnp.moveaxis(keys, 1, 3), jnp.swapaxes(values, 1, 2))
+        return cls(rearrange(keys, _TO_STORED_KEYS), rearrange(values, _TO_STORED_VALUES))
 
     def repeated(self, num_copies: int) -> "AttentionMemory":
         """The memory itself, for any number of hypotheses."""
@@ -53,12 +56,12 @@ class AttentionMemory:
     @property
     def keys(self) -> PreparedKey:
         """The prepared keys, ``[batch, kv_len, kv_heads, head_dim]``."""
-        return PreparedKey(jnp.moveaxis(self.stored_keys, 3, 1))
+        return PreparedKey(rearrange(self.stored_keys, "batch heads dim len -> batch len heads dim"))
 
     @property
     def values(self) -> _View:
         """The values, ``[batch, kv_len, kv_heads, head_dim]``."""
-        return jnp.swapaxes(self.stored_values, 1, 2)
+        return rearrange(self.stored_values, "batch heads len dim -> batch len heads dim")
 
 
 @pytree_dataclass
@@ -101,12 +104,12 @@ class KeyValueCache:
     @property
     def keys(self) -> PreparedKey:
         """The prepared keys, ``[batch, capacity, kv_heads, head_dim]``."""
-        return PreparedKey(jnp.moveaxis(self.stored_keys, 3, 1))
+        return PreparedKey(rearrange(self.stored_keys, "batch heads dim len -> batch len heads dim"))
 
     @property
     def values(self) -> _View:
         """The values, ``[batch, capacity, kv_heads, head_dim]``."""
-        return jnp.swapaxes(self.stored_values, 1, 2)
+        return rearrange(self.stored_values, "batch heads len dim -> batch len heads dim")
 
     def append(
         self,
@@ -135,8 +138,8 @@ class KeyValueCache:
         num_new = keys.shape[1]
         if num_new > self.capacity:
             raise ShapeError(f"cache has {self.capacity} slots a row, got {num_new} new tokens at once")
-        stored_keys = _written(self.stored_keys, jnp.moveaxis(keys, 1, 3), self.length, 2)
-        stored_values = _written(self.stored_values, jnp.swapaxes(values, 1, 2), self.length, 1)
+        stored_keys = _written(self.stored_keys, rearrange(keys, _TO_STORED_KEYS), self.length, 2)
+        stored_values = _written(self.stored_values, rearrange(values, _TO_STORED_VALUES), self.length, 1)
         added = jnp.full_like(self.length, num_new) if num_valid is None else num_valid
         return KeyValueCache(stored_keys, stored_values, self.length + added)
 
@@ -207,19 +210,19 @@ class BeamCache:
         values: Float[Array, "rows 1 kv_heads head_dim"],
     ) -> "BeamCache":
         """Write one token of each hypothesis, rows of one source side by side, behind those held."""
-
-        keys, values = (
-            new.reshape(new.shape[0] // self.num_beams, self.num_beams, *new.shape[2:])
-            for new in (keys, values)
+        beams = self.num_beams
+        new_keys = rearrange(
+            keys, "(batch beams) len heads dim -> batch heads dim beams len", beams=beams, len=1
         )
-        new_keys = jnp.moveaxis(keys, 1, 3)[..., None]  # [batch, kv_heads, head_dim, beams, 1]
-        new_values = jnp.swapaxes(values, 1, 2)[:, :, :, None]
+        new_values = rearrange(
+            values, "(batch beams) len heads dim -> batch heads beams len dim", beams=beams, len=1
+        )
         here = jnp.arange(self.capacity, dtype=jnp.int32)[None, None, :] == self.length[:, None, None]
-        beams = jnp.arange(self.num_beams, dtype=jnp.int32)[None, :, None]
+        own = jnp.arange(beams, dtype=jnp.int32)[None, :, None]
         return BeamCache(
             _written(self.stored_keys, new_keys, self.length, 3),
             _written(self.stored_values, new_values, self.length, 2),
-            jnp.where(here, beams, self.ancestors),
+            jnp.where(here, own, self.ancestors),
             self.length + 1,
         )
 
@@ -230,9 +233,10 @@ class BeamCache:
 
     def flat(self) -> tuple[Array, Array]:
         """Keys ``[batch, kv_heads, head_dim, beams * capacity]`` and values with the last two axes the other way."""
-        batch, kv_heads, beams, capacity, head_dim = self.stored_values.shape
-        keys = self.stored_keys.reshape(batch, kv_heads, head_dim, beams * capacity)
-        return keys, self.stored_values.reshape(batch, kv_heads, beams * capacity, head_dim)
+        keys = rearrange(self.stored_keys, "batch heads dim beams slots -> batch heads dim (beams slots)")
+        return keys, rearrange(
+            self.stored_values, "batch heads beams slots dim -> batch heads (beams slots) dim"
+        )
 
     def visible(self, window_len: int | None = None) -> Bool[Array, "batch beams slots"]:
         """Which of the slots of :meth:`flat` each hypothesis's last token sees: of its ancestors all, or the last."""
@@ -242,7 +246,7 @@ class BeamCache:
             held &= places >= self.length[:, None, None] - window_len
         beams = jnp.arange(self.num_beams, dtype=jnp.int32)[None, None, :, None]
         own = (self.ancestors[:, :, None, :] == beams) & held[:, :, None, :]  # [batch, beams, in beam, place]
-        return own.reshape(*own.shape[:2], self.num_beams * self.capacity)
+        return rearrange(own, "batch beams in_beam slots -> batch beams (in_beam slots)")
 
     def reordered(self, rows: Int[Array, " rows"]) -> "BeamCache":
         """Hypothesis ``rows[r]`` in the place of ``r``; rows count through all sources."""

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -106,15 +107,17 @@ class LinearSelfAttention(nnx.Module):
     def _attend(
         self, x: Array, valid: Array | None, state: LinearAttentionState | None
     ) -> tuple[Array, LinearAttentionState]:
-        batch, length, model_dim = x.shape
+        length = x.shape[1]
         if valid is not None:  # before the projection, whose gradient would multiply NaN by zero
             x = jnp.where(valid[:, :, None], x, 0)
-        fused = self.query_key_value(x).reshape(batch, length, 3 * self.num_heads, self.head_dim)
+        fused = rearrange(
+            self.query_key_value(x), "batch len (heads dim) -> batch len heads dim", dim=self.head_dim
+        )
         query, key, value = jnp.split(fused, 3, axis=2)
         # A chunk longer than the tokens would be filled up: a step of decoding is a chunk of one.
         chunk = min(_CHUNK, max(1, length))
         context, state = linear_attention(query, key, value, valid=valid, state=state, chunk=chunk)
-        return self.output(context.reshape(batch, length, model_dim)), state
+        return self.output(rearrange(context, "batch len heads dim -> batch len (heads dim)")), state
 
 
 def padding_of_causal_mask(

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+from einops import rearrange
 from flax import nnx
 
 from transformer_jax.errors import ConfigError, ShapeError
@@ -303,7 +304,9 @@ class MultiHeadAttention(nnx.Module):
         return prepare_key(_SCORE, key).array, value
 
     def _heads(self, x: Array, num_heads: int) -> Array:
-        return x.reshape(*x.shape[:2], num_heads, self.head_dim)
+        return rearrange(
+            x, "batch len (heads dim) -> batch len heads dim", heads=num_heads, dim=self.head_dim
+        )
 
     def _attend(
         self,
@@ -328,7 +331,7 @@ class MultiHeadAttention(nnx.Module):
         return self._joined(context)
 
     def _joined(self, context: Array) -> Array:
-        return self.output(context.reshape(*context.shape[:2], self.num_heads * self.head_dim))
+        return self.output(rearrange(context, "batch len heads dim -> batch len (heads dim)"))
 
     def _attend_with_weights(
         self, query: Array, key: PreparedKey, value: Array, mask: AttentionMask | None, bias: _Bias | None
