@@ -1,5 +1,7 @@
-"""Data sets, tokenizers, buckets and batches, in NumPy; nothing here starts a JAX backend.
+"""Data sets, tokenizers, plans of epochs and batches, in NumPy only: no JAX backend is started.
 
-``prepare.prepare(PairsConfig(...))`` does it all; `registry` finds files, `readers` reads them, `tokenizers`
-turns text into ids, `buckets` chooses static shapes, `pipeline` yields batches.
+``prepare.prepare(PairsConfig(...))`` prepares pairs of lines, ``prepare_text.prepare_text(TextConfig(...))`` text for
+language models. Below them, `sources` finds and reads data sets and files, `tokenizers` turns text into ids,
+`epoch_plan` says which examples each batch holds (in length `buckets` or in packed rows, `row_plan`), and `pipeline`,
+`packing` and `token_windows` yield the batches.
 """

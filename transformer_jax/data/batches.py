@@ -70,8 +70,8 @@ class Seq2SeqBatch(NamedTuple):
 class PackedBatch(NamedTuple):
     """Several pairs in each row, one after another, on both sides in the same order; all arrays are int32.
 
-    A pair's tokens are told from its neighbours' by their segment, the pair's number in the row from 1 on; padding
-    has segment 0 and `PAD_ID`. Of a dummy row both lengths are 0.
+    Segments number the pairs of a row from 1 on and so separate their tokens; padding has segment 0 and `PAD_ID`. Both
+    lengths of a dummy row are 0.
 
     Attributes:
       source_tokens: ``[batch, source_len]``, without start or end tokens.

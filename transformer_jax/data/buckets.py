@@ -87,7 +87,7 @@ class PlannedBatch(NamedTuple):
 
 
 class BucketEpochs(EpochPlan[PlannedBatch]):
-    """Batches of examples that share a shape, each example once an epoch, in an order that the seed gives."""
+    """Batches of examples that share a shape, each example once an epoch, in an order determined by the seed."""
 
     def __init__(self, buckets: IntArray, rows: Sequence[int], *, seed: int) -> None:
         """Plan the batches.
@@ -125,18 +125,18 @@ class BucketEpochs(EpochPlan[PlannedBatch]):
 GROWTH = 1.5
 """Each length beyond those of `PaddedLengths` is so much longer than the one before."""
 SHORT = 64
-"""Tokens below which a padded length is halved no more."""
+"""Padded lengths below so many tokens are not halved any further."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PaddedLengths:
-    """The few lengths that sequences are padded to, one by one: a sequence's length alone says which.
+    """The few lengths that sequences are padded to; a sequence's own length determines which.
 
     Sequences longer than the last length are padded to lengths that grow by half, up to a limit.
 
     Attributes:
       lengths: From small to large.
-      limit: The longest sequence that is taken; None for the last of ``lengths``.
+      limit: The longest sequence allowed; None for the last of ``lengths``.
 
     Raises:
       ShapeError: If the lengths do not grow, or the limit is below the last of them.
@@ -182,11 +182,11 @@ class PaddedLengths:
 
     @property
     def longest(self) -> int:
-        """The longest sequence that is taken."""
+        """The longest sequence allowed."""
         return self.usual if self.limit is None else self.limit
 
     def of(self, length: int) -> int:
-        """What a sequence of ``length`` tokens is padded to.
+        """Length that a sequence of ``length`` tokens is padded to.
 
         Raises:
           ShapeError: If it is over the limit.

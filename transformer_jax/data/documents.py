@@ -24,7 +24,7 @@ class TextSplits:
       train: Documents to train on.
       development: Documents to select checkpoints on.
       test: Documents to report scores on.
-      notes: How the parts came about, for a reader of results.
+      notes: Remarks on how the parts were made, for reports.
     """
 
     train: list[Document]

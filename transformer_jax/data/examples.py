@@ -76,17 +76,17 @@ class EncodedExamples:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncodingReport:
-    """What encoding found.
+    """Counts of an encoding.
 
     Attributes:
       num_examples: Examples kept.
       num_source_tokens: Their source tokens.
       num_target_tokens: Their target tokens, end tokens included.
-      num_source_unknown: Source tokens that the tokenizer had never seen.
-      num_target_unknown: Target tokens that the tokenizer had never seen.
-      too_long: What was done with examples over the limits.
+      num_source_unknown: Source tokens that are not in the vocabulary.
+      num_target_unknown: Target tokens that are not in the vocabulary.
+      too_long: Treatment of examples over the limits.
       num_too_long: How many there were.
-      first_too_long: Which was the first of them, and its lengths; empty if there was none.
+      first_too_long: The first of them and its lengths; empty if there was none.
     """
 
     num_examples: int

@@ -22,8 +22,8 @@ from transformer_jax.files import write_whole
 class ForeignTokenizer(Tokenizer):
     """A tokenizer that another program made; its id ``i`` is ``i + 4`` here, and its unknown one is ours.
 
-    Its normalisation, cutting and decoding are its own; its start, end and padding tokens are not used, and neither is
-    what it says of truncation and padding. A text that spells one of them is text: ``<s>`` in a line is cut into pieces
+    It normalises, pre-tokenizes and decodes as its file says; its start, end and padding tokens, its truncation and its
+    padding are not used. A text that spells one of them is text: ``<s>`` in a line is cut into pieces
     like any other word, and comes back.
 
     Example:
@@ -79,7 +79,7 @@ class ForeignTokenizer(Tokenizer):
         return hashlib.sha256(self._text.encode()).hexdigest()[:12]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the text, without start and end; pieces never seen become the unknown id."""
+        """Ids of the text, without start and end; pieces outside of the vocabulary become the unknown id."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -137,7 +137,7 @@ def _parsed(document: str) -> Any:
 
 @contextlib.contextmanager
 def _muted_stderr() -> Iterator[None]:
-    """Nothing that any code of this process writes to standard error inside the block is seen."""
+    """Discard everything that this process writes to standard error inside the block."""
     try:
         kept = os.dup(2)
     except OSError:  # closed already

@@ -22,7 +22,7 @@ def moses_tokenized(line: str, language: str, *, lowercase: bool) -> str:
     Args:
       line: Plain text.
       language: Two letters, as in ``"de"``: rules for abbreviations and quotes.
-      lowercase: Whether upper case goes first.
+      lowercase: Whether text is lower-cased first.
 
     Example:
       >>> moses_tokenized("Two dogs, a cat's toy.", "en", lowercase=True)
@@ -52,7 +52,7 @@ class MosesSides:
     Attributes:
       source_language: Two letters.
       target_language: Two letters.
-      lowercase: Whether upper case goes first.
+      lowercase: Whether text is lower-cased first.
     """
 
     source_language: str
@@ -61,7 +61,7 @@ class MosesSides:
 
     @classmethod
     def of(cls, config: PairsConfig) -> "MosesSides | None":
-        """What a config says of such tokens; None if its lines are left as they are."""
+        """Moses-style tokenization of both sides as a config has it; None if its lines stay unchanged."""
         if config.moses is None:
             return None
         source_language, target_language = config.moses_languages()

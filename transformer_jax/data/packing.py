@@ -29,7 +29,7 @@ class PackedPipeline:
         """Plan the rows.
 
         Args:
-          examples: What to train on.
+          examples: Training examples.
           source_len: Source tokens that a row holds.
           target_len: Target tokens that a row holds.
           batch_size: Rows of every batch; the last batch of an epoch is filled up with dummy rows.
@@ -85,7 +85,7 @@ class PackedPipeline:
         return self.examples.fingerprint()
 
     def describe(self) -> str:
-        """What the batches are like, for people."""
+        """Shape and content of the batches in words, for reports."""
         return (
             f"{self.num_rows:,} rows of {self.source_len} source and {self.target_len} target tokens, "
             f"{len(self.examples) / self.num_rows:.1f} pairs in each"

@@ -36,7 +36,7 @@ class PairSplits:
       train: Training pairs.
       development: Items to select checkpoints on.
       test: Items to report scores on.
-      notes: How the parts came about, for a reader of results.
+      notes: Remarks on how the parts were made, for reports.
     """
 
     train: list[Pair]

@@ -1,4 +1,4 @@
-"""What to train on, as values: the data set, the tokenizers, the limits and the batches."""
+"""Configs of pairs of lines: data set, tokenizers, limits and batches."""
 
 import dataclasses
 import os
@@ -69,7 +69,7 @@ class MosesText:
     Attributes:
       source_language: Two letters; None takes the language of a named data set.
       target_language: The same.
-      lowercase: Whether upper case goes first.
+      lowercase: Whether text is lower-cased first.
     """
 
     source_language: str | None = None

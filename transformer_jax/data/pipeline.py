@@ -1,7 +1,7 @@
-"""Batches for training, for ever and resumable from one integer.
+"""Endless training batches, resumable from one integer.
 
-An epoch's plan is a list of (shape, indices), a pure function of seed and epoch; grain iterates over the
-plans of all epochs, one element a training step, so its state is the number of the next step.
+An epoch's plan is a list of (bucket, indices), a pure function of seed and epoch; grain iterates over the plans of all
+epochs, one element a training step, so its state is the number of the next step.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ class BatchPipeline:
         """Plan the buckets.
 
         Args:
-          examples: What to train on.
+          examples: Training examples.
           plan: The shapes; every example must fit in one.
           batch_size: Rows of every batch; the last batch of a bucket is filled up with dummy rows.
           seed: Seed of the order.
@@ -87,7 +87,7 @@ class BatchPipeline:
         return self.examples.fingerprint()
 
     def describe(self) -> str:
-        """What the batches are like, for people."""
+        """Shapes of the batches in words, for reports."""
         shapes = ", ".join(
             f"{source_len}x{target_len} ({len(members):,})"
             for (source_len, target_len), members in zip(self.plan.shapes, self.epochs.members)
@@ -123,11 +123,11 @@ class BatchIterator(Iterator[Batch]):
         return next(self._iterator)
 
     def state(self) -> int:
-        """Step of the next batch: all that a checkpoint has to keep."""
+        """Step of the next batch: the only state that a checkpoint has to hold."""
         return int(self._iterator.get_state()["next_index"])
 
     def restore(self, step: int) -> None:
-        """Go on from the batch of a step, before or after the present one."""
+        """Continue from the batch of a step, before or after the present one."""
         if step < 0:
             raise DataError(f"the data's step must be at least 0, got {step}")
         self._iterator.set_state({"next_index": int(step)})

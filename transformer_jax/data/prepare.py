@@ -111,7 +111,7 @@ class PreparedData:
 
     @property
     def has_development(self) -> bool:
-        """Whether there is a development set."""
+        """True if there is a development set."""
         return bool(self.development_items)
 
 
@@ -228,7 +228,7 @@ def _encode(
 
 
 def _all_too_long(pairs: Sequence[Pair], tokenizers: tuple[Tokenizer, Tokenizer], config: PairsConfig) -> str:
-    """What to do where no training pair is left, with the limits that would keep half of them."""
+    """Advice where no training pair is left, with the limits that would keep half of them."""
     lengths = [
         sorted(len(ids) for ids in tokenizer.encode_batch([getattr(pair, side) for pair in pairs]))
         for side, tokenizer in zip(("source", "target"), tokenizers)

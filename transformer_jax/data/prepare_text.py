@@ -45,14 +45,14 @@ class TextReport:
 
     Attributes:
       vocab_size: Ids, special ones included.
-      batches: What the training batches are like, in words.
+      batches: Shape and content of the training batches, in words.
       batches_per_epoch: Training batches of an epoch.
       tokens_per_epoch: Targets of an epoch.
       padding_share: Share of an epoch's positions that is padding.
       train: Sizes of the training text.
       development: The same of the development text.
       test: The same of the test text.
-      notes: How the parts came about, for a reader of results.
+      notes: Remarks on how the parts were made, for reports.
     """
 
     vocab_size: int
@@ -90,7 +90,7 @@ class PreparedText:
     to its end token.
 
     Attributes:
-      config: What it was prepared from.
+      config: The config that it was prepared from.
       tokenizer: Turns text into ids.
       train: Training batches.
       development: Token ids of the development text.
@@ -110,7 +110,7 @@ def prepare_text(config: TextConfig, *, tokenizer: Tokenizer | None = None) -> P
     """Read, tokenise and plan.
 
     Args:
-      config: What to prepare.
+      config: Config of the data.
       tokenizer: A trained tokenizer to use, as of a run to resume; None trains one.
 
     Raises:
@@ -157,7 +157,7 @@ def encode_documents(
       documents: The documents.
       tokenizer: Turns text into ids.
       marks_documents: Begin each document with the start token and end it with the end token.
-      name: What to call the text in messages.
+      name: Name of the text in messages.
 
     Raises:
       DataError: If an id is not in the tokenizer's vocabulary.

@@ -32,7 +32,7 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
 
 
 def read_text_file(path: str | os.PathLike[str]) -> str:
-    """Text of a UTF-8 file, plain or compressed by gzip or xz, as it is: line ends and white space stay.
+    """Text of a UTF-8 file, plain or compressed by gzip or xz, unchanged: line ends and white space are kept.
 
     Raises:
       DataError: If the file is missing, unreadable, empty, binary (holds NUL bytes), damaged or not UTF-8.
@@ -75,7 +75,7 @@ def _unpacked(file: io.BufferedReader) -> AbstractContextManager[Iterable[bytes]
 
 
 def count_lines(path: str | os.PathLike[str]) -> int:
-    """Number of lines, all of which were read and found good.
+    """Number of lines, after reading and checking all of them.
 
     Raises:
       DataError: As `read_lines` does.
@@ -101,7 +101,7 @@ def split_lines(content: bytes, where: str, *, allow_empty: bool = False) -> lis
 
     Args:
       content: The bytes.
-      where: What to call them in messages.
+      where: Name of the bytes in messages.
       allow_empty: Return no lines for no bytes, instead of raising.
 
     Raises:

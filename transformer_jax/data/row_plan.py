@@ -77,7 +77,7 @@ def pack_rows(
 
 
 class RowPlan(EpochPlan[list[IntArray]]):
-    """Rows of several sequences for every epoch, each sequence once an epoch, in an order that the seed gives."""
+    """Rows of several sequences for every epoch, each sequence once an epoch, in an order determined by the seed."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What to train a language model on, as values: the text, the tokenizer, the windows and the batches."""
+"""Configs of the data of a language model: text, tokenizer, windows and batches."""
 
 import dataclasses
 from typing import Literal

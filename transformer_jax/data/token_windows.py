@@ -1,4 +1,4 @@
-"""Training batches of a language model: windows over one array of token ids, for ever, resumable from one integer."""
+"""Training batches of a language model: endless windows over one array of token ids, resumable from one integer."""
 
 import abc
 import hashlib
@@ -60,7 +60,7 @@ class TokenSource(abc.ABC):
 
     @abc.abstractmethod
     def describe(self) -> str:
-        """What the batches are like, for people."""
+        """Shape and content of the batches in words, for reports."""
 
     def iterate(self, start_step: int = 0) -> BatchIterator[TokenBatch]:
         """Batches from a step on, without end."""
@@ -119,7 +119,7 @@ class RandomWindowSource(TokenSource):
         )
 
     def describe(self) -> str:
-        """What the batches are like, for people."""
+        """Shape and content of the batches in words, for reports."""
         return f"{self.batch_size:,} windows of {self.context_len:,} tokens at random places"
 
 
@@ -154,7 +154,7 @@ class ContiguousWindowSource(TokenSource):
         return window_batch(self.ids, starts, lengths, context_len=self.context_len, restarts=restarts)
 
     def describe(self) -> str:
-        """What the batches are like, for people."""
+        """Shape and content of the batches in words, for reports."""
         return (
             f"{self.batch_size:,} streams of {self._stream_len:,} tokens, read {self.context_len:,} at a time"
         )
@@ -163,7 +163,7 @@ class ContiguousWindowSource(TokenSource):
 class PackedDocumentSource(TokenSource):
     """Rows of whole documents, or of pieces of documents longer than a row, each once an epoch.
 
-    Documents are told by their start tokens.
+    Each start token in the ids begins a document.
 
     Example:
       >>> ids = np.array([2, 7, 8, 3, 2, 9, 3], np.int32)
@@ -220,7 +220,7 @@ class PackedDocumentSource(TokenSource):
         return batch
 
     def describe(self) -> str:
-        """What the batches are like, for people."""
+        """Shape and content of the batches in words, for reports."""
         return (
             f"{self.plan.num_rows:,} rows of {self.context_len:,} tokens with {len(self._starts):,} pieces of "
             f"{self._num_documents:,} documents, {self.batch_size:,} rows a batch"

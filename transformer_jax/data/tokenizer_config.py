@@ -1,4 +1,4 @@
-"""How text is cut into tokens, as values."""
+"""Configs of tokenizers."""
 
 import dataclasses
 import os

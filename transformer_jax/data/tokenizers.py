@@ -30,12 +30,12 @@ Algorithm = Literal["bpe", "unigram"]
 
 SPECIAL_NAMES = ("special: pad", "special: unk", "special: bos", "special: eos")
 UNKNOWN_TEXT = "<unk>"
-"""What `Tokenizer.decode` writes for an unknown piece."""
+"""Text that `Tokenizer.decode` writes for an unknown piece."""
 
 MAX_FILE_BYTES = 64_000_000
 
 SPACE_MARK = "\u2581"
-"""Begins a subword that begins a word. In a text it is read as ``_``, so that what is decoded has no doubt."""
+"""Prefix of a subword at the start of a word. In a text it is read as ``_``, so that decoding is unambiguous."""
 
 # The characters with Unicode's White_Space property, where the underlying library splits words;
 # `str.split` also splits at the four control characters U+001C to U+001F.
@@ -107,7 +107,7 @@ class Tokenizer:
         return self._symbols[NUM_SPECIAL_IDS:]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the text, without start and end; pieces never seen become the unknown id."""
+        """Ids of the text, without start and end; pieces outside of the vocabulary become the unknown id."""
         return list(self._hf.encode(encodable(text), add_special_tokens=False).ids)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -172,11 +172,11 @@ class Tokenizer:
         return tokens
 
     def count_unknown(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> int:
-        """How many of the ids stand for pieces never seen."""
+        """Number of ids that are the unknown id."""
         return int(np.count_nonzero(np.asarray(ids) == UNK_ID))
 
     def unknown_pieces(self, text: str) -> list[str]:
-        """The pieces of the text that the vocabulary lacks, in order."""
+        """Pieces of the text that are not in the vocabulary, in order."""
         return [
             encodable(text)[start:stop]
             for token, (start, stop) in zip(self.encode(text), self.spans(text))
@@ -184,16 +184,16 @@ class Tokenizer:
         ]
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Where each token of the text begins and ends in it, in characters."""
+        """Start and end of each token in the text, in characters."""
         return list(self._hf.encode(encodable(text), add_special_tokens=False).offsets)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the JSON of the underlying library, whose other programs can read it."""
+        """Write the JSON of the underlying library, which other programs can read."""
         write_whole(Path(path), self._hf.to_str(pretty=True) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":
-        """Read what `save` wrote, or the ``tokenizer.json`` of another program (see `ForeignTokenizer`).
+        """Read a file that `save` wrote, or the ``tokenizer.json`` of another program (see `ForeignTokenizer`).
 
         Raises:
           DataError: If the file is missing, damaged, or no tokenizer.
@@ -243,7 +243,7 @@ class Tokenizer:
 
 
 def _is_own(document: Any) -> bool:
-    """Whether a tokenizer's JSON has one of this library's special tokens, or is of no known form at all."""
+    """True if a tokenizer's JSON has one of this library's special tokens, or no known form at all."""
     try:
         vocabulary = document["model"]["vocab"]
         names = vocabulary if isinstance(vocabulary, dict) else [piece for piece, _ in vocabulary]

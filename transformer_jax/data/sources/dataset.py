@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Form = Literal["pairs", "pronunciations", "text"]
-"""What a reader returns: lines with their targets, words with all their pronunciations, or documents of text.
+"""Form of examples: lines with their targets, words with all their pronunciations, or documents of text.
 
 The reader of ``pairs`` takes a source and a target language and returns `PairSplits`; that of ``pronunciations``
 takes nothing and returns `PairSplits`; that of ``text`` takes nothing and returns `TextSplits`.

@@ -19,7 +19,7 @@ class ParallelFiles:
 
     Attributes:
       source_language: Code of the sources' language, such as ``"en"``; None where nothing needs it.
-      target_language: The same of the targets: scores cut words by it. None tells by the script.
+      target_language: The same of the targets, by which scores choose a tokenizer; None goes by the script.
     """
 
     kind: Literal["parallel"] = "parallel"

@@ -79,7 +79,7 @@ def locate(name: str, file_name: str) -> Path:
     """Path of a whole, checked file of a named set, downloaded to the user's cache if it is nowhere else.
 
     Raises:
-      DataError: If the file cannot be had, is cut off or has a wrong checksum; the message says what to do.
+      DataError: If the file cannot be found or downloaded, is cut off, or has a wrong checksum; says what to do.
     """
     return locate_file(find_dataset(name), file_name)
 

@@ -1,4 +1,4 @@
-"""How a file of a named data set is found: in a folder of the user's, in the user's cache, or on the network."""
+"""Finding a file of a named data set: in a folder of the user's, in the user's cache, or on the network."""
 
 import hashlib
 import logging
@@ -17,7 +17,7 @@ def locate_file(dataset: Dataset, file_name: str) -> Path:
     """Path of a whole, checked file of a set, downloaded to the user's cache if it is nowhere else.
 
     Raises:
-      DataError: If the file cannot be had, is cut off or has a wrong checksum; the message says what to do.
+      DataError: If the file cannot be found or downloaded, is cut off, or has a wrong checksum; says what to do.
     """
     if file_name not in dataset.files:
         raise DataError(
