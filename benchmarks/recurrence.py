@@ -38,8 +38,8 @@ from rich.table import Table
 from benchmarks.device.watch import is_device_lost
 from benchmarks.peers.torch_recurrence import TorchRecurrence, TorchRecurrenceElsewhere
 from transformer_jax.allocator import keep_freed_memory
-from transformer_jax.functional.recurrent import Cell, parallel_recurrence, recurrence
-from transformer_jax.nn.recurrent import LINEAR_KINDS, NUM_GATES, RecurrentCell
+from transformer_jax.functional.recurrent import CELLS, Cell, cell_class, parallel_recurrence, recurrence
+from transformer_jax.nn.recurrent import RecurrentCell
 from transformer_jax.race.timing import (
     Record,
     compile_ahead,
@@ -55,6 +55,7 @@ PARTS = ("peers", "linear", "newton")
 MODES = ("forward", "forward and backward")
 CLASSIC_KINDS = ("lstm", "gru")
 PEER_SIZES = ((32, 32, 256), (64, 64, 512), (16, 512, 256), (1, 128, 256))  # batch, time, hidden
+_LINEAR = tuple(cell.kind for cell in CELLS if cell.is_linear)
 LINEAR_TOKENS, LINEAR_TIMES, LINEAR_HIDDEN = 16384, (64, 512, 4096), 256
 NEWTON_TIMES, NEWTON_WIDTHS, FULL_JACOBIAN_WIDTH = (64, 512, 2048), (32, 256), 32
 
@@ -101,8 +102,8 @@ class Case:
     @property
     def flops(self) -> float:
         """One product of inputs and one of the state with their weights, a step; twice as much backward."""
-        rows = self.hidden if self.cell in LINEAR_KINDS else 2 * self.hidden
-        forward = 2.0 * self.batch * self.time * rows * NUM_GATES[self.cell] * self.hidden
+        rows = self.hidden if cell_class(self.cell).is_linear else 2 * self.hidden
+        forward = 2.0 * self.batch * self.time * rows * cell_class(self.cell).num_gates * self.hidden
         return forward * (3 if self.has_gradients else 1)
 
 
@@ -382,7 +383,7 @@ def all_cases(parts: list[str], longest: int | None) -> list[Case]:
     """The cases of the parts, without those of more steps than ``longest``."""
     sizes = {
         "peers": (CLASSIC_KINDS, PEER_SIZES),
-        "linear": (LINEAR_KINDS, [(LINEAR_TOKENS // time, time, LINEAR_HIDDEN) for time in LINEAR_TIMES]),
+        "linear": (_LINEAR, [(LINEAR_TOKENS // time, time, LINEAR_HIDDEN) for time in LINEAR_TIMES]),
         "newton": (CLASSIC_KINDS, [(1, time, hidden) for hidden in NEWTON_WIDTHS for time in NEWTON_TIMES]),
     }
     return [

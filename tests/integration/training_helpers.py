@@ -11,7 +11,6 @@ from transformer_jax.models.build import ModelConfig, build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import (
     Bahdanau,
-    CellKind,
     LastState,
     Luong,
     RecurrentSeq2SeqConfig,
@@ -22,7 +21,7 @@ VOCAB_SIZE = 10
 
 
 def recurrent_config(
-    cell: CellKind,
+    cell: str,
     attention: LastState | Bahdanau | Luong,
     *,
     hidden_dim: int = 8,

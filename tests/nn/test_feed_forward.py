@@ -10,8 +10,8 @@ import pytest
 from flax import nnx
 
 from transformer_jax.errors import ConfigError
+from transformer_jax.functional.initializers import fused_xavier_uniform, xavier_uniform
 from transformer_jax.nn.feed_forward import FeedForward
-from transformer_jax.nn.initializers import fused_xavier_uniform, xavier_uniform
 from transformer_jax.nn.linear import Linear
 from transformer_jax.nn.parameters import parameter_count
 

@@ -1,14 +1,19 @@
 """Arguments as JAX arrays, and the dtype that sums of them are kept in."""
 
 import dataclasses
-from typing import Any, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer_jax.errors import ConfigError
+from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.typing import Array
+
+ComputeDtype = Literal["float32", "bfloat16"]
+"""What layers compute matrix products in; parameters, statistics, softmax and carries are float32 in both."""
+
+_Tree = TypeVar("_Tree")
 
 
 def wide(*of: Any) -> jnp.dtype:
@@ -62,3 +67,41 @@ def take_arrays(node: Any) -> None:
         value = getattr(node, field.name)
         if value is not None and not field.metadata.get("static", False):
             object.__setattr__(node, field.name, as_array(f"{type(node).__name__}.{field.name}", value))
+
+
+def check_compute_dtype(name: str, dtype: str) -> None:
+    """Raise ``ConfigError`` unless it is one of ``ComputeDtype``.
+
+    Args:
+      name: Of the argument or field, for the message.
+      dtype: What it holds.
+
+    Example:
+      >>> check_compute_dtype("dtype", "bfloat16")
+    """
+    known = get_args(ComputeDtype)
+    if dtype not in known:
+        raise ConfigError(f"{name} must be one of {known}; got {dtype!r}{nearest_hint(str(dtype), known)}")
+
+
+def in_compute_dtype(array: Array, dtype: ComputeDtype) -> Array:
+    """Activations in the compute dtype; ``"float32"`` leaves them as they come, so that nothing is rounded.
+
+    Example:
+      >>> in_compute_dtype(jnp.ones(2), "bfloat16").dtype, in_compute_dtype(jnp.ones(2), "float32").dtype
+      (dtype(bfloat16), dtype('float32'))
+    """
+    return array if dtype == "float32" else array.astype(dtype)
+
+
+def matrices_in_compute_dtype(tree: _Tree, dtype: ComputeDtype) -> _Tree:
+    """The operands of matrix products, leaves of two axes and more, in the compute dtype; vectors stay as they are.
+
+    Example:
+      >>> cast = matrices_in_compute_dtype((jnp.ones((2, 2)), jnp.ones(2)), "bfloat16")
+      >>> [str(leaf.dtype) for leaf in cast]
+      ['bfloat16', 'float32']
+    """
+    if dtype == "float32":
+        return tree
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.ndim > 1 else leaf, tree)

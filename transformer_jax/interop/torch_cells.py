@@ -12,21 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from transformer_jax.errors import ConfigError, ShapeError
-from transformer_jax.functional.recurrent.cells import Cell, GRUCell, LSTMCell, RNNCell
-
-Kind = Literal["rnn", "lstm", "gru"]
-NUM_GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+from transformer_jax.functional.recurrent import CELLS, GatedCell, cell_class
 
 
 def cell_from_torch(
-    kind: Kind,
+    kind: str,
     weight_ih: Any,
     weight_hh: Any,
     bias_ih: Any | None = None,
     bias_hh: Any | None = None,
     *,
     activation: Literal["tanh", "relu"] = "tanh",
-) -> Cell:
+) -> GatedCell:
     """One cell from the four arrays of one layer and direction.
 
     Args:
@@ -49,11 +46,13 @@ def cell_from_torch(
       >>> cell.input_weight.shape, cell.recurrent_bias.shape
       ((3, 6), (2,))
     """
-    if kind not in NUM_GATES:
-        raise ConfigError(f"kind must be 'rnn', 'lstm' or 'gru'; got '{kind}'")
+    known = [cell.kind for cell in CELLS if cell.torch_layer is not None]
+    if kind not in known:
+        raise ConfigError(f"kind must be one of {known}, cells that PyTorch has; got '{kind}'")
+    cell = cell_class(kind)
     weight_ih, weight_hh = np.asarray(weight_ih), np.asarray(weight_hh)
     hidden_dim = weight_hh.shape[-1]
-    num_rows = NUM_GATES[kind] * hidden_dim
+    num_rows = cell.num_gates * hidden_dim
     biases = [
         np.zeros(num_rows, weight_hh.dtype) if bias is None else np.asarray(bias)
         for bias in (bias_ih, bias_hh)
@@ -67,22 +66,13 @@ def cell_from_torch(
         if array.shape != wanted:
             raise ShapeError(f"{name} of kind '{kind}' must have shape {wanted}; got {array.shape}")
     input_weight, recurrent_weight = jnp.asarray(weight_ih.T), jnp.asarray(weight_hh.T)
-    if kind == "gru":
-        outer = biases[0] + np.concatenate(
-            [biases[1][: 2 * hidden_dim], np.zeros(hidden_dim, biases[1].dtype)]
-        )
-        return GRUCell(
-            input_weight, recurrent_weight, jnp.asarray(outer), jnp.asarray(biases[1][2 * hidden_dim :])
-        )
-    bias = jnp.asarray(biases[0] + biases[1])
-    if kind == "lstm":
-        return LSTMCell(input_weight, recurrent_weight, bias)
-    return RNNCell(input_weight, recurrent_weight, bias, activation)
+    statics = {"activation": activation} if kind == "rnn" else {}
+    return cell.from_two_biases(input_weight, recurrent_weight, *biases, **statics)
 
 
 def cells_from_torch(
-    kind: Kind, state: Mapping[str, Any], *, activation: Literal["tanh", "relu"] = "tanh"
-) -> list[list[Cell]]:
+    kind: str, state: Mapping[str, Any], *, activation: Literal["tanh", "relu"] = "tanh"
+) -> list[list[GatedCell]]:
     """All cells of an ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``: ``cells[layer][direction]``, forward first.
 
     Args:
@@ -105,7 +95,7 @@ def cells_from_torch(
         raise ShapeError(f"state must hold 'weight_ih_l0'; got {sorted(state)}")
     if any(name.startswith("weight_hr") for name in state):
         raise ShapeError("an LSTM with a projection (proj_size) is not supported")
-    layers: list[list[Cell]] = []
+    layers: list[list[GatedCell]] = []
     while f"weight_ih_l{len(layers)}" in state:
         suffixes = [f"_l{len(layers)}", f"_l{len(layers)}_reverse"]
         layers.append(

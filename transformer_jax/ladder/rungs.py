@@ -190,7 +190,7 @@ def model_config(preset: Preset, rung: str) -> ModelConfig:
     return RecurrentSeq2SeqConfig(
         embedding_dim=preset.embedding_dim,
         hidden_dim=hidden_dim,
-        cell=_CELLS[rung],
+        cell=rung.partition("+")[0],
         num_encoder_layers=1,
         num_decoder_layers=1,
         # What attention looks at should know the letters that follow, too. Luong's own encoder does not; with
@@ -200,15 +200,6 @@ def model_config(preset: Preset, rung: str) -> ModelConfig:
         dropout_rate=preset.dropout_rate,
         residual=False,
     )
-
-
-_CELLS: dict[str, Literal["rnn", "lstm", "gru"]] = {
-    "rnn": "rnn",
-    "lstm": "lstm",
-    "gru": "gru",
-    "gru+bahdanau": "gru",
-    "lstm+luong": "lstm",
-}
 
 
 def learning_rate_table() -> dict[str, Any]:

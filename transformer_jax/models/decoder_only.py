@@ -13,6 +13,7 @@ from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
 from transformer_jax.functional import AttentionMask, segment_positions
 from transformer_jax.functional.dropout import check_rate
+from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype, in_compute_dtype
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.cache import SelfAttentionCache
 from transformer_jax.nn.causal_stack import CausalStack
@@ -57,6 +58,9 @@ class DecoderOnlyConfig:
       scale_embeddings: Whether embeddings are multiplied by the root of ``model_dim``, as sinusoidal positions want.
       weight_deviation: Standard deviation of the initial embeddings and matrices, which is divided by
         ``sqrt(2 * num_layers)`` for those that write to the residual stream; ``None`` = Glorot-uniform matrices.
+      dtype: Of matrix products and activations; parameters, statistics of norms and softmax are float32.
+      attention_implementation: Of softmax attention over whole sequences, as in
+        :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
 
     Raises:
       ConfigError: If a size is below one or above its bound (`transformer_jax.bounds`), a rate is no probability, a
@@ -91,6 +95,8 @@ class DecoderOnlyConfig:
     tied: bool = True
     scale_embeddings: bool = False
     weight_deviation: float | None = 0.02
+    dtype: ComputeDtype = "float32"
+    attention_implementation: str | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -123,6 +129,7 @@ class DecoderOnlyConfig:
         if isinstance(self.positions, RelativePositions):
             self.positions.check(bidirectional=False)
         check_heads(self.model_dim, self.num_heads, self.num_kv_heads)
+        check_compute_dtype("dtype", self.dtype)
         check_stack(self.layer_config(), self.positions)
 
     @property
@@ -181,7 +188,9 @@ class DecoderOnly(nnx.Module):
     def __init__(self, config: DecoderOnlyConfig, *, vocab_size: int, rngs: nnx.Rngs) -> None:
         self.config = config
         scale = "sqrt_dim" if config.scale_embeddings else "none"
-        self.embedding = Embedding(vocab_size, config.model_dim, padding_id=None, scale=scale, rngs=rngs)
+        self.embedding = Embedding(
+            vocab_size, config.model_dim, padding_id=None, scale=scale, dtype=config.dtype, rngs=rngs
+        )
         self.stack = CausalStack(
             config.layer_config(),
             config.num_layers,
@@ -239,7 +248,7 @@ class DecoderOnly(nnx.Module):
 
     def output_projection(self) -> tuple[Float[Array, "vocab model"], Float[Array, " vocab"] | None]:
         """The table whose product with the hidden states is the logits, and no bias."""
-        return self._output().table(), None
+        return in_compute_dtype(self._output().table(), self.config.dtype), None
 
     def start(self, inputs: TokenInputs, *, max_len: int) -> DecoderOnlyState:
         """Read the prompts, all rows in one pass, and make room for what follows.
@@ -264,7 +273,7 @@ class DecoderOnly(nnx.Module):
         capacity = prompt_len + max_len
         if limit is not None:
             capacity = min(capacity, limit)
-        dtype = self.embedding.embedding[...].dtype
+        dtype = in_compute_dtype(self.embedding.embedding[...], self.config.dtype).dtype
         state = DecoderOnlyState(self.stack.empty_caches(batch, capacity, dtype))
         if prompt_len == 0:
             return state

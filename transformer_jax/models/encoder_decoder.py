@@ -12,7 +12,9 @@ from transformer_jax.bounds import Layers, TokenId, Width, check_bounds
 from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional import AttentionMask, segment_positions, split_key
+from transformer_jax.functional.attention import check_attention_implementation
 from transformer_jax.functional.dropout import check_rate
+from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype, in_compute_dtype
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.cache import AttentionMemory, SelfAttentionCache
 from transformer_jax.nn.embeddings import Embedding
@@ -66,6 +68,9 @@ class EncoderDecoderConfig:
       share_embeddings: ``"none"``; ``"target"``: target embedding and output projection are one table;
         ``"all"``: the source embedding too (one vocabulary).
       padding_id: The token of padding, whose embedding is zero.
+      dtype: Of matrix products and activations; parameters, statistics of norms and softmax are float32.
+      attention_implementation: Of softmax attention over whole sequences, as in
+        :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
     """
 
     kind: Literal["encoder_decoder"] = "encoder_decoder"
@@ -87,6 +92,8 @@ class EncoderDecoderConfig:
     decoder_self_attention: SelfAttention = "softmax"
     share_embeddings: ShareEmbeddings = "none"
     padding_id: TokenId = 0
+    dtype: ComputeDtype = "float32"
+    attention_implementation: str | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -114,6 +121,8 @@ class EncoderDecoderConfig:
             value = getattr(self, name)
             if value not in known:
                 raise ConfigError(f"{name} must be one of {known}, got {value!r}{nearest_hint(value, known)}")
+        check_compute_dtype("dtype", self.dtype)
+        check_attention_implementation("attention_implementation", self.attention_implementation)
         check_stack(self.layer_config(self.decoder_self_attention), self.positions)
 
     @property
@@ -202,7 +211,12 @@ class EncoderDecoder(nnx.Module):
 
         def embedding(vocab_size: int) -> Embedding:
             return Embedding(
-                vocab_size, config.model_dim, padding_id=config.padding_id, scale="sqrt_dim", rngs=rngs
+                vocab_size,
+                config.model_dim,
+                padding_id=config.padding_id,
+                scale="sqrt_dim",
+                dtype=config.dtype,
+                rngs=rngs,
             )
 
         self.target_embedding = embedding(target_vocab_size)
@@ -332,7 +346,7 @@ class EncoderDecoder(nnx.Module):
     def output_projection(self) -> tuple[Float[Array, "vocab model"], Float[Array, " vocab"] | None]:
         """The table whose product with the hidden states is the logits, and no bias."""
         output = self.target_embedding if self.output_embedding is None else self.output_embedding
-        return output.table(), None
+        return in_compute_dtype(output.table(), self.config.dtype), None
 
     def start(self, inputs: TokenInputs, *, max_len: int) -> EncoderDecoderState:
         """Read the source and make room for a target.

@@ -9,7 +9,7 @@ from jax import lax
 
 from transformer_jax.functional.recurrent.cells import recur
 from transformer_jax.models.recurrent_config import Luong, RecurrentSeq2SeqConfig
-from transformer_jax.models.recurrent_loop import decoder_stack, forgetting, split_inputs, step_keys
+from transformer_jax.models.recurrent_loop import decoder_stack, forgetting, step_keys
 from transformer_jax.models.recurrent_state import RecurrentState, SourceMemory
 from transformer_jax.nn.combining import CombineQueryContext
 from transformer_jax.nn.local_attention import LocalAttention
@@ -38,9 +38,18 @@ class LuongDecoder(nnx.Module):
         rule, reach = config.attention.rule(config.hidden_dim), config.attention.local
         self.attend: ScoreAttention | LocalAttention
         if reach is None:
-            self.attend = ScoreAttention(rule, config.hidden_dim, config.encoder_dim, rngs=rngs)
+            self.attend = ScoreAttention(
+                rule,
+                config.hidden_dim,
+                config.encoder_dim,
+                dtype=config.dtype,
+                implementation=config.attention_implementation,
+                rngs=rngs,
+            )
         else:
-            self.attend = LocalAttention(rule, reach, config.hidden_dim, config.encoder_dim, rngs=rngs)
+            self.attend = LocalAttention(
+                rule, reach, config.hidden_dim, config.encoder_dim, dtype=config.dtype, rngs=rngs
+            )
         self.combine = CombineQueryContext(
             config.hidden_dim, config.encoder_dim, config.hidden_dim, use_bias=False, rngs=rngs
         )
@@ -143,7 +152,7 @@ class LuongDecoder(nnx.Module):
         rng_key: jax.Array | None = None,
         keep_queries: bool = False,
     ) -> tuple[Array, Array | None]:
-        cell, feed_weight = split_inputs(self.stack.first_cell(), embedded.shape[-1])
+        cell, feed_weight = self.stack.first_cell().split_inputs(embedded.shape[-1])
         projected = cell.project(embedded.swapaxes(0, 1))  # [time, batch, gates]
         attentional = forgetting(self._attentional, state)
 

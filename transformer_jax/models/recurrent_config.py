@@ -1,25 +1,19 @@
 """Configuration of the recurrent encoder-decoders: every variant is a value."""
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Literal
 
 from flax import nnx
 
 from transformer_jax.bounds import Layers, Length, Width, check_bounds
-from transformer_jax.errors import ConfigError, nearest_hint
+from transformer_jax.errors import ConfigError
+from transformer_jax.functional.attention import check_attention_implementation
 from transformer_jax.functional.dropout import check_rate
+from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype
+from transformer_jax.functional.recurrent import cell_class, check_recurrence_implementation
+from transformer_jax.functional.scores import RuleConfig, score_class
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.local_attention import Monotonic, Predictive
-from transformer_jax.nn.recurrent import CellKind
-from transformer_jax.nn.score_attention import (
-    ConcatScore,
-    DotScore,
-    GeneralScore,
-    LocationScore,
-    ScoreConfig,
-)
-
-LuongScore = Literal["dot", "general", "concat", "location"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,13 +35,24 @@ class Bahdanau:
 
     Attributes:
       attention_dim: Hidden units of the alignment model.
+      score: The score rule, the paper's or another of :func:`~transformer_jax.functional.scores.score_kinds` that
+        needs no ``max_len``.
     """
 
     kind: Literal["bahdanau"] = "bahdanau"
     attention_dim: Width
+    score: str = "additive"
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        if score_class(self.score).has_size("max_len"):
+            raise ConfigError(
+                f"score '{self.score}' needs max_len, which attention 'bahdanau' has not; use 'luong'"
+            )
+
+    def rule(self) -> RuleConfig:
+        """The score rule with its sizes."""
+        return score_class(self.score).of_sizes(attention_dim=self.attention_dim)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,37 +60,30 @@ class Luong:
     """Attention asked by the new decoder state, after the step (Luong et al. 2015).
 
     Attributes:
-      score: The score rule.
+      score: The score rule: the paper's ``"dot"``, ``"general"``, ``"concat"`` and ``"location"``, or another of
+        :func:`~transformer_jax.functional.scores.score_kinds`.
       input_feeding: Feed the attentional vector to the next step.
       max_len: For ``"location"``: the longest source, in tokens; ``None`` for the other rules.
       local: See a window of the source instead of all of it; ``None`` = global attention.
     """
 
     kind: Literal["luong"] = "luong"
-    score: LuongScore
+    score: str
     input_feeding: bool
     max_len: Length | None = None
     local: Monotonic | Predictive | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        known = ("dot", "general", "concat", "location")
-        if self.score not in known:
-            raise ConfigError(
-                f"score must be one of {known}; got '{self.score}'{nearest_hint(self.score, known)}"
-            )
-        if self.score == "location" and (self.max_len is None or self.max_len < 1):
-            raise ConfigError(f"max_len must be at least 1 for score 'location'; got {self.max_len}")
-        if self.score != "location" and self.max_len is not None:
+        has_max_len = score_class(self.score).has_size("max_len")
+        if has_max_len and (self.max_len is None or self.max_len < 1):
+            raise ConfigError(f"max_len must be at least 1 for score '{self.score}'; got {self.max_len}")
+        if not has_max_len and self.max_len is not None:
             raise ConfigError(f"max_len is for score 'location' only; got {self.max_len} with '{self.score}'")
 
-    def rule(self, hidden_dim: int) -> ScoreConfig:
+    def rule(self, hidden_dim: int) -> RuleConfig:
         """The score rule; ``concat`` has ``hidden_dim`` hidden units, as in the paper."""
-        if self.score == "location":
-            return LocationScore(max_len=self.max_len or 1)
-        if self.score == "concat":
-            return ConcatScore(attention_dim=hidden_dim)
-        return DotScore() if self.score == "dot" else GeneralScore()
+        return score_class(self.score).of_sizes(attention_dim=hidden_dim, max_len=self.max_len)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,13 +93,17 @@ class RecurrentSeq2SeqConfig:
     Attributes:
       embedding_dim: Width of the token embeddings, source and target.
       hidden_dim: Width of a cell's state, encoder (each direction) and decoder.
-      cell: The cell of all layers.
+      cell: The cell of all layers, one of :func:`~transformer_jax.functional.recurrent.cell_kinds`.
       num_encoder_layers: Layers of the encoder.
       num_decoder_layers: Layers of the decoder.
       bidirectional: Whether the encoder reads in both directions.
       attention: What the decoder sees of the source.
       dropout_rate: On embeddings, between layers, and on the states before the output projection.
       residual: Add the input of every layer but the first to its output.
+      dtype: Of matrix products and activations; parameters, gates, carries and softmax are float32.
+      recurrence_implementation: Of layers that run over whole sequences, see
+        :func:`~transformer_jax.functional.recurrent.run_cells.recurrence`; ``None`` = the first that can.
+      attention_implementation: As in :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
 
     Raises:
       ConfigError: If a size, a rate or a combination is out of range.
@@ -110,23 +112,30 @@ class RecurrentSeq2SeqConfig:
     kind: Literal["recurrent_seq2seq"] = "recurrent_seq2seq"
     embedding_dim: Width
     hidden_dim: Width
-    cell: CellKind
+    cell: str
     num_encoder_layers: Layers
     num_decoder_layers: Layers
     bidirectional: bool
     attention: LastState | Bahdanau | Luong
     dropout_rate: float
     residual: bool
+    dtype: ComputeDtype = "float32"
+    recurrence_implementation: str | None = None
+    attention_implementation: str | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self)
         for name in ("embedding_dim", "hidden_dim", "num_encoder_layers", "num_decoder_layers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1; got {getattr(self, name)}")
-        known = get_args(CellKind)
-        if self.cell not in known:
+        cell_class(self.cell)
+        check_compute_dtype("dtype", self.dtype)
+        check_recurrence_implementation("recurrence_implementation", self.recurrence_implementation)
+        check_attention_implementation("attention_implementation", self.attention_implementation)
+        if self.attention_implementation is not None and not self._attends_globally:
             raise ConfigError(
-                f"cell must be one of {known}; got '{self.cell}'{nearest_hint(self.cell, known)}"
+                "attention_implementation must be None without attention to the whole source; got "
+                f"'{self.attention_implementation}'"
             )
         check_rate("dropout_rate", self.dropout_rate)
         attention = self.attention
@@ -136,10 +145,14 @@ class RecurrentSeq2SeqConfig:
             raise ConfigError(
                 f"hidden_dim must be even, since the readout's maxout takes pairs; got {self.hidden_dim}"
             )
-        if self.bidirectional and isinstance(attention, Luong) and attention.score == "dot":
+        if (
+            self.bidirectional
+            and not isinstance(attention, LastState)
+            and score_class(attention.score).needs_equal_widths
+        ):
             raise ConfigError(
-                f"score 'dot' needs equal widths; a bidirectional encoder gives {self.encoder_dim} and the "
-                f"decoder {self.hidden_dim}: use score 'general' or bidirectional=False"
+                f"score '{attention.score}' needs equal widths; a bidirectional encoder gives {self.encoder_dim} "
+                f"and the decoder {self.hidden_dim}: use score 'general' or bidirectional=False"
             )
 
     def build(self, sizes: Sizes, *, rngs: nnx.Rngs) -> nnx.Module:
@@ -162,6 +175,11 @@ class RecurrentSeq2SeqConfig:
     def target_limit(self) -> int | None:
         """The same of targets, the end token included: a recurrent decoder has no end."""
         return None
+
+    @property
+    def _attends_globally(self) -> bool:
+        attention = self.attention
+        return isinstance(attention, Bahdanau) or (isinstance(attention, Luong) and attention.local is None)
 
     @property
     def encoder_dim(self) -> int:

@@ -14,11 +14,11 @@ from jax import lax
 from transformer_jax.functional.recurrent.cells import recur
 from transformer_jax.models.luong_decoder import LuongDecoder
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, RecurrentSeq2SeqConfig
-from transformer_jax.models.recurrent_loop import decoder_stack, forgetting, split_inputs, step_keys
+from transformer_jax.models.recurrent_loop import decoder_stack, forgetting, step_keys
 from transformer_jax.models.recurrent_state import RecurrentState, SourceMemory
 from transformer_jax.nn.combining import MaxoutReadout
 from transformer_jax.nn.recurrent import carry_hidden, joined_carry
-from transformer_jax.nn.score_attention import AdditiveScore, ScoreAttention
+from transformer_jax.nn.score_attention import ScoreAttention
 from transformer_jax.pytree import replace
 from transformer_jax.typing import Array, Float, Int
 
@@ -109,8 +109,14 @@ class BahdanauDecoder(nnx.Module):
     def __init__(self, config: RecurrentSeq2SeqConfig, *, rngs: nnx.Rngs):
         assert isinstance(config.attention, Bahdanau)
         self.stack = decoder_stack(config, config.encoder_dim, rngs=rngs)
-        rule = AdditiveScore(attention_dim=config.attention.attention_dim)
-        self.attend = ScoreAttention(rule, config.hidden_dim, config.encoder_dim, rngs=rngs)
+        self.attend = ScoreAttention(
+            config.attention.rule(),
+            config.hidden_dim,
+            config.encoder_dim,
+            dtype=config.dtype,
+            implementation=config.attention_implementation,
+            rngs=rngs,
+        )
         self.readout = MaxoutReadout(
             config.hidden_dim, config.embedding_dim, config.encoder_dim, config.readout_dim, rngs=rngs
         )
@@ -186,7 +192,7 @@ class BahdanauDecoder(nnx.Module):
         rng_key: jax.Array | None = None,
         keep_queries: bool = False,
     ) -> tuple[Array | None, Array, Array]:
-        cell, context_weight = split_inputs(self.stack.first_cell(), embedded.shape[-1])
+        cell, context_weight = self.stack.first_cell().split_inputs(embedded.shape[-1])
         projected = cell.project(embedded.swapaxes(0, 1))  # [time, batch, gates]
         ask = forgetting(self._ask, state)
 

@@ -1,17 +1,14 @@
-"""What the loops of the recurrent decoders share: layers, inputs known before the loop, memory of the backward pass."""
+"""What the loops of the recurrent decoders share: layers, memory of the backward pass, keys."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 from flax import nnx
 
-from transformer_jax.functional.recurrent import Cell
 from transformer_jax.models.recurrent_config import RecurrentSeq2SeqConfig
 from transformer_jax.models.recurrent_state import RecurrentState
 from transformer_jax.nn.recurrent import RecurrentStack
-from transformer_jax.pytree import replace
-from transformer_jax.typing import Array, Float
+from transformer_jax.typing import Array
 
 _FORGET_FROM = 256
 """Source tokens from which on a loop over target tokens does not keep what its attention computed."""
@@ -27,17 +24,10 @@ def decoder_stack(config: RecurrentSeq2SeqConfig, fed_dim: int, *, rngs: nnx.Rng
         bidirectional=False,
         dropout_rate=config.dropout_rate,
         residual=config.residual,
+        dtype=config.dtype,
+        implementation=config.recurrence_implementation,
         rngs=rngs,
     )
-
-
-def split_inputs(cell: Any, width: int) -> tuple[Cell, Float[Array, "features gates"]]:
-    """The cell for the first ``width`` inputs, and the weight of the other inputs.
-
-    What is known before the loop is projected before it; only the fed part is left inside.
-    """
-    weight = cell.input_weight
-    return replace(cell, input_weight=weight[:width]), weight[width:]
 
 
 def forgetting(attend: Callable[..., Array], state: RecurrentState) -> Callable[..., Array]:

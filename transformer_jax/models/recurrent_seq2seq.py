@@ -10,6 +10,7 @@ from jax import lax
 from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional import dropout, split_key
+from transformer_jax.functional.dtypes import in_compute_dtype
 from transformer_jax.functional.row_shards import RECURRENT_AXES, by_row_shards
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, RecurrentSeq2SeqConfig
 from transformer_jax.models.recurrent_decoders import (
@@ -62,10 +63,20 @@ class RecurrentSeq2Seq(nnx.Module):
         self.config = config
         # Unit variance, as the Glorot-uniform weights expect.
         self.source_embedding = Embedding(
-            source_vocab_size, config.embedding_dim, padding_id=None, scale="sqrt_dim", rngs=rngs
+            source_vocab_size,
+            config.embedding_dim,
+            padding_id=None,
+            scale="sqrt_dim",
+            dtype=config.dtype,
+            rngs=rngs,
         )
         self.target_embedding = Embedding(
-            target_vocab_size, config.embedding_dim, padding_id=None, scale="sqrt_dim", rngs=rngs
+            target_vocab_size,
+            config.embedding_dim,
+            padding_id=None,
+            scale="sqrt_dim",
+            dtype=config.dtype,
+            rngs=rngs,
         )
         self.encoder = RecurrentStack(
             config.cell,
@@ -75,6 +86,8 @@ class RecurrentSeq2Seq(nnx.Module):
             bidirectional=config.bidirectional,
             dropout_rate=config.dropout_rate,
             residual=config.residual,
+            dtype=config.dtype,
+            implementation=config.recurrence_implementation,
             rngs=rngs,
         )
         self.bridge = _bridge(config, rngs=rngs)
@@ -152,7 +165,7 @@ class RecurrentSeq2Seq(nnx.Module):
         """``(E, b)`` with ``logits = hidden @ E.T + b``."""
         bias = self.output.bias
         assert bias is not None
-        return self.output.kernel[...].T, bias[...]
+        return in_compute_dtype(self.output.kernel[...].T, self.config.dtype), bias[...]
 
     def start(self, inputs: TokenInputs, *, max_len: int) -> RecurrentState:
         """Encode the source; the state before the first token (its size does not depend on ``max_len``)."""
@@ -238,7 +251,11 @@ class RecurrentSeq2Seq(nnx.Module):
         return dropout(x, self.config.dropout_rate, rng_key)
 
     def _logits(self, hidden: Array) -> Array:
-        return self.output(hidden).astype(jnp.float32)
+        if self.config.dtype == "float32":
+            return self.output(hidden).astype(jnp.float32)
+        embedding, bias = self.output_projection()
+        logits = jnp.einsum("...d,vd->...v", hidden, embedding, preferred_element_type=jnp.float32)
+        return logits + jnp.broadcast_to(bias, logits.shape)
 
 
 def _decoder(config: RecurrentSeq2SeqConfig, *, rngs: nnx.Rngs) -> RecurrentDecoder:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from transformer_jax.errors import ConfigError
-from transformer_jax.nn.initializers import embedding_normal
+from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype, in_compute_dtype, wide
+from transformer_jax.functional.initializers import embedding_normal
 from transformer_jax.typing import Array, Bool, Float, Int
 
 __all__ = ["Embedding", "freeze_row", "rows_of_table"]
@@ -71,10 +72,11 @@ class Embedding(nnx.Module):
       model_dim: Width of a vector.
       padding_id: The token whose row is zero; ``None`` = every row is learned.
       scale: What looked-up vectors are multiplied by: ``"sqrt_dim"`` = :math:`\sqrt{d}`, ``"none"`` = 1.
+      dtype: Of the vectors; the table is float32.
       rngs: Source of the initial parameters.
 
     Raises:
-      ConfigError: If ``padding_id`` is no token or ``scale`` is unknown.
+      ConfigError: If ``padding_id`` is no token, or ``scale`` or ``dtype`` is unknown.
 
     Example:
       >>> embedding = Embedding(5, 4, padding_id=0, scale="sqrt_dim", rngs=nnx.Rngs(0))
@@ -86,13 +88,22 @@ class Embedding(nnx.Module):
     """
 
     def __init__(
-        self, vocab_size: int, model_dim: int, *, padding_id: int | None, scale: str, rngs: nnx.Rngs
+        self,
+        vocab_size: int,
+        model_dim: int,
+        *,
+        padding_id: int | None,
+        scale: str,
+        dtype: ComputeDtype = "float32",
+        rngs: nnx.Rngs,
     ) -> None:
+        check_compute_dtype("dtype", dtype)
         if padding_id is not None and not 0 <= padding_id < vocab_size:
             raise ConfigError(f"padding_id must be in [0, vocab_size) = [0, {vocab_size}), got {padding_id}")
         if scale not in ("sqrt_dim", "none"):
             raise ConfigError(f"scale must be 'sqrt_dim' or 'none', got {scale!r}")
         self.padding_id = padding_id
+        self.dtype = dtype
         self.scale = math.sqrt(model_dim) if scale == "sqrt_dim" else 1.0
         table = embedding_normal(rngs.params(), vocab_size, model_dim)
         self.embedding = nnx.Param(table if padding_id is None else table.at[padding_id].set(0.0))
@@ -120,8 +131,8 @@ class Embedding(nnx.Module):
             tokens = jnp.where(valid, tokens, self.padding_id or 0)
         # The gradient is a scatter-add: measured on the CPU it beats a one-hot product for every vocabulary.
         vectors = rows_of_table(self.table(), tokens)
-        return vectors if self.scale == 1.0 else vectors * self.scale
+        return in_compute_dtype(vectors if self.scale == 1.0 else vectors * self.scale, self.dtype)
 
     def attend(self, x: Float[Array, "*batch model"]) -> Float[Array, "*batch vocab"]:
-        """Tied logits: the product with every token's vector, unscaled."""
-        return x @ self.table().astype(x.dtype).T
+        """Tied logits: the product with every token's vector, unscaled; float32 or wider, also for 16-bit states."""
+        return jnp.matmul(x, self.table().astype(x.dtype).T, preferred_element_type=wide(x))

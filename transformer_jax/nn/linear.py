@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from transformer_jax.functional.dtypes import as_array
-from transformer_jax.nn.initializers import fused_xavier_uniform
+from transformer_jax.functional.initializers import fused_xavier_uniform
 from transformer_jax.typing import Array, Float
 
 __all__ = ["Linear"]

@@ -15,9 +15,10 @@ from transformer_jax.functional import (
     attention_with_weights,
     local_attention,
 )
-from transformer_jax.functional.dtypes import wide
-from transformer_jax.nn.initializers import xavier_uniform
-from transformer_jax.nn.score_attention import ScoreAttention, ScoreConfig, ScoreMemory
+from transformer_jax.functional.dtypes import ComputeDtype, wide
+from transformer_jax.functional.initializers import xavier_uniform
+from transformer_jax.functional.scores import RuleConfig
+from transformer_jax.nn.score_attention import ScoreAttention, ScoreMemory
 from transformer_jax.typing import Array, Float, Int
 
 
@@ -65,6 +66,7 @@ class LocalAttention(nnx.Module):
       reach: How the centre is found, and how far a query sees.
       query_dim: Width of the queries.
       key_dim: Width of the memory.
+      dtype: Of the rule's matrix products, that of the memory.
       rngs: Source of the initial parameters.
 
     Raises:
@@ -82,15 +84,16 @@ class LocalAttention(nnx.Module):
 
     def __init__(
         self,
-        rule: ScoreConfig,
+        rule: RuleConfig,
         reach: Monotonic | Predictive,
         query_dim: int,
         key_dim: int,
         *,
+        dtype: ComputeDtype = "float32",
         rngs: nnx.Rngs,
     ):
         self.reach = reach
-        self.attend = ScoreAttention(rule, query_dim, key_dim, rngs=rngs)
+        self.attend = ScoreAttention(rule, query_dim, key_dim, dtype=dtype, rngs=rngs)
         if isinstance(reach, Predictive):
             self.position_weight = nnx.Param(xavier_uniform(rngs.params(), query_dim, query_dim))
             self.position_vector = nnx.Param(xavier_uniform(rngs.params(), query_dim, 1)[:, 0])

@@ -17,6 +17,7 @@ from transformer_jax.functional import (
     prepare_key,
     rotary,
 )
+from transformer_jax.functional.attention import check_attention_implementation
 from transformer_jax.functional.attention.stored import attend_stored, attend_stored_with_weights
 from transformer_jax.nn.cache import AttentionMemory, BeamCache, KeyValueCache, nan_past_the_end
 from transformer_jax.nn.linear import Linear
@@ -79,6 +80,7 @@ class MultiHeadAttention(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         check_heads(model_dim, num_heads, num_kv_heads)
+        check_attention_implementation("implementation", implementation)
         if rotary_base is not None and key_value_dim is not None:
             raise ConfigError("rotary_base is for self-attention: a memory's positions are not the queries'")
         if window_len is not None and (window_len < 1 or key_value_dim is not None):

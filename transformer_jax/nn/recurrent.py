@@ -1,54 +1,44 @@
 """Recurrent layers and stacks: modules that own the parameters of the cells in ``functional.recurrent``."""
 
 import functools
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
+from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional.dropout import check_rate, dropout, split_key
+from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype
 from transformer_jax.functional.recurrent import (
     Carry,
-    Cell,
-    DiagonalCell,
-    GRUCell,
-    LSTMCell,
-    MinGRUCell,
-    MinLSTMCell,
-    RNNCell,
+    GatedCell,
+    cell_class,
+    check_recurrence_implementation,
     recurrence,
 )
 from transformer_jax.functional.remat import Remat, remat
-from transformer_jax.nn.initializers import fused_xavier_uniform
 from transformer_jax.nn.linear import Linear
+from transformer_jax.nn.pytree_parameters import PytreeParameters
 from transformer_jax.typing import Array, Float, Int
 
-CellKind = Literal["rnn", "lstm", "gru", "min_gru", "min_lstm", "diagonal"]
-NUM_GATES: dict[str, int] = {"rnn": 1, "lstm": 4, "gru": 3, "min_gru": 2, "min_lstm": 3, "diagonal": 1}
-"""Blocks of ``hidden_dim`` columns in a cell's weights."""
-
-LINEAR_KINDS = ("min_gru", "min_lstm", "diagonal")
-"""Cells whose gates see the input alone: no recurrent weight, and parallel in time."""
-
-_OPEN_FORGET_GATE = {"lstm": 1, "min_lstm": 0}
-_SLOWEST_DECAY, _FASTEST_DECAY = 0.999, 0.9
+CellKind = str | type[GatedCell]
+"""A cell by its name, one of :func:`~transformer_jax.functional.recurrent.cell_kinds`, or by its class."""
 
 
-class RecurrentCell(nnx.Module):
-    """The parameters of one cell.
-
-    Input weights are Glorot-uniform and recurrent weights orthogonal, gate by gate; biases are zero but for
-    an LSTM's forget gate, which starts at 1 (Jozefowicz et al. 2015, section 3). The decays of the diagonal
-    cell start at even steps from 0.9 to 0.999.
+class RecurrentCell(PytreeParameters):
+    """The parameters of one cell, which says itself how they start.
 
     Args:
-      kind: ``"rnn"``, ``"lstm"``, ``"gru"``, or one that is linear in its carry, ``"min_gru"``, ``"min_lstm"``,
-        ``"diagonal"``.
+      kind: Name or class of the cell: ``"rnn"``, ``"lstm"``, ``"gru"``, or one that is linear in its carry,
+        ``"min_gru"``, ``"min_lstm"``, ``"diagonal"``, or a cell of one's own.
       input_dim: Width of the inputs.
       hidden_dim: Width of the carry.
+      dtype: Of the matrix products; parameters, gates and carries are float32.
       rngs: Source of the initial parameters.
+
+    Raises:
+      ConfigError: If there is no such cell or dtype.
 
     Example:
       >>> cell = RecurrentCell("lstm", 3, 5, rngs=nnx.Rngs(0)).cell()
@@ -56,41 +46,26 @@ class RecurrentCell(nnx.Module):
       (2, 7, 20)
     """
 
-    def __init__(self, kind: CellKind, input_dim: int, hidden_dim: int, *, rngs: nnx.Rngs):
-        if kind not in NUM_GATES:
-            raise ConfigError(
-                f"cell must be one of {list(NUM_GATES)}; got '{kind}'{nearest_hint(kind, NUM_GATES)}"
-            )
-        self.kind = kind
+    def __init__(
+        self,
+        kind: CellKind,
+        input_dim: int,
+        hidden_dim: int,
+        *,
+        dtype: ComputeDtype = "float32",
+        rngs: nnx.Rngs,
+    ):
+        check_compute_dtype("dtype", dtype)
+        found = cell_class(kind)
+        self.kind = found.kind
         self.input_dim = input_dim
         self.hidden_dim = hidden_dim
-        gate_dims = (hidden_dim,) * NUM_GATES[kind]
-        self.input_weight = nnx.Param(fused_xavier_uniform(rngs.params(), input_dim, gate_dims))
-        if kind not in LINEAR_KINDS:
-            orthogonal = jax.nn.initializers.orthogonal(dtype=jnp.float32)
-            blocks = [orthogonal(rngs.params(), (hidden_dim, hidden_dim)) for _ in range(NUM_GATES[kind])]
-            self.recurrent_weight = nnx.Param(jnp.concatenate(blocks, axis=1))
-        bias = jnp.zeros((NUM_GATES[kind], hidden_dim), jnp.float32)
-        if kind in _OPEN_FORGET_GATE:
-            bias = bias.at[_OPEN_FORGET_GATE[kind]].set(1.0)
-        self.bias = nnx.Param(bias.reshape(-1))
-        if kind == "gru":
-            self.recurrent_bias = nnx.Param(jnp.zeros(hidden_dim, jnp.float32))
-        if kind == "diagonal":
-            decays = jnp.linspace(_FASTEST_DECAY, _SLOWEST_DECAY, hidden_dim, dtype=jnp.float32)
-            self.decay = nnx.Param(jnp.log(decays / (1.0 - decays)))
+        self.dtype = dtype
+        self.own(found.initialize(rngs.params, input_dim, hidden_dim))
 
-    def cell(self) -> Cell:
-        """The cell as a pytree for ``functional.recurrent``."""
-        if self.kind == "diagonal":
-            return DiagonalCell(self.input_weight[...], self.bias[...], self.decay[...])
-        if self.kind in LINEAR_KINDS:
-            kind = MinGRUCell if self.kind == "min_gru" else MinLSTMCell
-            return kind(self.input_weight[...], self.bias[...])
-        weights = self.input_weight[...], self.recurrent_weight[...], self.bias[...]
-        if self.kind == "gru":
-            return GRUCell(*weights, self.recurrent_bias[...])
-        return LSTMCell(*weights) if self.kind == "lstm" else RNNCell(*weights)
+    def cell(self) -> GatedCell:
+        """The cell as a pytree for ``functional.recurrent``, its matrices in the compute dtype."""
+        return self.owned(self.dtype)
 
 
 class RecurrentLayer(nnx.Module):
@@ -103,6 +78,8 @@ class RecurrentLayer(nnx.Module):
       input_dim: Width of the inputs.
       hidden_dim: Width of each direction's carry.
       bidirectional: Run a second cell from each row's last step to its first, and concatenate the outputs.
+      dtype: Of the matrix products, see `RecurrentCell`.
+      implementation: See :func:`~transformer_jax.functional.recurrent.run_cells`.
       rngs: Source of the initial parameters.
 
     Example:
@@ -115,13 +92,23 @@ class RecurrentLayer(nnx.Module):
     """
 
     def __init__(
-        self, kind: CellKind, input_dim: int, hidden_dim: int, *, bidirectional: bool, rngs: nnx.Rngs
+        self,
+        kind: CellKind,
+        input_dim: int,
+        hidden_dim: int,
+        *,
+        bidirectional: bool,
+        dtype: ComputeDtype = "float32",
+        implementation: str | None = None,
+        rngs: nnx.Rngs,
     ):
+        check_recurrence_implementation("implementation", implementation)
+        self.implementation = implementation
         self.bidirectional = bidirectional
         self.output_dim = hidden_dim * (2 if bidirectional else 1)
-        self.forward_cell = RecurrentCell(kind, input_dim, hidden_dim, rngs=rngs)
+        self.forward_cell = RecurrentCell(kind, input_dim, hidden_dim, dtype=dtype, rngs=rngs)
         if bidirectional:
-            self.backward_cell = RecurrentCell(kind, input_dim, hidden_dim, rngs=rngs)
+            self.backward_cell = RecurrentCell(kind, input_dim, hidden_dim, dtype=dtype, rngs=rngs)
 
     def __call__(
         self,
@@ -139,12 +126,16 @@ class RecurrentLayer(nnx.Module):
           lengths: Steps of each row; all when ``None``.
           segments: A number for each step: where it changes, the carry starts again from zeros.
           initial_carry: As returned: one carry, or ``(forward, backward)`` when bidirectional.
-          implementation: See :func:`~transformer_jax.functional.recurrent.run_cells`.
+          implementation: Instead of the layer's own.
 
         Returns:
           Outputs (zeros past the length) and the final carry.
         """
-        options: dict[str, Any] = {"lengths": lengths, "segments": segments, "implementation": implementation}
+        options: dict[str, Any] = {
+            "lengths": lengths,
+            "segments": segments,
+            "implementation": self.implementation if implementation is None else implementation,
+        }
         if not self.bidirectional:
             return recurrence(self.forward_cell.cell(), inputs, initial_carry=initial_carry, **options)
         forward, backward = (None, None) if initial_carry is None else initial_carry
@@ -170,6 +161,8 @@ class RecurrentStack(nnx.Module):
       bidirectional: Both directions in every layer.
       dropout_rate: Dropout on the input of every layer but the first (Zaremba et al. 2014).
       residual: Add the input of every layer but the first to its output (Wu et al. 2016, section 3.1).
+      dtype: Of the matrix products and of what goes from layer to layer, see `RecurrentCell`.
+      implementation: See :func:`~transformer_jax.functional.recurrent.run_cells`; of whole sequences, not of `step`.
       rngs: Source of the initial parameters.
 
     Raises:
@@ -194,6 +187,8 @@ class RecurrentStack(nnx.Module):
         bidirectional: bool,
         dropout_rate: float,
         residual: bool,
+        dtype: ComputeDtype = "float32",
+        implementation: str | None = None,
         rngs: nnx.Rngs,
     ):
         if num_layers < 1:
@@ -207,7 +202,15 @@ class RecurrentStack(nnx.Module):
         widths = [input_dim] + [self.output_dim] * (num_layers - 1)
         self.layers = nnx.List(
             [
-                RecurrentLayer(kind, width, hidden_dim, bidirectional=bidirectional, rngs=rngs)
+                RecurrentLayer(
+                    kind,
+                    width,
+                    hidden_dim,
+                    bidirectional=bidirectional,
+                    dtype=dtype,
+                    implementation=implementation,
+                    rngs=rngs,
+                )
                 for width in widths
             ]
         )
@@ -230,7 +233,7 @@ class RecurrentStack(nnx.Module):
           segments: A number for each step: where it changes, the carries start again from zeros.
           initial_carry: One carry a layer, as returned; zeros when ``None``.
           rng_key: For dropout; ``None`` = no dropout.
-          implementation: See :func:`~transformer_jax.functional.recurrent.run_cells`.
+          implementation: Instead of the layers' own.
 
         Returns:
           Outputs (zeros past the length) and a tuple of final carries, first layer first.
@@ -279,7 +282,7 @@ class RecurrentStack(nnx.Module):
         carries, output = self.step_projected(carries, self.first_cell().project(inputs), rng_key=rng_key)
         return carries, output.astype(inputs.dtype)
 
-    def first_cell(self) -> Cell:
+    def first_cell(self) -> GatedCell:
         """The first layer's cell; its ``project`` is what depends on the inputs alone.
 
         Raises:
@@ -311,7 +314,7 @@ class RecurrentStack(nnx.Module):
         new_carries = [carry]
         for layer, carry, key in zip(self.layers[1:], carries[1:], keys[1:], strict=True):
             cell = layer.forward_cell.cell()
-            inputs = dropout(outputs, self.dropout_rate, key).astype(layer.forward_cell.input_weight.dtype)
+            inputs = dropout(outputs, self.dropout_rate, key).astype(cell.input_weight.dtype)
             new_carry, new = cell.step(carry, cell.project(inputs))
             outputs = new + outputs if self.residual else new
             new_carries.append(new_carry)
@@ -319,7 +322,7 @@ class RecurrentStack(nnx.Module):
 
 
 def carry_hidden(carry: Carry) -> Float[Array, "batch hidden"]:
-    """The hidden state of a carry: ``h`` of ``h`` or of ``(h, c)``."""
+    """The hidden state of a carry, its first part: ``h`` of ``h`` or of ``(h, c)``."""
     return carry[0] if isinstance(carry, tuple) else carry
 
 
@@ -335,8 +338,8 @@ class CarryBridge(nnx.Module):
 
     .. math:: d_l = \tanh(W_l [\overrightarrow{h}_{e(l)}; \overleftarrow{h}_{e(l)}] + b_l)
 
-    Decoder layer ``l`` takes encoder layer ``e(l) = l`` where both have as many layers, else the last one. An
-    LSTM's memory has a map of its own.
+    Decoder layer ``l`` takes encoder layer ``e(l) = l`` where both have as many layers, else the last one. Each
+    part of a carry, such as an LSTM's memory, has a map of its own.
 
     Args:
       kind: The cell of both sides.
@@ -370,7 +373,7 @@ class CarryBridge(nnx.Module):
         self.bidirectional = bidirectional
         same = num_encoder_layers == num_decoder_layers
         self.sources = tuple(layer if same else num_encoder_layers - 1 for layer in range(num_decoder_layers))
-        num_maps = num_decoder_layers * (2 if kind == "lstm" else 1)
+        num_maps = num_decoder_layers * len(cell_class(kind).carry_names)
         self.maps = nnx.List(
             [Linear(encoder_dim, (hidden_dim,), use_bias=True, rngs=rngs) for _ in range(num_maps)]
         )

@@ -9,6 +9,8 @@ from jax.typing import DTypeLike
 
 from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional import AttentionMask, PositionBias, dropout, split_key
+from transformer_jax.functional.attention import check_attention_implementation
+from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype, in_compute_dtype
 from transformer_jax.functional.remat import Remat, remat
 from transformer_jax.nn.cache import (
     AttentionMemory,
@@ -64,6 +66,12 @@ class TransformerLayerConfig:
       window_len: How many tokens a query of self-attention sees, the last ones and itself; ``None`` = all before it.
       feed_forward_bias: Whether the maps of the feed-forward network have a bias.
       norm_bias: Whether layer normalisation has a shift.
+      dtype: Of matrix products and activations; parameters, statistics of norms and softmax are float32.
+      attention_implementation: Of softmax attention over whole sequences, as in
+        :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
+
+    Raises:
+      ConfigError: If ``dtype`` or ``attention_implementation`` is unknown.
     """
 
     model_dim: int
@@ -83,6 +91,12 @@ class TransformerLayerConfig:
     window_len: int | None = None
     feed_forward_bias: bool = True
     norm_bias: bool = True
+    dtype: ComputeDtype = "float32"
+    attention_implementation: str | None = None
+
+    def __post_init__(self) -> None:
+        check_compute_dtype("dtype", self.dtype)
+        check_attention_implementation("attention_implementation", self.attention_implementation)
 
 
 class Residual(nnx.Module):
@@ -135,6 +149,7 @@ class EncoderLayer(nnx.Module):
 
     def __init__(self, config: TransformerLayerConfig, *, rngs: nnx.Rngs) -> None:
         self.remat: Remat = "nothing"
+        self.dtype = config.dtype
         self.self_attention = _self_attention(config, rngs)
         self.self_attention_residual = Residual(config)
         self.feed_forward = _feed_forward(config, rngs)
@@ -167,6 +182,7 @@ class EncoderLayer(nnx.Module):
         keys = split_key(rng_key, 4)
 
         def layer(x: _Inputs) -> _Inputs:
+            x = in_compute_dtype(x, self.dtype)
             entered = self.self_attention_residual.enter(x)
             update = _attend(self.self_attention, entered, mask, bias, positions, keys[0])
             x = self.self_attention_residual.leave(x, update, keys[1])
@@ -194,6 +210,7 @@ class EncoderLayer(nnx.Module):
         Returns:
           ``[batch, q_len, model]`` and the longer cache.
         """
+        x = in_compute_dtype(x, self.dtype)
         entered = self.self_attention_residual.enter(x)
         update, cache = _attend_cached(self.self_attention, entered, cache, bias, num_valid)
         x = self.self_attention_residual.leave(x, update, None)
@@ -216,6 +233,7 @@ class DecoderLayer(nnx.Module):
 
     def __init__(self, config: TransformerLayerConfig, *, rngs: nnx.Rngs) -> None:
         self.remat: Remat = "nothing"
+        self.dtype = config.dtype
         self.self_attention = _self_attention(config, rngs)
         self.self_attention_residual = Residual(config)
         self.cross_attention = MultiHeadAttention(
@@ -225,6 +243,7 @@ class DecoderLayer(nnx.Module):
             key_value_dim=config.model_dim,
             use_bias=config.attention_bias,
             dropout_rate=config.attention_dropout_rate,
+            implementation=config.attention_implementation,
             rngs=rngs,
         )
         self.cross_attention_residual = Residual(config)
@@ -266,6 +285,7 @@ class DecoderLayer(nnx.Module):
         keys = split_key(rng_key, 6)
 
         def layer(x: _Inputs) -> _Inputs:
+            x = in_compute_dtype(x, self.dtype)
             entered = self.self_attention_residual.enter(x)
             update = _attend(self.self_attention, entered, mask, bias, positions, keys[0])
             x = self.self_attention_residual.leave(x, update, keys[1])
@@ -284,6 +304,7 @@ class DecoderLayer(nnx.Module):
         num_valid: Int[Array, " batch"] | None = None,
     ) -> tuple[_Inputs, SelfAttentionCache]:
         """Apply the layer to the next tokens only, the others being in the cache; arguments as in a call."""
+        x = in_compute_dtype(x, self.dtype)
         entered = self.self_attention_residual.enter(x)
         update, cache = _attend_cached(self.self_attention, entered, cache, bias, num_valid)
         x = self.self_attention_residual.leave(x, update, None)
@@ -299,6 +320,7 @@ class DecoderLayer(nnx.Module):
         bias: _Bias | None = None,
     ) -> tuple[_Inputs, Float[Array, "batch heads q_len memory_len"], SelfAttentionCache]:
         """As :meth:`extend`, and between its results the cross-attention's weights."""
+        x = in_compute_dtype(x, self.dtype)
         entered = self.self_attention_residual.enter(x)
         update, cache = _attend_cached(self.self_attention, entered, cache, bias, None)
         x = self.self_attention_residual.leave(x, update, None)
@@ -317,6 +339,7 @@ class DecoderLayer(nnx.Module):
         bias: _Bias | None = None,
     ) -> tuple[_Inputs, Float[Array, "batch heads q_len memory_len"]]:
         """As a call without dropout, and the cross-attention's weights too."""
+        x = in_compute_dtype(x, self.dtype)
         entered = self.self_attention_residual.enter(x)
         update = _attend(self.self_attention, entered, mask, bias, None, None)
         x = self.self_attention_residual.leave(x, update, None)
@@ -383,6 +406,7 @@ def _self_attention(
         dropout_rate=config.attention_dropout_rate,
         rotary_base=config.rotary_base,
         window_len=config.window_len,
+        implementation=config.attention_implementation,
         rngs=rngs,
     )
 

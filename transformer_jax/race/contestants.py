@@ -7,7 +7,7 @@ Transformer with linear self-attention. All can go on from a state, one token or
 
 import dataclasses
 import functools
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 from flax import nnx
@@ -16,12 +16,12 @@ from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional.losses import projected_cross_entropy
 from transformer_jax.functional.masks import AttentionMask
 from transformer_jax.functional.positions import sinusoidal_at
-from transformer_jax.functional.recurrent import recurrence
+from transformer_jax.functional.recurrent import CELLS, LSTMCell, cell_class, recurrence
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.multi_head import MultiHeadAttention
 from transformer_jax.nn.norms import make_norm
 from transformer_jax.nn.parameters import parameter_count
-from transformer_jax.nn.recurrent import LINEAR_KINDS, NUM_GATES, CellKind, RecurrentCell
+from transformer_jax.nn.recurrent import RecurrentCell
 from transformer_jax.nn.transformer_layers import EncoderLayer, TransformerLayerConfig, empty_cache
 from transformer_jax.typing import Array
 
@@ -30,12 +30,13 @@ HEAD_DIM = 32
 TOLERANCE = 0.02
 """By how much a contestant's parameters may differ from the Transformer's, as a share."""
 
-CELLS: tuple[CellKind, ...] = get_args(CellKind)
+CELL_KINDS = tuple(cell.kind for cell in CELLS)
 ATTENDERS = ("transformer", "linear_attention")
 PEERS = ("torch_lstm", "torch_gru", "torch_transformer")
 
 _CLASSIC = {"scan": "gates folded, own backward pass", "plain": "lax.scan as JAX differentiates it"}
-_MORE = {"parallel": "all steps at once by Newton's method", "cudnn": "NVIDIA's own kernel"}
+_NEWTON = {"parallel": "all steps at once by Newton's method"}
+_CUDNN = {"cudnn": "NVIDIA's own kernel"}
 _LINEAR = {"scan": "one step after the other", "associative": "all steps at once in a tree"}
 _ATTENTION = {"blockwise": "in linear memory", "reference": "holds every weight"}
 
@@ -62,13 +63,11 @@ class Spec:
 
 def implementations_of(kind: str) -> dict[str, str]:
     """The implementations of a kind that can be asked for, each with a few words."""
-    if kind in LINEAR_KINDS:
-        return _LINEAR
-    if kind in ("rnn", "gru", "lstm"):
-        return {
-            **_CLASSIC,
-            **{name: text for name, text in _MORE.items() if kind == "lstm" or name != "cudnn"},
-        }
+    if kind in CELL_KINDS:
+        cell = cell_class(kind)
+        if cell.is_linear:
+            return _LINEAR
+        return {**_CLASSIC, **_NEWTON, **(_CUDNN if cell is LSTMCell else {})}
     return _ATTENTION if kind == "transformer" else {}
 
 
@@ -83,7 +82,7 @@ def parse(name: str) -> Spec:
       'parallel'
     """
     kind, _, implementation = name.partition(":")
-    kinds = (*CELLS, *ATTENDERS, *PEERS)
+    kinds = (*CELL_KINDS, *ATTENDERS, *PEERS)
     if kind not in kinds:
         raise ConfigError(
             f"contestant must be one of {', '.join(kinds)}; got '{name}'{nearest_hint(kind, kinds)}"
@@ -122,7 +121,7 @@ class RecurrentModel(nnx.Module):
     """
 
     def __init__(
-        self, kind: CellKind, width: int, vocab_size: int, *, implementation: str | None, rngs: nnx.Rngs
+        self, kind: str, width: int, vocab_size: int, *, implementation: str | None, rngs: nnx.Rngs
     ) -> None:
         self.embedding = Embedding(vocab_size, width, padding_id=None, scale="none", rngs=rngs)
         self.cells = nnx.List([RecurrentCell(kind, width, width, rngs=rngs) for _ in range(NUM_LAYERS)])
@@ -237,16 +236,13 @@ def transformer_parameters(width: int, vocab_size: int) -> int:
     return parameter_count(model)
 
 
-def recurrent_parameters(kind: CellKind, width: int, vocab_size: int) -> int:
+def recurrent_parameters(kind: str, width: int, vocab_size: int) -> int:
     """Parameters of the recurrent contestant with this cell and width, exactly."""
-    blocks = 1 if kind in LINEAR_KINDS else 2
-    layer = NUM_GATES[kind] * (blocks * width * width + width)
-    layer += width if kind in ("gru", "diagonal") else 0  # the bias inside the reset gate; the decays
-    return vocab_size * width + NUM_LAYERS * layer
+    return vocab_size * width + NUM_LAYERS * cell_class(kind).num_parameters(width, width)
 
 
 @functools.cache
-def recurrent_width(kind: CellKind, transformer_width: int, vocab_size: int) -> int:
+def recurrent_width(kind: str, transformer_width: int, vocab_size: int) -> int:
     """The width with the parameters of the Transformer of that width, as round as `TOLERANCE` allows.
 
     Raises:

@@ -4,8 +4,8 @@ Counted are the matrix products alone, nearly all of it; ``tests/race/test_costs
 on builds without loops.
 """
 
-from transformer_jax.nn.recurrent import LINEAR_KINDS, NUM_GATES
-from transformer_jax.race.contestants import HEAD_DIM, NUM_LAYERS, PEERS
+from transformer_jax.functional.recurrent import cell_class
+from transformer_jax.race.contestants import ATTENDERS, HEAD_DIM, NUM_LAYERS, PEERS
 
 CHUNK = 64  # of linear attention, its default
 
@@ -34,21 +34,22 @@ def forward_flops(kind: str, width: int, vocab_size: int, length: int, *, skips_
         inside = 4.0 * min(CHUNK, length) * width  # scores and weighted values of a chunk
         across = 4.0 * HEAD_DIM * width  # the state's answer, and what is added to the state
         return logits + NUM_LAYERS * (2.0 * 12 * width**2 + inside + across)
-    blocks = 1 if kind in LINEAR_KINDS else 2
-    return logits + NUM_LAYERS * 2.0 * NUM_GATES[kind] * blocks * width**2
+    cell = cell_class(kind)
+    blocks = 1 if cell.is_linear else 2
+    return logits + NUM_LAYERS * 2.0 * cell.num_gates * blocks * width**2
 
 
 def forward_bytes(kind: str, width: int, parameters: int, batch: int, length: int) -> float:
     """Bytes of float32 that one forward pass moves at least: parameters once, or a cell's recurrent weights at each
     step, and what each layer reads and writes of every position."""
     kind = cell_of(kind)
-    gates = NUM_GATES.get(
-        kind, 6
-    )  # attention: query, key, value, context; feed-forward: four widths in and out
+    cell = None if kind in ATTENDERS else cell_class(kind)
+    # Attention: query, key, value, context; feed-forward: four widths in and out.
+    gates = 6 if cell is None else cell.num_gates
     positions = 2.0 * NUM_LAYERS * batch * length * width * (gates + 1)
     again = 0.0
-    if kind in ("rnn", "lstm", "gru"):
-        again = float(NUM_LAYERS * NUM_GATES[kind] * width**2 * (length - 1))
+    if cell is not None and not cell.is_linear:
+        again = float(NUM_LAYERS * cell.num_gates * width**2 * (length - 1))
     return 4.0 * (parameters + positions + again)
 
 

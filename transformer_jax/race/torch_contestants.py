@@ -13,6 +13,7 @@ import numpy as np
 
 from transformer_jax.allocator import num_cores
 from transformer_jax.functional.positions import sinusoidal_table
+from transformer_jax.functional.recurrent import cell_class
 from transformer_jax.race.contestants import HEAD_DIM, NUM_LAYERS, PEERS
 
 EPSILON = 1e-6
@@ -114,7 +115,7 @@ def _recurrent(torch: Any, kind: str, arrays: Mapping[str, Any], embedding: Any)
         def __init__(self) -> None:
             super().__init__()
             self.embedding = torch.nn.Embedding.from_pretrained(embedding.clone(), freeze=False)
-            layer = torch.nn.LSTM if kind == "lstm" else torch.nn.GRU
+            layer = getattr(torch.nn, str(cell_class(kind).torch_layer))
             self.layers = layer(width, width, NUM_LAYERS, batch_first=True)
             with torch.no_grad():
                 for index in range(NUM_LAYERS):
@@ -129,7 +130,7 @@ def _recurrent(torch: Any, kind: str, arrays: Mapping[str, Any], embedding: Any)
             getattr(self.layers, f"bias_ih_l{index}").copy_(ours("bias"))
             second = getattr(self.layers, f"bias_hh_l{index}")
             second.zero_()
-            if kind == "gru":
+            if f"cells.{index}.recurrent_bias" in arrays:
                 second[2 * width :] = ours("recurrent_bias")
 
         def forward(self, tokens: Any) -> Any:

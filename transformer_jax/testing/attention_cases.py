@@ -10,9 +10,10 @@ import numpy as np
 
 from transformer_jax import functional as F
 from transformer_jax.functional import AttentionMask
+from transformer_jax.testing.score_oracles import ScoreOracle
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class AttentionCase:
     """Arguments of one call.
 
@@ -21,12 +22,14 @@ class AttentionCase:
       arrays: ``query``, ``key``, ``value``, ``score``, ``bias`` and ``reweight``: all that has a gradient.
       mask: The mask.
       cotangent: What the output is multiplied with before it is summed, for gradients.
+      score_oracle: The formula of a score rule that is none of the library's; ``None`` = that of ``SCORE_ORACLES``.
     """
 
     name: str
     arrays: dict[str, Any]
     mask: AttentionMask
     cotangent: np.ndarray
+    score_oracle: ScoreOracle | None = None
 
 
 Builder = Callable[[np.random.Generator], AttentionCase]

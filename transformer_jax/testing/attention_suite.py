@@ -17,6 +17,7 @@ import numpy as np
 from transformer_jax import functional as F
 from transformer_jax.functional import AttentionMask
 from transformer_jax.testing.attention_cases import BUILDERS, AttentionCase
+from transformer_jax.testing.score_oracles import SCORE_ORACLES
 
 FORWARD_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
@@ -32,8 +33,10 @@ def case_names() -> list[str]:
 
 
 @functools.cache
-def make_case(name: str) -> AttentionCase:
-    """The arguments of one case; the same every time."""
+def make_case(name: str | AttentionCase) -> AttentionCase:
+    """The arguments of one case, the same every time; a case of one's own is returned as it is."""
+    if isinstance(name, AttentionCase):
+        return name
     return BUILDERS[name](np.random.default_rng(sum(name.encode())))
 
 
@@ -66,6 +69,7 @@ def oracle_attention(case: AttentionCase, arrays: dict[str, Any]) -> tuple[np.nd
     query, key, value = arrays["query"], arrays["key"], arrays["value"]
     (batch, q_len, heads, _), (kv_len, key_heads), value_heads = query.shape, key.shape[1:3], value.shape[2]
     visible = oracle_visible(case.mask, (batch, heads, q_len, kv_len))
+    score_of = case.score_oracle or SCORE_ORACLES[type(arrays["score"])]
     output = np.zeros((batch, q_len, heads, value.shape[-1]))
     weights = np.zeros((batch, heads, q_len, kv_len))
     for row, head, i in np.ndindex(batch, heads, q_len):
@@ -79,7 +83,7 @@ def oracle_attention(case: AttentionCase, arrays: dict[str, Any]) -> tuple[np.nd
             )
             key_position = j if case.mask.key_positions is None else _picker(case.mask.key_positions, row)[j]
             one_key = key[row, j, key_head]
-            score = oracle_score(arrays["score"], query[row, i, head], one_key, head, int(key_position))
+            score = score_of(arrays["score"], query[row, i, head], one_key, head, int(key_position))
             bias = _oracle_bias(arrays["bias"], row, head, i, j, int(query_position), int(key_position))
             if score + bias > -math.inf:
                 slots.append(j)
@@ -92,39 +96,6 @@ def oracle_attention(case: AttentionCase, arrays: dict[str, Any]) -> tuple[np.nd
             weights[row, head, i, j] = weight
             output[row, i, head] += weight * value[row, j, value_head]
     return output, weights
-
-
-def oracle_score(rule: Any, query: np.ndarray, key: np.ndarray, head: int, key_position: int) -> float:
-    def own(parameter: Any, rank: int) -> np.ndarray:
-        return parameter if parameter.ndim == rank else parameter[head]
-
-    match rule:
-        case F.ScaledDot():
-            return query @ key * (1 / math.sqrt(len(query)) if rule.scale is None else rule.scale)
-        case F.Dot():
-            return query @ key
-        case F.General():
-            return query @ own(rule.weight, 2) @ key
-        case F.Additive():
-            hidden = query @ own(rule.query_weight, 2) + key @ own(rule.key_weight, 2)
-            hidden = hidden if rule.bias is None else hidden + own(rule.bias, 1)
-            return own(rule.vector, 1) @ np.tanh(hidden)
-        case F.AdditiveSum():
-            left = query if rule.query_weight is None else query @ own(rule.query_weight, 2)
-            right = key if rule.key_weight is None else key @ own(rule.key_weight, 2)
-            return np.tanh(left + right + (0 if rule.bias is None else own(rule.bias, 1))).sum()
-        case F.Concat():
-            return own(rule.vector, 1) @ np.tanh(np.concatenate([query, key]) @ own(rule.weight, 2))
-        case F.Linear():
-            return np.concatenate([query, key]) @ own(rule.weight, 1)
-        case F.Location():
-            weight = own(rule.weight, 2)
-            if not 0 <= key_position < len(weight):
-                return -math.inf
-            return weight[key_position] @ query + (
-                0 if rule.bias is None else own(rule.bias, 1)[key_position]
-            )
-    raise AssertionError(f"the oracle does not know the rule {type(rule).__name__}")
 
 
 def _oracle_bias(
@@ -169,7 +140,7 @@ def oracle_bucket(distance: int, bidirectional: bool, num_buckets: int, max_dist
 
 
 @functools.cache
-def oracle_gradients(name: str) -> dict[str, Any]:
+def oracle_gradients(name: str | AttentionCase) -> dict[str, Any]:
     """Central differences of ``sum(output * cotangent)`` in every array of a case."""
     case = make_case(name)
     leaves, structure = jax.tree.flatten(float64(case.arrays))
@@ -192,24 +163,25 @@ def oracle_gradients(name: str) -> dict[str, Any]:
     return jax.tree.unflatten(structure, gradients)
 
 
-def check_case(attend: Attend, name: str) -> None:
+def check_case(attend: Attend, name: str | AttentionCase) -> None:
     """Hold an implementation to a case: value, gradient, jit, vmap, bfloat16, garbage in masked slots.
 
     Args:
       attend: Called as ``attend(query, key, value, score=, mask=, bias=)``, and with ``reweight=`` in the
         cases that have one.
-      name: One of :func:`case_names`.
+      name: One of :func:`case_names`, or a case of one's own, with a score rule of one's own say.
 
     Raises:
       AssertionError: If some check fails; the message says which.
     """
     case = make_case(name)
+    name = case.name
     value_and_gradient = _compiled_value_and_gradient(attend)
     output, gradients = value_and_gradient(case.arrays, case.mask, case.cotangent)
     wanted = oracle_attention(case, float64(case.arrays))[0]
     assert output.dtype == case.arrays["query"].dtype
     assert_near(output, wanted, FORWARD_TOLERANCE, f"{name}: value")
-    for path, got, want in _zip_leaves(gradients, oracle_gradients(name)):
+    for path, got, want in _zip_leaves(gradients, oracle_gradients(case)):
         assert_near(got, want, GRADIENT_TOLERANCE, f"{name}: gradient in {path}")
     check_empty_rows(case, output, gradients)
     _check_garbage(case, value_and_gradient)

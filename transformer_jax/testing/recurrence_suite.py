@@ -1,8 +1,8 @@
 """The contract of a recurrence, as checks that any implementation can be put through.
 
 Each check takes ``run``, called like :func:`transformer_jax.functional.recurrent.run_cells` without its
-``implementation``, and a kind of cell from ``CELL_KINDS``; it raises ``AssertionError`` where the contract is
-broken.
+``implementation``, and a row of the suite: one of ``CELL_KINDS``, or a ``CellCase`` of one's own. It raises
+``AssertionError`` where the contract is broken.
 
 Example:
   >>> from transformer_jax.functional.recurrent import recurrence
@@ -21,22 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from transformer_jax.errors import ShapeError
-from transformer_jax.functional.recurrent import (
-    Cell,
-    DiagonalCell,
-    GRUCell,
-    LSTMCell,
-    MinGRUCell,
-    MinLSTMCell,
-    RNNCell,
-    step_once,
-)
+from transformer_jax.functional.recurrent import Cell, step_once
 from transformer_jax.testing import recurrence_oracle as oracle
-from transformer_jax.testing.recurrence_oracle import CELL_KINDS
+from transformer_jax.testing.recurrence_oracle import CELL_KINDS, CellCase, cell_case
 
-__all__ = ["CELL_KINDS", "CHECKS", "Run", "assert_close", "make_cell"]
+__all__ = ["CELL_KINDS", "CHECKS", "CellCase", "Kind", "Run", "assert_close", "make_cell"]
 
 Run = Callable[..., tuple[jax.Array, Any]]
+Kind = str | CellCase
 BATCH, TIME, FEATURES, HIDDEN = 4, 5, 3, 4
 LENGTHS = np.array([5, 0, 3, 1], np.int32)
 _DIRECTIONS = list(itertools.product((False, True), (False, True)))  # with lengths or not, in reverse or not
@@ -56,25 +48,17 @@ def assert_close(actual: Any, expected: Any, tolerance: float = 1e-5, what: str 
         assert error <= bound, f"{what}: error {error:.3g} over {bound:.3g}"
 
 
-def make_cell(kind: str, parameters: oracle.Parameters) -> Cell:
+def make_cell(kind: Kind, parameters: oracle.Parameters) -> Cell:
     """The library's cell with the oracle's parameters, in float32."""
     arrays = {name: jnp.asarray(value, jnp.float32) for name, value in parameters.items()}
-    named: dict[str, type] = {
-        "lstm": LSTMCell,
-        "gru": GRUCell,
-        "min_gru": MinGRUCell,
-        "min_lstm": MinLSTMCell,
-        "diagonal": DiagonalCell,
-    }
-    if kind in named:
-        return named[kind](**arrays)
-    return RNNCell(**arrays, activation="relu" if kind == "rnn_relu" else "tanh")
+    case = cell_case(kind)
+    return case.cell(**arrays, **case.statics)
 
 
 class _Case(NamedTuple):
     """Random float64 arrays of one kind of cell; its methods give the same in float32 for the library."""
 
-    kind: str
+    kind: Kind
     parameters: dict[str, np.ndarray]
     inputs: np.ndarray
     carry: tuple[np.ndarray, ...]
@@ -96,7 +80,7 @@ class _Case(NamedTuple):
 
     def _as_carry(self, parts: tuple[np.ndarray, ...]) -> Any:
         arrays = tuple(jnp.asarray(part, jnp.float32) for part in parts)
-        return arrays if self.kind == "lstm" else arrays[0]
+        return arrays if len(arrays) > 1 else arrays[0]
 
     def loss(self, outputs: np.ndarray, carry: tuple[np.ndarray, ...]) -> np.ndarray:
         """A number for each entry of the axes before the batch."""
@@ -106,9 +90,9 @@ class _Case(NamedTuple):
 
 
 @functools.cache
-def _case(kind: str, seed: int = 0) -> _Case:
+def _case(kind: Kind, seed: int = 0) -> _Case:
     generator = np.random.default_rng(seed)
-    size = oracle.CARRY_SIZE[kind]
+    size = len(cell_case(kind).cell.carry_names)
     return _Case(
         kind=kind,
         parameters=oracle.random_parameters(kind, generator, features=FEATURES, hidden_dim=HIDDEN),
@@ -120,7 +104,7 @@ def _case(kind: str, seed: int = 0) -> _Case:
 
 
 @functools.cache
-def _expected(kind: str, *, has_lengths: bool, reverse: bool, has_carry: bool) -> Any:
+def _expected(kind: Kind, *, has_lengths: bool, reverse: bool, has_carry: bool) -> Any:
     """Outputs and last carry by the float64 loops."""
     case = _case(kind)
     return oracle.run(
@@ -130,7 +114,7 @@ def _expected(kind: str, *, has_lengths: bool, reverse: bool, has_carry: bool) -
 
 
 @functools.cache
-def _expected_gradients(kind: str, *, has_lengths: bool, reverse: bool) -> dict[str, np.ndarray]:
+def _expected_gradients(kind: Kind, *, has_lengths: bool, reverse: bool) -> dict[str, np.ndarray]:
     """Central differences of the loss of the float64 loops; the carry's parts are ``carry0``, ``carry1``."""
     case = _case(kind)
 
@@ -192,7 +176,7 @@ def _result(
     return _compiled(run, reverse)(*arguments)
 
 
-def check_values(run: Run, kind: str) -> None:
+def check_values(run: Run, kind: Kind) -> None:
     """Outputs and last carry equal the float64 loops, for every mixture of lengths, direction and carry."""
     case = _case(kind)
 
@@ -216,7 +200,7 @@ def check_values(run: Run, kind: str) -> None:
         assert_close(all_from_zeros[has_lengths, reverse], expected, 1e-5, f"{kind} {options}, no carry")
 
 
-def check_gradients(run: Run, kind: str) -> None:
+def check_gradients(run: Run, kind: Kind) -> None:
     """Gradients by parameters, inputs and initial carry equal central differences of the float64 loops."""
     case = _case(kind)
     for has_lengths, reverse in _DIRECTIONS:
@@ -230,7 +214,7 @@ def check_gradients(run: Run, kind: str) -> None:
         assert_close(to_carry, [expected[f"carry{k}"] for k in range(len(case.carry))], 1e-4, what + "carry")
 
 
-def check_segments(run: Run, kind: str) -> None:
+def check_segments(run: Run, kind: Kind) -> None:
     """A change of segment starts from zeros, in values and gradients: a loop of single steps says the same."""
     case = _case(kind)
     for lengths, reverse in itertools.product((np.full(BATCH, TIME), LENGTHS), (False, True)):
@@ -278,7 +262,7 @@ def _loop_of_steps(
     return _differentiate(free, weights, cell, inputs, carry)
 
 
-def check_unroll(run: Run, kind: str) -> None:
+def check_unroll(run: Run, kind: Kind) -> None:
     """Unrolling changes nothing, also by a number that does not divide the time."""
     case = _case(kind)
     numbers = (2, TIME)
@@ -294,7 +278,7 @@ def check_unroll(run: Run, kind: str) -> None:
         assert_close(actual, expected, 1e-5, f"{kind} unroll {unroll}")
 
 
-def check_jit(run: Run, kind: str) -> None:
+def check_jit(run: Run, kind: Kind) -> None:
     """The same under ``jit`` with traced lengths; lengths out of range then act as the nearest in range."""
     case = _case(kind)
     beyond = LENGTHS + 7 * (LENGTHS == TIME) - 3 * (LENGTHS == 0)
@@ -304,7 +288,7 @@ def check_jit(run: Run, kind: str) -> None:
         assert_close(actual, expected, 1e-5, f"{kind} jit, lengths {given}, reverse {reverse}")
 
 
-def check_vmap(run: Run, kind: str) -> None:
+def check_vmap(run: Run, kind: Kind) -> None:
     """``vmap`` over cells, inputs, lengths and carries equals a loop, in values and in gradients."""
     weights = _case(kind, 1).weights32()
     rows = [
@@ -322,7 +306,7 @@ def _stack(trees: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
-def check_padding(run: Run, kind: str) -> None:
+def check_padding(run: Run, kind: Kind) -> None:
     """NaN and Inf past the length reach neither values nor gradients; the padding's own gradient is zero."""
     case = _case(kind)
     is_padding = np.arange(TIME)[None, :] >= LENGTHS[:, None]
@@ -340,7 +324,7 @@ def check_padding(run: Run, kind: str) -> None:
         assert not np.asarray(to_inputs)[is_padding].any(), "padding must get no gradient"
 
 
-def check_empty(run: Run, kind: str) -> None:
+def check_empty(run: Run, kind: Kind) -> None:
     """A row of length 0, and sequences of no steps at all, return the initial carry exactly."""
     case = _case(kind)
     carry, no_steps = case.carry32(), np.zeros(BATCH, np.int32)
@@ -362,7 +346,7 @@ def check_empty(run: Run, kind: str) -> None:
         assert all(map(np.array_equal, jax.tree.leaves(final), jax.tree.leaves(carry)))
 
 
-def check_more_padding(run: Run, kind: str) -> None:
+def check_more_padding(run: Run, kind: Kind) -> None:
     """Columns of padding added at the end change no output and no carry."""
     case = _case(kind)
     padded = np.pad(case.inputs, ((0, 0), (0, 3), (0, 0)), constant_values=7.0)
@@ -379,7 +363,7 @@ def check_more_padding(run: Run, kind: str) -> None:
         assert not np.asarray(longer[:, TIME:]).any()
 
 
-def check_dtypes(run: Run, kind: str) -> None:
+def check_dtypes(run: Run, kind: Kind) -> None:
     """Bfloat16 inputs and weights give bfloat16 outputs near the float64 loops; carries stay float32."""
     case = _case(kind)
     expected, _ = _expected(kind, has_lengths=True, reverse=False, has_carry=False)
@@ -391,7 +375,7 @@ def check_dtypes(run: Run, kind: str) -> None:
     assert_close(outputs.astype(jnp.float32), expected, 2e-2, f"{kind} in bfloat16")
 
 
-def check_stepwise(run: Run, kind: str) -> None:
+def check_stepwise(run: Run, kind: Kind) -> None:
     """Stepping by hand with ``step_once`` gives the outputs of the whole run, which is not compiled here."""
     case = _case(kind)
     cell, inputs = case.cell(), case.inputs32()
@@ -401,12 +385,12 @@ def check_stepwise(run: Run, kind: str) -> None:
     assert_close(run(cell, inputs), by_hand.values, 1e-5, f"{kind} step by step")
 
 
-def check_errors(run: Run, kind: str) -> None:
+def check_errors(run: Run, kind: Kind) -> None:
     """Lengths and carries that cannot be are refused, with the argument and the value named."""
     case = _case(kind)
     cell, inputs, good = case.cell(), case.inputs32(), case.carry32()
     short = jax.tree.map(lambda leaf: leaf[1:], good)
-    other = good[0] if kind == "lstm" else (good, good)
+    other = good[0] if isinstance(good, tuple) else (good, good)
     for options, words in [
         ({"lengths": jnp.array([5, 6, 0, 1])}, ["lengths", "0..5", "row 1", "6"]),
         ({"lengths": jnp.array([5, 5, 0, -1])}, ["lengths", "0..5", "row 3", "-1"]),
@@ -430,7 +414,7 @@ def _refusal(run: Run, cell: Cell, inputs: jax.Array, options: dict[str, Any]) -
     return None
 
 
-CHECKS: dict[str, Callable[[Run, str], None]] = {
+CHECKS: dict[str, Callable[[Run, Kind], None]] = {
     "values": check_values,
     "gradients": check_gradients,
     "segments": check_segments,

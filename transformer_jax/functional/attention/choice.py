@@ -70,6 +70,23 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
 }
 
 
+def check_attention_implementation(name: str, implementation: str | None) -> None:
+    """Raise ``ConfigError`` unless an implementation of attention is known, or ``None``.
+
+    Args:
+      name: Of the argument or field, for the message.
+      implementation: What it holds.
+
+    Example:
+      >>> check_attention_implementation("implementation", "blockwise")
+    """
+    if implementation is not None and implementation not in IMPLEMENTATIONS:
+        raise ConfigError(
+            f"{name} must be None or one of {sorted(IMPLEMENTATIONS)}, got {implementation!r}"
+            f"{nearest_hint(implementation, IMPLEMENTATIONS)}"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class AttentionExplanation:
     """What ``implementation=None`` does with a call; as text, one line an implementation.
@@ -189,11 +206,7 @@ def named(name: str, call: AttentionCall) -> Implementation:
       ConfigError: If there is none.
       NotImplementedError: If it cannot do the call here.
     """
-    if name not in IMPLEMENTATIONS:
-        raise ConfigError(
-            f"implementation must be None or one of {sorted(IMPLEMENTATIONS)}, got {name!r}"
-            f"{nearest_hint(name, IMPLEMENTATIONS)}"
-        )
+    check_attention_implementation("implementation", name)
     reasons = all_refusals(name, call)
     if reasons:
         raise NotImplementedError(

@@ -5,88 +5,31 @@ float64 (biases follow); outputs are as well, and
 :func:`~transformer_jax.functional.recurrent.run_cells.recurrence` returns them to the dtype of its inputs.
 """
 
-import math
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from transformer_jax.errors import ConfigError, ShapeError
-from transformer_jax.functional.dtypes import take_arrays, wide
+from transformer_jax.errors import ConfigError
+from transformer_jax.functional.recurrent.gated_cell import (
+    Carry,
+    Cell,
+    GatedCell,
+    affine,
+    operand_dtype,
+    recur,
+)
 from transformer_jax.pytree import pytree_dataclass, static_field
 from transformer_jax.typing import Array, Float
 
-Carry = Any  # one array [batch, hidden], or a tuple of them
+__all__ = ["Carry", "Cell", "GRUCell", "LSTMCell", "RNNCell", "affine", "operand_dtype", "recur"]
+
 Activation = Literal["tanh", "relu"]
 
 
-@runtime_checkable
-class Cell(Protocol):
-    """What :func:`recurrence` needs of a cell; it must be a pytree of its parameters."""
-
-    @property
-    def hidden_dim(self) -> int:
-        """Width of the carry and of the output."""
-
-    def project(self, inputs: Float[Array, "*positions features"]) -> Float[Array, "*positions gates"]:
-        """The inputs' share of the gates: one matmul for all positions."""
-
-    def step(
-        self, carry: Carry, projected: Float[Array, "batch gates"]
-    ) -> tuple[Carry, Float[Array, "batch hidden"]]:
-        """One step in time."""
-
-    def initial_carry(self, batch: int) -> Carry:
-        """Zeros."""
-
-
-def affine(
-    inputs: Float[Array, "*positions features"],
-    weight: Float[Array, "features gates"],
-    bias: Float[Array, "gates"],
-) -> Float[Array, "*positions gates"]:
-    """``inputs @ weight + bias``, accumulated and returned in float32 or wider."""
-    # Two-dimensional, because XLA's CPU backend copies both operands of the weight's gradient, transposed, when
-    # it contracts more than one axis: a tenth of the time of an LSTM's training pass.
-    rows = inputs.reshape(math.prod(inputs.shape[:-1]), inputs.shape[-1])
-    dtype = wide(inputs, weight)
-    product = jnp.matmul(rows, weight, preferred_element_type=dtype)
-    product = product.reshape(*inputs.shape[:-1], weight.shape[-1])
-    return product + jnp.expand_dims(bias.astype(dtype), range(product.ndim - 1))
-
-
-def recur(
-    state: Float[Array, "batch hidden"], weight: Float[Array, "hidden gates"]
-) -> Float[Array, "batch gates"]:
-    """``state @ weight`` in the weight's dtype (float64 for a state of it), accumulated in float32 or wider."""
-    operand = state.astype(operand_dtype(state, weight))
-    return jnp.matmul(operand, weight, preferred_element_type=wide(operand))
-
-
-def operand_dtype(state: Array, weight: Array) -> jnp.dtype:
-    """The dtype in which a state is multiplied with a weight: the weight's, but float64 for a float64 state."""
-    return wide(state) if wide(state) == jnp.float64 else weight.dtype
-
-
-def _check_parameters(cell: Any, num_gates: int) -> None:
-    take_arrays(cell)
-    hidden_dim = cell.recurrent_weight.shape[0]
-    wanted = {
-        "recurrent_weight": (hidden_dim, num_gates * hidden_dim),
-        "input_weight": (*cell.input_weight.shape[:1], num_gates * hidden_dim),
-        "bias": (num_gates * hidden_dim,),
-    }
-    for name, shape in wanted.items():
-        got = getattr(cell, name).shape
-        if got != shape:
-            owner = type(cell).__name__
-            raise ShapeError(
-                f"{name} of {owner} must have shape {shape} at hidden_dim {hidden_dim}; got {got}"
-            )
-
-
 @pytree_dataclass
-class RNNCell:
+class RNNCell(GatedCell):
     r"""The plain recurrent cell.
 
     .. math:: h_t = \phi(x_t W + h_{t-1} U + b)
@@ -111,19 +54,14 @@ class RNNCell:
     bias: Float[Array, "hidden"]
     activation: Activation = static_field(default="tanh")
 
+    kind = "rnn"
+    num_gates = 1
+    torch_layer = "RNN"
+
     def __post_init__(self) -> None:
-        _check_parameters(self, 1)
+        GatedCell.__post_init__(self)
         if self.activation not in ("tanh", "relu"):
             raise ConfigError(f"activation must be 'tanh' or 'relu'; got '{self.activation}'")
-
-    @property
-    def hidden_dim(self) -> int:
-        """Width of the carry."""
-        return self.recurrent_weight.shape[0]
-
-    def project(self, inputs: Float[Array, "*positions features"]) -> Float[Array, "*positions hidden"]:
-        """``inputs @ W + b`` in float32 or wider."""
-        return affine(inputs, self.input_weight, self.bias)
 
     def step(
         self, carry: Float[Array, "batch hidden"], projected: Float[Array, "batch hidden"]
@@ -133,13 +71,9 @@ class RNNCell:
         state = jnp.tanh(total) if self.activation == "tanh" else jax.nn.relu(total)
         return state, state
 
-    def initial_carry(self, batch: int) -> Float[Array, "{batch} hidden"]:
-        """Zeros."""
-        return jnp.zeros((batch, self.hidden_dim), wide(self.input_weight))
-
 
 @pytree_dataclass
-class LSTMCell:
+class LSTMCell(GatedCell):
     r"""Long short-term memory, gates in the order input, forget, candidate, output.
 
     .. math::
@@ -166,17 +100,11 @@ class LSTMCell:
     recurrent_weight: Float[Array, "hidden 4*hidden"]
     bias: Float[Array, "4*hidden"]
 
-    def __post_init__(self) -> None:
-        _check_parameters(self, 4)
-
-    @property
-    def hidden_dim(self) -> int:
-        """Width of each half of the carry."""
-        return self.recurrent_weight.shape[0]
-
-    def project(self, inputs: Float[Array, "*positions features"]) -> Float[Array, "*positions gates"]:
-        """``inputs @ W + b`` in float32 or wider."""
-        return affine(inputs, self.input_weight, self.bias)
+    kind = "lstm"
+    num_gates = 4
+    carry_names = ("hidden", "memory")
+    open_gate = 1
+    torch_layer = "LSTM"
 
     def step(
         self,
@@ -193,16 +121,9 @@ class LSTMCell:
         hidden = jax.nn.sigmoid(output_gate) * jnp.tanh(memory)
         return (hidden, memory), hidden
 
-    def initial_carry(
-        self, batch: int
-    ) -> tuple[Float[Array, "{batch} hidden"], Float[Array, "{batch} hidden"]]:
-        """Zeros for ``h`` and ``c``."""
-        zeros = jnp.zeros((batch, self.hidden_dim), wide(self.input_weight))
-        return zeros, zeros
-
 
 @pytree_dataclass
-class GRUCell:
+class GRUCell(GatedCell):
     r"""Gated recurrent unit, gates in the order reset, update, candidate; the reset acts after the matmul.
 
     .. math::
@@ -231,22 +152,28 @@ class GRUCell:
     bias: Float[Array, "3*hidden"]
     recurrent_bias: Float[Array, "hidden"]
 
-    def __post_init__(self) -> None:
-        _check_parameters(self, 3)
-        if self.recurrent_bias.shape != self.recurrent_weight.shape[:1]:
-            raise ShapeError(
-                f"recurrent_bias of GRUCell must have shape {self.recurrent_weight.shape[:1]}; "
-                f"got {self.recurrent_bias.shape}"
-            )
+    kind = "gru"
+    num_gates = 3
+    torch_layer = "GRU"
 
-    @property
-    def hidden_dim(self) -> int:
-        """Width of the carry."""
-        return self.recurrent_weight.shape[0]
+    @classmethod
+    def parameter_shapes(cls, input_dim: int, hidden_dim: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of the parameters, by the names of the fields."""
+        return {**super().parameter_shapes(input_dim, hidden_dim), "recurrent_bias": (hidden_dim,)}
 
-    def project(self, inputs: Float[Array, "*positions features"]) -> Float[Array, "*positions gates"]:
-        """``inputs @ W + b`` in float32 or wider."""
-        return affine(inputs, self.input_weight, self.bias)
+    @classmethod
+    def from_two_biases(
+        cls, input_weight: Any, recurrent_weight: Any, input_bias: Any, recurrent_bias: Any, **more: Any
+    ) -> "GRUCell":
+        """A cell from a layout with two biases: the reset gate multiplies the candidate's second one, so it stays."""
+        rows = 2 * recurrent_weight.shape[0]
+        outer = np.concatenate([recurrent_bias[:rows], np.zeros_like(recurrent_bias[rows:])])
+        return cls(
+            input_weight,
+            recurrent_weight,
+            jnp.asarray(input_bias + outer),
+            jnp.asarray(recurrent_bias[rows:]),
+        )
 
     def step(
         self, carry: Float[Array, "batch hidden"], projected: Float[Array, "batch 3*hidden"]
@@ -261,7 +188,3 @@ class GRUCell:
         candidate = jnp.tanh(input_candidate + reset * inner)
         state = (1.0 - update) * candidate + update * carry
         return state, state
-
-    def initial_carry(self, batch: int) -> Float[Array, "{batch} hidden"]:
-        """Zeros."""
-        return jnp.zeros((batch, self.hidden_dim), wide(self.input_weight))

@@ -1,15 +1,15 @@
 """Cells whose gates see the input alone, so that the step is linear in the carry: see ``recurrent.linear``."""
 
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from transformer_jax.errors import ShapeError
-from transformer_jax.functional.dtypes import take_arrays, wide
-from transformer_jax.functional.recurrent.cells import affine
-from transformer_jax.pytree import pytree_dataclass
+from transformer_jax.functional.recurrent.gated_cell import GatedCell
+from transformer_jax.pytree import pytree_dataclass, replace
 from transformer_jax.typing import Array, Float
+
+_SLOWEST_DECAY, _FASTEST_DECAY = 0.999, 0.9
 
 
 def positive(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -26,21 +26,10 @@ def positive(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.where(x >= 0, x + 0.5, jax.nn.sigmoid(x))
 
 
-class _LinearStep:
-    """What all of these cells share: the gates from the inputs, the step from the coefficients."""
+class _LinearStep(GatedCell):
+    """What all of these cells share: the step from the coefficients."""
 
-    input_weight: Any
-    bias: Any
-    num_gates: int
-
-    @property
-    def hidden_dim(self) -> int:
-        """Width of the carry."""
-        return self.bias.shape[0] // self.num_gates
-
-    def project(self, inputs: Float[Array, "*positions features"]) -> Float[Array, "*positions gates"]:
-        """``inputs @ W + b`` in float32 or wider."""
-        return affine(inputs, self.input_weight, self.bias)
+    is_linear = True
 
     def coefficients(self, projected: Array) -> tuple[Array, Array]:
         """Decay and addend; each cell has its own."""
@@ -53,23 +42,6 @@ class _LinearStep:
         decay, addend = self.coefficients(projected)
         state = decay * carry + addend
         return state, state
-
-    def initial_carry(self, batch: int) -> Float[Array, "{batch} hidden"]:
-        """Zeros."""
-        return jnp.zeros((batch, self.hidden_dim), wide(self.input_weight))
-
-    def _check(self) -> None:
-        take_arrays(self)
-        wanted = (*self.input_weight.shape[:1], self.bias.shape[0])
-        if self.bias.shape[0] % self.num_gates:
-            raise ShapeError(
-                f"bias of {type(self).__name__} must hold {self.num_gates} gates of one width; "
-                f"got {self.bias.shape[0]}"
-            )
-        if self.input_weight.shape != wanted:
-            raise ShapeError(
-                f"input_weight of {type(self).__name__} must have shape {wanted}; got {self.input_weight.shape}"
-            )
 
 
 @pytree_dataclass
@@ -96,10 +68,9 @@ class MinGRUCell(_LinearStep):
 
     input_weight: Float[Array, "features gates"]
     bias: Float[Array, "gates"]
-    num_gates = 2
 
-    def __post_init__(self) -> None:
-        self._check()
+    kind = "min_gru"
+    num_gates = 2
 
     def coefficients(
         self, projected: Float[Array, "*positions gates"]
@@ -138,10 +109,10 @@ class MinLSTMCell(_LinearStep):
 
     input_weight: Float[Array, "features gates"]
     bias: Float[Array, "gates"]
-    num_gates = 3
 
-    def __post_init__(self) -> None:
-        self._check()
+    kind = "min_lstm"
+    num_gates = 3
+    open_gate = 0
 
     def coefficients(
         self, projected: Float[Array, "*positions gates"]
@@ -187,14 +158,21 @@ class DiagonalCell(_LinearStep):
     input_weight: Float[Array, "features hidden"]
     bias: Float[Array, "hidden"]
     decay: Float[Array, "hidden"]
+
+    kind = "diagonal"
     num_gates = 1
 
-    def __post_init__(self) -> None:
-        self._check()
-        if self.decay.shape != self.bias.shape:
-            raise ShapeError(
-                f"decay of DiagonalCell must have shape {self.bias.shape}; got {self.decay.shape}"
-            )
+    @classmethod
+    def parameter_shapes(cls, input_dim: int, hidden_dim: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of the parameters, by the names of the fields."""
+        return {**super().parameter_shapes(input_dim, hidden_dim), "decay": (hidden_dim,)}
+
+    @classmethod
+    def initialize(cls, next_key: Callable[[], jax.Array], input_dim: int, hidden_dim: int) -> "DiagonalCell":
+        """As every cell, with decays at even steps from 0.9 to 0.999."""
+        decays = jnp.linspace(_FASTEST_DECAY, _SLOWEST_DECAY, hidden_dim, dtype=jnp.float32)
+        cell = super().initialize(next_key, input_dim, hidden_dim)
+        return replace(cell, decay=jnp.log(decays / (1.0 - decays)))
 
     def coefficients(
         self, projected: Float[Array, "*positions hidden"]

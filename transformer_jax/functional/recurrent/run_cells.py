@@ -189,14 +189,25 @@ def step_once(
     return carry, output.astype(inputs.dtype)
 
 
-def _implementation(name: str | None) -> Callable:
-    if name is None:
-        return _first_that_can
-    if name not in IMPLEMENTATIONS:
+def check_recurrence_implementation(name: str, implementation: str | None) -> None:
+    """Raise ``ConfigError`` unless an implementation of the recurrence is known, or ``None``.
+
+    Args:
+      name: Of the argument or field, for the message.
+      implementation: What it holds.
+
+    Example:
+      >>> check_recurrence_implementation("implementation", "scan")
+    """
+    if implementation is not None and implementation not in IMPLEMENTATIONS:
         known = ", ".join(f"'{known}'" for known in IMPLEMENTATIONS)
-        hint = nearest_hint(name, IMPLEMENTATIONS)
-        raise ConfigError(f"implementation must be one of {known} or None; got '{name}'{hint}")
-    return IMPLEMENTATIONS[name]
+        hint = nearest_hint(implementation, IMPLEMENTATIONS)
+        raise ConfigError(f"{name} must be one of {known} or None; got '{implementation}'{hint}")
+
+
+def _implementation(name: str | None) -> Callable:
+    check_recurrence_implementation("implementation", name)
+    return _first_that_can if name is None else IMPLEMENTATIONS[name]
 
 
 def _first_that_can(*arguments: object, **options: object) -> tuple[Array, Carry]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from transformer_jax.typing import Array, Float
 
-__all__ = ["embedding_normal", "fused_xavier_uniform", "xavier_uniform"]
+__all__ = ["embedding_normal", "fused_xavier_uniform", "unit_score_vector", "xavier_uniform"]
 
 
 def xavier_uniform(rng_key: jax.Array, input_dim: int, output_dim: int) -> Float[Array, "input output"]:
@@ -77,3 +77,13 @@ def embedding_normal(rng_key: jax.Array, vocab_size: int, model_dim: int) -> Flo
     :math:`\\sqrt{d}` then has unit variance).
     """
     return jax.random.normal(rng_key, (vocab_size, model_dim), jnp.float32) / math.sqrt(model_dim)
+
+
+def unit_score_vector(rng_key: jax.Array, size: int) -> Float[Array, "features"]:
+    """A vector whose product with units of variance 1 has variance 1: normal numbers of variance ``1 / size``.
+
+    Example:
+      >>> unit_score_vector(jax.random.key(0), 3).shape
+      (3,)
+    """
+    return jax.random.normal(rng_key, (size,), jnp.float32) * jnp.float32(size) ** -0.5
