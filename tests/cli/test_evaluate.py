@@ -14,7 +14,7 @@ import pytest
 import sacrebleu
 
 from transformer_jax.data.examples import EncodedExamples
-from transformer_jax.data.pairs import EvaluationItem
+from transformer_jax.data.line_pairs import EvaluationItem
 from transformer_jax.data.pairs_config import (
     ChosenBuckets,
     MosesText,

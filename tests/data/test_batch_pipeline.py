@@ -13,7 +13,7 @@ import pytest
 from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID, BatchShape, empty_batch
 from transformer_jax.data.buckets import BucketPlan
 from transformer_jax.data.examples import encode_examples, make_batch
-from transformer_jax.data.pairs import EvaluationItem, Pair
+from transformer_jax.data.line_pairs import EvaluationItem, Pair
 from transformer_jax.data.pairs_config import PairsConfig
 from transformer_jax.data.pipeline import BatchPipeline
 from transformer_jax.data.tokenizers import train_character_tokenizer, train_word_tokenizer

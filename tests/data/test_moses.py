@@ -2,8 +2,8 @@
 
 import pytest
 
+from transformer_jax.data.line_pairs import EvaluationItem, Pair
 from transformer_jax.data.moses import MosesSides, moses_detokenized, moses_tokenized
-from transformer_jax.data.pairs import EvaluationItem, Pair
 from transformer_jax.data.pairs_config import MosesText, NamedDataset, PairsConfig, TsvFiles, Words
 from transformer_jax.data.prepare import prepare
 from transformer_jax.errors import ConfigError

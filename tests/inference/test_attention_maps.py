@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from transformer_jax.data.batches import BOS_ID
-from transformer_jax.data.pairs import EvaluationItem
+from transformer_jax.data.line_pairs import EvaluationItem
 from transformer_jax.data.tokenizers import train_character_tokenizer, train_word_tokenizer
 from transformer_jax.inference.attention_maps import AttentionReader, padded_lengths
 from transformer_jax.inference.batch_search import Hypothesis

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transformer_jax.data.batches import BOS_ID, DUMMY_EXAMPLE_ID, EOS_ID, PAD_ID, BatchShape, Seq2SeqBatch
-from transformer_jax.data.pairs import EvaluationItem, Pair
+from transformer_jax.data.line_pairs import EvaluationItem, Pair
 from transformer_jax.data.pairs_config import TooLong
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import DataError, ShapeError

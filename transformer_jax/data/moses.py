@@ -5,7 +5,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from transformer_jax.data.pairs import EvaluationItem, Pair
+from transformer_jax.data.line_pairs import EvaluationItem, Pair
 from transformer_jax.data.pairs_config import PairsConfig
 
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from transformer_jax.data.buckets import BucketPlan, choose_shapes
 from transformer_jax.data.examples import EncodedExamples, EncodingReport, encode_examples
+from transformer_jax.data.line_pairs import EvaluationItem, Pair, PairSplits
 from transformer_jax.data.moses import MosesSides
 from transformer_jax.data.packing import PackedPipeline
-from transformer_jax.data.pairs import EvaluationItem, Pair, PairSplits
 from transformer_jax.data.pairs_config import GivenBuckets, PairsConfig, TooLong
 from transformer_jax.data.pipeline import BatchPipeline
 from transformer_jax.data.tokenizer_training import train_tokenizer

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from transformer_jax.data.pairs import Pair
+from transformer_jax.data.line_pairs import Pair
 from transformer_jax.errors import DataError
 
 _GZIP_MAGIC = b"\x1f\x8b"

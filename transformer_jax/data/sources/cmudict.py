@@ -8,7 +8,7 @@ from typing import Literal
 
 from transformer_jax.data import readers
 from transformer_jax.data.hash_fraction import hash_fraction
-from transformer_jax.data.pairs import PairSplits
+from transformer_jax.data.line_pairs import PairSplits
 from transformer_jax.data.sources.dataset import Dataset, dataset_files
 from transformer_jax.data.sources.stored_files import locate_file
 from transformer_jax.data.sources.word_pronunciations import (

@@ -1,7 +1,7 @@
 """Multi30k: descriptions of images in English, German and French."""
 
 from transformer_jax.data import readers
-from transformer_jax.data.pairs import Pair, PairSplits, with_held_out
+from transformer_jax.data.line_pairs import Pair, PairSplits, with_held_out
 from transformer_jax.data.sources.dataset import GITHUB, Dataset, dataset_files
 from transformer_jax.data.sources.stored_files import locate_file
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from transformer_jax.data.pairs import PairSplits
+from transformer_jax.data.line_pairs import PairSplits
 from transformer_jax.data.sources.registry import DATASETS, names_with, read_pairs
 from transformer_jax.errors import nearest_hint, require
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from transformer_jax.data import readers
 from transformer_jax.data.language_codes import check_languages
-from transformer_jax.data.pairs import Pair, PairSplits, with_held_out
+from transformer_jax.data.line_pairs import Pair, PairSplits, with_held_out
 from transformer_jax.errors import require
 
 

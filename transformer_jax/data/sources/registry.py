@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_jax.data.documents import TextSplits
-from transformer_jax.data.pairs import PairSplits
+from transformer_jax.data.line_pairs import PairSplits
 from transformer_jax.data.sources.aeslc import AESLC
 from transformer_jax.data.sources.an4 import AN4
 from transformer_jax.data.sources.cmudict import CMUDICT

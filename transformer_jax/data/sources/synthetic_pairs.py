@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from transformer_jax.bounds import Count, Length, Seed, Vocabulary, check_at_least, check_bounds
-from transformer_jax.data.pairs import Pair, PairSplits, as_items
+from transformer_jax.data.line_pairs import Pair, PairSplits, as_items
 from transformer_jax.errors import DataError, require
 
 

@@ -1,7 +1,7 @@
 """Tatoeba: English and Chinese sentences."""
 
 from transformer_jax.data import readers
-from transformer_jax.data.pairs import Pair, PairSplits, with_held_out
+from transformer_jax.data.line_pairs import Pair, PairSplits, with_held_out
 from transformer_jax.data.sources.dataset import Dataset, dataset_files
 from transformer_jax.data.sources.stored_files import locate_file
 

@@ -7,7 +7,7 @@ from typing import Literal
 from transformer_jax.bounds import Width, check_at_least, check_bounds
 from transformer_jax.data import readers
 from transformer_jax.data.language_codes import check_languages
-from transformer_jax.data.pairs import Pair, PairSplits, with_held_out
+from transformer_jax.data.line_pairs import Pair, PairSplits, with_held_out
 from transformer_jax.errors import DataError, require
 
 

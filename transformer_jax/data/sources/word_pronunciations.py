@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from transformer_jax.data.hash_fraction import hash_fraction
-from transformer_jax.data.pairs import EvaluationItem, Pair, PairSplits
+from transformer_jax.data.line_pairs import EvaluationItem, Pair, PairSplits
 from transformer_jax.errors import DataError
 
 Pronunciations = Mapping[str, tuple[str, ...]]
