@@ -83,7 +83,7 @@ class TokenSource(abc.ABC):
 
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that change when any token, or their order, does."""
-        return hashlib.sha256(np.ascontiguousarray(self.ids).tobytes()).hexdigest()[:12]
+        return token_fingerprint(self.ids)
 
 
 class RandomWindowSource(TokenSource):
@@ -225,6 +225,16 @@ class PackedDocumentSource(TokenSource):
             f"{self.plan.num_rows:,} rows of {self.context_len:,} tokens with {len(self._starts):,} pieces of "
             f"{self._num_documents:,} documents, {self.batch_size:,} rows a batch"
         )
+
+
+def token_fingerprint(ids: TokenIds) -> str:
+    """Twelve hexadecimal digits that change when any token, or their order, does.
+
+    Example:
+      >>> token_fingerprint(np.arange(3, dtype=np.int32))
+      'ad5dc1478de0'
+    """
+    return hashlib.sha256(np.ascontiguousarray(ids).tobytes()).hexdigest()[:12]
 
 
 def document_starts(ids: TokenIds) -> npt.NDArray[np.int64]:

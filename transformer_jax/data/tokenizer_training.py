@@ -49,3 +49,21 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
             return single_byte_tokenizer()
         case BytePairs():
             return train_byte_pair_tokenizer(texts, vocab_size=config.vocab_size)
+
+
+def known_vocab_size(tokenizer: TokenizerConfig) -> int | None:
+    """Vocabulary size that a tokenizer's config alone tells, an upper bound where it is trained; None where none.
+
+    Example:
+      >>> known_vocab_size(Subwords(vocab_size=300)), known_vocab_size(Characters())
+      (300, None)
+    """
+    match tokenizer:
+        case SavedTokenizer():
+            return Tokenizer.load(os.path.expanduser(tokenizer.path)).vocab_size
+        case Bytes():
+            return single_byte_tokenizer().vocab_size
+        case Subwords() | BytePairs():
+            return tokenizer.vocab_size
+        case Characters() | Words():
+            return tokenizer.max_size

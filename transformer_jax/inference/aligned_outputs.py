@@ -2,13 +2,15 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformer_jax.data.batches import UNK_ID
 from transformer_jax.decode.coverage import coverage_penalty
 from transformer_jax.decode.searcher import SearchConfig
 from transformer_jax.inference.batch_search import Hypothesis
-from transformer_jax.inference.translator import Translator
+
+if TYPE_CHECKING:
+    from transformer_jax.inference.translator import Translator
 
 
 class AlignedOutputs:
@@ -25,7 +27,7 @@ class AlignedOutputs:
     """
 
     def __init__(
-        self, translator: Translator, search: SearchConfig, *, coverage: float, replaces_unknown: bool
+        self, translator: "Translator", search: SearchConfig, *, coverage: float, replaces_unknown: bool
     ) -> None:
         self._translator, self._coverage, self._replaces_unknown = translator, coverage, replaces_unknown
         self._reader = translator.attention_reader(search)

@@ -1,6 +1,7 @@
 """Lines in, lines out: a trained sequence-to-sequence model with its tokenizers and its search."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,15 +14,50 @@ from transformer_jax.data.pairs_config import PRONUNCIATION_DATASETS, NamedDatas
 from transformer_jax.data.tokenizers import UNKNOWN_TEXT, Tokenizer
 from transformer_jax.decode.searcher import SearchConfig
 from transformer_jax.errors import DataError
-from transformer_jax.inference.attention_maps import AttentionReader
-from transformer_jax.inference.batch_search import BATCH_ROWS, BatchSearcher, Hypothesis, batch_rows
+from transformer_jax.inference.aligned_outputs import AlignedOutputs
+from transformer_jax.inference.attention_maps import Alignment, AttentionReader
+from transformer_jax.inference.batch_search import ALONE, BATCH_ROWS, BatchSearcher, Hypothesis, batch_rows
 from transformer_jax.inference.line_report import LineReport
+from transformer_jax.inference.pair_scores import PairScorer
+from transformer_jax.inference.requested_search import RequestedSearch, coverage_of, search_of
 from transformer_jax.nn.parameters import parameter_count
 
 TooLong = Literal["whole", "skip", "truncate", "fail"]
 
 FAR = 32
 """Sources and targets so many times as long as the longest of training are taken for no sentences any more."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Translated:
+    """An output of a translator.
+
+    Attributes:
+      text: The line.
+      score: What the search ranks by: log-probability, or that over the length penalty.
+      tokens: Its pieces.
+      finished: False where the search was cut off at its longest output.
+      alternatives: Further outputs of the line, best first, where several were asked for.
+    """
+
+    text: str
+    score: float
+    tokens: tuple[str, ...]
+    finished: bool
+    alternatives: tuple["Translated", ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairScore:
+    """How probable a model finds a target given its source.
+
+    Attributes:
+      log_prob: Sum over the target's tokens and its end, in nats; NaN where the pair is too long for the model.
+      num_tokens: How many those are.
+    """
+
+    log_prob: float
+    num_tokens: int
 
 
 @dataclasses.dataclass
@@ -67,6 +103,138 @@ class Translator:
     def target_lengths(self) -> PaddedLengths:
         """The same of targets that are given, the end token included."""
         return _lengths(self.data.max_target_len, self.target_limit)
+
+    def translate(
+        self,
+        lines: Sequence[str],
+        *,
+        search: RequestedSearch | None = None,
+        prefixes: Sequence[str] | None = None,
+        too_long: TooLong = "whole",
+        replace_unknown: bool = False,
+        seed: int = 0,
+        num_devices: int = 1,
+    ) -> list[Translated]:
+        """Translate lines; an output does not depend on the lines beside it.
+
+        Args:
+          lines: Texts, one output for each; an empty line gives an empty one.
+          search: How to search, such as ``BeamSearch(num_beams=4)``; None for the run's own search.
+          prefixes: What each output must begin with; an empty text leaves its output free.
+          too_long: What to do with lines over the limit of training, see `encode`.
+          replace_unknown: Put the source word that was attended to most in the place of unknown tokens.
+          seed: Of the draws, where the search draws.
+          num_devices: Devices that search side by side.
+
+        Raises:
+          ConfigError: If the search is impossible, or the model has no attention that ``replace_unknown`` and a
+            coverage penalty need.
+          DataError: If a line is too long and ``too_long`` is ``"fail"``, or a prefix was never seen in training.
+          TypeError: If ``lines`` is one text.
+        """
+        lines = _listed("lines", lines)
+        found_search = search_of(search, self.search)
+        searcher = self.searcher(
+            found_search,
+            rows=1 if len(lines) <= ALONE else None,
+            seed=seed,
+            may_be_unknown=replace_unknown,
+            num_devices=num_devices,
+        )
+        sources = self.encode(lines, too_long=too_long, where="lines")
+        begin = None if prefixes is None else self.encode_prefixes(prefixes, where="prefixes")
+        state = self.state
+        found = searcher(state, sources, prefixes=begin)
+        coverage = coverage_of(search, self.search)
+        if coverage or replace_unknown:
+            aligned = AlignedOutputs(self, found_search, coverage=coverage, replaces_unknown=replace_unknown)
+            found = aligned(state, lines, sources, found)
+        num_best = getattr(search, "num_best", 1)
+        return [self._translated(hypotheses[:num_best]) for hypotheses in found]
+
+    def _translated(self, hypotheses: Sequence[Hypothesis]) -> Translated:
+        outputs = [
+            Translated(
+                text=self.text(one),
+                score=one.score,
+                tokens=tuple(self.target_tokenizer.pieces(one.tokens)),
+                finished=one.finished,
+            )
+            for one in hypotheses
+        ]
+        return dataclasses.replace(outputs[0], alternatives=tuple(outputs[1:]))
+
+    def score(
+        self, sources: Sequence[str], targets: Sequence[str], *, too_long: TooLong = "whole"
+    ) -> list[PairScore]:
+        """How probable targets are, given their sources, by teacher forcing.
+
+        Args:
+          sources: Texts.
+          targets: As many texts.
+          too_long: What to do with lines over the limit of training, see `encode`.
+
+        Raises:
+          DataError: If there are not as many sources as targets, or a line is too long and ``too_long`` is ``"fail"``.
+        """
+        taken = self._taken_pairs(sources, targets, too_long)
+        scorer = PairScorer(
+            self.model,
+            source_len=self.data.max_source_len,
+            target_len=self.data.max_target_len,
+            source_limit=self.source_lengths.longest,
+            target_limit=self.target_lengths.longest,
+        )
+        scores = scorer(self.state, [a for a, _ in taken.values()], [b for _, b in taken.values()])
+        found = [PairScore(log_prob=math.nan, num_tokens=0)] * len(sources)
+        for index, score in zip(taken, scores):
+            found[index] = PairScore(log_prob=score, num_tokens=len(taken[index][1]) + 1)
+        return found
+
+    def align(
+        self, sources: Sequence[str], targets: Sequence[str] | None = None, *, too_long: TooLong = "whole"
+    ) -> list[Alignment]:
+        """Attention of each target token over the source tokens.
+
+        Args:
+          sources: Texts.
+          targets: As many texts; None takes the outputs of the run's own search.
+          too_long: What to do with lines over the limit of training, see `encode`.
+
+        Returns:
+          For each pair its tokens and, for each attention of the model, ``[heads, target, source]``; no maps where the
+          pair is too long for the model.
+
+        Raises:
+          RunError: If the model has no attention.
+        """
+        sources = _listed("sources", sources)
+        reader, state = self.attention_reader(self.search), self.state
+        reader.require_attention(state, name=self.name, option="align")
+        if targets is None:
+            ids = self.encode(sources, too_long=too_long, where="sources")
+            outputs = [hypotheses[0] for hypotheses in self.searcher(self.search)(state, ids)]
+        else:
+            taken = self._taken_pairs(sources, targets, too_long)
+            ids = [taken[i][0] if i in taken else [] for i in range(len(sources))]
+            outputs = [
+                Hypothesis(tuple(taken[i][1]), 0.0, True) if i in taken else Hypothesis((), 0.0, True)
+                for i in range(len(sources))
+            ]
+        return reader(state, ids, outputs, self.source_tokenizer, self.target_tokenizer)
+
+    def _taken_pairs(
+        self, sources: Sequence[str], targets: Sequence[str], too_long: TooLong
+    ) -> dict[int, tuple[list[int], list[int]]]:
+        """Ids of the pairs that the model can take, by their place."""
+        sources, targets = _listed("sources", sources), _listed("targets", targets)
+        if len(sources) != len(targets):
+            raise DataError(f"there are {len(sources):,} sources and {len(targets):,} targets: give as many")
+        pairs = zip(
+            self.taken_sources(sources, too_long=too_long, where="sources"),
+            self.taken_targets(targets, too_long=too_long, where="targets"),
+        )
+        return {i: (a, b) for i, (a, b) in enumerate(pairs) if a is not None and b is not None}
 
     def searcher(
         self,
@@ -262,6 +430,12 @@ class Translator:
         """A reference in the form that scores are taken of."""
         moses = MosesSides.of(self.data)
         return escape_line_breaks(line if moses is None else moses.target(line))
+
+
+def _listed(name: str, lines: Sequence[str]) -> list[str]:
+    if isinstance(lines, str):
+        raise TypeError(f"{name} must be a list of texts, got one text: write [{lines[:20]!r}]")
+    return list(lines)
 
 
 def _lengths(trained: int, limit: int | None) -> PaddedLengths:

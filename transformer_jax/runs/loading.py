@@ -25,13 +25,42 @@ class LoadedRun:
       config: The run's config.
       model: The model with the parameters of the run's best checkpoint.
       artifacts: Tokenizers and the like.
-      predictor: What the run's task predicts with.
+      predictor: What the run's task predicts with; its methods (``translate``, ``score``, ``align``, ``generate``)
+        can be called on the run itself.
+      folder: Where it was read from.
     """
 
     config: ExperimentConfig
     model: Any
     artifacts: Artifacts
     predictor: Any
+    folder: Path
+
+    def evaluate(self, split: str | None = None, **options: Any) -> dict[str, Any]:
+        """Score the run.
+
+        Args:
+          split: Part of its own data, ``"development"`` or ``"test"``; None where the options name files.
+          options: Of the task's evaluation, such as ``source`` and ``reference`` for pairs of lines.
+
+        Returns:
+          Scores by name; ``"text"`` and ``"remarks"`` are lines for people.
+        """
+        task = self.config.task
+        return task.evaluate(self.predictor, task.evaluation_type(split=split, **options))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or "predictor" not in self.__dict__:
+            raise AttributeError(name)
+        predictor = self.__dict__["predictor"]
+        if callable(found := getattr(predictor, name, None)):
+            return found
+        kind = self.config.task.kind
+        offered = [one for one in ("translate", "score", "align", "generate") if hasattr(predictor, one)]
+        raise AttributeError(f"a run of task '{kind}' has no '{name}'; it has {', '.join(offered)}, evaluate")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *dir(self.predictor)})
 
 
 def load_run(run_dir: Path) -> LoadedRun:
@@ -60,4 +89,4 @@ def load_run(run_dir: Path) -> LoadedRun:
         said = info.extra
     require_fingerprints(run_dir, artifacts, said)
     predictor = config.task.predictor(model, artifacts, model_config=config.model, name=config.name)
-    return LoadedRun(config=config, model=model, artifacts=artifacts, predictor=predictor)
+    return LoadedRun(config=config, model=model, artifacts=artifacts, predictor=predictor, folder=run_dir)

@@ -3,15 +3,12 @@
 import dataclasses
 import functools
 import itertools
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from transformer_jax.data.batches import PAD_ID, PackedBatch, empty_batch
-from transformer_jax.data.byte_tokenizer import single_byte_tokenizer
 from transformer_jax.data.line_breaks import escape_line_breaks
 from transformer_jax.data.pairs_config import (
     GivenBuckets,
@@ -21,22 +18,13 @@ from transformer_jax.data.pairs_config import (
 )
 from transformer_jax.data.pipeline import rows_of
 from transformer_jax.data.prepare import PreparedData, prepare
-from transformer_jax.data.sources.stored_files import DATA_VARIABLE
-from transformer_jax.data.tokenizer_config import (
-    BytePairs,
-    Bytes,
-    Characters,
-    SavedTokenizer,
-    Subwords,
-    TokenizerConfig,
-    Words,
-)
+from transformer_jax.data.sources.stored_files import is_at_hand
+from transformer_jax.data.tokenizer_training import known_vocab_size
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
 from transformer_jax.errors import ConfigError
 from transformer_jax.evaluate.report import score_outputs
 from transformer_jax.evaluate.tokenization import BleuTokenizer
-from transformer_jax.files import user_cache
 from transformer_jax.inference.batch_search import BatchSearcher
 from transformer_jax.inference.translator import Translator
 from transformer_jax.models.sizes import Sizes
@@ -69,6 +57,7 @@ class PairTask:
         "source_tokenizer": Tokenizer,
         "target_tokenizer": Tokenizer,
     }
+    evaluation_type: ClassVar[Any] = PairEvaluation
 
     data: PairsConfig = dataclasses.field(default_factory=PairsConfig)
     objective: PairCrossEntropy = dataclasses.field(default_factory=PairCrossEntropy)
@@ -173,7 +162,7 @@ class PairTask:
         found = (
             (vocab_sizes[0], vocab_sizes[-1])
             if vocab_sizes
-            else (_known_size(self.data.source_tokenizer), _known_size(self.data.target_tokenizer))
+            else (known_vocab_size(self.data.source_tokenizer), known_vocab_size(self.data.target_tokenizer))
         )
         if None in found:
             return None
@@ -182,25 +171,7 @@ class PairTask:
     def is_at_hand(self) -> bool:
         """Whether the data can be read without fetching anything."""
         dataset = self.data.dataset
-        if not isinstance(dataset, NamedDataset) or dataset.name == "cmudict":
-            return True
-        folders = [user_cache()]
-        if os.environ.get(DATA_VARIABLE):
-            folders.append(Path(os.environ[DATA_VARIABLE]))
-        return any((folder / dataset.name).is_dir() for folder in folders)
-
-
-def _known_size(tokenizer: TokenizerConfig) -> int | None:
-    """Vocabulary size that a tokenizer's config alone tells, an upper bound where it is trained."""
-    match tokenizer:
-        case SavedTokenizer():
-            return Tokenizer.load(os.path.expanduser(tokenizer.path)).vocab_size
-        case Bytes():
-            return single_byte_tokenizer().vocab_size
-        case Subwords() | BytePairs():
-            return tokenizer.vocab_size
-        case Characters() | Words():
-            return tokenizer.max_size
+        return not isinstance(dataset, NamedDataset) or is_at_hand(dataset.name)
 
 
 class PairEvaluator:

@@ -99,11 +99,13 @@ class Task(Protocol):
       kind: Its name in configs.
       metrics: What may select checkpoints, and which way is better.
       artifact_types: Class of each artifact by its name; the class has ``load(path)``.
+      evaluation_type: Class of the options of `evaluate`; it takes ``split`` and what the task has beside it.
     """
 
     kind: Any
     metrics: ClassVar[Mapping[str, Direction]]
     artifact_types: ClassVar[Mapping[str, Any]]
+    evaluation_type: ClassVar[Any]
 
     @property
     def objective(self) -> Any:

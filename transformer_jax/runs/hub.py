@@ -1,0 +1,89 @@
+"""The functions that the package's own name offers: load a run or a model that comes with the library, train one."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformer_jax.errors import ConfigError, RunError, nearest_hint
+from transformer_jax.runs.experiment import ExperimentConfig, start_config, with_overrides
+from transformer_jax.runs.loading import LoadedRun, load_run
+from transformer_jax.runs.model_folder import pretrained_folder, pretrained_names
+from transformer_jax.runs.training import RunOptions, run_experiment
+
+__all__ = ["load", "load_pretrained", "pretrained_names", "train"]
+
+
+def load(folder: str | os.PathLike[str]) -> LoadedRun:
+    """Load a trained run, or an exported model folder.
+
+    Args:
+      folder: The folder.
+
+    Returns:
+      The run: ``translate``, ``score`` and ``align`` of a run on pairs of lines, ``generate`` and ``score`` of a
+      language model, and ``evaluate`` of both.
+
+    Raises:
+      RunError: If the folder holds no trained run.
+      ConfigError: If its config is damaged, or of a task or model that this version does not know.
+    """
+    if isinstance(folder, str) and not folder:
+        raise RunError("the folder's name is empty: name the folder of a run")
+    return load_run(Path(folder).expanduser())
+
+
+def load_pretrained(name: str) -> LoadedRun:
+    """Load a model that comes with the library.
+
+    Args:
+      name: One of `pretrained_names`.
+
+    Raises:
+      ConfigError: If there is none of this name.
+
+    Example:
+      >>> load_pretrained("g2p-en").translate(["attention"])[0].text
+      'AH T EH N SH AH N'
+    """
+    return load_run(pretrained_folder(name))
+
+
+def train(
+    config: ExperimentConfig | str | os.PathLike[str],
+    run_dir: str | os.PathLike[str],
+    *,
+    overrides: Sequence[str] = (),
+    **options: Any,
+) -> LoadedRun:
+    """Train a model and keep everything in a run folder; progress is shown in a terminal or a notebook.
+
+    Args:
+      config: The experiment, or the path of a file: ``*.json`` is read, any other is Python with a function
+        ``config()``.
+      run_dir: Run folder.
+      overrides: ``path=value`` texts that change the config, such as ``"train.updates=200"``.
+      options: Of `RunOptions`: ``resume``, ``overwrite``, ``quiet``, ``strict_compile``, ``allow_inexact``,
+        ``allow_other_data``, ``start``, ``label``.
+
+    Returns:
+      The trained run, with the parameters of its best checkpoint.
+
+    Raises:
+      RunError: If the folder does not fit ``resume`` and ``overwrite``.
+      ConfigError: If the config, an override or the name of an option is wrong.
+      DataError: If the data cannot be read.
+    """
+    known = [field.name for field in dataclasses.fields(RunOptions)]
+    for name in options:
+        if name not in known:
+            raise ConfigError(
+                f"train has no option '{name}'{nearest_hint(name, known)}; it has {', '.join(known)}"
+            )
+    if isinstance(config, ExperimentConfig):
+        config = with_overrides(config, overrides, "overrides") if overrides else config
+    else:
+        config = start_config(os.fspath(config), overrides)
+    run_experiment(config, Path(run_dir), RunOptions(**options))
+    return load_run(Path(run_dir))
