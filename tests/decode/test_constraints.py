@@ -20,17 +20,17 @@ IDS = SearchIds(bos_id=BOS, eos_id=EOS, pad_id=PAD)
 SEARCHES = ("greedy", "beam", "sample")
 
 
-def search(kind, *, max_len=8, rows=6, prefix=None, **options):
+def search(kind, *, max_len=8, rows=6, prefix=None, first_tokens=None, ids=IDS, **options):
     model = TableModel.random(seed=5, num_sources=rows, vocab_size=6)
     sources = jnp.arange(rows)
     state = model.start(TokenInputs(sources[:, None], jnp.ones_like(sources)), max_len=max_len)
-    options, given = {"max_len": max_len, **options}, RowOptions(prefix=prefix)
+    options, given = {"max_len": max_len, **options}, RowOptions(prefix=prefix, first_tokens=first_tokens)
     if kind == "greedy":
-        output = greedy_search(model, state, GreedyConfig(**options), IDS, given)
+        output = greedy_search(model, state, GreedyConfig(**options), ids, given)
     elif kind == "sample":
-        output = sample_search(model, state, SampleConfig(**options), IDS, given, rng_key=jax.random.key(0))
+        output = sample_search(model, state, SampleConfig(**options), ids, given, rng_key=jax.random.key(0))
     else:
-        output = beam_search(model, state, BeamConfig(num_beams=3, **options), IDS, given).best()
+        output = beam_search(model, state, BeamConfig(num_beams=3, **options), ids, given).best()
     found = jax.tree.map(np.asarray, output)
     return [found.tokens[row, : found.lengths[row]].tolist() for row in range(rows)], found
 
@@ -132,3 +132,16 @@ def test_rules_that_no_output_keeps_are_told(kind):
     assert (np.asarray(output.log_probs) == -np.inf).all()
     assert not np.asarray(output.finished).any()
     assert np.asarray(search(kind, max_len=12)[1].found).any(axis=-1).all()
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_each_row_may_be_fed_a_first_token_of_its_own(kind):
+    """Outputs after token 4 in one row and 5 in another are those of searches that begin with it in all rows."""
+    first = jnp.array([4, 5, 4, BOS, 5, 1])
+    said, output = search(kind, first_tokens=first)
+    for token in (4, 5, BOS, 1):
+        alone, wanted = search(kind, ids=SearchIds(bos_id=token, eos_id=EOS, pad_id=PAD))
+        for row in np.flatnonzero(np.asarray(first) == token):
+            assert said[row] == alone[row]
+            assert output.log_probs[row] == wanted.log_probs[row]
+    assert said != search(kind)[0]

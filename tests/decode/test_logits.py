@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transformer_jax.decode import clean_logits, keep_top_p, length_penalty, top_k_rows
+from transformer_jax.decode import (
+    clean_logits,
+    keep_min_p,
+    keep_top_p,
+    length_penalty,
+    penalize_repetition,
+    top_k_rows,
+)
 from transformer_jax.decode.logits import choice_log_probs, forbid_tokens
 from transformer_jax.errors import ConfigError
 
@@ -78,3 +85,34 @@ def test_forbidden_tokens():
     assert forbid_tokens(logits, (0, 3)).tolist() == [[-np.inf, 1.0, 2.0, -np.inf]]
     with pytest.raises(ConfigError, match="below the vocabulary's size, 4; got 4"):
         forbid_tokens(logits, (4,))
+
+
+def test_min_p_is_that_of_a_loop(random_generator):
+    logits = random_generator.normal(size=(20, 9)).astype(np.float32) * 3
+    logits[3, :4] = -np.inf
+    logits[4] = -np.inf
+    for min_p in (0.0, 0.05, 0.3, 1.0):
+        found = np.asarray(keep_min_p(jnp.asarray(logits), min_p))
+        for row in range(20):
+            shares = np.exp(logits[row].astype(np.float64))
+            kept = shares >= min_p * shares.max() * (1 - 1e-6)
+            np.testing.assert_array_equal(found[row], np.where(kept, logits[row], -np.inf))
+
+
+def test_min_p_of_a_case_by_hand():
+    """Of 0.5, 0.25, 0.125 and 0.125 those of at least 0.3 * 0.5 = 0.15 are kept."""
+    logits = np.log(np.array([[0.5, 0.25, 0.125, 0.125]], np.float32)) + 7
+    assert np.isfinite(keep_min_p(jnp.asarray(logits), 0.3)).tolist() == [[True, True, False, False]]
+    with pytest.raises(ConfigError, match="min_p must be between 0"):
+        keep_min_p(jnp.asarray(logits), 1.5)
+
+
+def test_repetition_penalty_of_a_case_by_hand():
+    """Positive logits are divided and negative ones multiplied, of tokens said before alone."""
+    logits = jnp.array([[2.0, -2.0, 0.0, 5.0, -jnp.inf], [3e38, 1.0, -3e38, 1.0, 1.0]])
+    seen = jnp.array([[True, True, True, False, True], [True, False, True, False, True]])
+    # A possible token stays possible, however large the numbers.
+    assert penalize_repetition(logits, seen, 2.0).tolist() == [
+        [1.0, -4.0, 0.0, 5.0, -np.inf], [float(np.float32(1.5e38)), 1.0, float(np.finfo(np.float32).min), 1.0, 0.5],
+    ]  # fmt: skip
+    assert np.isfinite(np.asarray(penalize_repetition(logits, seen, 0.5))[1]).all()

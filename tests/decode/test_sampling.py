@@ -10,7 +10,7 @@ import pytest
 from transformer_jax.decode import greedy_search, sample_search, sample_tokens
 from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.decode.search_config import GreedyConfig, SampleConfig
-from transformer_jax.decode.search_options import NO_ROW_OPTIONS, SearchIds
+from transformer_jax.decode.search_options import NO_ROW_OPTIONS, RowOptions, SearchIds
 from transformer_jax.errors import ConfigError
 from transformer_jax.testing.tiny_models import TableModel
 
@@ -47,6 +47,13 @@ def restricted(kept: list[int], temperature: float = 1.0) -> np.ndarray:
         ({"top_k": 3, "top_p": 0.7}, restricted([1, 3])),
         # The temperature comes first: at 0.5 the two most probable have 0.82 of the mass.
         ({"temperature": 0.5, "top_p": 0.8}, restricted([1, 3], 0.5)),
+        # 0.45 of the largest is 0.18.
+        ({"min_p": 0.45}, restricted([1, 3, 4])),
+        ({"min_p": 1.0}, restricted([1])),
+        # At a temperature of 0.5 the ratios to the largest are squared: 0.39, 0.25, 0.06, 0.02.
+        ({"temperature": 0.5, "min_p": 0.3}, restricted([1, 3], 0.5)),
+        ({"top_k": 4, "min_p": 0.2}, restricted([1, 2, 3, 4])),
+        ({"top_p": 0.66, "min_p": 0.6}, restricted([1, 3])),
     ],
 )
 def test_frequencies(options, expected):
@@ -149,8 +156,70 @@ def test_sequences_have_the_models_frequencies():
 
 @pytest.mark.parametrize(
     "options",
-    [{"temperature": -0.1}, {"temperature": float("nan")}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}],
+    [
+        {"temperature": -0.1},
+        {"temperature": float("nan")},
+        {"top_k": 0},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"min_p": -0.1},
+        {"min_p": 1.1},
+        {"min_p": float("nan")},
+        {"repetition_penalty": 0.0},
+        {"repetition_penalty": float("inf")},
+    ],
 )
 def test_bad_options_are_refused(table_model, options):
     with pytest.raises(ConfigError, match="got"):
         search(table_model, [0], **options)
+
+
+def test_a_repetition_penalty_is_that_of_a_loop():
+    """Most probable tokens under the penalty, prompts counted; the log-probabilities stay the model's own."""
+    model, penalty, num_rows = TableModel.random(seed=4, num_sources=6, vocab_size=7), 2.5, 6
+    table = np.array(model.table[...])
+    table[:, :, EOS] -= 5.0
+    model = TableModel(table)
+    prompts = np.array([[4, 5], [5, 5], [6, 1], [0, 1], [4, 6], [5, 2]])
+    lengths = np.array([2, 2, 2, 2, 1, 0])
+    rows = RowOptions(context=TokenInputs(prompts, lengths))
+    options = {"temperature": 0.0, "repetition_penalty": penalty, "max_len": 9}
+    output = search(model, range(num_rows), rows=rows, **options)
+    changed = 0
+    for row in range(num_rows):
+        seen, fed, total = set(prompts[row, : lengths[row]].tolist()), [BOS], 0.0
+        while len(fed) <= 9 and fed[-1] != EOS:
+            code = 0
+            for token in fed:
+                code = (code * 7 + token + 1) % table.shape[1]
+            logits = table[row, code].astype(np.float64)
+            best = logits.argmax()
+            for token in seen:
+                logits[token] = logits[token] / penalty if logits[token] > 0 else logits[token] * penalty
+            token = int(logits.argmax())
+            changed += token != best
+            total += model.prefix_log_probs(row, fed)[token]
+            seen.add(token)
+            fed.append(token)
+        said = fed[1:]
+        assert output.tokens[row].tolist() == said + [PAD] * (9 - len(said))
+        np.testing.assert_allclose(output.log_probs[row], total, rtol=1e-5)
+    assert changed > 5, "the penalty must count"
+    alone = search(model, range(num_rows), temperature=0.0, max_len=9)
+    none = search(model, range(num_rows), temperature=0.0, max_len=9, rows=rows, repetition_penalty=1.0)
+    np.testing.assert_array_equal(alone.tokens, none.tokens)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"min_p": 0.1}, {"repetition_penalty": 1.3}, {"min_p": 0.05, "top_k": 4, "repetition_penalty": 0.8}],
+)
+def test_a_draw_depends_on_its_number_alone(table_model, options):
+    """Whatever the batch and its rows: the same seed, number and step draw the same."""
+    numbers = np.array([7, 2, 9, 4])
+    together = search(table_model, [0, 1, 2, 0], rows=RowOptions(row_ids=numbers), seed=3, **options)
+    for places in ([2, 0, 3, 1], [1, 3], [3]):
+        rows = RowOptions(row_ids=numbers[places])
+        found = search(table_model, np.array([0, 1, 2, 0])[places], rows=rows, seed=3, **options)
+        np.testing.assert_array_equal(found.tokens, together.tokens[places])
+        np.testing.assert_array_equal(found.log_probs, together.log_probs[places])

@@ -18,6 +18,7 @@ from transformer_jax.decode.protocol import (
     repeat_state,
     state_batch_size,
 )
+from transformer_jax.decode.resumable import ResumableSearch, SearchProgress
 from transformer_jax.decode.sampling import sample_search, sample_tokens
 from transformer_jax.decode.search_config import BeamConfig, GreedyConfig, SampleConfig, SearchConfig
 from transformer_jax.decode.search_options import RowOptions, SearchIds
@@ -30,10 +31,12 @@ __all__ = [
     "BeamOutput",
     "DecodeOutput",
     "GreedyConfig",
+    "ResumableSearch",
     "RowOptions",
     "SampleConfig",
     "SearchConfig",
     "SearchIds",
+    "SearchProgress",
     "Searcher",
     "StepModel",
     "TokenInputs",

@@ -220,8 +220,9 @@ def penalize_repetition(
     Source: Keskar et al. 2019, https://arxiv.org/abs/1909.05858, section 4.1.
     """
     largest = jnp.finfo(jnp.float32).max
-    changed = jnp.where(logits > 0.0, jnp.minimum(logits / penalty, largest), logits * penalty)
-    return jnp.where(seen, changed, logits)
+    changed = jnp.where(logits > 0.0, logits / penalty, logits * penalty)
+    # A possible token stays possible, and none becomes certain.
+    return jnp.where(seen & (logits > -jnp.inf), jnp.clip(changed, -largest, largest), logits)
 
 
 def length_penalty(lengths: Int[Array, "*shape"], alpha: float) -> Float[Array, "*shape"]:

@@ -1,12 +1,16 @@
 """Options that every search takes: the special ids of its vocabulary, and what is given for each row."""
 
 from dataclasses import dataclass
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from transformer_jax.decode.protocol import TokenInputs
-from transformer_jax.pytree import pytree_dataclass
+from transformer_jax.decode.search_config import SampleConfig, SearchConfig
+from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.pytree import pytree_dataclass, replace
 from transformer_jax.typing import Array, Int
 
 
@@ -66,3 +70,53 @@ class RowOptions:
 
 
 NO_ROW_OPTIONS = RowOptions()
+
+
+def filled_rows(rows: RowOptions, config: SearchConfig, num_rows: int) -> RowOptions:
+    """The options of the rows on the device, with the limits and numbers that every search has.
+
+    Args:
+      rows: What a caller gives.
+      config: Which search.
+      num_rows: Rows of the batch.
+
+    Raises:
+      ConfigError: If there are ``row_ids`` for a search that draws nothing.
+      ShapeError: If an option does not have ``num_rows`` rows, or ``prefix`` not ``max_len`` columns.
+
+    Example:
+      >>> from transformer_jax.decode import GreedyConfig
+      >>> filled_rows(RowOptions(), GreedyConfig(max_len=4), 2).max_lens.tolist()
+      [4, 4]
+    """
+    max_len, is_sampling = config.max_len, isinstance(config, SampleConfig)
+    if rows.row_ids is not None and not is_sampling:
+        raise ConfigError(f"{config.kind} search takes no row_ids")
+    for name in ("max_lens", "first_tokens", "row_ids"):
+        value = getattr(rows, name)
+        if value is not None and np.shape(value) != (num_rows,):
+            raise ShapeError(f"{name} must be [batch], here ({num_rows},); got {np.shape(value)}")
+    if rows.prefix is not None and np.shape(rows.prefix) != (num_rows, max_len):
+        raise ShapeError(
+            f"prefix must be [batch, max_len], here ({num_rows}, {max_len}); got {np.shape(rows.prefix)}"
+        )
+    numbers = np.arange(num_rows) if rows.row_ids is None and is_sampling else rows.row_ids
+    limits = np.full(num_rows, max_len) if rows.max_lens is None else rows.max_lens
+    filled = replace(rows, max_lens=limits, row_ids=numbers, source_lengths=None)
+    return jax.tree.map(on_device, filled)
+
+
+def on_device(leaf: Any) -> jax.Array:
+    """An array on the device, put there by name: a transfer guard stops what a call would move unasked.
+
+    Whole numbers of any width become int32.
+
+    Example:
+      >>> on_device(np.arange(3)).dtype.name
+      'int32'
+    """
+    if not jnp.issubdtype(np.result_type(leaf), np.integer):
+        return leaf if isinstance(leaf, jax.Array) else jax.device_put(np.asarray(leaf))
+    if isinstance(leaf, jax.Array):
+        return leaf.astype(jnp.int32)
+    return jax.device_put(np.asarray(leaf, np.int32))

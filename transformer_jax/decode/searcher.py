@@ -15,7 +15,13 @@ from transformer_jax.decode.greedy import greedy_search
 from transformer_jax.decode.protocol import TokenInputs, repeat_state, state_batch_size
 from transformer_jax.decode.sampling import sample_search
 from transformer_jax.decode.search_config import BeamConfig, GreedyConfig, SampleConfig, SearchConfig
-from transformer_jax.decode.search_options import NO_ROW_OPTIONS, RowOptions, SearchIds
+from transformer_jax.decode.search_options import (
+    NO_ROW_OPTIONS,
+    RowOptions,
+    SearchIds,
+    filled_rows,
+    on_device,
+)
 from transformer_jax.decode.token_loop import DecodeOutput
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional.row_shards import ROW_AXES, by_row_shards
@@ -221,11 +227,11 @@ class Searcher:
         if (rng_key is not None) != isinstance(self.config, SampleConfig):
             wanted = "needs" if rng_key is None else "takes no"
             raise ConfigError(f"{self.config.kind} search {wanted} rng_key")
-        inputs = jax.tree.map(_on_device, inputs)
+        inputs = jax.tree.map(on_device, inputs)
         if isinstance(inputs, TokenInputs) and inputs.tokens.ndim != 2:
             raise ShapeError(f"tokens of TokenInputs must be [batch, len]; got {inputs.tokens.shape}")
         num_rows = state_batch_size(inputs, name="inputs")
-        rows = self._checked_rows(rows, num_rows)
+        rows = filled_rows(rows, self.config, num_rows)
         placed = self.placed(params)
         executable = self._executable(placed, inputs, rows)
         if self._mesh is not None:
@@ -234,38 +240,6 @@ class Searcher:
             inputs, rows = jax.device_put((inputs, rows), self._by_rows())
             rng_key = jax.device_put(rng_key, self._everywhere())
         return executable(placed, inputs, rows, rng_key)
-
-    def _checked_rows(self, rows: RowOptions, num_rows: int) -> Any:
-        """The options of the rows on the device, those that every search has filled in."""
-        max_len, is_sampling = self.config.max_len, isinstance(self.config, SampleConfig)
-        if rows.row_ids is not None and not is_sampling:
-            raise ConfigError(f"{self.config.kind} search takes no row_ids")
-        for name in ("max_lens", "first_tokens", "row_ids"):
-            value = getattr(rows, name)
-            if value is not None and np.shape(value) != (num_rows,):
-                raise ShapeError(f"{name} must be [batch], here ({num_rows},); got {np.shape(value)}")
-        if rows.prefix is not None and np.shape(rows.prefix) != (num_rows, max_len):
-            raise ShapeError(
-                f"prefix must be [batch, max_len], here ({num_rows}, {max_len}); got {np.shape(rows.prefix)}"
-            )
-        numbers = np.arange(num_rows) if rows.row_ids is None and is_sampling else rows.row_ids
-        limits = np.full(num_rows, max_len) if rows.max_lens is None else rows.max_lens
-        filled = replace(rows, max_lens=limits, row_ids=numbers, source_lengths=None)
-        return jax.tree.map(_int32, filled)
-
-
-def _int32(array: Any) -> jax.Array:
-    """Whole numbers on the device, put there by name: a transfer guard stops what a call would move unasked."""
-    if isinstance(array, jax.Array):
-        return array.astype(jnp.int32)
-    return jax.device_put(np.asarray(array, np.int32))
-
-
-def _on_device(leaf: Any) -> jax.Array:
-    """A leaf of the inputs on the device; whole numbers of any width as int32."""
-    if jnp.issubdtype(np.result_type(leaf), np.integer):
-        return _int32(leaf)
-    return leaf if isinstance(leaf, jax.Array) else jax.device_put(np.asarray(leaf))
 
 
 def _source_lengths(inputs: PyTree) -> Any:

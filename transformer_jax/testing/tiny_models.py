@@ -1,4 +1,4 @@
-"""A step model that is a table, so that the whole space of its outputs can be enumerated by hand."""
+"""Step models that are tables, so that the whole space of their outputs can be enumerated by hand."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ import numpy as np
 from flax import nnx
 
 from transformer_jax.decode.protocol import TokenInputs
+from transformer_jax.errors import ShapeError
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Float, Int
 
@@ -80,3 +81,81 @@ class TableModel(nnx.Module):
             code = (code * table.shape[2] + int(token) + 1) % table.shape[1]
         logits = table[source % table.shape[0], code]
         return logits - logits.max() - np.log(np.sum(np.exp(logits - logits.max())))
+
+
+@pytree_dataclass
+class TextState:
+    """State of ``TableLanguageModel``: a number that encodes all tokens read so far, and room for more."""
+
+    read: Int[Array, "batch"]
+    cache: Int[Array, "batch room"]
+
+    @property
+    def capacity(self) -> int:
+        """How many more tokens may be fed."""
+        return self.cache.shape[1]
+
+
+class TableLanguageModel(nnx.Module):
+    """A language model that is a table indexed by all tokens that it has read, prompt and outputs alike.
+
+    Args:
+      table: Logits ``[prefixes, vocab]``; the number of a prefix is taken modulo their number.
+      context_len: Most tokens of a prompt, with its padding, and of what is fed after it; None for no end.
+    """
+
+    def __init__(self, table: np.ndarray | Array, *, context_len: int | None = None):
+        self.table = nnx.Param(jnp.asarray(table, dtype=jnp.float32))
+        self.context_len = context_len
+
+    @classmethod
+    def random(
+        cls, seed: int = 0, *, vocab_size: int = 8, scale: float = 1.5, context_len: int | None = None
+    ) -> "TableLanguageModel":
+        """A table of normal numbers."""
+        generator = np.random.default_rng(seed)
+        return cls(scale * generator.normal(size=(1009, vocab_size)), context_len=context_len)
+
+    def _read(self, read: Array, tokens: Array) -> Array:
+        num_prefixes, vocab_size = self.table[...].shape
+        return (read * vocab_size + tokens + 1) % num_prefixes
+
+    def start(self, inputs: TokenInputs, *, max_len: int) -> TextState:
+        """Read the prompts.
+
+        Raises:
+          ShapeError: If the context is too short for ``max_len`` more tokens.
+        """
+        tokens, lengths = jnp.asarray(inputs.tokens), jnp.asarray(inputs.lengths)
+        total = tokens.shape[1] + max_len
+        if self.context_len is not None and total > self.context_len:
+            raise ShapeError(f"context_len must be at least {total}; got {self.context_len}")
+        read = jnp.zeros(len(lengths), jnp.int32)
+        for place in range(tokens.shape[1]):
+            read = jnp.where(place < lengths, self._read(read, tokens[:, place]), read)
+        return TextState(read, jnp.zeros((len(lengths), max_len), jnp.int32))
+
+    def step(
+        self, state: TextState, tokens: Int[Array, "batch"]
+    ) -> tuple[Float[Array, "batch vocab"], TextState]:
+        """Logits after one more token."""
+        read = self._read(state.read, tokens)
+        return self.table[...][read], TextState(read, state.cache)
+
+    def __call__(
+        self, tokens: Int[Array, "batch q_len"], *, segments: None = None, rng_key: None = None
+    ) -> Float[Array, "batch q_len vocab"]:
+        """Logits after each token."""
+        state, logits = TextState(jnp.zeros(len(tokens), jnp.int32), tokens), []
+        for place in range(tokens.shape[1]):
+            after, state = self.step(state, tokens[:, place])
+            logits.append(after)
+        return jnp.stack(logits, axis=1)
+
+    def logits_after(self, tokens: Sequence[int]) -> np.ndarray:
+        """Logits after these tokens, by NumPy in float64: the tests' oracle."""
+        table = np.asarray(self.table[...], dtype=np.float64)
+        code = 0
+        for token in tokens:
+            code = (code * table.shape[1] + int(token) + 1) % table.shape[0]
+        return table[code]
