@@ -176,12 +176,12 @@ def test_bad_options_are_refused(table_model, options):
 
 def test_a_repetition_penalty_is_that_of_a_loop():
     """Most probable tokens under the penalty, prompts counted; the log-probabilities stay the model's own."""
-    model, penalty, num_rows = TableModel.random(seed=4, num_sources=6, vocab_size=7), 2.5, 6
+    model, penalty, num_rows = TableModel.random(seed=4, num_sources=24, vocab_size=7), 2.5, 24
     table = np.array(model.table[...])
     table[:, :, EOS] -= 5.0
     model = TableModel(table)
-    prompts = np.array([[4, 5], [5, 5], [6, 1], [0, 1], [4, 6], [5, 2]])
-    lengths = np.array([2, 2, 2, 2, 1, 0])
+    prompts = np.tile(np.array([[4, 5], [5, 5], [6, 1], [0, 1], [4, 6], [5, 2]]), (4, 1))
+    lengths = np.tile(np.array([2, 2, 2, 2, 1, 0]), 4)
     rows = RowOptions(context=TokenInputs(prompts, lengths))
     options = {"temperature": 0.0, "repetition_penalty": penalty, "max_len": 9}
     output = search(model, range(num_rows), rows=rows, **options)

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from transformer_jax.decode import GreedyConfig, SampleConfig, SearchIds
-from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.errors import ConfigError, DataError, ShapeError
 from transformer_jax.inference.token_generator import TokenGenerator
 from transformer_jax.testing.tiny_models import TableLanguageModel
 
@@ -141,6 +141,10 @@ def test_what_cannot_be_is_refused_in_one_line():
         ShapeError, match=r"prompt 1 has 5 tokens, and an output of up to 5 .* context of 8: shorten"
     ):
         generator.generate(params, [[4], [4] * 5])
+    with pytest.raises(
+        DataError, match="prompt 1: token 2 is id 8, and the ids of the vocabulary are 0 to 7"
+    ):
+        generator.generate(params, [[4], [4, 5, 8]])
     with pytest.raises(ShapeError, match="row_ids must have a number for each of 2 prompts; got 1"):
         generator.generate(params, [[4], [5]], row_ids=[0])
     with pytest.raises(ConfigError, match="chunk_len must be at least 1; got 0"):

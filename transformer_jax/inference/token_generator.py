@@ -17,6 +17,7 @@ from transformer_jax.decode.search_config import GreedyConfig, SampleConfig
 from transformer_jax.decode.search_options import RowOptions, SearchIds
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional.seeds import seed_key
+from transformer_jax.inference.token_scores import check_ids
 
 Beyond = Literal["refuse", "window"]
 
@@ -121,6 +122,7 @@ class TokenGenerator:
         self._ids, self._context_len, self._beyond = ids, context_len, beyond
         self._batch_size, self._chunk_len = batch_size, chunk_len
         self._search = ResumableSearch(model, config, ids)
+        self._vocab_size = _vocab_size(model)
 
     def generate(
         self,
@@ -141,6 +143,7 @@ class TokenGenerator:
           on_tokens: Called with a prompt's place and its new tokens whenever there are some; True ends its output.
 
         Raises:
+          DataError: If an id is not in the vocabulary.
           ShapeError: If a prompt with its output passes the context, and ``beyond`` is ``"refuse"``.
         """
         stream, stops = self.stream(params, prompts, seed=seed, row_ids=row_ids), None
@@ -167,6 +170,8 @@ class TokenGenerator:
         Returns:
           The whole outputs, as the value of ``StopIteration``.
         """
+        for index, prompt in enumerate(prompts):
+            check_ids(np.asarray(prompt, np.int64), self._vocab_size, name=f"prompt {index}")
         plans = [self._plan(index, prompt) for index, prompt in enumerate(prompts)]
         numbers = list(range(len(prompts))) if row_ids is None else list(row_ids)
         if len(numbers) != len(prompts):
@@ -223,6 +228,17 @@ class TokenGenerator:
         """What whole prompts are padded to for a repetition penalty, which counts what the model does not read too."""
         is_penalized = isinstance(self.config, SampleConfig) and self.config.repetition_penalty != 1.0
         return USUAL_LENGTHS.of(len(prompt)) if is_penalized else 0
+
+
+def _vocab_size(model: nnx.Module) -> int:
+    """Tokens that the model knows, by the shape of its logits."""
+    graph, params = nnx.split(model)
+
+    def logits(params: Any, inputs: TokenInputs) -> Any:
+        merged: Any = nnx.merge(graph, params)
+        return merged.step(merged.start(inputs, max_len=1), inputs.lengths)[0]
+
+    return jax.eval_shape(logits, params, TokenInputs.abstract(1, 1)).shape[-1]
 
 
 class _Batch:
