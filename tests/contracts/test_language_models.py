@@ -24,6 +24,11 @@ def _gpt(**changes):
     return dataclasses.replace(GPT, **changes)
 
 
+def _recurrent(cell, **changes):
+    sizes = {"embedding_dim": 6, "hidden_dim": 8, "num_layers": 1, "dropout_rate": 0.1}
+    return models.RecurrentLMConfig(cell=cell, **sizes | changes)
+
+
 MODELS = {
     "gpt": GPT,
     "llama": _gpt(
@@ -47,6 +52,12 @@ MODELS = {
     ),
     "relative_rms": _gpt(positions=nn.RelativePositions(num_buckets=8, max_distance=16), normalization="rms"),
     "linear": _gpt(self_attention="linear"),
+    "lstm_deep_residual": _recurrent("lstm", num_layers=2, residual=True),
+    "gru_tied": _recurrent("gru", embedding_dim=8, tied=True),
+    "rnn": _recurrent("rnn"),
+    "min_gru_deep": _recurrent("min_gru", num_layers=2),
+    "min_lstm": _recurrent("min_lstm"),
+    "diagonal": _recurrent("diagonal"),
 }
 # Linear attention refuses packed rows.
 CASES = [(name, check) for name in MODELS for check in suite.CHECKS if (name, check) != ("linear", "packed")]

@@ -19,6 +19,7 @@ from transformer_jax.models.presets import (
     transformer_big,
 )
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, RecurrentSeq2SeqConfig
+from transformer_jax.models.recurrent_lm import RecurrentLM, RecurrentLMConfig, RecurrentLMState
 from transformer_jax.models.recurrent_seq2seq import RecurrentSeq2Seq
 from transformer_jax.models.sizes import Sizes
 
@@ -36,6 +37,9 @@ __all__ = [
     "LastState",
     "Luong",
     "ModelConfig",
+    "RecurrentLM",
+    "RecurrentLMConfig",
+    "RecurrentLMState",
     "RecurrentSeq2Seq",
     "RecurrentSeq2SeqConfig",
     "Sizes",

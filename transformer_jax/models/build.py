@@ -16,6 +16,7 @@ from transformer_jax.memory import machine_memory
 from transformer_jax.models.decoder_only import DecoderOnlyConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import RecurrentSeq2SeqConfig
+from transformer_jax.models.recurrent_lm import RecurrentLMConfig
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.plugins import union_with_plugins
 
@@ -29,6 +30,7 @@ BuiltInModelConfig = Union[  # noqa: UP007 (the trailing comma keeps one line a 
     RecurrentSeq2SeqConfig,
     EncoderDecoderConfig,
     DecoderOnlyConfig,
+    RecurrentLMConfig,
 ]
 
 if TYPE_CHECKING:
