@@ -208,7 +208,9 @@ class RecurrentLM(nnx.Module):
         embedding_key, stack_key, readout_key = split_key(rng_key, 3)
         valid = None if segments is None else jnp.asarray(segments) > 0
         embedded = self._dropped(self.embedding(tokens, valid=valid), embedding_key)
-        initial_carry = None if restarts is None else self._read_carried(jnp.asarray(restarts), tokens.shape[0])
+        initial_carry = (
+            None if restarts is None else self._read_carried(jnp.asarray(restarts), tokens.shape[0])
+        )
         outputs, carries = self.stack(
             embedded,
             segments=None if segments is None else jnp.asarray(segments),
@@ -280,7 +282,9 @@ class RecurrentLM(nnx.Module):
     def _read_carried(self, restarts: Array, num_rows: int) -> tuple[Any, ...]:
         """Where the rows go on: the carried state, or zeros where it restarts."""
         if self.carried_rows is None:
-            raise ConfigError("restarts need a model with carried state: build it with Sizes(carried_rows=...)")
+            raise ConfigError(
+                "restarts need a model with carried state: build it with Sizes(carried_rows=...)"
+            )
         if num_rows != self.carried_rows:
             raise ShapeError(
                 f"the carried state has {self.carried_rows} rows, the batch {num_rows}: train on batches of "
