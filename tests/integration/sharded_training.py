@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from transformer_jax.data.batches import PAD_ID
 from transformer_jax.functional import projected_logsumexp
@@ -42,8 +44,48 @@ MODELS: dict[str, Any] = {
         attention=Luong(score="general", input_feeding=True), dropout_rate=0.1, residual=False,
     ),
 }  # fmt: skip
+
+
+class Reader(nnx.Module):
+    """A gated recurrence whose matrices have names of their own, and which does not say that a loop reads them."""
+
+    def __init__(self, width: int, *, rngs: nnx.Rngs) -> None:
+        self.entry_weight = nnx.Param(0.4 * jax.random.normal(rngs.params(), (width, 2 * width)))
+        self.memory_weight = nnx.Param(0.2 * jax.random.normal(rngs.params(), (width, 2 * width)))
+
+    def __call__(self, start: Any, inputs: Any) -> Any:
+        """States after each step ``[batch, time, width]``."""
+        memory = 0.5 * self.memory_weight[...]
+
+        def body(state: Any, entry: Any) -> tuple[Any, Any]:
+            new, kept = jnp.split(entry + state @ memory, 2, axis=-1)
+            kept = jax.nn.sigmoid(kept)
+            state = kept * state + (1.0 - kept) * jnp.tanh(new)
+            return state, state
+
+        entries = (inputs @ self.entry_weight[...]).swapaxes(0, 1)
+        return jax.lax.scan(body, start, entries)[1].swapaxes(0, 1)
+
+
+class Undeclared(nnx.Module):
+    """An encoder and a decoder of such recurrences; reads padding like tokens."""
+
+    def __init__(self, width: int = 32) -> None:
+        rngs = nnx.Rngs(0)
+        self.embedding = nnx.Embed(VOCAB, width, rngs=rngs)
+        self.inward, self.outward = Reader(width, rngs=rngs), Reader(width, rngs=rngs)
+
+    def __call__(self, source_tokens: Any, source_lengths: Any, inputs: Any, *, rng_key: Any = None) -> Any:
+        """Logits ``[batch, target_len, vocab]``."""
+        start = jnp.zeros((source_tokens.shape[0], 32))
+        read = self.inward(start, self.embedding(source_tokens))
+        return self.outward(read[:, -1], self.embedding(inputs)) @ self.embedding.embedding[...].T
+
+
+UNDECLARED = "undeclared"
 IN_BLOCKS = "transformer, in blocks"
 MODELS[IN_BLOCKS] = MODELS["transformer"]
+NAMES = (UNDECLARED, *MODELS)
 MESHES: dict[str, MeshShape | None] = {
     "one": None,
     "data": MeshShape(data=8),
@@ -52,7 +94,11 @@ MESHES: dict[str, MeshShape | None] = {
     "data-fsdp-tensor": MeshShape(data=2, fsdp=2, tensor=2),
     "data-sequence": MeshShape(data=4, sequence=2),
 }
-MESHES_OF = {"two layers": ("one", "data-fsdp-tensor"), IN_BLOCKS: ("one", "data", "data-fsdp-tensor")}
+MESHES_OF = {
+    UNDECLARED: ("one", "tensor", "data-fsdp-tensor"),
+    "two layers": ("one", "data-fsdp-tensor"),
+    IN_BLOCKS: ("one", "data", "data-fsdp-tensor"),
+}
 UPDATES = 4
 TASK = SequenceTask(task="reverse", vocab_size=VOCAB, min_len=3, max_lens=(11,), batch_size=16, dummy_rows=3)
 
@@ -75,9 +121,16 @@ def _longer(batch: Any) -> Any:
     return batch._replace(source_tokens=np.pad(batch.source_tokens, ((0, 0), (0, 1)), constant_values=PAD_ID))
 
 
+def build(model_name: str) -> Any:
+    """The model with its first parameters."""
+    if model_name == UNDECLARED:
+        return Undeclared()
+    return build_model(MODELS[model_name], Sizes.of_pairs(VOCAB), seed=0)
+
+
 def train(model_name: str, sharding: MeshShape | None, folder: Path) -> dict[str, np.ndarray]:
     """Parameters, losses and bytes a device after some updates."""
-    model = build_model(MODELS[model_name], Sizes.of_pairs(VOCAB), seed=0)
+    model = build(model_name)
     config = TrainConfig(
         updates=UPDATES, optimizer=AdamW(), schedule=Cosine(peak_learning_rate=0.001, warmup_updates=1),
         log_every=1, checkpoint_every=UPDATES, average_decay=0.5,
@@ -95,7 +148,7 @@ def cases() -> list[str]:
     """``MODEL/MESH`` for all models over their meshes; a recurrence takes one position after another."""
     all_but_sequence = tuple(name for name in MESHES if name != "data-sequence")
     of = {"transformer": tuple(MESHES), "recurrent": all_but_sequence, **MESHES_OF}
-    return [f"{model}/{mesh}" for model in MODELS for mesh in of[model]]
+    return [f"{model}/{mesh}" for model in NAMES for mesh in of[model]]
 
 
 def main(path: str, wanted: Collection[str]) -> None:
@@ -103,7 +156,7 @@ def main(path: str, wanted: Collection[str]) -> None:
     jax.config.update("jax_default_matmul_precision", "highest")
     found: dict[str, np.ndarray] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for model in MODELS:
+        for model in NAMES:
             if model == IN_BLOCKS:  # the last one
                 projected_logsumexp.BLOCK_ELEMENTS, choice.BLOCKWISE_FROM_PAIRS = 2**10, 1
             for name in (

@@ -28,7 +28,8 @@ EIGHT["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
 # Every axis, every model and the blocks once; the rest of the product in the second tier.
 FIRST = {
     "transformer/one", "transformer/data-fsdp-tensor", "transformer/data-sequence", "two layers/one",
-    "two layers/data-fsdp-tensor", "transformer, in blocks/one", "transformer, in blocks/data-fsdp-tensor",
+    "two layers/data-fsdp-tensor", "undeclared/one", "undeclared/tensor", "transformer, in blocks/one",
+    "transformer, in blocks/data-fsdp-tensor",
 }  # fmt: skip
 
 

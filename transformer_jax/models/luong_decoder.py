@@ -30,6 +30,8 @@ class LuongDecoder(nnx.Module):
     Source: Luong et al. 2015, https://arxiv.org/abs/1508.04025, sections 3.1 to 3.3.
     """
 
+    loops_over_time = True
+
     def __init__(self, config: RecurrentSeq2SeqConfig, *, rngs: nnx.Rngs):
         assert isinstance(config.attention, Luong)
         self.hidden_dim = config.hidden_dim

@@ -34,6 +34,8 @@ class LastStateDecoder(nnx.Module):
     https://arxiv.org/abs/1406.1078, section 2.2.
     """
 
+    loops_over_time = True
+
     def __init__(self, config: RecurrentSeq2SeqConfig, *, rngs: nnx.Rngs):
         assert isinstance(config.attention, LastState)
         self.feed_each_step = config.attention.feed_each_step
@@ -105,6 +107,8 @@ class BahdanauDecoder(nnx.Module):
 
     Source: Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473, section 3.1 and appendix A.2.2.
     """
+
+    loops_over_time = True
 
     def __init__(self, config: RecurrentSeq2SeqConfig, *, rngs: nnx.Rngs):
         assert isinstance(config.attention, Bahdanau)

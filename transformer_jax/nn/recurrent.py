@@ -46,6 +46,8 @@ class RecurrentCell(PytreeParameters):
       (2, 7, 20)
     """
 
+    loops_over_time = True
+
     def __init__(
         self,
         kind: CellKind,

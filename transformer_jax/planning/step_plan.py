@@ -9,7 +9,6 @@ import jax
 import numpy as np
 from flax import nnx
 
-from transformer_jax.functional.remat import remat
 from transformer_jax.functional.row_shards import ROW_AXES
 from transformer_jax.planning.devices import Device
 from transformer_jax.planning.equations import flops_within
@@ -19,18 +18,19 @@ from transformer_jax.planning.mesh import check_rows, ring_span
 from transformer_jax.planning.result import Plan, Traffic
 from transformer_jax.planning.walk import Walk
 from transformer_jax.train.config import MeshShape, TrainConfig
-from transformer_jax.train.contracts import Objective, ScheduledObjective
+from transformer_jax.train.contracts import Objective
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.schedules import build_schedule
-from transformer_jax.train.sharding import LOOPED, abstract_mesh, mesh_sizes, parameter_spec
+from transformer_jax.train.sharding import abstract_mesh, mesh_sizes, parameter_spec
 from transformer_jax.train.state import (
     ModelStructure,
     TrainState,
     create_state,
-    named_arrays,
+    set_remat,
     split_model,
 )
-from transformer_jax.train.step import metric_shapes
+from transformer_jax.train.step import loss_gradient, metric_shapes
+from transformer_jax.train.time_loops import found_in_loops
 
 
 def plan_step(
@@ -52,14 +52,15 @@ def plan_step(
     Args:
       make_model: Makes the module; only traced.
       objective: Its loss on a batch.
-      config: Optimiser, moving average and accumulation; its ``sharding`` is not read.
+      config: Optimiser, moving average, accumulation and remat; its ``sharding`` is not read.
       batch: The whole batch; only its shapes are read.
       mesh: Devices along each axis.
       device: What they are.
 
     Raises:
       ShapeError: If the batch does not divide over the mesh.
-      ConfigError: If the mesh is larger than such devices can be joined.
+      ConfigError: If the mesh is larger than such devices can be joined, or the model has no layers that know of
+        ``config.remat``.
 
     Example:
       >>> from transformer_jax.testing.training import TinySeq2Seq
@@ -87,15 +88,15 @@ def plan_step(
     )
     structure, state = _abstract_state(make_model, objective, config, micro)
     params, model_state = state.params, state.model_state
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    update = jax.ShapeDtypeStruct((), np.int32)
-    gradient = _gradient_of(structure, objective, config)
+    inputs = (micro, jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((), np.int32))
     with jax.sharding.use_abstract_mesh(abstract_mesh(sizes)):
-        jaxpr, shapes = jax.make_jaxpr(gradient, return_shape=True)(params, model_state, micro, key, update)
+        gradient = jax.make_jaxpr(loss_gradient(structure, objective), return_shape=True)
+        jaxpr, shapes = gradient(params, model_state, *inputs)
+    looped = structure.looped | found_in_loops(jaxpr, params, model_state, micro, carried=structure.carried)
 
     walk = Walk(sizes)
     kept = {name: spec_layout(name, array.shape, sizes) for name, array in params.items()}
-    used = {name: _gather(walk, name, array, kept[name]) for name, array in params.items()}
+    used = {name: _gather(walk, name in looped, array, kept[name]) for name, array in params.items()}
     copies = [
         local_bytes(array, used[name], sizes) if used[name] != kept[name] else 0.0
         for name, array in params.items()
@@ -112,9 +113,9 @@ def plan_step(
 
     total_flops = walk.total_flops
     if config.remat != "nothing":  # what is computed again is no use of the peak
-        once = dataclasses.replace(config, remat="nothing")
+        once, _ = _abstract_state(make_model, objective, dataclasses.replace(config, remat="nothing"), micro)
         total_flops = config.accumulation * flops_within(
-            jax.make_jaxpr(_gradient_of(structure, objective, once))(params, model_state, micro, key, update)
+            jax.make_jaxpr(loss_gradient(once, objective))(params, model_state, *inputs)
         )
     parts = _state_bytes(state, sizes)
     bytes_of_batch = math.fsum(local_bytes(leaf, batch_layout(leaf.shape, sizes), sizes) for leaf in leaves)
@@ -179,9 +180,9 @@ def batch_layout(shape: tuple[int, ...], sizes: dict[str, int]) -> Layout:
     return Layout((rows, positions, *((),) * len(shape))[: len(shape)])
 
 
-def _gather(walk: Walk, name: str, array: Any, kept: Layout) -> Layout:
+def _gather(walk: Walk, looped: bool, array: Any, kept: Layout) -> Layout:
     """Where a parameter lies while it is used, and the gathering that brings it there."""
-    lost = tuple(axis for axis in walk.sizes if axis in kept.axes and (axis == "fsdp" or LOOPED.search(name)))
+    lost = tuple(axis for axis in walk.sizes if axis in kept.axes and (looped or axis == "fsdp"))
     if not lost:
         return kept
     walk.transfer(Transfer("all-gather", lost, array_bytes(array) / ways(kept.axes - set(lost), walk.sizes)))
@@ -197,6 +198,7 @@ def _abstract_state(
 
     def initial() -> TrainState:
         model = make_model()
+        set_remat(model, config.remat)
         structure, params, model_state = split_model(model)
         structures.append(structure)
         metrics = metric_shapes(structure, params, model_state, objective, batch)
@@ -217,15 +219,6 @@ def _state_bytes(state: Any, sizes: dict[str, int]) -> dict[str, float]:
         layout = spec_layout(".".join(words), leaf.shape, sizes)
         found[names.get(words[0], "other state")] += local_bytes(leaf, layout, sizes)
     return found
-
-
-def _gradient_of(structure: ModelStructure, objective: Objective, config: TrainConfig) -> Any:
-    def summed_loss(params: Any, model_state: Any, batch: Any, rng_key: Any, update: Any) -> tuple[Any, Any]:
-        at_update = objective.at(update) if isinstance(objective, ScheduledObjective) else objective
-        loss, metrics, new_model_state = at_update(structure.merge(params, model_state), batch, rng_key)
-        return loss.sum, (loss, metrics, named_arrays(new_model_state))
-
-    return jax.grad(remat(summed_loss, config.remat), has_aux=True)
 
 
 def _traffic(walk: Walk, device: Device) -> list[Traffic]:

@@ -28,6 +28,7 @@ from transformer_jax.planning.layout import (
 )
 from transformer_jax.planning.ledger import Ledger
 from transformer_jax.planning.rules import PRODUCTS, REDUCTIONS, UNFUSED, ruled
+from transformer_jax.train.time_loops import scan_counts
 
 
 class Walk(Ledger):
@@ -187,7 +188,7 @@ class Walk(Ledger):
 
     def _scan(self, frame: Frame, equation: Any) -> list[Layout]:
         params = equation.params
-        consts, carries = _scan_counts(equation)
+        consts, carries = scan_counts(equation)
         for place, atom in enumerate(equation.invars):
             layout = frame.layout(atom)
             carried = consts <= place < consts + carries
@@ -259,17 +260,6 @@ class Walk(Ledger):
         branches = [one.jaxpr for one in equation.params["branches"]]
         costs = [flops_within(branch) for branch in branches]
         return self._run(branches[costs.index(max(costs))], layouts[1:])[0]
-
-
-def _scan_counts(equation: Any) -> tuple[int, int]:
-    """Constants and carries of a scan, told from what the loop takes apart and puts together, as JAX's names change."""
-    body = equation.params["jaxpr"].jaxpr
-    taken, stacked = (
-        sum(outer.aval.ndim > inner.aval.ndim for outer, inner in zip(outside, inside, strict=True))
-        for outside, inside in ((equation.invars, body.invars), (equation.outvars, body.outvars))
-    )
-    carries = len(body.outvars) - stacked
-    return len(body.invars) - carries - taken, carries
 
 
 def _named(live: dict[Any, float]) -> Iterator[tuple[float, str]]:

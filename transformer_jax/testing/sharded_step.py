@@ -15,7 +15,7 @@ from transformer_jax.train.contracts import Objective
 from transformer_jax.train.optimizers import build_optimizer
 from transformer_jax.train.schedules import build_schedule
 from transformer_jax.train.sharding import Placement
-from transformer_jax.train.state import create_state, split_model
+from transformer_jax.train.state import create_state, set_remat, split_model
 from transformer_jax.train.step import build_step, metric_shapes
 
 FAST_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -71,6 +71,7 @@ def compile_sharded_step(
       ShapeError: If the batch does not divide.
     """
     model = make_model()
+    set_remat(model, config.remat)
     placement = Placement(config.sharding)
     placement.check_batch(batch, accumulation=config.accumulation)
     structure, params, model_state = split_model(model)

@@ -32,6 +32,7 @@ from transformer_jax.pytree import replace
 from transformer_jax.train import hosts
 from transformer_jax.train.config import MeshShape
 from transformer_jax.train.state import ModelStructure, NamedArrays, TrainState, named_arrays
+from transformer_jax.train.time_loops import found_in_loops
 from transformer_jax.typing import PyTree
 
 AXES = ("data", "fsdp", "tensor", "sequence")
@@ -42,11 +43,6 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"(attention\.output|feed_forward\.outer)\.kernel$", ("tensor", "fsdp")),
     (r"\.(kernel|[a-z_]*weight)$|^[a-z_]+\.kernel$", ("fsdp", "tensor")),
 )
-
-# Parameters that a loop over time reads at each step: cut where they are kept, gathered once before the loop. A
-# collective a step would cost more than they weigh; and inside of such loops JAX 0.10 to 0.12 (Shardy) partition cut
-# matrices into gradients that are wrong by as much as their size; tests/integration/test_sharding.py would find it.
-LOOPED = re.compile(r"_cell\.|^decoder\.(attend|combine|readout|stack)\.")
 
 
 def mesh_sizes(mesh: MeshShape) -> dict[str, int]:
@@ -237,9 +233,15 @@ def _spread(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _GatheringStructure(ModelStructure):
-    """A structure that gathers parameters where they are used."""
+    """A structure that gathers parameters where they are used.
+
+    Parameters that a loop over time reads at each step are cut where they are kept, and gathered once before the loop.
+    A collective a step would cost more than they weigh; and inside of such loops JAX 0.10 to 0.12 (Shardy) partition
+    cut matrices into gradients that are wrong by as much as their size. So those that no module declares are looked
+    for in each program before it is compiled.
+    """
 
     everywhere: NamedSharding
 
@@ -247,9 +249,17 @@ class _GatheringStructure(ModelStructure):
         """The module, its looped parameters whole, the others gathered over ``fsdp``."""
         return super().merge({name: self._used(name, array) for name, array in params.items()}, model_state)
 
+    def for_program(self, gradient_of: Callable[..., Any], *arguments: Any) -> ModelStructure:
+        """The structure that gathers what is found in this program's loops as well."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(ModelStructure)}
+        plain = ModelStructure(**fields)
+        jaxpr = jax.make_jaxpr(gradient_of(plain))(*arguments)
+        found = found_in_loops(jaxpr, *arguments[:3], carried=self.carried)
+        return dataclasses.replace(self, looped=self.looped | found)
+
     def _used(self, name: str, array: jax.Array) -> jax.Array:
         mesh, spec = self.everywhere.mesh, PartitionSpec()
-        if not LOOPED.search(name):
+        if name not in self.looped:
             cut = parameter_spec(name, array.shape, dict(mesh.shape))
             # Otherwise XLA keeps the matrices cut and sums activations, which grow with the batch.
             spec = PartitionSpec(*(None if axis == "fsdp" else axis for axis in cut))

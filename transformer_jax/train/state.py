@@ -5,6 +5,7 @@ in C++ at every call, NNX states in Python, and a checkpoint holds the same name
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,7 +19,9 @@ from transformer_jax.functional.remat import Remat
 from transformer_jax.functional.seeds import seed_key
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.train.divergence import no_divergence
+from transformer_jax.train.time_loops import declared_in_loops
 from transformer_jax.typing import Array, Int, Key, PyTree
+from transformer_jax.variables import CarriedState
 
 NamedArrays = dict[str, Array]
 
@@ -61,6 +64,10 @@ class TrainState:
 class ModelStructure:
     """The static half of a split module: turns named arrays back into it.
 
+    Attributes:
+      looped: Names of the parameters that loops over time read, as far as it is known.
+      carried: Names of the variables that are carried from batch to batch, see `CarriedState`.
+
     Example:
       >>> module = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
       >>> structure, params, model_state = split_model(module)
@@ -75,6 +82,8 @@ class ModelStructure:
     params_names: tuple[str, ...]
     model_state_structure: Any
     model_state_names: tuple[str, ...]
+    looped: frozenset[str] = frozenset()
+    carried: frozenset[str] = frozenset()
 
     def state(self, params: NamedArrays, model_state: NamedArrays) -> PyTree:
         """The whole state, as ``nnx.split(model)[1]`` gives it."""
@@ -87,6 +96,15 @@ class ModelStructure:
     def merge(self, params: NamedArrays, model_state: NamedArrays) -> nnx.Module:
         """The module itself, holding these arrays."""
         return nnx.merge(self.graph, self.state(params, model_state))
+
+    def for_program(self, gradient_of: Callable[..., Any], *arguments: Any) -> "ModelStructure":
+        """The structure to compile a gradient with; where nothing is cut, the structure itself.
+
+        Args:
+          gradient_of: From a structure to ``(params, model_state, batch, rng_key, update) -> gradient``.
+          arguments: Of that function.
+        """
+        return self
 
 
 def split_model(model: nnx.Module) -> tuple[ModelStructure, dict[str, Any], dict[str, Any]]:
@@ -107,6 +125,8 @@ def split_model(model: nnx.Module) -> tuple[ModelStructure, dict[str, Any], dict
         tuple(named_params),
         jax.tree.structure(others),
         tuple(named_others),
+        declared_in_loops(model),
+        frozenset(named_arrays(nnx.state(model, CarriedState))),
     )
     return structure, named_params, named_others
 

@@ -50,14 +50,12 @@ def build_step(structure: ModelStructure, objective: Objective, config: TrainCon
       ShapeError: When traced, if the rows of the batch do not divide by ``accumulation``.
     """
 
-    def summed_loss(
-        params: NamedArrays, model_state: NamedArrays, batch: Any, rng_key: Key[Array, ""], update: Array
-    ) -> tuple[Array, tuple[LossSum, dict[str, LossSum], NamedArrays]]:
-        at_update = objective.at(update) if isinstance(objective, ScheduledObjective) else objective
-        loss, metrics, new_model_state = at_update(structure.merge(params, model_state), batch, rng_key)
-        return loss.sum, (loss, metrics, named_arrays(new_model_state))
-
-    gradient_of_sum = jax.grad(summed_loss, has_aux=True)
+    def gradient_for(state: TrainState, batch: Any, rng_key: Key[Array, ""]) -> Any:
+        """The gradient's function for batches of this shape."""
+        arguments = (state.params, state.model_state, batch, rng_key, state.update)
+        return loss_gradient(
+            structure.for_program(lambda one: loss_gradient(one, objective), *arguments), objective
+        )
 
     def accumulated(state: TrainState, batch: Any, rng_key: Key[Array, ""]) -> tuple[Any, Any]:
         """Gradient of the sum over micro-batches, and what the objective returned, summed."""
@@ -74,6 +72,7 @@ def build_step(structure: ModelStructure, objective: Objective, config: TrainCon
 
         micro_batches = _split_rows(batch, config.accumulation)
         first = jax.tree.map(lambda array: array[0], micro_batches)
+        gradient_of_sum = gradient_for(state, first, rng_key)
         shapes = jax.eval_shape(
             gradient_of_sum, state.params, state.model_state, first, rng_key, state.update
         )
@@ -90,7 +89,7 @@ def build_step(structure: ModelStructure, objective: Objective, config: TrainCon
         if config.accumulation > 1:
             gradient, (loss, metrics, model_state) = accumulated(state, batch, rng_key)
         else:
-            gradient, (loss, metrics, model_state) = gradient_of_sum(
+            gradient, (loss, metrics, model_state) = gradient_for(state, batch, rng_key)(
                 state.params, state.model_state, batch, rng_key, state.update
             )
         count = jnp.where(loss.count > 0, loss.count, 1.0)
@@ -124,6 +123,27 @@ def build_step(structure: ModelStructure, objective: Objective, config: TrainCon
         return replace(after, update=update, divergence=note_divergence(state.divergence, is_finite, update))
 
     return step
+
+
+def loss_gradient(structure: ModelStructure, objective: Objective) -> Callable[..., tuple[Any, Any]]:
+    """The gradient of an objective's summed loss, as every update takes it.
+
+    Args:
+      structure: The static half of the model.
+      objective: Gives the summed loss of the model on a batch.
+
+    Returns:
+      ``(params, model_state, batch, rng_key, update) -> (gradient, (loss, metrics, new model state))``.
+    """
+
+    def summed_loss(
+        params: NamedArrays, model_state: NamedArrays, batch: Any, rng_key: Key[Array, ""], update: Array
+    ) -> tuple[Array, tuple[LossSum, dict[str, LossSum], NamedArrays]]:
+        at_update = objective.at(update) if isinstance(objective, ScheduledObjective) else objective
+        loss, metrics, new_model_state = at_update(structure.merge(params, model_state), batch, rng_key)
+        return loss.sum, (loss, metrics, named_arrays(new_model_state))
+
+    return jax.grad(summed_loss, has_aux=True)
 
 
 def moved_average(
