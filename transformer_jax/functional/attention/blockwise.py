@@ -22,13 +22,24 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from transformer_jax.functional.attention.block_plan import QueryGroup, needed_blocks, plan_keys, plan_queries
+from transformer_jax.functional.attention.block_plan import QueryGroup, plan_queries
 from transformer_jax.functional.attention.block_products import (
     keys_first,
     keys_last,
-    pair_gradients,
     weighted_rows,
     weighted_values,
+)
+from transformer_jax.functional.attention.block_scores import (
+    Blocks,
+    Fixed,
+    Place,
+    add_at,
+    bias_block,
+    bias_start,
+    biased_scores,
+    block_factors,
+    differentiable_scores,
+    hidden_scores,
 )
 from transformer_jax.functional.attention.contract import AttentionCall, by_own_rows
 from transformer_jax.functional.attention.guard import guard_in_linear_memory, mark_poisoned
@@ -48,34 +59,12 @@ SHORT_KEYS = 512
 """Up to so many keys the heads of a sequence go together on a CPU: see ``benchmarks/attention.py``."""
 
 
-Visit = Callable[[Any, AttentionMask, Any, int], Any]
-
-
 class Sizes(NamedTuple):
     """What is static in a call: block sizes and the dropout rate."""
 
     query_block: int
     key_block: int
     dropout_rate: float
-
-
-class Blocks(NamedTuple):
-    """The differentiable arrays of a call: ``[batch, length, heads, width]``, rule, biases and reweight."""
-
-    query: Any
-    key: Any
-    value: Any
-    score: Any
-    bias: Any
-    dense_bias: Any
-    reweight: Any
-
-
-class Fixed(NamedTuple):
-    """What has no gradient: the mask, and the words that dropout is drawn from."""
-
-    mask: AttentionMask
-    dropout_keys: Array | None
 
 
 def refusals(call: AttentionCall) -> list[str]:
@@ -210,7 +199,7 @@ def _value(sizes: Sizes, blocks: Blocks, fixed: Fixed) -> tuple[tuple[Array, Arr
     groups = plan_queries(fixed.mask, blocks.query.shape[1], blocks.key.shape[1], sizes.query_block)
 
     def rows(group: QueryGroup, index: Any) -> tuple[Array, Array]:
-        return _forward_rows(sizes, blocks, fixed, _Place(blocks, fixed, group, index))
+        return _forward_rows(sizes, blocks, fixed, Place(blocks, fixed, group, index))
 
     return _of_all_queries(groups, blocks, rows), None
 
@@ -228,7 +217,7 @@ def _plain(sizes: Sizes, blocks: Blocks, fixed: Fixed) -> tuple[Array, Array]:
     def rows(group: QueryGroup, index: Any) -> tuple[Array, Array]:
         @jax.checkpoint
         def block(blocks: Blocks, fixed: Fixed, index: Any) -> tuple[Array, Array]:
-            return _plain_rows(sizes, blocks, fixed, _Place(blocks, fixed, group, index))
+            return _plain_rows(sizes, blocks, fixed, Place(blocks, fixed, group, index))
 
         return block(blocks, fixed, index)
 
@@ -262,63 +251,24 @@ def _of_all_queries(
     return jnp.concatenate(outputs, axis=1), jnp.concatenate(sums, axis=2)
 
 
-class _Place:
-    """One block of queries: where it stands, and its slices of everything that has rows."""
-
-    def __init__(self, blocks: Blocks, fixed: Fixed, group: QueryGroup, index: Any) -> None:
-        self.size, self.group, self.index = group.block, group, index
-        self.mask, self.clear_mask = fixed.mask, fixed.mask.without_order()
-        self.start = group.start + index * group.block
-        first: Any = group.keys_start
-        if group.moves:
-            kv_len = blocks.key.shape[1]
-            first = jnp.clip(first + index * group.block, 0, kv_len - group.num_keys)
-        self.first_key = first
-        self.query = self.rows(blocks.query, 1)
-        self.reweight = (
-            None if blocks.reweight is None else blocks.reweight.for_queries(self.start, self.size)
-        )
-        self.dropout_keys = None if fixed.dropout_keys is None else self.rows(fixed.dropout_keys, 2)
-
-    def rows(self, array: Array, axis: int) -> Array:
-        """The block's rows of an array."""
-        return pick(array, axis, self.start, self.size)
-
-    def visits(self, key_block: int, visit: Visit, carry: Any) -> Any:
-        """Fold ``visit(carry, mask, first key, number of keys)`` over the block's keys."""
-        for run in plan_keys(self.group, key_block):
-            first = self.first_key + run.offset
-            begin, middle, stop = needed_blocks(self.group, run, self.index)
-            for mask, low, high in ((self.clear_mask, begin, middle), (self.mask, middle, stop)):
-                if isinstance(low, int) and isinstance(high, int) and high - low <= 1:
-                    carry = visit(carry, mask, first + low * run.block, run.block) if high > low else carry
-                else:
-                    carry = lax.fori_loop(low, high, _step(visit, mask, first, run.block), carry)
-        return carry
-
-
-def _step(visit: Visit, mask: AttentionMask, first: Any, size: int) -> Callable[[Any, Any], Any]:
-    return lambda index, carry: visit(carry, mask, first + index * size, size)
-
-
-def _forward_rows(sizes: Sizes, blocks: Blocks, fixed: Fixed, place: _Place) -> tuple[Array, Array]:
+def _forward_rows(sizes: Sizes, blocks: Blocks, fixed: Fixed, place: Place) -> tuple[Array, Array]:
     batch, num_rows, num_heads = place.query.shape[:3]
     dtype = wide(blocks.query.dtype)
 
     def visit(carry: tuple, mask: AttentionMask, first: Any, size: int) -> tuple:
         maximum, total, accumulator = carry
         key, value = pick(blocks.key, 1, first, size), pick(blocks.value, 1, first, size)
-        scores = _scores(blocks, fixed.mask, place, first, size)(
-            blocks.score, blocks.bias, _bias_block(blocks.dense_bias, place, first, size), place.query, key
+        scores = biased_scores(blocks, fixed.mask, place, first, size)(
+            blocks.score, blocks.bias, bias_block(blocks.dense_bias, place, first, size), place.query, key
         )
-        scores = _hidden(scores, blocks, mask, place, first, size)
+        scores = hidden_scores(scores, blocks, mask, place, first, size)
         new_maximum = jnp.maximum(maximum, scores.max(axis=-1))
         shift = jnp.where(jnp.isneginf(new_maximum), 0.0, new_maximum)
         weights = jnp.exp(scores - shift[..., None])
         shrink = jnp.exp(maximum - shift)
         total = shrink * total + weights.sum(axis=-1)
         if place.reweight is not None:
-            weights = weights * _factors(blocks, fixed.mask, first, size, weights)(place.reweight)
+            weights = weights * block_factors(blocks, fixed.mask, first, size, weights)(place.reweight)
         if place.dropout_keys is not None:
             weights = jnp.where(kept(place.dropout_keys, first, size, sizes.dropout_rate), weights, 0.0)
         added = weighted_values(weights, value)
@@ -336,14 +286,14 @@ def _forward_rows(sizes: Sizes, blocks: Blocks, fixed: Fixed, place: _Place) -> 
     return output, maximum + jnp.log(total)
 
 
-def _plain_rows(sizes: Sizes, blocks: Blocks, fixed: Fixed, place: _Place) -> tuple[Array, Array]:
+def _plain_rows(sizes: Sizes, blocks: Blocks, fixed: Fixed, place: Place) -> tuple[Array, Array]:
     """A block of queries against all keys at once."""
     kv_len = blocks.key.shape[1]
-    dense = _bias_block(blocks.dense_bias, place, 0, kv_len)
-    scores = _scores(blocks, fixed.mask, place, 0, kv_len)(
+    dense = bias_block(blocks.dense_bias, place, 0, kv_len)
+    scores = biased_scores(blocks, fixed.mask, place, 0, kv_len)(
         blocks.score, blocks.bias, dense, place.query, blocks.key
     )
-    scores = _hidden(scores, blocks, fixed.mask, place, 0, kv_len)
+    scores = hidden_scores(scores, blocks, fixed.mask, place, 0, kv_len)
     maximum = lax.stop_gradient(jnp.max(scores, axis=-1, initial=-jnp.inf))
     shift = jnp.where(jnp.isneginf(maximum), 0.0, maximum)
     exponentials = jnp.exp(scores - shift[..., None])
@@ -352,7 +302,7 @@ def _plain_rows(sizes: Sizes, blocks: Blocks, fixed: Fixed, place: _Place) -> tu
     divisor = jnp.where(is_empty, 1.0, total)
     weights = exponentials / divisor[..., None]
     if place.reweight is not None:
-        weights = weights * _factors(blocks, fixed.mask, 0, kv_len, weights)(place.reweight)
+        weights = weights * block_factors(blocks, fixed.mask, 0, kv_len, weights)(place.reweight)
     if place.dropout_keys is not None:
         keep = kept(place.dropout_keys, 0, kv_len, sizes.dropout_rate)
         weights = jnp.where(keep, weights / (1.0 - sizes.dropout_rate), 0.0)
@@ -382,7 +332,7 @@ def _backward(
     for group in plan_queries(fixed.mask, q_len, kv_len, sizes.query_block):
 
         def rows(totals: Blocks, index: Any, group: QueryGroup = group) -> tuple[Blocks, Array]:
-            place = _Place(blocks, fixed, group, index)
+            place = Place(blocks, fixed, group, index)
             own = place.rows(d_output, 1), place.rows(delta, 2), place.rows(logsumexp, 2)
             return _backward_rows(sizes, blocks, fixed, place, own, totals)
 
@@ -402,7 +352,7 @@ _RULES = Rules(_value, _backward, _plain)
 
 
 def _backward_rows(
-    sizes: Sizes, blocks: Blocks, fixed: Fixed, place: _Place, own: tuple[Array, Array, Array], totals: Blocks
+    sizes: Sizes, blocks: Blocks, fixed: Fixed, place: Place, own: tuple[Array, Array, Array], totals: Blocks
 ) -> tuple[Blocks, Array]:
     """Add what a block of queries gives to the totals; the gradient of the block itself."""
     d_output, delta, logsumexp = own
@@ -413,8 +363,10 @@ def _backward_rows(
     ) -> tuple[Blocks, Array]:
         totals, d_query = carry
         key, value = pick(blocks.key, 1, first, size), pick(blocks.value, 1, first, size)
-        scores, pull_back = _differentiable_scores(blocks, fixed.mask, place, first, key)
-        scores = _hidden(scores, blocks, mask, place, first, size)
+        scores, pull_back = differentiable_scores(
+            blocks, fixed.mask, place, first, key, one_query_at_a_time=_goes_by_lanes()
+        )
+        scores = hidden_scores(scores, blocks, mask, place, first, size)
         weights = jnp.exp(scores - logsumexp[..., None])
         applied, d_applied = weights, products(d_output, value)  # do . v of all pairs
         keep = None
@@ -424,7 +376,7 @@ def _backward_rows(
         d_weights, d_reweight = d_applied, None
         if place.reweight is not None:
             factors, pull_back_factors = jax.vjp(
-                _factors(blocks, fixed.mask, first, size, weights), place.reweight
+                block_factors(blocks, fixed.mask, first, size, weights), place.reweight
             )
             applied, d_weights = weights * factors, d_applied * factors
             (d_reweight,) = pull_back_factors(weights * d_applied)
@@ -434,108 +386,18 @@ def _backward_rows(
         d_score, d_bias, d_dense, d_rows, d_key = pull_back(weights * (d_weights - delta[..., None]))
         totals = Blocks(
             None,
-            _add_at(totals.key, d_key, (0, 0, 0, first)),
-            _add_at(totals.value, d_value, (0, 0, 0, first)),
+            add_at(totals.key, d_key, (0, 0, 0, first)),
+            add_at(totals.value, d_value, (0, 0, 0, first)),
             jax.tree.map(jnp.add, totals.score, d_score),
             jax.tree.map(jnp.add, totals.bias, d_bias),
             totals.dense_bias
             if d_dense is None
-            else _add_at(totals.dense_bias, d_dense, _bias_start(totals.dense_bias, place, first)),
+            else add_at(totals.dense_bias, d_dense, bias_start(totals.dense_bias, place, first)),
             jax.tree.map(
-                lambda total, part: _add_at(total, part, (0, 0, place.start)), totals.reweight, d_reweight
+                lambda total, part: add_at(total, part, (0, 0, place.start)), totals.reweight, d_reweight
             ),
         )
         return totals, d_query + d_rows
 
     start = (totals, jnp.zeros(place.query.shape, wide(place.query.dtype)))
     return place.visits(sizes.key_block, visit, start)
-
-
-def _scores(
-    blocks: Blocks, mask: AttentionMask, place: _Place, first: Any, size: int
-) -> Callable[[Any, Any, Any, Array, Array], Array]:
-    """Scores with biases of one block, as a function of everything that they are differentiated by."""
-    q_len, kv_len = blocks.query.shape[1], blocks.key.shape[1]
-    query_positions = place.rows(mask.query_positions_or_default(q_len), 1)
-    key_positions = pick(mask.key_positions_or_default(kv_len), 1, first, size)
-
-    def scores(score: Any, bias: Any, dense: Array | None, query: Array, key: Array) -> Array:
-        values = score.score(query, key, query_positions, key_positions)
-        if bias is not None:
-            values = values + bias.block(query_positions, key_positions).astype(values.dtype)
-        return values if dense is None else values + dense.astype(values.dtype)
-
-    return scores
-
-
-def _differentiable_scores(
-    blocks: Blocks, mask: AttentionMask, place: _Place, first: Any, key: Array
-) -> tuple[Array, Callable[[Array], tuple[Any, Any, Any, Array, Array]]]:
-    """Scores of one block, and what takes their gradient to those of rule, biases, rows and keys (keys last)."""
-    dense = _bias_block(blocks.dense_bias, place, first, key.shape[1])
-    scores = _scores(blocks, mask, place, first, key.shape[1])
-    pull_pairs = pair_gradients(blocks.score, place.query, key, one_query_at_a_time=_goes_by_lanes())
-    if pull_pairs is None:
-        values, pull = jax.vjp(scores, blocks.score, blocks.bias, dense, place.query, key)
-
-        def pull_back(gradient: Array) -> tuple[Any, Any, Any, Array, Array]:
-            *others, d_key = pull(gradient)
-            return (*others, keys_last(d_key))
-
-        return values, pull_back
-
-    def biased(bias: Any, dense: Array | None) -> Array:
-        return scores(blocks.score, bias, dense, place.query, key)
-
-    values, pull_biases = jax.vjp(biased, blocks.bias, dense)
-
-    def pull_back_pairs(gradient: Array) -> tuple[Any, Any, Any, Array, Array]:
-        d_bias, d_dense = pull_biases(gradient)
-        d_score, d_rows, d_key = pull_pairs(gradient)
-        return d_score, d_bias, d_dense, d_rows, d_key
-
-    return values, pull_back_pairs
-
-
-def _factors(
-    blocks: Blocks, mask: AttentionMask, first: Any, size: int, weights: Array
-) -> Callable[[Any], Array]:
-    """What the weights of one block are multiplied with, as a function of the block's reweight."""
-    key_positions = pick(mask.key_positions_or_default(blocks.key.shape[1]), 1, first, size)
-
-    def factors(reweight: Any) -> Array:
-        return jnp.broadcast_to(reweight.block(key_positions).astype(weights.dtype), weights.shape)
-
-    return factors
-
-
-def _hidden(
-    scores: Array, blocks: Blocks, mask: AttentionMask, place: _Place, first: Any, size: int
-) -> Array:
-    """Scores with minus infinity where the mask hides the key."""
-    allowed = mask.compact(
-        blocks.query.shape[1],
-        blocks.key.shape[1],
-        query_slice=(place.start, place.size),
-        key_slice=(first, size),
-    )
-    return scores if allowed is None else jnp.where(allowed, scores, -jnp.inf)
-
-
-def _bias_start(dense: Array, place: _Place, first: Any) -> tuple[Any, ...]:
-    return 0, 0, place.start if dense.shape[2] > 1 else 0, first if dense.shape[3] > 1 else 0
-
-
-def _bias_block(dense: Array | None, place: _Place, first: Any, size: int) -> Array | None:
-    """A block of ``[batch|1, heads|1, q_len|1, kv_len|1]``."""
-    if dense is None:
-        return None
-    return pick(pick(dense, 2, place.start, place.size), 3, first, size)
-
-
-def _add_at(total: Array, part: Array, start: tuple[Any, ...]) -> Array:
-    """``total`` with ``part`` added at ``start``."""
-    if part.shape == total.shape:
-        return total + part
-    before = lax.dynamic_slice(total, start, part.shape)
-    return lax.dynamic_update_slice(total, before + part.astype(total.dtype), start)
