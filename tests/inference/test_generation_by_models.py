@@ -20,7 +20,7 @@ from transformer_jax.decode import (
 )
 from transformer_jax.inference.token_generator import TokenGenerator
 from transformer_jax.inference.token_scores import TokenScorer
-from transformer_jax.models import DecoderOnlyConfig, Sizes, build_model
+from transformer_jax.models import DecoderOnlyConfig, RecurrentLMConfig, Sizes, build_model
 
 PAD, BOS, EOS, VOCAB, CONTEXT = 0, 2, 3, 11, 12
 IDS = SearchIds(bos_id=BOS, eos_id=EOS, pad_id=PAD)
@@ -34,12 +34,16 @@ LEARNED = DecoderOnlyConfig(
     positions=nn.Learned(max_len=CONTEXT),
     weight_deviation=0.5,
 )
-CONFIGS = {
+CONFIGS: dict[str, DecoderOnlyConfig | RecurrentLMConfig] = {
     "learned": LEARNED,
     "rotary_window": dataclasses.replace(LEARNED, positions=nn.Rotary(), window_len=4, activation="swiglu"),
     "linear": dataclasses.replace(
         LEARNED, positions=nn.Sinusoidal(), self_attention="linear", num_kv_heads=4
     ),
+}
+CONFIGS |= {
+    cell: RecurrentLMConfig(cell=cell, embedding_dim=6, hidden_dim=8, num_layers=2)
+    for cell in ("lstm", "min_gru")
 }
 
 
@@ -102,7 +106,7 @@ def test_chunks_have_the_bits_of_one_search_and_no_neighbour_counts(name: str) -
         assert generator.generate(params, [prompt], seed=1, row_ids=[index]) == [together[index]]
 
 
-@pytest.mark.parametrize("name", ["learned", "linear"])
+@pytest.mark.parametrize("name", ["learned", "linear", "lstm"])
 def test_scores_are_those_of_the_whole_call(name: str) -> None:
     model, text = build(name), np.random.default_rng(0).integers(4, VOCAB, 29)
     scores = TokenScorer(model, context_len=CONTEXT, stride=5, batch_size=2)(nnx.state(model), text)
