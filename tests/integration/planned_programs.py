@@ -31,6 +31,13 @@ MODELS: dict[str, Any] = {
         dropout_rate=0.0, residual=False,
     ),
 }  # fmt: skip
+# Deep enough for what is kept between the layers to be most of the memory; with what is computed again.
+DEEP = EncoderDecoderConfig(
+    model_dim=32, num_heads=4, num_kv_heads=4, feed_forward_dim=128, num_encoder_layers=4, num_decoder_layers=4,
+    dropout_rate=0.1, share_embeddings="target",
+)  # fmt: skip
+REMAT = {"deep": "nothing", "deep, remat": "layers"}
+MODELS |= dict.fromkeys(REMAT, DEEP)
 MESHES = {
     "data": MeshShape(data=8),
     "fsdp": MeshShape(fsdp=8),
@@ -46,9 +53,9 @@ def compared(model: str, mesh: str) -> dict[str, Any]:
         PairCrossEntropy(label_smoothing=0.1),
         TrainConfig(
             updates=1, optimizer=AdamW(), schedule=Constant(peak_learning_rate=0.001), average_decay=0.9,
-            sharding=MESHES[mesh],
+            sharding=MESHES[mesh], remat=REMAT.get(model, "nothing"),
         ),
-        empty_batch(ROWS, SOURCE_LEN, TARGET_LEN),
+        empty_batch(ROWS, *(32, 32) if model in REMAT else (SOURCE_LEN, TARGET_LEN)),
         device=find_device("cpu"),
         compiler_options=FAST_COMPILE,
     )  # fmt: skip

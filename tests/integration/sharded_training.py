@@ -21,6 +21,7 @@ from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import Bahdanau, Luong, RecurrentSeq2SeqConfig
 from transformer_jax.models.sizes import Sizes
+from transformer_jax.nn.parameters import CarriedState
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.training import SequenceTask
 from transformer_jax.train.config import AdamW, Cosine, MeshShape, TrainConfig
@@ -68,17 +69,18 @@ class Reader(nnx.Module):
 
 
 class Undeclared(nnx.Module):
-    """An encoder and a decoder of such recurrences; reads padding like tokens."""
+    """An encoder and a decoder of such recurrences, the encoder's state carried on from batch to batch."""
 
     def __init__(self, width: int = 32) -> None:
         rngs = nnx.Rngs(0)
         self.embedding = nnx.Embed(VOCAB, width, rngs=rngs)
+        self.carried = CarriedState(jnp.zeros((TASK.batch_size, width)))
         self.inward, self.outward = Reader(width, rngs=rngs), Reader(width, rngs=rngs)
 
     def __call__(self, source_tokens: Any, source_lengths: Any, inputs: Any, *, rng_key: Any = None) -> Any:
         """Logits ``[batch, target_len, vocab]``."""
-        start = jnp.zeros((source_tokens.shape[0], 32))
-        read = self.inward(start, self.embedding(source_tokens))
+        read = self.inward(self.carried[...], self.embedding(source_tokens))
+        self.carried[...] = jax.lax.stop_gradient(read[:, -1])
         return self.outward(read[:, -1], self.embedding(inputs)) @ self.embedding.embedding[...].T
 
 

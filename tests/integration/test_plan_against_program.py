@@ -90,3 +90,14 @@ def test_xla_counts_the_same_products_where_no_loop_hides_them(compared: dict[st
     for mesh in ("data", "tensor", "data-fsdp-tensor"):
         found = compared[f"transformer/{mesh}"]
         assert 1.0 < found["counted flops"] / found["flops"][0] < 1.25, mesh
+
+
+def test_what_is_computed_again_is_planned_as_it_is_compiled(tmp_path: Path) -> None:
+    """XLA's programs for a CPU recompute, but take as much memory as before; so memory is the plan's alone."""
+    found = programs(("deep/data", "deep, remat/data"), tmp_path)
+    plain, again = found["deep/data"], found["deep, remat/data"]
+    assert plain["work space"][1] == pytest.approx(plain["work space"][0], rel=0.1)
+    assert again["work space"][1] < 0.4 * plain["work space"][1]
+    for number in (0, 1):
+        assert again["flops"][number] > 1.15 * plain["flops"][number]
+    assert 0.9 < again["flops"][0] / again["flops"][1] <= 1.0

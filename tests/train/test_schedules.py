@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from transformer_jax.train.config import Constant, Cosine, Linear, Noam
+from transformer_jax.train.config import Constant, Cosine, LinearDecay, Noam
 from transformer_jax.train.schedules import build_schedule
 
 UPDATES = 40
 
 
-def rates(config: Noam | Cosine | Linear | Constant) -> np.ndarray:
+def rates(config: Noam | Cosine | LinearDecay | Constant) -> np.ndarray:
     schedule = jax.jit(build_schedule(config, updates=UPDATES))
     return np.array([float(schedule(update)) for update in range(UPDATES)])
 
@@ -34,14 +34,14 @@ def test_cosine_rises_to_the_peak_and_ends_at_its_final_ratio() -> None:
 
 
 def test_linear_falls_in_equal_steps_and_the_last_update_still_moves() -> None:
-    got = rates(Linear(peak_learning_rate=0.5, warmup_updates=10))
+    got = rates(LinearDecay(peak_learning_rate=0.5, warmup_updates=10))
     assert got[9] == pytest.approx(0.5)
     np.testing.assert_allclose(np.diff(got[9:]), -0.5 / (UPDATES + 1 - 10), rtol=1e-4)
     assert got[-1] == pytest.approx(0.5 / (UPDATES + 1 - 10), rel=1e-4)
 
 
-@pytest.mark.parametrize("kind", [Cosine, Linear])
-def test_a_shortened_run_rises_and_falls(kind: type[Cosine] | type[Linear]) -> None:
+@pytest.mark.parametrize("kind", [Cosine, LinearDecay])
+def test_a_shortened_run_rises_and_falls(kind: type[Cosine] | type[LinearDecay]) -> None:
     got = rates(kind(peak_learning_rate=0.5, warmup_updates=100))
     np.testing.assert_allclose(got, rates(kind(peak_learning_rate=0.5, warmup_updates=4)), rtol=1e-6)
     assert int(np.argmax(got)) == 3
@@ -60,8 +60,8 @@ def test_the_length_may_be_an_argument_of_the_program() -> None:
     """One program then serves a run and the longer run that it goes on to."""
     for config in (
         Cosine(peak_learning_rate=0.3, warmup_updates=3),
-        Linear(peak_learning_rate=0.3, warmup_updates=3),
-        Linear(peak_learning_rate=0.3, warmup_updates=UPDATES),  # cut to a tenth of the length
+        LinearDecay(peak_learning_rate=0.3, warmup_updates=3),
+        LinearDecay(peak_learning_rate=0.3, warmup_updates=UPDATES),  # cut to a tenth of the length
         Noam(model_dim=16, warmup_updates=3),
     ):
         traced = jax.jit(lambda done, length, config=config: build_schedule(config, updates=length)(done))

@@ -11,7 +11,7 @@ from transformer_jax.train.config import (
     AdamW,
     Constant,
     Cosine,
-    Linear,
+    LinearDecay,
     Noam,
     TrainConfig,
     warmup_updates,
@@ -50,7 +50,10 @@ def test_value_out_of_range_is_named(name: str, value: Any) -> None:
         (lambda: Noam(model_dim=0, warmup_updates=1), "Noam.model_dim"),
         (lambda: Noam(model_dim=8, warmup_updates=0), "Noam.warmup_updates"),
         (lambda: Cosine(peak_learning_rate=0.1, warmup_updates=1, final_ratio=1.1), "Cosine.final_ratio"),
-        (lambda: Linear(peak_learning_rate=float("inf"), warmup_updates=1), "Linear.peak_learning_rate"),
+        (
+            lambda: LinearDecay(peak_learning_rate=float("inf"), warmup_updates=1),
+            "LinearDecay.peak_learning_rate",
+        ),
         (lambda: Constant(peak_learning_rate=0.1, warmup_updates=-1), "Constant.warmup_updates"),
     ],
 )
@@ -59,7 +62,7 @@ def test_part_out_of_range_is_named(make: Any, name: str) -> None:
         make()
 
 
-@pytest.mark.parametrize("kind", [Cosine, Linear])
+@pytest.mark.parametrize("kind", [Cosine, LinearDecay])
 def test_warmup_as_long_as_the_run_is_cut_with_a_note(kind: Any) -> None:
     config = TrainConfig(**(GOOD | {"schedule": kind(peak_learning_rate=0.1, warmup_updates=10)}))
     assert config.schedule.warmup_updates == 10  # the config stays what was asked

@@ -38,9 +38,12 @@ class Start:
         Raises:
           RunError: If it is of another structure and that is not allowed, or nothing of it fits; says in what.
         """
-        structure, *wanted = split_model(model)
-        _, *found = split_model(self.model)
-        own, arrays = wanted[0] | wanted[1], found[0] | found[1]
+        structure, params, model_state = split_model(model)
+        other, *found = split_model(self.model)
+        own, arrays = (
+            structure.without_carried(params | model_state),
+            other.without_carried(found[0] | found[1]),
+        )
         if not self.allow_partial:
             try:
                 require_same(arrays, own, self.where)
@@ -54,7 +57,7 @@ class Start:
         if not fitting:
             raise RunError(f"{self.where}: not one of its arrays fits the model: begin without `warm_start`")
         taken = {name: arrays[name] if name in fitting else array for name, array in own.items()}
-        nnx.update(model, structure.state(taken, taken))
+        nnx.update(model, structure.state(taken, model_state | taken))
         text = f"warm start: {len(fitting)} of {len(own)} arrays are those of {self.where}"
         for what, names in (
             ("as initialized", own.keys() - fitting),

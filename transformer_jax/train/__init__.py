@@ -5,7 +5,7 @@ A model is known here only as an NNX module together with an objective
 """
 
 from transformer_jax.train.checkpoint import CheckpointInfo, CheckpointStore, load_params
-from transformer_jax.train.config import Adam, AdamW, Constant, Cosine, Linear, Noam, TrainConfig
+from transformer_jax.train.config import Adam, AdamW, Constant, Cosine, LinearDecay, Noam, TrainConfig
 from transformer_jax.train.contracts import BatchSource, Objective
 from transformer_jax.train.loop import (
     Trainer,
@@ -24,7 +24,7 @@ __all__ = [
     "CheckpointStore",
     "Constant",
     "Cosine",
-    "Linear",
+    "LinearDecay",
     "Noam",
     "Objective",
     "TrainConfig",

@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 
 from transformer_jax.errors import RunError
-from transformer_jax.train.checkpoint import CheckpointInfo, CheckpointStore, Snapshot
+from transformer_jax.train.checkpoint import CheckpointInfo, CheckpointStore
 from transformer_jax.train.hosts import is_first
 from transformer_jax.train.state import TrainState
 
@@ -41,7 +41,7 @@ class BackgroundSaver:
           RunError: If the save before failed, and that stops the run.
         """
         self.wait()
-        snapshot = Snapshot.of(state)
+        snapshot = self._store.snapshot(state)
         if is_first():
             self._pending = self._executor.submit(self._store.save, snapshot, info)
 

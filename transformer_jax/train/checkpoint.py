@@ -1,10 +1,11 @@
 """Checkpoints in a run folder: the last ones, the best and every m-th, each written whole or not at all.
 
 ``RUN/checkpoints/00000500/`` is one checkpoint of orbax: the item ``model`` (parameters and other variables
-by name; the averaged ones where an average is kept), ``training`` (optimiser, key, counters, and the
-parameters that are trained beside an average) and ``metadata`` (JSON: update, score, times). It is written
-under another name, gets a manifest of its files, and only then its own name: what has the name was whole once, an
-interrupted save leaves the former checkpoint alone, and what was damaged later is found by the manifest.
+by name; the averaged ones where an average is kept), ``training`` (optimiser, key, counters, what is carried from
+batch to batch, and the parameters that are trained beside an average) and ``metadata`` (JSON: update, score, times).
+
+It is written under another name, gets a manifest of its files, and only then its own name: what has the name was whole
+once, an interrupted save leaves the former checkpoint alone, and what was damaged later is found by the manifest.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -82,17 +83,24 @@ class Snapshot:
 
     Attributes:
       model: Parameters (averaged where an average is kept) and other variables.
-      training: Optimiser, key, counters, and the parameters that are trained beside an average.
+      training: Optimiser, key, counters, what is carried from batch to batch, and the parameters that are trained
+        beside an average.
     """
 
     model: Mapping[str, np.ndarray]
     training: Mapping[str, np.ndarray]
 
     @classmethod
-    def of(cls, state: TrainState) -> "Snapshot":
-        """Copies, so that the state may be given up at once."""
+    def of(cls, state: TrainState, carried: Collection[str] = ()) -> "Snapshot":
+        """Copies, so that the state may be given up at once.
+
+        Args:
+          state: The state.
+          carried: Names of its variables that are carried from batch to batch, which are no part of the model.
+        """
         # orbax writes numpy arrays about three times as fast as small arrays of a single device.
-        arrays = (state.best_params | state.model_state, _training_arrays(state))
+        others = {name: array for name, array in state.model_state.items() if name not in carried}
+        arrays = (state.best_params | others, _training_arrays(state, carried))
         model, training = jax.tree.map(lambda array: np.array(to_host(array), copy=True), arrays)
         return cls(model, training)
 
@@ -123,11 +131,20 @@ class CheckpointStore:
       keep_best: How many of the best-scoring checkpoints to keep besides the last.
       keep_last: How many of the last to keep.
       keep_every: Those of updates that it divides are kept as well; None keeps no such.
+      carried: Names of the model's variables that are carried from batch to batch: a resumed run needs them, a model
+        that is loaded has none.
     """
 
     def __init__(
-        self, run_dir: Path | str, *, keep_best: int = 1, keep_last: int = 1, keep_every: int | None = None
+        self,
+        run_dir: Path | str,
+        *,
+        keep_best: int = 1,
+        keep_last: int = 1,
+        keep_every: int | None = None,
+        carried: Collection[str] = (),
     ) -> None:
+        self._carried = frozenset(carried)
         self._folder = run_folder(run_dir) / FOLDER
         self._keep_best, self._keep_last, self._keep_every = keep_best, keep_last, keep_every
         self._infos: dict[int, CheckpointInfo] = {}
@@ -214,6 +231,10 @@ class CheckpointStore:
         badness = _signed(score, metric_mode)
         return len(kept) < self._keep_best or any(badness < _badness(self.info(update)) for update in kept)
 
+    def snapshot(self, state: TrainState) -> Snapshot:
+        """A state's arrays on the host, so that the state may be given up at once."""
+        return Snapshot.of(state, self._carried)
+
     def save(self, state: TrainState | Snapshot, info: CheckpointInfo) -> None:
         """Write one checkpoint atomically, then remove those that are not to be kept.
 
@@ -225,7 +246,7 @@ class CheckpointStore:
           RunError: If it cannot be written, or holds a parameter that is no number; the former ones are left as they
             are.
         """
-        arrays = state if isinstance(state, Snapshot) else Snapshot.of(state)
+        arrays = state if isinstance(state, Snapshot) else self.snapshot(state)
         for name, array in arrays.model.items():
             if jnp.issubdtype(array.dtype, jnp.floating) and not is_finite(array):
                 raise RunError(
@@ -293,19 +314,21 @@ class CheckpointStore:
                 f"{path} is the mean of several checkpoints: it cannot be trained on; go on with their own run"
             )
         added = _since_added(state)
-        require_same(added | _shapes(path, "training"), _training_arrays(state), path)
-        model = _copied(_restore_model(path, state.params | state.model_state))
+        wanted = _training_arrays(state, self._carried)
+        require_same(added | _shapes(path, "training"), wanted, path)
+        others = {name: array for name, array in state.model_state.items() if name not in self._carried}
+        model = _copied(_restore_model(path, state.params | others))
         training_arrays = added | _restore_item(path, "training")
-        require_same(training_arrays, _training_arrays(state), path)
+        require_same(training_arrays, wanted, path)
         training = _copied(training_arrays)
         update_count = training.pop("update")
         rng_key = jax.random.wrap_key_data(training.pop("rng_key"), impl=jax.random.key_impl(state.rng_key))
-        parts = _resumed_parts(state)
+        parts = _resumed_parts(state, self._carried)
         leaves = [training[name] for name in named_arrays(parts)]
         parts = jax.tree.unflatten(jax.tree.structure(parts), leaves)
         restored = TrainState(
             params=parts["params"] if state.average else {name: model[name] for name in state.params},
-            model_state={name: model[name] for name in state.model_state},
+            model_state={name: model[name] for name in others} | parts.get("carried", {}),
             optimizer_state=parts["optimizer"],
             update=update_count,
             rng_key=rng_key,
@@ -408,7 +431,8 @@ def load_model(
     model = build(_shapes(path, "model"))
     structure, params, model_state = split_model(model)
     with jax.transfer_guard("allow"):
-        arrays = jax.tree.map(jnp.asarray, _restore_model(path, params | model_state))
+        wanted = structure.without_carried(params | model_state)
+        arrays = model_state | jax.tree.map(jnp.asarray, _restore_model(path, wanted))
     nnx.update(model, structure.state(arrays, arrays))
     return model, store.info(update)
 
@@ -454,14 +478,16 @@ def average_checkpoints(run_dir: Path | str, output_dir: Path | str, *, num_last
     return updates
 
 
-def _training_arrays(state: TrainState) -> NamedArrays:
+def _training_arrays(state: TrainState, carried: Collection[str] = ()) -> NamedArrays:
     """What a resumed run needs besides the model, by name; the key as plain integers."""
     counters = {"update": state.update, "rng_key": jax.random.key_data(state.rng_key)}
-    return counters | named_arrays(_resumed_parts(state))
+    return counters | named_arrays(_resumed_parts(state, carried))
 
 
-def _resumed_parts(state: TrainState) -> dict[str, Any]:
+def _resumed_parts(state: TrainState, carried: Collection[str]) -> dict[str, Any]:
     parts = {"optimizer": state.optimizer_state, "metrics": state.metrics, "divergence": state.divergence}
+    if carried:
+        parts["carried"] = {name: state.model_state[name] for name in carried}
     return parts | {"params": state.params} if state.average else parts
 
 

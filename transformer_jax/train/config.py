@@ -111,7 +111,7 @@ class Cosine:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Linear:
+class LinearDecay:
     """Linear warm-up, then a straight line down to zero, reached just after the last update.
 
     Args:
@@ -148,7 +148,7 @@ class Constant:
         require_field(self.warmup_updates >= 0, self, "warmup_updates", "at least 0")
 
 
-ScheduleConfig = Noam | Cosine | Linear | Constant
+ScheduleConfig = Noam | Cosine | LinearDecay | Constant
 
 
 def warmup_updates(schedule: ScheduleConfig, updates: int) -> int:
@@ -157,11 +157,11 @@ def warmup_updates(schedule: ScheduleConfig, updates: int) -> int:
     So a run that is shortened runs, and its schedule keeps its shape.
 
     Example:
-      >>> schedule = Linear(peak_learning_rate=0.01, warmup_updates=100)
+      >>> schedule = LinearDecay(peak_learning_rate=0.01, warmup_updates=100)
       >>> warmup_updates(schedule, 2000), warmup_updates(schedule, 40)
       (100, 4)
     """
-    if isinstance(schedule, Cosine | Linear) and schedule.warmup_updates >= updates:
+    if isinstance(schedule, Cosine | LinearDecay) and schedule.warmup_updates >= updates:
         return updates // 10
     return schedule.warmup_updates
 

@@ -104,7 +104,8 @@ class Trainer:
       tracker: Gets the rows too, after the logs; what it raises ends the run.
 
     Raises:
-      ConfigError: If ``config.sharding`` does not fit the devices, or ``config.remat`` the model.
+      ConfigError: If ``config.sharding`` does not fit the devices, or ``config.remat`` the model; if micro-batches
+        would take apart a state that the model carries.
       ShapeError: If a batch does not divide over them.
     """
 
@@ -132,8 +133,17 @@ class Trainer:
         self._strict_compile, self._tracker = strict_compile, tracker
         set_remat(model, config.remat)
         self._structure = split_model(model)[0]
+        if self._structure.carried and config.accumulation > 1:
+            raise ConfigError(
+                f"train.accumulation is {config.accumulation}, but the model carries a state of each row from batch to "
+                "batch, which micro-batches would take apart: set it to 1"
+            )
         self._store = CheckpointStore(
-            run_dir, keep_best=config.keep_best, keep_last=config.keep_last, keep_every=config.keep_every
+            run_dir,
+            keep_best=config.keep_best,
+            keep_last=config.keep_last,
+            keep_every=config.keep_every,
+            carried=self._structure.carried,
         )
         self._saver: BackgroundSaver
         self._digest: Any = None
@@ -141,7 +151,7 @@ class Trainer:
         self._trackers: list[Tracker] = []
         self._stops = StopRequests()
         self._agreed: int | None = None
-        self._placement = Placement(config.sharding)
+        self._placement = Placement(config.sharding, carried=self._structure.carried)
         self._planned = [_abstract(batch) for batch in batches.abstract_batches()]
         for batch in self._planned:
             self._placement.check_batch(batch, accumulation=config.accumulation)

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from transformer_jax.train.config import Constant, Cosine, Linear, Noam, ScheduleConfig, warmup_updates
+from transformer_jax.train.config import Constant, Cosine, LinearDecay, Noam, ScheduleConfig, warmup_updates
 from transformer_jax.typing import Array, Float, Int
 
 Schedule = Callable[[Int[Array, ""] | int], Float[Array, ""]]
@@ -57,7 +57,7 @@ def build_schedule(config: ScheduleConfig, *, updates: Int[Array, ""] | int) -> 
                 rate = config.factor * config.model_dim**-0.5 * jnp.minimum(step**-0.5, step * slope)
             case Constant():
                 rate = config.peak_learning_rate * warmup(step)
-            case Linear():
+            case LinearDecay():
                 rate = config.peak_learning_rate * warmup(step) * (1.0 - progress(step, length + 1))
             case Cosine():
                 falling = 0.5 * (1.0 + jnp.cos(jnp.pi * progress(step, length)))
@@ -70,7 +70,7 @@ def build_schedule(config: ScheduleConfig, *, updates: Int[Array, ""] | int) -> 
 
 def _traced_warmup(config: ScheduleConfig, updates: Int[Array, ""]) -> Any:
     """`warmup_updates` for a length that is traced, as float32; a number where it does not depend on the length."""
-    if not isinstance(config, Cosine | Linear):
+    if not isinstance(config, Cosine | LinearDecay):
         return config.warmup_updates
     found = jnp.where(config.warmup_updates >= updates, updates // 10, config.warmup_updates)
     return found.astype(jnp.float32)

@@ -18,7 +18,7 @@ partitions the program and puts the collectives in (GSPMD, Xu et al. 2021, https
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -90,12 +90,14 @@ class Placement:
 
     Args:
       shape: Devices along each axis; None for the default device alone, where nothing needs to be put anywhere.
+      carried: Names of the model's variables that have the rows of a batch, and lie as those do.
 
     Raises:
       ConfigError: If the mesh does not fit the devices.
     """
 
-    def __init__(self, shape: MeshShape | None) -> None:
+    def __init__(self, shape: MeshShape | None, *, carried: Collection[str] = ()) -> None:
+        self._carried = frozenset(f"model_state.{name}" for name in carried)
         self._mesh: Mesh | None = None
         self._sizes = mesh_sizes(shape or MeshShape())
         if shape is None and hosts.are_several():
@@ -163,7 +165,13 @@ class Placement:
         named = named_arrays(tree)
         mesh = self._mesh
         specs = [
-            NamedSharding(mesh, parameter_spec(name, leaf.shape, self._sizes)) for name, leaf in named.items()
+            NamedSharding(
+                mesh,
+                PartitionSpec(ROW_AXES)
+                if name in self._carried
+                else parameter_spec(name, leaf.shape, self._sizes),
+            )
+            for name, leaf in named.items()
         ]
         return jax.tree.unflatten(jax.tree.structure(tree), specs)
 

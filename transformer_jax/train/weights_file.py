@@ -36,7 +36,9 @@ _HEADER_BYTES, _HEADER_BYTES_AN_ARRAY = 65_536, 512
 
 
 def write_weights(path: Path | str, model: nnx.Module, metadata: Mapping[str, str]) -> int:
-    """Write all variables of a model, floating-point ones as float16, whole or not at all.
+    """Write all variables of a model but those carried from batch to batch, floating-point ones as float16.
+
+    The file is written whole or not at all.
 
     Args:
       path: The file.
@@ -52,8 +54,9 @@ def write_weights(path: Path | str, model: nnx.Module, metadata: Mapping[str, st
     import safetensors.numpy
 
     path = Path(path)
-    _, params, model_state = split_model(model)
-    arrays = {name: np.asarray(array) for name, array in jax.device_get(params | model_state).items()}
+    structure, params, model_state = split_model(model)
+    written = jax.device_get(structure.without_carried(params | model_state))
+    arrays = {name: np.asarray(array) for name, array in written.items()}
     for name, array in arrays.items():
         if not jnp.issubdtype(array.dtype, jnp.floating):
             continue
@@ -105,7 +108,7 @@ def read_weights(path: Path | str, model: nnx.Module) -> dict[str, str]:
     """
     path = Path(path)
     structure, params, model_state = split_model(model)
-    wanted: dict[str, Any] = params | model_state
+    wanted: dict[str, Any] = structure.without_carried(params | model_state)
     with _reading(path) as file:
         # Shapes and dtypes first: a file that does not fit is refused before its arrays are read.
         require_same(
@@ -121,7 +124,7 @@ def read_weights(path: Path | str, model: nnx.Module) -> dict[str, str]:
     require_finite(arrays, path)
     with jax.transfer_guard("allow"):
         loaded = {name: jnp.asarray(arrays[name], wanted[name].dtype) for name in wanted}
-    nnx.update(model, structure.state(loaded, loaded))
+    nnx.update(model, structure.state(loaded, model_state | loaded))
     return metadata
 
 
