@@ -1,7 +1,12 @@
 """Language models learn through the trainer; carried state brings what a window before showed, and is resumed."""
 
 import dataclasses
+import json
 import math
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +22,7 @@ from transformer_jax.nn import Rotary
 from transformer_jax.nn.parameters import named_parameters
 from transformer_jax.objectives import NextToken
 from transformer_jax.train import Adam, Cosine, TrainConfig, Trainer, TrainingInterrupted
+from transformer_jax.train.config import MeshShape
 
 BEGIN, QUESTION, FIRST_SYMBOL, NUM_SYMBOLS = 1, 2, 3, 8
 VOCAB, ROWS, WINDOW = FIRST_SYMBOL + NUM_SYMBOLS, 16, 4
@@ -127,3 +133,44 @@ def test_a_resumed_run_carries_its_state_on(tmp_path: Path) -> None:
     resumed = trained(tmp_path / "parts", None, resume=True)
     chex.assert_trees_all_equal(named_parameters(resumed), named_parameters(whole))
     chex.assert_trees_all_equal(nnx.state(resumed), nnx.state(whole))
+
+
+MESHES = (None, MeshShape(data=2, fsdp=2, tensor=2))
+
+
+def losses_by_mesh() -> dict[str, list[list[float]]]:
+    """Losses of the first updates on one device and on a mesh of eight, by model; run where there are eight."""
+    found: dict[str, list[list[float]]] = {}
+    for name, config, rows in (("gpt", GPT, None), ("gru", recurrent("gru"), ROWS)):
+        for mesh in MESHES:
+            settings = dataclasses.replace(CONFIG, updates=4, log_every=1, sharding=mesh)
+            batches = Riddles(in_windows=rows is not None)
+            with tempfile.TemporaryDirectory() as run_dir:
+                trainer = Trainer(
+                    build(config, rows), NextToken(), settings, run_dir=run_dir, batches=batches, quiet=True
+                )
+                found.setdefault(name, []).append([row["loss"] for row in trainer.fit().curve])
+    return found
+
+
+@pytest.mark.full
+def test_a_mesh_trains_the_same_models() -> None:
+    code = "import json, test_language_models_learn as own; print(json.dumps(own.losses_by_mesh()))"
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {
+        **os.environ,
+        "PYTHONPATH": paths,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+        env=environment,
+    )
+    assert ran.returncode == 0, ran.stderr
+    for name, (alone, spread) in json.loads(ran.stdout.splitlines()[-1]).items():
+        np.testing.assert_allclose(spread, alone, rtol=1e-5, err_msg=name)
