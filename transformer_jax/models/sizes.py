@@ -60,7 +60,8 @@ class Sizes:
                 field.name for field in dataclasses.fields(self) if getattr(self, field.name) is not None
             ]
             raise ConfigError(
-                f"the model needs {name}, the task gives {', '.join(given) or 'no sizes'}: choose another"
+                f"the model needs {name}, the task gives {', '.join(given) or 'no sizes'}: "
+                "choose another model"
             )
         return value
 
