@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,7 +39,7 @@ def make(model, config):
 
 
 def assert_same(first, second):
-    chex.assert_trees_all_equal(first, second)
+    jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
 def test_table_model_is_a_step_model(table_model):

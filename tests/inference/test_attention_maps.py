@@ -68,9 +68,8 @@ def test_a_comparison_reads_as_far_as_its_search(model: Any) -> None:
         source_tokenizer=SOURCE_TOKENIZER,
         target_tokenizer=TARGET_TOKENIZER,
     )
-    task = types.SimpleNamespace(data=lengths, search=types.SimpleNamespace(max_len=6))
-    config = types.SimpleNamespace(task=task)
-    result: Any = types.SimpleNamespace(model=model, config=config, prepared=data)
+    config = types.SimpleNamespace(data=lengths, search=types.SimpleNamespace(max_len=6))
+    result: Any = types.SimpleNamespace(model=model, config=config, data=data)
     (found,) = comparing._alignments(result, nnx.split(model)[1], [[4, 5, 6, 7, 8, 9]], [CUT_OFF])
     assert found["target"] == list("ABCDEF")
     assert np.shape(found["weights"]) == (6, 6)

@@ -19,7 +19,6 @@ from transformer_jax.functional.losses import cross_entropy, projected_cross_ent
 from transformer_jax.models.decoder_only import DecoderOnlyConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, RecurrentSeq2SeqConfig
-from transformer_jax.models.recurrent_lm import RecurrentLMConfig
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.position_encodings import AlibiPositions, Rotary
 
@@ -41,9 +40,6 @@ CONFIGS = {
         decoder_self_attention="linear",
     ),
     "decoder_only": DecoderOnlyConfig(**_TRANSFORMER, num_layers=2, positions=AlibiPositions()),
-    "recurrent_lm": RecurrentLMConfig(
-        cell="lstm", embedding_dim=16, hidden_dim=16, num_layers=2, tied=True, residual=True
-    ),
     "last_state": RecurrentSeq2SeqConfig(
         **_RECURRENT, cell="lstm", bidirectional=False, attention=LastState(feed_each_step=True)
     ),
@@ -66,11 +62,7 @@ def _build(config, **changes):
 
 
 def _arguments(config):
-    return (
-        (TARGETS,)
-        if isinstance(config, DecoderOnlyConfig | RecurrentLMConfig)
-        else (SOURCE, LENGTHS, TARGETS)
-    )
+    return (TARGETS,) if isinstance(config, DecoderOnlyConfig) else (SOURCE, LENGTHS, TARGETS)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -94,7 +86,7 @@ def test_steps_in_bfloat16_are_the_whole_run(name):
     model = _build(config, dtype="bfloat16")
     logits = jax.jit(lambda model: model(*_arguments(config)))(model)
     inputs = TokenInputs(SOURCE, LENGTHS)
-    if isinstance(config, DecoderOnlyConfig | RecurrentLMConfig):
+    if isinstance(config, DecoderOnlyConfig):
         inputs = TokenInputs(TARGETS[:, :0], jnp.zeros(4, jnp.int32))
     state = model.start(inputs, max_len=5)
     step = jax.jit(lambda model, state, tokens: model.step(state, tokens))

@@ -1,10 +1,9 @@
 """``transformer-jax evaluate``: scores of a trained model."""
 
 import dataclasses
-import functools
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -27,6 +26,8 @@ Examples:
   transformer-jax evaluate runs/words --source words.txt --reference phonemes.txt
   transformer-jax evaluate runs/words --source words.txt --reference phonemes.txt --beam 4 --json
   transformer-jax evaluate runs/multi30k --split test --against runs/multi30k-bahdanau --by-length
+  transformer-jax evaluate runs/shakespeare --split development --stride 16
+  transformer-jax evaluate runs/shakespeare --source play.txt
   transformer-jax evaluate --pretrained g2p-en --split test --page words.html"""
 
 
@@ -62,6 +63,10 @@ class Command:
     beam: Annotated[int | None, tyro.conf.arg(metavar="N"), BEAMS] = None
     """Beams of the search; without it the run's own search."""
 
+    stride: Annotated[int | None, tyro.conf.arg(metavar="N"), COUNT] = None
+    """Of a language model: tokens between two windows of the model's context; without it windows side by side, or the
+    whole text where the model carries its state."""
+
     devices: Annotated[int, tyro.conf.arg(metavar="N"), COUNT] = 1
     """Devices (GPUs) of this machine that share the lines, each with the whole model; scores are the same."""
 
@@ -79,24 +84,24 @@ class Command:
         from transformer_jax.cli.streams import require_open
         from transformer_jax.runs.evaluation import evaluate_run
         from transformer_jax.runs.model_folder import chosen_folder
-        from transformer_jax.tasks.pair_evaluation import PairEvaluation
 
         if self.page is None:
             require_open(1, "--page FILE.html")
-        options = functools.partial(
-            PairEvaluation,
-            split=self.split,
-            source=self.source,
-            reference=self.reference,
-            beam=self.beam,
-            too_long=self.too_long,
-            by_length=self.by_length,
-            page=self.page,
-            num_devices=self.devices,
-            tokenizer=self.bleu_tokenizer,
+        given = {
+            "split": self.split,
+            "source": self.source,
+            "reference": self.reference,
+            "beam": self.beam,
+            "too_long": self.too_long,
+            "by_length": self.by_length,
+            "page": self.page,
+            "num_devices": self.devices,
+            "tokenizer": self.bleu_tokenizer,
+            "stride": self.stride,
+        }
+        scores = evaluate_run(
+            chosen_folder(self.run_dir, self.pretrained), self._changed(given), against=self.against
         )
-        options()  # refuses what does not go together before anything is read
-        scores = evaluate_run(chosen_folder(self.run_dir, self.pretrained), options, against=self.against)
         for remark in scores.pop("remarks"):
             note(f"note: {remark}")
         text = scores.pop("text")
@@ -106,3 +111,8 @@ class Command:
         print(f"{scores['lines']:,} lines, task {scores['task']}")
         print("\n".join(text))
         return 0
+
+    def _changed(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Options that differ from their defaults: whichever task the run has, it refuses those that it lacks."""
+        defaults = {"too_long": "whole", "by_length": False, "num_devices": 1}
+        return {name: value for name, value in given.items() if value != defaults.get(name)}

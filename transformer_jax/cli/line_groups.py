@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from transformer_jax.cli.lines import arriving_lines
+from transformer_jax.cli.loaded import load_for
 from transformer_jax.cli.streams import require_open, standard_output
 from transformer_jax.data.line_breaks import escape_field
 from transformer_jax.data.readers import count_lines, stream_lines
@@ -20,7 +21,6 @@ from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.search_change import SearchChange
 from transformer_jax.inference.translator import TooLong, Translator
 from transformer_jax.notes import is_watched, note
-from transformer_jax.runs.loading import load_run
 
 # Lines that are searched together: sorted by length into batches, written before the next group is read.
 GROUP_LINES = 16 * BATCH_ROWS
@@ -69,7 +69,7 @@ def translate_lines(
     where = "standard input" if input_path is None else str(input_path)
     # A file is read twice: a bad line is found before any work is done.
     total = count_lines(input_path) if input_path is not None and input_path.is_file() else None
-    translator = load_run(run_dir).predictor
+    translator: Translator = load_for("translate", Translator, run_dir).predictor
     search = change.of(translator.search)
     searcher = translator.searcher(
         search, seed=seed, may_be_unknown=replaces_unknown, num_devices=num_devices

@@ -36,9 +36,10 @@ COMMANDS = {
     "train": "Train one model as a config file says, into a run folder.",
     "evaluate": "Score a trained model on two files or a split of its data, or beside another.",
     "export": "Make a small folder of a trained model, with a card, to pass on.",
+    "generate": "Let a language model write on behind a prompt.",
     "race": "Race recurrent networks against Transformers: speed, generation, quality over seconds.",
     "reproduce": "Train a run again and tell where it first becomes another.",
-    "score": "Log-probabilities of given pairs under a trained model.",
+    "score": "Log-probabilities of given pairs, or of the tokens of a text, under a trained model.",
     "tokenizer": "Train a subword tokenizer on text files.",
     "translate": "Translate lines: stdin to stdout, or file to file.",
     "plan": "Memory, traffic and time of a run over many devices, by calculation.",
@@ -57,6 +58,8 @@ Start here:
   transformer-jax compare                                       six models, a table and pictures, some minutes
   transformer-jax train experiments/pronunciation_transformer.py --run-dir runs/words
   echo transformer | transformer-jax translate runs/words       T R AE N S F AO R M ER
+  transformer-jax train experiments/language_tinyshakespeare_gpt.py --run-dir runs/shakespeare
+  transformer-jax generate runs/shakespeare --prompt "ROMEO:"
 
 Every command has examples of its own: transformer-jax COMMAND --help"""
 

@@ -1,17 +1,19 @@
 """The work of ``transformer-jax score``: log-probabilities of given targets, line by line."""
 
 import itertools
+import json
 import math
 from pathlib import Path
 
 from transformer_jax.cli.line_groups import GROUP_LINES, note_lines, note_remarks, opened_output, progress_bar
-from transformer_jax.data.readers import count_lines, stream_lines
+from transformer_jax.cli.loaded import load_for
+from transformer_jax.data.readers import count_lines, read_text_file, stream_lines
 from transformer_jax.errors import DataError
 from transformer_jax.files import require_other_file
 from transformer_jax.inference.pair_scores import PairScorer
-from transformer_jax.inference.translator import TooLong
+from transformer_jax.inference.text_generator import TextGenerator
+from transformer_jax.inference.translator import TooLong, Translator
 from transformer_jax.notes import note
-from transformer_jax.runs.loading import load_run
 
 
 def score_files(
@@ -37,7 +39,7 @@ def score_files(
         raise DataError(
             f"source and target differ in length: {source} has {counts[0]} lines, {target} has {counts[1]}"
         )
-    translator = load_run(run_dir).predictor
+    translator: Translator = load_for("score --source --target", Translator, run_dir).predictor
     scorer = PairScorer(
         translator.model,
         source_len=translator.data.max_source_len,
@@ -81,3 +83,25 @@ def score_files(
         note(f"note: {num_left_out:,} pair{are} too long: the score is 'nan'")
     perplexity = math.exp(min(-total / num_tokens, 700.0)) if num_tokens else math.nan
     note(f"{number - num_left_out:,} pairs, {num_tokens:,} target tokens, perplexity {perplexity:.3f}")
+
+
+def score_text(run_dir: Path, text_path: Path, *, output_path: Path | None, stride: int | None) -> None:
+    """Write a line for each token of a text: its log-probability and the token, as JSON text.
+
+    Raises:
+      DataError: If the file is missing, empty or binary.
+      RunError: If ``run_dir`` holds no trained language model.
+    """
+    require_other_file("`output`", output_path, [text_path])
+    generator: TextGenerator = load_for("score --input", TextGenerator, run_dir).predictor
+    text = read_text_file(str(text_path))
+    scores = generator.score([text], stride=stride)[0]
+    with opened_output(output_path) as out:
+        for piece, log_prob in zip(scores.pieces, scores.log_probs.tolist(), strict=True):
+            out.write(f"{log_prob:.4f}\t{json.dumps(piece)}\n".encode())
+        out.flush()
+    note_lines(generator.report)
+    note(
+        f"{scores.num_characters:,} characters, {scores.num_tokens:,} tokens, perplexity {scores.perplexity:.3f}, "
+        f"bits a character {scores.bits_per_character:.4f}"
+    )

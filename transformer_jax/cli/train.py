@@ -111,7 +111,7 @@ class Command:
             hosts.connect(self.coordinator, self.num_hosts, self.host_id, timeout=self.host_timeout)
         from transformer_jax.runs.experiment import resume_config, saved_config, start_config
         from transformer_jax.runs.training import RunOptions, run_experiment
-        from transformer_jax.tasks.pair_metrics import spoken
+        from transformer_jax.tasks.spoken_scores import spoken
 
         overrides = [text for group in self.set for text in group]
         if self.too_long is not None:

@@ -32,6 +32,7 @@ from transformer_jax.runs.folder import CONFIG_NAME, interruptible
 from transformer_jax.runs.training import ExperimentResult, RunOptions, run_experiment
 from transformer_jax.tasks.pair_metrics import bleu_tokenizer, percentages, score_outputs, token_errors
 from transformer_jax.tasks.pairs import encoded_sources
+from transformer_jax.tasks.pronunciation import Pronunciation
 from transformer_jax.train.run_folder import check_run_folder, remove_run
 
 MARKER_NAME = "comparison.json"
@@ -84,7 +85,7 @@ def compare(
         configs = {name: _rung(preset_name, name, seed, overrides) for name in names}
 
     with interruptible(f"finished rungs are kept; go on with --resume ({run_dir})"):
-        data = configs[names[0]].task.prepare()
+        data = _task(configs[names[0]]).prepare()
         note("\n".join(data.report.lines()))
         if overwrite:  # only when the new comparison is known to be possible may the old one go
             for config in configs.values():
@@ -122,6 +123,12 @@ _ENTRIES = (
 def _rung(preset_name: PresetName, name: str, seed: int, overrides: Sequence[str]) -> ExperimentConfig:
     config = rung_config(preset_name, name, seed=seed)
     return with_overrides(config, overrides) if overrides else config
+
+
+def _task(config: ExperimentConfig) -> Pronunciation:
+    """The task of a rung."""
+    assert isinstance(config.task, Pronunciation)
+    return config.task
 
 
 def _same_comparison(run_dir: Path, started: dict[str, Any], *, chosen: bool) -> tuple[str, ...]:
@@ -167,7 +174,7 @@ def score_rung(result: ExperimentResult) -> dict[str, Any]:
     Args:
       result: What `run_experiment` returned.
     """
-    data, config, task = result.prepared, result.config, result.config.task
+    data, config, task = result.prepared, result.config, _task(result.config)
     state = nnx.split(result.model)[1]
     searcher = result.evaluator.searcher
     if isinstance(task.search, BeamConfig):
@@ -240,8 +247,8 @@ def _alignments(
     reader = AttentionReader(
         result.model,
         batch_size=NUM_ALIGNED_WORDS,
-        source_len=result.config.task.data.max_source_len,
-        target_len=result.config.task.search.max_len,
+        source_len=_task(result.config).data.max_source_len,
+        target_len=_task(result.config).search.max_len,
     )
     tokenizers = (data.source_tokenizer, data.target_tokenizer)
     found = reader(state, [sources[i] for i in chosen], [outputs[i] for i in chosen], *tokenizers)
@@ -260,15 +267,15 @@ def _document(
     rows: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     first = next(iter(configs.values()))
-    search = first.task.search
+    search = _task(first).search
     spoken = f"beam search ({search.num_beams} beams)" if isinstance(search, BeamConfig) else "greedy search"
     return {
         "environment": environment_table(),
         "models": [row["row"] for row in rows],
         "preset": preset_name,
         "seed": seed,
-        "dataset": getattr(first.task.data.dataset, "name", first.task.data.dataset.kind),
-        "batch_words": first.task.data.batch_size,
+        "dataset": getattr(_task(first).data.dataset, "name", _task(first).data.dataset.kind),
+        "batch_words": _task(first).data.batch_size,
         "padding_share": data.report.padding_share,
         "development_words": len(data.development_items),
         "scored_words": len(data.test_items),

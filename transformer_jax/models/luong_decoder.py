@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from flax import nnx
 from jax import lax
 
@@ -156,7 +155,7 @@ class LuongDecoder(nnx.Module):
         keep_queries: bool = False,
     ) -> tuple[Array, Array | None]:
         cell, feed_weight = self.stack.first_cell().split_inputs(embedded.shape[-1])
-        projected = cell.project(rearrange(embedded, "batch time features -> time batch features"))
+        projected = cell.project(embedded.swapaxes(0, 1))  # [time, batch, gates]
         attentional = forgetting(self._attentional, state)
 
         def body(carry: tuple[Any, Any], at_time: tuple[Array, Any, Array]) -> tuple[Any, Any]:
@@ -170,4 +169,4 @@ class LuongDecoder(nnx.Module):
         keys = step_keys(rng_key, self.stack, projected)
         inputs = (projected, keys, jnp.arange(projected.shape[0]))
         emitted = lax.scan(body, (state.carries, state.fed), inputs)[1]
-        return jax.tree.map(lambda array: rearrange(array, "time batch ... -> batch time ..."), emitted)
+        return jax.tree.map(lambda array: array.swapaxes(0, 1), emitted)

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from flax import nnx
 from jax import lax
 
@@ -198,7 +197,7 @@ class BahdanauDecoder(nnx.Module):
         keep_queries: bool = False,
     ) -> tuple[Array | None, Array, Array]:
         cell, context_weight = self.stack.first_cell().split_inputs(embedded.shape[-1])
-        projected = cell.project(rearrange(embedded, "batch time features -> time batch features"))
+        projected = cell.project(embedded.swapaxes(0, 1))  # [time, batch, gates]
         ask = forgetting(self._ask, state)
 
         def body(carries: Any, at_time: tuple[Array, Any]) -> tuple[Any, Any]:
@@ -210,7 +209,7 @@ class BahdanauDecoder(nnx.Module):
             return carries, (query if keep_queries else None, output, context)
 
         emitted = lax.scan(body, state.carries, (projected, step_keys(rng_key, self.stack, projected)))[1]
-        return jax.tree.map(lambda array: rearrange(array, "time batch ... -> batch time ..."), emitted)
+        return jax.tree.map(lambda array: array.swapaxes(0, 1), emitted)
 
 
 RecurrentDecoder = LastStateDecoder | BahdanauDecoder | LuongDecoder

@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from flax import nnx
 from jax import lax
 
@@ -243,10 +242,10 @@ class RecurrentSeq2Seq(nnx.Module):
             chosen = jnp.argmax(self._logits(lax.stop_gradient(hidden)), axis=-1).astype(given.dtype)
             return (state, chosen), hidden
 
-        given = rearrange(target_inputs, "batch time -> time batch")
+        given = target_inputs.swapaxes(0, 1)  # [q_len, batch]
         keys = jax.random.split(noise_key, num_steps)
         hidden: Any = lax.scan(body, (state, given[0]), (given, reads_own, keys))[1]
-        return rearrange(hidden, "time batch model -> batch time model")
+        return hidden.swapaxes(0, 1)
 
     def _dropped(self, x: Array, rng_key: jax.Array | None) -> Array:
         return dropout(x, self.config.dropout_rate, rng_key)

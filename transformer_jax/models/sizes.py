@@ -23,7 +23,7 @@ class Sizes:
       65
       >>> Sizes().need("vocab_size")
       Traceback (most recent call last):
-      transformer_jax.errors.ConfigError: the model needs vocab_size, the task gives no sizes: choose another model
+      transformer_jax.errors.ConfigError: the model needs vocab_size, the task gives no sizes: choose another
     """
 
     source_vocab_size: int | None = None
@@ -60,8 +60,7 @@ class Sizes:
                 field.name for field in dataclasses.fields(self) if getattr(self, field.name) is not None
             ]
             raise ConfigError(
-                f"the model needs {name}, the task gives {', '.join(given) or 'no sizes'}: "
-                "choose another model"
+                f"the model needs {name}, the task gives {', '.join(given) or 'no sizes'}: choose another"
             )
         return value
 

@@ -9,7 +9,7 @@ from transformer_jax.runs.artifacts import load_artifacts, require_fingerprints
 from transformer_jax.runs.building import shapes_from
 from transformer_jax.runs.experiment import ExperimentConfig, saved_config
 from transformer_jax.runs.folder import CONFIG_NAME, require_file, require_run
-from transformer_jax.tasks.task import Artifacts
+from transformer_jax.tasks.task import Artifacts, evaluation_options
 from transformer_jax.train.checkpoint import load_model
 from transformer_jax.train.weights_file import read_weights, weight_shapes
 
@@ -46,8 +46,8 @@ class LoadedRun:
         Returns:
           Scores by name; ``"text"`` and ``"remarks"`` are lines for people.
         """
-        task = self.config.task
-        return task.evaluate(self.predictor, task.evaluation_type(split=split, **options))
+        task, given = self.config.task, {"split": split, **options}
+        return task.evaluate(self.predictor, evaluation_options(task, given))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or "predictor" not in self.__dict__:

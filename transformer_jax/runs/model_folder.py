@@ -11,7 +11,6 @@
 Some come with the library: `pretrained_folder` finds them by name.
 """
 
-import functools
 import shlex
 from collections.abc import Mapping
 from importlib import resources
@@ -38,7 +37,6 @@ from transformer_jax.runs.folder import (
 )
 from transformer_jax.runs.loading import WEIGHTS_NAME, load_run
 from transformer_jax.runs.record import training_record
-from transformer_jax.tasks.pair_evaluation import PairEvaluation
 from transformer_jax.tasks.union import artifact_names
 from transformer_jax.train.run_folder import holds_any
 from transformer_jax.train.weights_file import write_weights
@@ -160,7 +158,7 @@ def _scores_for_card(
     from transformer_jax.runs.evaluation import evaluate_run
 
     def taken(**on: Any) -> dict[str, Any]:
-        return evaluate_run(folder, functools.partial(PairEvaluation, **on))
+        return evaluate_run(folder, on)
 
     if source is not None:
         return taken(source=source, reference=reference), f"{source.name}"

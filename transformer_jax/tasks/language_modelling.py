@@ -1,17 +1,13 @@
 """Language modelling: the next token of a text, scored in nats a token, bits a character and perplexity."""
 
 import dataclasses
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from transformer_jax.bounds import Rows, check_bounds
-from transformer_jax.data.evaluation_windows import evaluation_batches, evaluation_streams
 from transformer_jax.data.prepare_text import PreparedText, prepare_text
 from transformer_jax.data.sources.stored_files import is_at_hand
 from transformer_jax.data.text_config import (
@@ -27,12 +23,11 @@ from transformer_jax.data.tokenizer_training import known_vocab_size
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.search_config import GreedyConfig, SampleConfig
 from transformer_jax.errors import ConfigError, require
+from transformer_jax.inference.text_generator import TextGenerator
 from transformer_jax.models.sizes import Sizes
-from transformer_jax.nn.parameters import CarriedState, carries_state
 from transformer_jax.objectives import NextToken
 from transformer_jax.tasks.task import Artifacts, Direction
-
-SCORES = ("nats", "bits_per_character", "perplexity")
+from transformer_jax.tasks.text_evaluation import LanguageEvaluator, TextEvaluation, evaluate_text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,8 +46,13 @@ class LanguageModelling:
     """
 
     kind: Literal["language_modelling"] = "language_modelling"
-    metrics: ClassVar[Mapping[str, Direction]] = dict.fromkeys(SCORES, "min")
+    metrics: ClassVar[Mapping[str, Direction]] = {
+        "nats": "min",
+        "bits_per_character": "min",
+        "perplexity": "min",
+    }
     artifact_types: ClassVar[Mapping[str, Any]] = {"tokenizer": Tokenizer}
+    evaluation_type: ClassVar[Any] = TextEvaluation
 
     data: TextConfig = dataclasses.field(default_factory=TextConfig)
     objective: NextToken = dataclasses.field(default_factory=NextToken)
@@ -64,6 +64,18 @@ class LanguageModelling:
     def __post_init__(self) -> None:
         check_bounds(self)
         require(self.evaluation_rows >= 1, f"evaluation_rows must be at least 1, got {self.evaluation_rows}")
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether a recurrent model is trained with its state carried from window to window."""
+        return isinstance(self.data.windows, ContiguousWindows)
+
+    def with_carried_state(self, model: Any, *, rows: int) -> Any:
+        """A trained model, able to carry its state over windows of so many rows; itself if it has no state to carry."""
+        sizes = Sizes(vocab_size=model.output_projection()[0].shape[0], carried_rows=rows)
+        again = model.config.build(sizes, rngs=nnx.Rngs(0))
+        nnx.update(again, nnx.state(model, nnx.Param))
+        return again
 
     @property
     def window_len(self) -> int:
@@ -99,14 +111,37 @@ class LanguageModelling:
         return self._sizes(artifacts["tokenizer"].vocab_size, is_training=is_training)
 
     def _sizes(self, vocab_size: int, *, is_training: bool) -> Sizes:
-        carries = is_training and isinstance(self.data.windows, ContiguousWindows)
+        carries = is_training and self.carries_state
         return Sizes(vocab_size=vocab_size, carried_rows=self.data.batch_size if carries else None)
 
     def evaluator(
         self, model: Any, prepared: "PreparedLanguage", *, num_devices: int = 1
     ) -> "LanguageEvaluator":
         """Scores of the development text."""
-        return LanguageEvaluator(self, model, prepared)
+        text = prepared.text
+        return LanguageEvaluator(self, model, text.development, text.report.development.num_characters)
+
+    def predictor(self, model: Any, artifacts: Artifacts, *, model_config: Any, name: str) -> TextGenerator:
+        """A generator with the task's own search."""
+        return TextGenerator(
+            name=name,
+            model=model,
+            tokenizer=artifacts["tokenizer"],
+            search=self.search,
+            window_len=self.window_len,
+            context_len=self._context_len(model_config),
+            marks_documents=self.data.marks_documents,
+        )
+
+    def _context_len(self, model: Any) -> int | None:
+        """Tokens that a model attends to at most: its own limit or the training window; None for no end."""
+        limit = getattr(model, "context_len", None)
+        attends = getattr(model, "self_attention", None) == "softmax"
+        return limit if limit is not None else self.window_len if attends else None
+
+    def evaluate(self, predictor: TextGenerator, options: TextEvaluation) -> dict[str, Any]:
+        """Loss, bits a character and perplexity of a text, see `evaluate_text`."""
+        return evaluate_text(self, predictor, options)
 
     def with_absolute_paths(self) -> Self:
         """The same task, its files to be found from any folder."""
@@ -183,91 +218,3 @@ class PreparedLanguage:
     def report(self) -> Any:
         """Sizes and unknown tokens."""
         return self.text.report
-
-
-class LanguageEvaluator:
-    """Loss of the development text.
-
-    A model that carries its state reads the text as streams of as many rows as a training batch, each from a state of
-    zeros; others read windows of the training's length side by side.
-
-    Args:
-      task: The task.
-      model: The model; only its structure is kept.
-      prepared: Its text.
-    """
-
-    notes: Sequence[str] = ()
-    settings: Mapping[str, str] = {}
-    record: Mapping[str, Any] = {}
-
-    def __init__(self, task: LanguageModelling, model: Any, prepared: PreparedLanguage) -> None:
-        self._task, self._prepared = task, prepared
-        self._carries = carries_state(model)
-        graph = nnx.split(model)[0]
-
-        def losses(state: Any, batch: TokenBatch) -> Any:
-            merged = nnx.merge(graph, state)
-            loss, _, _ = NextToken()(merged, batch, None)
-            return loss.sum, nnx.split(merged)[1]
-
-        self._losses = jax.jit(losses)
-        self._model = model
-        self.compile_seconds = 0.0
-
-    def check(self) -> None:
-        """Raise what evaluating would raise for this model, by shapes alone."""
-        state = nnx.split(self._model)[1]
-        rows = self._task.data.batch_size if self._carries else self._task.evaluation_rows
-        batch = self._task.abstract_batch(rows, (self._task.window_len,))
-        jax.eval_shape(self._losses, state, batch._replace(segments=None))
-
-    def __call__(self, state: Any) -> dict[str, float]:
-        """Scores by name, from the model's state as of ``nnx.split(model)[1]``."""
-        total, num_tokens = 0.0, 0
-        state = _without_history(state) if self._carries else state
-        for batch in self._batches():
-            loss, after = self._losses(state, jax.device_put(batch))
-            total += float(loss)
-            num_tokens += int(batch.lengths.sum())
-            if self._carries:
-                state = after
-        characters = self._prepared.text.report.development.num_characters
-        return language_scores(total, num_tokens, characters)
-
-    def _batches(self) -> Iterator[TokenBatch]:
-        ids, length = self._prepared.text.development, self._task.window_len
-        if self._carries:
-            yield from evaluation_streams(ids, context_len=length, batch_size=self._task.data.batch_size)
-            return
-        rows = self._task.evaluation_rows
-        for found in evaluation_batches(ids, context_len=length, batch_size=rows):
-            yield found.batch
-
-
-def _without_history(state: Any) -> Any:
-    """The state with carried states of zeros; parameters are shared."""
-    zeros = jax.tree.map(jnp.zeros_like, nnx.filter_state(state, CarriedState))
-    return nnx.merge_state(nnx.filter_state(state, nnx.Not(CarriedState)), zeros)
-
-
-def language_scores(nats: float, num_tokens: int, num_characters: int) -> dict[str, float]:
-    r"""Scores of a text from its summed loss.
-
-    .. math:: \ell / n, \quad \ell / (c \ln 2), \quad e^{\ell / n}
-
-    Args:
-      nats: Summed negative log-likelihood :math:`\ell`.
-      num_tokens: Tokens that were predicted, :math:`n`.
-      num_characters: Characters of the text, :math:`c`.
-
-    Example:
-      >>> {name: round(value, 3) for name, value in language_scores(6.0, 4, 8).items()}
-      {'nats': 1.5, 'bits_per_character': 1.082, 'perplexity': 4.482}
-    """
-    mean = nats / max(num_tokens, 1)
-    return {
-        "nats": mean,
-        "bits_per_character": nats / (max(num_characters, 1) * math.log(2.0)),
-        "perplexity": math.exp(min(mean, 700.0)),
-    }

@@ -61,15 +61,3 @@ def token_errors(output: str, reference: str) -> int:
       2
     """
     return edit_distance(output.split(), reference.split())
-
-
-def spoken(scores: dict[str, float], names: Sequence[str] = ()) -> str:
-    """``"PER 12.34 %, WER 45.60 %"``; BLEU and chrF have no unit."""
-    shown = [name for name in names or scores if name in scores]
-    return ", ".join(
-        f"{_TITLES.get(name, name)} {scores[name]:.2f}{'' if name in ('bleu', 'chrf') else ' %'}"
-        for name in shown
-    )
-
-
-_TITLES = {"per": "PER", "wer": "WER", "cer": "CER", "ter": "TER", "bleu": "BLEU", "chrf": "chrF"}

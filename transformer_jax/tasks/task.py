@@ -4,10 +4,12 @@ Below a task all is generic (models, objectives, trainer, searches); above it (r
 asks which task it is.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
+from transformer_jax.errors import ConfigError
 from transformer_jax.models.sizes import Sizes
 
 Direction = Literal["min", "max"]
@@ -171,3 +173,16 @@ class Task(Protocol):
     def is_at_hand(self) -> bool:
         """Whether the data can be read without fetching anything."""
         ...
+
+
+def evaluation_options(task: Any, given: Mapping[str, Any]) -> Any:
+    """The options of a task's evaluation.
+
+    Raises:
+      ConfigError: If the task has no option of a name.
+    """
+    known = [field.name for field in dataclasses.fields(task.evaluation_type)]
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"the evaluation of {task.kind} has no `{name}`: leave it out")
+    return task.evaluation_type(**given)

@@ -6,6 +6,7 @@ import typing
 from typing import TYPE_CHECKING, Any, Union
 
 from transformer_jax.plugins import union_with_plugins
+from transformer_jax.tasks.language_modelling import LanguageModelling
 from transformer_jax.tasks.pronunciation import Pronunciation
 from transformer_jax.tasks.translation import Translation
 
@@ -17,6 +18,7 @@ PLUGIN_GROUP = "transformer_jax.tasks"
 BuiltInTaskConfig = Union[  # noqa: UP007 (the trailing comma keeps one line a member)
     Translation,
     Pronunciation,
+    LanguageModelling,
 ]
 
 if TYPE_CHECKING:

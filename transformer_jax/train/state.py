@@ -97,8 +97,8 @@ class ModelStructure:
         """The module itself, holding these arrays."""
         return nnx.merge(self.graph, self.state(params, model_state))
 
-    def without_carried(self, arrays: dict[str, Any]) -> dict[str, Any]:
-        """Arrays or shapes by name, but for variables carried from batch to batch: what belongs to the model."""
+    def without_carried(self, arrays: NamedArrays) -> NamedArrays:
+        """Arrays by name, but for the variables that are carried from batch to batch: what belongs to the model."""
         return {name: array for name, array in arrays.items() if name not in self.carried}
 
     def for_program(self, gradient_of: Callable[..., Any], *arguments: Any) -> "ModelStructure":

@@ -1,0 +1,152 @@
+"""``transformer-jax generate``: a language model writes on behind a prompt."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from transformer_jax.cli.flags import COUNT, SEED, Between
+from transformer_jax.errors import ConfigError, DataError
+
+DESCRIPTION = """Let a language model write on behind a prompt. One text is written as it comes, token by token.
+
+The prompt is --prompt TEXT, or standard input where that is no terminal; without either the model begins by itself.
+--input FILE has many prompts, one a line (\\n in a line stands for a line break). With several prompts or --num-samples
+each text stands below a line "=== prompt N, sample M"; --json writes an object a line instead.
+
+Examples:
+  transformer-jax generate runs/shakespeare --prompt "ROMEO:"
+  transformer-jax generate runs/shakespeare --prompt "ROMEO:" --max-tokens 500 --temperature 0.7 --seed 3
+  echo "To be" | transformer-jax generate runs/shakespeare --stop "." --num-samples 3
+  transformer-jax generate runs/shakespeare --input prompts.txt --json > texts.jsonl
+  transformer-jax generate --pretrained shakespeare-chars --prompt "KING:"
+
+A text follows from the prompt, the seed and the prompt's number alone, not from the prompts beside it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    run_dir: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="RUN_DIR")]] = None
+    """Folder of a trained language model, or of an exported one."""
+
+    pretrained: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Instead of a folder: a model that comes with the library."""
+
+    prompt: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
+    """What the text begins with."""
+
+    input: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Prompts, one a line."""
+
+    max_tokens: Annotated[int | None, tyro.conf.arg(metavar="N"), COUNT] = None
+    """Most tokens behind a prompt; without it the run's own."""
+
+    num_samples: Annotated[int, tyro.conf.arg(metavar="N"), COUNT] = 1
+    """Texts behind each prompt."""
+
+    temperature: Annotated[float | None, tyro.conf.arg(metavar="T"), Between(0, 1e6)] = None
+    """Sharpen (below 1) or flatten (above 1) the probabilities; 0 takes the most probable token each time."""
+
+    top_k: Annotated[int | None, tyro.conf.arg(metavar="N"), COUNT] = None
+    """Draw only from the N most probable tokens."""
+
+    top_p: Annotated[float | None, tyro.conf.arg(metavar="P"), Between(0, 1)] = None
+    """Draw only from the fewest tokens that have probability P together."""
+
+    min_p: Annotated[float | None, tyro.conf.arg(metavar="P"), Between(0, 1)] = None
+    """Draw only from tokens at least P times as probable as the most probable one."""
+
+    repetition_penalty: Annotated[float | None, tyro.conf.arg(metavar="R"), Between(0, 1e6)] = None
+    """Make tokens that stand in prompt or text already less probable (above 1)."""
+
+    stop: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT"), tyro.conf.UseAppendAction] = ()
+    """End a text before TEXT; may be given several times."""
+
+    seed: Annotated[int, tyro.conf.arg(metavar="N"), SEED] = 0
+    """Of the draws."""
+
+    beyond: Literal["window", "refuse"] = "window"
+    """What to do where prompt and text pass the model's context: `window` reads the last half of it anew and goes on,
+    `refuse` stops."""
+
+    json: bool = False
+    """Write a JSON object a line: prompt, sample, text, log_prob, finished."""
+
+    def run(self) -> int:
+        # Loaded here, not above: they bring jax, and --help does without.
+        from transformer_jax.cli.line_groups import note_lines
+        from transformer_jax.cli.loaded import load_for
+        from transformer_jax.inference.text_generator import TextGenerator
+        from transformer_jax.runs.model_folder import chosen_folder
+
+        folder = chosen_folder(self.run_dir, self.pretrained)
+        prompts = self._prompts()
+        generator: TextGenerator = load_for("generate", TextGenerator, folder).predictor
+        options: dict[str, Any] = {
+            "max_tokens": self.max_tokens,
+            "search": self._search(generator.search),
+            "stop": self.stop,
+            "seed": self.seed,
+            "beyond": self.beyond,
+        }
+        if len(prompts) == 1 and self.num_samples == 1 and not self.json:
+            sys.stdout.write(prompts[0])
+            for piece in generator.stream(prompts[0], **options):
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+            sys.stdout.write("\n")
+        else:
+            outputs = generator.generate(prompts, num_samples=self.num_samples, **options)
+            for place, one in enumerate(outputs):
+                number, sample = divmod(place, self.num_samples)
+                if self.json:
+                    document = {
+                        "prompt": one.prompt,
+                        "sample": sample,
+                        "text": one.text,
+                        "log_prob": one.log_prob,
+                        "finished": one.finished,
+                    }
+                    print(json.dumps(document))
+                else:
+                    print(f"=== prompt {number + 1}, sample {sample + 1}\n{one.prompt}{one.text}")
+        note_lines(generator.report)
+        return 0
+
+    def _prompts(self) -> list[str]:
+        from transformer_jax.data.readers import stream_lines
+
+        if self.prompt is not None and self.input is not None:
+            raise ConfigError("--prompt and --input both name prompts: leave one of them out")
+        if self.prompt is not None:
+            return [self.prompt]
+        if self.input is not None:
+            lines = [line.replace("\\n", "\n") for line in stream_lines(self.input)]
+            if not lines:
+                raise DataError(f"{self.input}: is empty: a prompt a line is wanted")
+            return lines
+        if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+            return [""]
+        try:
+            return [sys.stdin.buffer.read().decode().removesuffix("\n")]
+        except UnicodeDecodeError as error:
+            raise DataError(f"standard input: not UTF-8 text (byte {error.start})") from None
+
+    def _search(self, own: object) -> object:
+        """The run's own search with what the options change."""
+        from transformer_jax.decode.search_config import SampleConfig
+
+        changes = {
+            name: getattr(self, name)
+            for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+            if getattr(self, name) is not None
+        }
+        if not changes:
+            return None
+        if isinstance(own, SampleConfig):
+            return dataclasses.replace(own, **changes)
+        max_len: int = own.max_len  # type: ignore[attr-defined]
+        return SampleConfig(max_len=max_len, **changes)

@@ -1,0 +1,290 @@
+"""Prompts in, texts out: a trained language model with its tokenizer and its search."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from flax import nnx
+
+from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from transformer_jax.data.tokenizers import Tokenizer
+from transformer_jax.decode.search_config import GreedyConfig, SampleConfig, SearchConfig
+from transformer_jax.decode.search_options import SearchIds
+from transformer_jax.errors import ConfigError, DataError
+from transformer_jax.inference.line_report import LineReport
+from transformer_jax.inference.requested_search import RequestedSearch, search_of
+from transformer_jax.inference.token_generator import Beyond, TokenGenerator
+from transformer_jax.inference.token_scores import TokenScorer
+
+SAMPLE_NUMBERS = 1 << 20
+"""Prompts of one call at most: sample ``j`` of prompt ``i`` draws by the number ``i + j * SAMPLE_NUMBERS``."""
+
+_REPLACEMENT = "\ufffd"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generated:
+    """What a language model writes behind a prompt.
+
+    Attributes:
+      prompt: The prompt.
+      text: What follows it.
+      tokens: Its pieces.
+      log_prob: Sum of the model's log-probabilities of these tokens, in nats.
+      finished: Whether it ended by itself, or by a stop text; False where it was cut off at its longest output.
+    """
+
+    prompt: str
+    text: str
+    tokens: tuple[str, ...]
+    log_prob: float
+    finished: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextScore:
+    """How probable a language model finds a text.
+
+    Attributes:
+      pieces: The text's tokens.
+      log_probs: Log-probability of each token given those before it, in nats; NaN for the first one, where nothing
+        stands before it.
+      num_tokens: Tokens that have one.
+      num_characters: Characters of the text.
+    """
+
+    pieces: tuple[str, ...]
+    log_probs: npt.NDArray[np.float32]
+    num_tokens: int
+    num_characters: int
+
+    @property
+    def log_prob(self) -> float:
+        """Sum over the tokens, in nats."""
+        return math.fsum(self.log_probs[~np.isnan(self.log_probs)].tolist())
+
+    @property
+    def perplexity(self) -> float:
+        """Of a token."""
+        return math.exp(min(-self.log_prob / self.num_tokens, 700.0)) if self.num_tokens else math.nan
+
+    @property
+    def bits_per_character(self) -> float:
+        """Negative log-probability to base 2, over the characters."""
+        return -self.log_prob / (math.log(2.0) * self.num_characters) if self.num_characters else math.nan
+
+
+@dataclasses.dataclass
+class TextGenerator:
+    """A trained language model that writes and scores text.
+
+    Attributes:
+      name: Of the run, for messages.
+      model: The model with its trained parameters.
+      tokenizer: Turns text into ids.
+      search: Search that `generate` uses unless it is given another.
+      window_len: Tokens of a training window.
+      context_len: Most tokens that the model reads at once; None for no end.
+      marks_documents: Whether the model knows where a document starts and ends.
+      report: Counts of what was done to prompts and texts so far.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Tokenizer
+    search: SampleConfig | GreedyConfig
+    window_len: int
+    context_len: int | None = None
+    marks_documents: bool = False
+    report: LineReport = dataclasses.field(default_factory=LineReport)
+
+    def __post_init__(self) -> None:
+        self.report.unit = self.tokenizer.unit.removesuffix("s")
+
+    @property
+    def state(self) -> nnx.State:
+        """The model's state, as searches take it."""
+        return nnx.split(self.model)[1]
+
+    def generate(
+        self,
+        prompts: str | Sequence[str] = "",
+        *,
+        max_tokens: int | None = None,
+        search: RequestedSearch | None = None,
+        num_samples: int = 1,
+        stop: str | Sequence[str] = (),
+        seed: int = 0,
+        beyond: Beyond = "window",
+    ) -> list[Generated]:
+        """Write on behind prompts; an output does not depend on the prompts beside it.
+
+        Args:
+          prompts: A text, or several.
+          max_tokens: Most tokens of an output; None for the run's own.
+          search: How to choose tokens, such as ``Sampling(temperature=0.8)``; None for the run's own search.
+          num_samples: Outputs of each prompt; those of one prompt stand together.
+          stop: Texts that end an output, which is cut before them.
+          seed: Of the draws.
+          beyond: What becomes of a prompt and an output that together pass the context: ``"window"`` reads the last
+            half of it anew and goes on, ``"refuse"`` raises.
+
+        Raises:
+          ConfigError: If the search is impossible.
+          ShapeError: If the context is passed and ``beyond`` is ``"refuse"``.
+        """
+        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if num_samples < 1:
+            raise ConfigError(f"num_samples must be at least 1, got {num_samples}")
+        numbers = [i + j * SAMPLE_NUMBERS for i in range(len(texts)) for j in range(num_samples)]
+        stops = self._stops(stop)
+        ids = [one for text in texts for one in [self._prompt_ids(text)] * num_samples]
+        written: list[list[int]] = [[] for _ in ids]
+
+        def on_tokens(index: int, tokens: tuple[int, ...]) -> bool:
+            written[index] += tokens
+            return _first_stop(self.tokenizer.decode(written[index]), stops) is not None
+
+        generator = self._generator(max_tokens, search, beyond)
+        found = generator.generate(self.state, ids, seed=seed, row_ids=numbers, on_tokens=on_tokens)
+        outputs = []
+        for index, one in enumerate(found):
+            text = self.tokenizer.decode(list(one.tokens))
+            end = _first_stop(text, stops)
+            outputs.append(
+                Generated(
+                    prompt=texts[index // num_samples],
+                    text=text[:end],
+                    tokens=tuple(self.tokenizer.pieces(list(one.tokens))),
+                    log_prob=one.log_prob,
+                    finished=one.finished or end is not None,
+                )
+            )
+        return outputs
+
+    def stream(
+        self,
+        prompt: str = "",
+        *,
+        max_tokens: int | None = None,
+        search: RequestedSearch | None = None,
+        stop: str | Sequence[str] = (),
+        seed: int = 0,
+        sample: int = 0,
+        beyond: Beyond = "window",
+    ) -> Iterator[str]:
+        """The text that `generate` gives for a prompt, in pieces as they come.
+
+        Args:
+          prompt: A text.
+          max_tokens: As for `generate`, and so are ``search``, ``stop``, ``seed`` and ``beyond``.
+          search: How to choose tokens.
+          stop: Texts that end the output.
+          seed: Of the draws.
+          sample: Which of the outputs of ``generate(num_samples=...)``.
+          beyond: What becomes of a prompt and an output that together pass the context.
+        """
+        stops = self._stops(stop)
+        longest = max((len(one) for one in stops), default=1)
+        generator = self._generator(max_tokens, search, beyond)
+        numbers = [sample * SAMPLE_NUMBERS]
+        chunks = generator.stream(self.state, [self._prompt_ids(prompt)], seed=seed, row_ids=numbers)
+        ids: list[int] = []
+        shown = 0
+        for chunk in chunks:
+            ids += chunk.tokens
+            text = self.tokenizer.decode(ids)
+            end = _first_stop(text, stops)
+            if end is not None or chunk.ended:
+                yield text[shown:end]
+                return
+            # A character may be whole only with the next token, and a stop text may have begun.
+            ready = max(shown, len(text.rstrip(_REPLACEMENT)) - (longest - 1))
+            if ready > shown:
+                yield text[shown:ready]
+                shown = ready
+
+    def score(self, texts: Sequence[str], *, stride: int | None = None) -> list[TextScore]:
+        """How probable texts are, token by token.
+
+        Args:
+          texts: Texts of any length.
+          stride: Tokens between the starts of two windows; each token is predicted from at least
+            ``context - stride`` tokens before it. None takes half of the training window.
+
+        Raises:
+          ConfigError: If ``stride`` is below 1 or above the window.
+          TypeError: If ``texts`` is one text.
+        """
+        if isinstance(texts, str):
+            raise TypeError(f"texts must be a list of texts, got one text: write [{texts[:20]!r}]")
+        scorer = TokenScorer(
+            self.model,
+            context_len=self.window_len,
+            stride=max(1, self.window_len // 2) if stride is None else stride,
+        )
+        state, found = self.state, []
+        for text in texts:
+            ids = self._known_ids(text)
+            if self.marks_documents:
+                ids = [BOS_ID, *ids, EOS_ID]
+            scores = scorer(state, ids)
+            inside = slice(1, -1) if self.marks_documents else slice(None)
+            found.append(
+                TextScore(
+                    pieces=tuple(self.tokenizer.pieces(ids[inside])),
+                    log_probs=scores.log_probs[inside],
+                    num_tokens=int(scores.counted[inside].sum()),
+                    num_characters=len(text),
+                )
+            )
+        return found
+
+    def _generator(
+        self, max_tokens: int | None, search: RequestedSearch | None, beyond: Beyond
+    ) -> TokenGenerator:
+        config: SearchConfig = search_of(search, self.search)
+        if not isinstance(config, SampleConfig | GreedyConfig):
+            raise ConfigError(f"text is generated by sampling or greedily, not by '{config.kind}' search")
+        own = {PAD_ID, UNK_ID, BOS_ID} | (set() if self.marks_documents else {EOS_ID})
+        config = dataclasses.replace(
+            config,
+            max_len=config.max_len if max_tokens is None else max_tokens,
+            forbidden_ids=tuple(sorted({*config.forbidden_ids, *own})),
+        )
+        ids = SearchIds(bos_id=BOS_ID, eos_id=EOS_ID, pad_id=PAD_ID)
+        return TokenGenerator(self.model, config, ids, context_len=self.context_len, beyond=beyond)
+
+    def _prompt_ids(self, text: str) -> list[int]:
+        ids = self._known_ids(text)
+        if self.marks_documents:
+            return [BOS_ID, *ids]
+        if ids:
+            return ids
+        newline = self.tokenizer.encode("\n")
+        if not newline or self.tokenizer.count_unknown(newline):
+            raise DataError(
+                "an empty prompt: the model was trained on running text without line breaks: give it a beginning"
+            )
+        return newline
+
+    def _known_ids(self, text: str) -> list[int]:
+        ids = self.tokenizer.encode(text)
+        if self.tokenizer.count_unknown(ids):
+            self.report.unknown.update(self.tokenizer.unknown_pieces(text))
+        return ids
+
+    def _stops(self, stop: str | Sequence[str]) -> list[str]:
+        stops = [stop] if isinstance(stop, str) else list(stop)
+        if "" in stops and not isinstance(stop, str):
+            raise ConfigError("a stop text is empty: leave it out")
+        return [one for one in stops if one]
+
+
+def _first_stop(text: str, stops: Sequence[str]) -> int | None:
+    """Where the first stop text begins; None where there is none."""
+    found = [place for one in stops if (place := text.find(one)) >= 0]
+    return min(found) if found else None

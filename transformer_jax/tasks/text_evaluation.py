@@ -1,0 +1,206 @@
+"""Loss of a text under a language model: during training, and of a trained one."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from transformer_jax.bounds import Length, check_bounds
+from transformer_jax.data.documents import Document, first_characters
+from transformer_jax.data.evaluation_windows import evaluation_batches, evaluation_streams
+from transformer_jax.data.prepare_text import encode_documents
+from transformer_jax.data.readers import read_text_file
+from transformer_jax.data.token_batches import TokenBatch
+from transformer_jax.environment import environment_table
+from transformer_jax.errors import ConfigError, DataError
+from transformer_jax.inference.text_generator import TextGenerator
+from transformer_jax.inference.token_scores import TokenScorer
+from transformer_jax.nn.parameters import CarriedState, carries_state
+from transformer_jax.objectives import NextToken
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextEvaluation:
+    """What to score a language model on, and how.
+
+    Attributes:
+      split: Part of the task's own data; None where a file is named.
+      source: A file of text.
+      stride: Tokens between the starts of two windows, see `TokenScorer`; None reads windows side by side, and a model
+        that carries its state reads the text without a break.
+    """
+
+    split: Literal["development", "test"] | None = None
+    source: Path | None = None
+    stride: Length | None = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if (self.split is None) == (self.source is None):
+            raise ConfigError(
+                "wanted one of `split` of the run's data (development or test) and `source`, a file of text"
+            )
+
+
+def evaluate_text(task: Any, generator: TextGenerator, options: TextEvaluation) -> dict[str, Any]:
+    """Score a text.
+
+    Args:
+      task: The task that the model was trained for.
+      generator: The trained model with its tokenizer.
+      options: What to score it on, and how.
+
+    Returns:
+      The scores by name; ``"characters"``, ``"tokens"`` and ``"unknown"`` say what they were taken on, ``"text"`` and
+      ``"remarks"`` are for people; ``"environment"`` names machine and versions.
+
+    Raises:
+      DataError: If a file is missing, empty or binary, or the data have no such part.
+    """
+    documents = _documents(task.data, generator.name, options)
+    ids = encode_documents(documents, generator.tokenizer, marks_documents=task.data.marks_documents)
+    if len(ids) < 2:
+        raise DataError(
+            f"the text of {options.source or options.split} has {len(ids)} tokens: at least two are needed"
+        )
+    characters = sum(len(one.text) for one in documents)
+    num_tokens = len(ids) - 1
+    if options.stride is None and task.carries_state:
+        model = task.with_carried_state(generator.model, rows=1)
+        scorer = LanguageEvaluator(task, model, ids, characters, rows=1)
+        scores = scorer(nnx.split(model)[1])
+    else:
+        scored = TokenScorer(
+            generator.model,
+            context_len=task.window_len,
+            stride=options.stride,
+            batch_size=task.evaluation_rows,
+        )(generator.state, ids)
+        num_tokens = scored.count
+        scores = language_scores(-scored.total, num_tokens, characters)
+    unknown = generator.tokenizer.count_unknown(ids)
+    where = f"{options.split} text" if options.source is None else str(options.source)
+    text = [
+        f"{where}: {characters:,} characters, {num_tokens:,} tokens",
+        f"nats a token {scores['nats']:.4f}, bits a character {scores['bits_per_character']:.4f}, perplexity "
+        f"{scores['perplexity']:.3f}",
+    ]
+    remarks = (
+        [f"{unknown:,} of {len(ids):,} tokens never seen in training were scored as <unk>"] if unknown else []
+    )
+    return {
+        "task": task.kind,
+        "lines": len(documents),
+        "characters": characters,
+        "tokens": num_tokens,
+        "unknown": unknown,
+        **scores,
+        "environment": environment_table(),
+        "text": text,
+        "remarks": remarks,
+    }
+
+
+def _documents(data: Any, name: str, options: TextEvaluation) -> list[Document]:
+    if options.source is not None:
+        return [Document(str(options.source), read_text_file(str(options.source)))]
+    limit = getattr(data, f"max_{options.split}_characters")
+    documents = first_characters(getattr(data.dataset.load(), str(options.split)), limit)
+    if not documents:
+        raise DataError(f"the data of {name} have no {options.split} text: name `source`")
+    return list(documents)
+
+
+class LanguageEvaluator:
+    """Loss of the development text.
+
+    A model that carries its state reads the text as streams of as many rows as a training batch, each from a state of
+    zeros; others read windows of the training's length side by side.
+
+    Args:
+      task: The task.
+      model: The model; only its structure is kept.
+      ids: Token ids of the text.
+      num_characters: Characters of the text.
+      rows: Rows of a batch; None for the task's own.
+    """
+
+    notes: Sequence[str] = ()
+    settings: Mapping[str, str] = {}
+    record: Mapping[str, Any] = {}
+
+    def __init__(
+        self, task: Any, model: Any, ids: Any, num_characters: int, *, rows: int | None = None
+    ) -> None:
+        self._task, self._ids, self._num_characters = task, ids, num_characters
+        self._carries = carries_state(model)
+        self._rows = rows or (task.data.batch_size if self._carries else task.evaluation_rows)
+        graph = nnx.split(model)[0]
+
+        def losses(state: Any, batch: TokenBatch) -> Any:
+            merged = nnx.merge(graph, state)
+            loss, _, _ = NextToken()(merged, batch, None)
+            return loss.sum, nnx.split(merged)[1]
+
+        self._losses = jax.jit(losses)
+        self._model = model
+        self.compile_seconds = 0.0
+
+    def check(self) -> None:
+        """Raise what evaluating would raise for this model, by shapes alone."""
+        state = nnx.split(self._model)[1]
+        batch = self._task.abstract_batch(self._rows, (self._task.window_len,))
+        jax.eval_shape(self._losses, state, batch._replace(segments=None))
+
+    def __call__(self, state: Any) -> dict[str, float]:
+        """Scores by name, from the model's state as of ``nnx.split(model)[1]``."""
+        total, num_tokens = 0.0, 0
+        state = _without_history(state) if self._carries else state
+        for batch in self._batches():
+            loss, after = self._losses(state, jax.device_put(batch))
+            total += float(loss)
+            num_tokens += int(batch.lengths.sum())
+            if self._carries:
+                state = after
+        return language_scores(total, num_tokens, self._num_characters)
+
+    def _batches(self) -> Iterator[TokenBatch]:
+        length = self._task.window_len
+        if self._carries:
+            yield from evaluation_streams(self._ids, context_len=length, batch_size=self._rows)
+            return
+        for found in evaluation_batches(self._ids, context_len=length, batch_size=self._rows):
+            yield found.batch
+
+
+def _without_history(state: Any) -> Any:
+    """The state with carried states of zeros; parameters are shared."""
+    zeros = jax.tree.map(jnp.zeros_like, nnx.filter_state(state, CarriedState))
+    return nnx.merge_state(nnx.filter_state(state, nnx.Not(CarriedState)), zeros)
+
+
+def language_scores(nats: float, num_tokens: int, num_characters: int) -> dict[str, float]:
+    r"""Scores of a text from its summed loss.
+
+    .. math:: \ell / n, \quad \ell / (c \ln 2), \quad e^{\ell / n}
+
+    Args:
+      nats: Summed negative log-likelihood :math:`\ell`.
+      num_tokens: Tokens that were predicted, :math:`n`.
+      num_characters: Characters of the text, :math:`c`.
+
+    Example:
+      >>> {name: round(value, 3) for name, value in language_scores(6.0, 4, 8).items()}
+      {'nats': 1.5, 'bits_per_character': 1.082, 'perplexity': 4.482}
+    """
+    mean = nats / max(num_tokens, 1)
+    return {
+        "nats": mean,
+        "bits_per_character": nats / (max(num_characters, 1) * math.log(2.0)),
+        "perplexity": math.exp(min(mean, 700.0)),
+    }
