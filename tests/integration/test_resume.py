@@ -17,7 +17,7 @@ from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.train import (
     AdamW,
     CheckpointStore,
-    Linear,
+    LinearDecay,
     TrainConfig,
     Trainer,
     TrainingInterrupted,
@@ -27,7 +27,7 @@ from transformer_jax.train import (
 CONFIG = TrainConfig(
     updates=11,
     optimizer=AdamW(),
-    schedule=Linear(peak_learning_rate=0.01, warmup_updates=3),
+    schedule=LinearDecay(peak_learning_rate=0.01, warmup_updates=3),
     log_every=3,  # the interruption falls between two log rows, whose sums must survive
     evaluate_every=4,
     checkpoint_every=5,

@@ -17,7 +17,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from transformer_jax.data.pairs_config import NamedDataset
 from transformer_jax.data.sources.registry import find_dataset
 from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, DataError, RunError, nearest_hint
@@ -35,7 +34,7 @@ from transformer_jax.runs.folder import (
     RESULT_NAME,
     run_entries,
 )
-from transformer_jax.runs.loading import WEIGHTS_NAME, load_run
+from transformer_jax.runs.loading import WEIGHTS_NAME, LoadedRun, load_run
 from transformer_jax.runs.record import training_record
 from transformer_jax.tasks.union import artifact_names
 from transformer_jax.train.run_folder import holds_any
@@ -70,7 +69,7 @@ def pretrained_folder(name: str) -> Path:
     known = pretrained_names()
     if name not in known:
         raise ConfigError(
-            f"--pretrained '{name}': no such model{nearest_hint(name, known)}; there are: {', '.join(known)}"
+            f"`pretrained={name}`: no such model{nearest_hint(name, known)}; there are: {', '.join(known)}"
         )
     return Path(str(resources.files("transformer_jax.pretrained"))) / name
 
@@ -83,7 +82,7 @@ def chosen_folder(run_dir: Path | None, pretrained: str | None) -> Path:
     """
     if (run_dir is None) == (pretrained is None):
         raise ConfigError(
-            "name RUN_DIR, the folder of a run, or a model that comes with the library: --pretrained "
+            "name RUN_DIR, the folder of a run, or a model that comes with the library: `pretrained` "
             f"{' | '.join(pretrained_names())}"
         )
     if pretrained is not None:
@@ -122,8 +121,8 @@ def export_model(
       DataError: If what is named cannot be had: the split or the files.
       ConfigError: If only one of ``source`` and ``reference`` is given, or a split beside them.
     """
-    if (source is None) != (reference is None) or (split is not None and source is not None):
-        raise ConfigError("the card's scores are taken on --source and --reference together, or on a --split")
+    if (reference is not None and source is None) or (split is not None and source is not None):
+        raise ConfigError("the card's scores are taken on `source` (and `reference`), or on a `split`")
     if output.exists() and not output.is_dir():
         raise RunError(f"{output} is a file: name a folder for the model")
     if holds_any(output, (*model_entries(), *run_entries())):
@@ -138,7 +137,7 @@ def export_model(
         training = training_record(run_dir, run)
         if training is not None:
             write_json(output / RESULT_NAME, training)
-        card = _card(output.name, about, run.config, training, scores, where, size)
+        card = _card(output.name, about, run, training, scores, where, size)
         write_whole(output / CARD_NAME, card)
     except BaseException:
         for name in model_entries():
@@ -161,7 +160,8 @@ def _scores_for_card(
         return evaluate_run(folder, on)
 
     if source is not None:
-        return taken(source=source, reference=reference), f"{source.name}"
+        files = {"source": source} | ({} if reference is None else {"reference": reference})
+        return taken(**files), f"{source.name}"
     if split is not None:
         return taken(split=split), f"the {split} set"
     try:
@@ -179,22 +179,20 @@ def _scores_for_card(
 def _card(
     name: str,
     about: str,
-    config: Any,
+    run: LoadedRun,
     training: Mapping[str, Any] | None,
     scores: Mapping[str, Any],
     where: str,
     size: int,
 ) -> str:
-    dataset = config.task.data.dataset
+    config, dataset = run.config, run.config.task.data.dataset
+    command = "generate" if hasattr(run.predictor, "generate") else "translate"
     machine = scores["environment"] if training is None else training.get("machine") or scores["environment"]
     lines = [f"# {name}", "", about, "", f"- Task: {config.task.kind}"]
-    if isinstance(dataset, NamedDataset):
+    if dataset.kind == "named":
         entry = find_dataset(dataset.name)
-        direction = (
-            f", {dataset.source_language} to {dataset.target_language}"
-            if dataset.source_language is not None
-            else ""
-        )
+        languages = [getattr(dataset, f"{side}_language", None) for side in ("source", "target")]
+        direction = f", {languages[0]} to {languages[1]}" if all(languages) else ""
         lines += [
             f"- Data: `{dataset.name}`{direction}: {entry.description} ({entry.homepage})",
             f"- Licence of the data: {entry.licence}; to be cited: {entry.citation}",
@@ -216,14 +214,19 @@ def _card(
         f"- Command: `transformer-jax train {shlex.quote(f'experiments/{config.name}.py')}`; everything that was set "
         "stands in `config.json`",
         "",
-        f"Scores of these weights on {where} ({scores['lines']:,} items), looked at for this card:"
+        f"Scores of these weights on {where} ({_amount(scores)}), taken for this card:"
         if where
-        else "Scores: `transformer-jax evaluate` with this folder takes them on any two files.",
+        else "Scores: `transformer-jax evaluate` with this folder takes them on files of your own.",
         "",
         "```",
         *scores["text"],
         "```",
         "",
-        "Use: `transformer-jax translate` with this folder in the place of a run.",
+        f"Use: `transformer-jax {command}` with this folder in the place of a run, or `transformer_jax.load` in Python.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _amount(scores: Mapping[str, Any]) -> str:
+    """How much was scored."""
+    return f"{scores['characters']:,} characters" if "characters" in scores else f"{scores['lines']:,} items"
