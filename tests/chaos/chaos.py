@@ -43,7 +43,8 @@ from transformer_jax.cli.main import _hush_libraries
 from transformer_jax.cli.main import main as command
 from transformer_jax.runs import training  # noqa: F401
 from transformer_jax.train import read_rows
-from transformer_jax.train.checkpoint import CheckpointStore, _restore_item
+from transformer_jax.train.checkpoint import CheckpointStore
+from transformer_jax.train.orbax_items import read_item
 
 FAULTS = ("kill", "moment", "no space", "lost rename", "torn")
 OPERATIONS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
@@ -166,11 +167,11 @@ def segment(words: list[str], run_dir: Path, log: Path, fault: str | None, place
 def left_by(run_dir: Path) -> Any:
     """The bytes of every array of the last checkpoint, and the log rows without their times."""
     store = CheckpointStore(run_dir)
-    path = store._path(store.updates()[-1])
+    path = store.path(store.updates()[-1])
     arrays = {
         f"{item}/{name}": (str(array.dtype), array.shape, np.asarray(array).tobytes())
         for item in ("model", "training")
-        for name, array in _restore_item(path, item).items()
+        for name, array in read_item(path, item).items()
     }
     rows = [
         {name: value for name, value in row.items() if "second" not in name} for row in read_rows(run_dir)

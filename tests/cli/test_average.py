@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from transformer_jax.cli.main import main
-from transformer_jax.train.checkpoint import CheckpointStore, _restore_item
+from transformer_jax.train.checkpoint import CheckpointStore
+from transformer_jax.train.orbax_items import read_item
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def long_run(tiny_experiment: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def arrays(folder: Path, update: int) -> dict[str, np.ndarray]:
-    return _restore_item(CheckpointStore(folder)._path(update), "model")
+    return read_item(CheckpointStore(folder).path(update), "model")
 
 
 def test_the_mean_of_the_last_checkpoints(

@@ -21,7 +21,7 @@ from transformer_jax.errors import RunError, TransformerJaxError
 from transformer_jax.nn.parameters import load_parameters, named_parameters
 from transformer_jax.runs.loading import WEIGHTS_NAME, load_run
 from transformer_jax.runs.model_folder import pretrained_folder, pretrained_names
-from transformer_jax.train import CheckpointStore, checkpoint
+from transformer_jax.train import CheckpointStore, orbax_items
 from transformer_jax.train.weights_file import read_weights, write_weights
 
 FILES = [
@@ -286,13 +286,13 @@ def test_a_checkpoint_that_is_not_finite_is_refused(
     store = CheckpointStore(run_dir)
     update = store.updates()[-1]
     info = store.info(update)
-    arrays = checkpoint._restore_item(store._path(update), "model")
+    arrays = orbax_items.read_item(store.path(update), "model")
     name = sorted(arrays)[0]
     arrays[name].reshape(-1)[0] = math.nan
-    training = checkpoint._restore_item(store._path(update), "training")
+    training = orbax_items.read_item(store.path(update), "training")
     for other in store.updates():
-        shutil.rmtree(store._path(other))
-    store._write(info, model=arrays, training=training)  # `save` would refuse it
+        shutil.rmtree(store.path(other))
+    store.write(info, model=arrays, training=training)  # `save` would refuse it
     with pytest.raises(RunError, match=f"'{name}' holds numbers that are not finite"):
         load_run(run_dir)
     words = ("train", "--resume", "--run-dir", run_dir, "--set", "train.updates=6")

@@ -15,7 +15,7 @@ import pytest
 
 from transformer_jax.testing.processes import cpu_environment
 from transformer_jax.train import CheckpointStore, read_rows
-from transformer_jax.train.checkpoint import _restore_item
+from transformer_jax.train.orbax_items import read_item
 
 UPDATES = 24
 MESH = 'train.sharding={"data": 2, "fsdp": 2}'
@@ -62,11 +62,11 @@ def until_saved(run_dir: Path, update: int, hosts: Hosts) -> None:
 
 
 def left_by(run_dir: Path) -> Any:
-    path = CheckpointStore(run_dir)._path(UPDATES)
+    path = CheckpointStore(run_dir).path(UPDATES)
     arrays = {
         f"{item}/{name}": np.asarray(array).tobytes()
         for item in ("model", "training")
-        for name, array in _restore_item(path, item).items()  # type: ignore[arg-type]  # a text, not a literal
+        for name, array in read_item(path, item).items()  # type: ignore[arg-type]  # a text, not a literal
     }
     rows = [
         {name: value for name, value in row.items() if "second" not in name} for row in read_rows(run_dir)

@@ -123,6 +123,6 @@ def test_the_data_go_on_where_they_stopped() -> None:
 
 
 def _training_arrays(run_dir: Path, update: int) -> dict[str, np.ndarray]:
-    from transformer_jax.train.checkpoint import _restore_item
+    from transformer_jax.train.orbax_items import read_item
 
-    return _restore_item(run_dir / "checkpoints" / f"{update:08d}", "training")
+    return read_item(run_dir / "checkpoints" / f"{update:08d}", "training")

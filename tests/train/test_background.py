@@ -16,7 +16,7 @@ from transformer_jax.errors import RunError
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
 from transformer_jax.train import CheckpointStore, TrainConfig, Trainer, read_rows
-from transformer_jax.train.checkpoint import _restore_item
+from transformer_jax.train.orbax_items import read_item
 from transformer_jax.train.tensorboard_log import read_scalars
 
 
@@ -72,7 +72,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(
     for update in (2, 4, 6):
         for item in ("model", "training"):
             found, wanted = (
-                _restore_item(CheckpointStore(one)._path(update), item)  # type: ignore[arg-type]  # a text, not a literal
+                read_item(CheckpointStore(one).path(update), item)  # type: ignore[arg-type]  # a text, not a literal
                 for one in (run_dir, same)
             )
             jax.tree.map(np.testing.assert_array_equal, found, wanted)
@@ -104,8 +104,8 @@ def test_parameters_that_are_no_numbers_are_not_saved(
 
     of = checkpoint.Snapshot.of
 
-    def damaged(state: Any) -> checkpoint.Snapshot:
-        snapshot = of(state)
+    def damaged(state: Any, carried: Any = ()) -> checkpoint.Snapshot:
+        snapshot = of(state, carried)
         if int(state.update) == 4:
             snapshot.model["embedding"][0, 0] = np.inf  # type: ignore[index]  # read-only by its type
         return snapshot

@@ -22,9 +22,9 @@ from transformer_jax.errors import RunError
 from transformer_jax.functional.losses import LossSum
 from transformer_jax.notes import listening
 from transformer_jax.testing.training import TinySeq2Seq
-from transformer_jax.train import Adam, AdamW, CheckpointInfo, CheckpointStore, checkpoint, load_params
-from transformer_jax.train.checkpoint import Snapshot
+from transformer_jax.train import Adam, AdamW, CheckpointInfo, CheckpointStore, load_params, orbax_items
 from transformer_jax.train.optimizers import build_optimizer
+from transformer_jax.train.snapshot import Snapshot
 from transformer_jax.train.state import TrainState, create_state
 
 
@@ -158,9 +158,9 @@ def test_a_checkpoint_that_claims_more_than_there_is_memory_for_is_not_read(
     store = CheckpointStore(tmp_path)
     state = make_state(make_model())
     store.save(state, info(1))
-    monkeypatch.setattr(checkpoint, "machine_memory", (100).__int__)
+    monkeypatch.setattr(orbax_items, "machine_memory", (100).__int__)
     monkeypatch.setattr(store, "info", lambda update: info(update))
-    monkeypatch.setattr(checkpoint, "_restore_item", None)
+    monkeypatch.setattr(orbax_items, "read_item", None)
     with pytest.raises(RunError, match=r"training of checkpoint .* claims .* GB of memory"):
         store.restore(state, 1)
     with pytest.raises(RunError, match=r"model of checkpoint .* claims .* GB of memory"):
@@ -174,8 +174,8 @@ def test_damaged_metadata_without_a_manifest_is_refused(
 ) -> None:
     store = CheckpointStore(tmp_path)
     store.save(make_state(make_model()), info(1))
-    (store._path(1) / "manifest.json").unlink()  # as in format 1, which has none
-    (store._path(1) / name).write_bytes(content)
+    (store.path(1) / "manifest.json").unlink()  # as in format 1, which has none
+    (store.path(1) / name).write_bytes(content)
     with pytest.raises(RunError) as raised:
         load_params(tmp_path, model=make_model())
     assert "\n" not in str(raised.value)

@@ -14,8 +14,8 @@ from transformer_jax.errors import RunError
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
 from transformer_jax.train import CheckpointStore, TrainConfig, Trainer, read_rows
-from transformer_jax.train.checkpoint import _restore_item
 from transformer_jax.train.divergence import KEPT, Diverged, no_divergence, note_divergence
+from transformer_jax.train.orbax_items import read_item
 
 UPDATES = 9
 
@@ -80,7 +80,7 @@ def train(
 
 
 def params(run_dir: Path, update: int = UPDATES) -> dict[str, np.ndarray]:
-    return _restore_item(CheckpointStore(run_dir)._path(update), "model")
+    return read_item(CheckpointStore(run_dir).path(update), "model")
 
 
 def events(run_dir: Path) -> list[dict[str, Any]]:
@@ -108,7 +108,7 @@ def test_the_run_stops_and_names_update_and_examples(train: Callable[..., Path],
 def test_a_skipped_update_changes_nothing(train: Callable[..., Path]) -> None:
     # Update 5 skipped: as if it had been done on nothing, while the others keep their number (rates, dropout).
     run_dir = train("run", bad=(4,), on_divergence="skip", checkpoint_every=1)
-    before, after = (_restore_item(CheckpointStore(run_dir)._path(update), "training") for update in (4, 5))
+    before, after = (read_item(CheckpointStore(run_dir).path(update), "training") for update in (4, 5))
     assert {name for name in before if before[name].tobytes() != after[name].tobytes()} == {"update"}
     assert params(run_dir, 4).keys() == params(run_dir, 5).keys()
     for name, array in params(run_dir, 4).items():

@@ -36,9 +36,10 @@ from transformer_jax.tasks.task import Artifacts, Evaluator
 from transformer_jax.train import hosts
 from transformer_jax.train.checkpoint import CheckpointStore, run_folder
 from transformer_jax.train.folder_lock import locked_folder
-from transformer_jax.train.loop import ChangedMetadataError, Trainer, TrainResult
+from transformer_jax.train.loop import Trainer
 from transformer_jax.train.run_folder import check_run_folder, holds_any, remove_run
 from transformer_jax.train.trackers import Tracker
+from transformer_jax.train.train_result import ChangedMetadataError, TrainResult
 
 __all__ = ["ExperimentResult", "RunOptions", "last_scores", "run_experiment"]
 

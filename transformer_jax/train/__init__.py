@@ -4,17 +4,15 @@ A model is known here only as an NNX module together with an objective
 ``(model, batch, rng_key) -> (LossSum, metrics, new model state)``.
 """
 
-from transformer_jax.train.checkpoint import CheckpointInfo, CheckpointStore, load_params
+from transformer_jax.train.checkpoint import CheckpointInfo, CheckpointStore
 from transformer_jax.train.config import Adam, AdamW, Constant, Cosine, LinearDecay, Noam, TrainConfig
 from transformer_jax.train.contracts import BatchSource, Objective
-from transformer_jax.train.loop import (
-    Trainer,
-    TrainingInterrupted,
-    TrainResult,
-)
+from transformer_jax.train.loop import Trainer
 from transformer_jax.train.metrics import learning_curve
 from transformer_jax.train.run_folder import check_run_folder, remove_run
+from transformer_jax.train.stored_models import load_params
 from transformer_jax.train.trackers import read_rows
+from transformer_jax.train.train_result import TrainingInterrupted, TrainResult
 
 __all__ = [
     "Adam",

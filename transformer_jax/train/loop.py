@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import math
 import signal
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
@@ -14,74 +13,31 @@ from flax import nnx
 
 from transformer_jax.errors import ConfigError, RunError, nearest_hint
 from transformer_jax.train import hosts
-from transformer_jax.train.background import BackgroundSaver
 from transformer_jax.train.checkpoint import CheckpointInfo, CheckpointStore
 from transformer_jax.train.config import TrainConfig
 from transformer_jax.train.contracts import BatchSource, Objective
 from transformer_jax.train.digest import digest_arrays, digest_text
 from transformer_jax.train.divergence import Diverged, diverged_error, example_ids, no_divergence
-from transformer_jax.train.folder_lock import LOCK_NAME, locked_folder, renew_lock
+from transformer_jax.train.folder_lock import locked_folder
 from transformer_jax.train.hosts import AGREE_EVERY
-from transformer_jax.train.metrics import Row, fetch_means, learning_curve, zero_metrics
+from transformer_jax.train.metrics import fetch_means, learning_curve, zero_metrics
 from transformer_jax.train.optimizers import build_optimizer
+from transformer_jax.train.patience import finite, lost_patience
 from transformer_jax.train.progress import Progress, start_progress
 from transformer_jax.train.run_folder import check_run_folder, remove_run
+from transformer_jax.train.run_logs import RunLogs
+from transformer_jax.train.run_saver import RunSaver
 from transformer_jax.train.schedules import build_schedule
 from transformer_jax.train.session import Session
 from transformer_jax.train.sharding import Placement
 from transformer_jax.train.state import TrainState, create_state, set_remat, split_model
 from transformer_jax.train.step import CompiledSteps, build_step, metric_shapes
 from transformer_jax.train.stopping import Stopped, StopRequests
-from transformer_jax.train.tensorboard_log import TensorBoardTracker
-from transformer_jax.train.trackers import JsonLinesTracker, Tracker, read_rows
+from transformer_jax.train.trackers import Tracker, read_rows
+from transformer_jax.train.train_result import ChangedMetadataError, TrainingInterrupted, TrainResult
 from transformer_jax.typing import PyTree
 
 Evaluate = Callable[[PyTree], Mapping[str, float]]
-
-
-class TrainingInterrupted(Stopped):
-    """Ctrl-C or SIGTERM came; the message says where the run can be taken up again."""
-
-
-class ChangedMetadataError(RunError):
-    """A run would go on with other metadata than its checkpoint's.
-
-    Args:
-      message: What differs.
-      name: Of the metadata.
-    """
-
-    def __init__(self, message: str, name: str) -> None:
-        super().__init__(message)
-        self.name = name
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainResult:
-    """What a finished run reports; times and tokens cover the whole run, sessions before a resume included.
-
-    Attributes:
-      updates: Updates done.
-      train_seconds: Time of the updates; compilation, evaluation and saving apart.
-      compile_seconds: Time spent compiling steps in this session.
-      tokens: Real tokens trained on, source and target.
-      tokens_per_second: ``tokens / train_seconds``.
-      curve: A row for each log row: ``update``, ``seconds``, ``loss``, and, where evaluated, the development
-        metrics.
-      unplanned_compilations: Batch shapes that the source had not announced.
-      best_update: Update of the best score; None when nothing was evaluated.
-      best_score: The best value of the run's metric.
-    """
-
-    updates: int
-    train_seconds: float
-    compile_seconds: float
-    tokens: int
-    tokens_per_second: float
-    curve: list[Row]
-    unplanned_compilations: int
-    best_update: int | None
-    best_score: float | None
 
 
 class Trainer:
@@ -130,7 +86,10 @@ class Trainer:
         self._evaluate = evaluate
         self._label, self._quiet = label, quiet
         self._extra_metadata, self._may_differ = dict(extra_metadata or {}), may_differ
-        self._strict_compile, self._tracker = strict_compile, tracker
+        self._strict_compile = strict_compile
+        self._logs = RunLogs(
+            self._run_dir, goes_on=config.on_failed_save == "go_on", tell=self._tell, tracker=tracker
+        )
         set_remat(model, config.remat)
         self._structure = split_model(model)[0]
         if self._structure.carried and config.accumulation > 1:
@@ -145,10 +104,9 @@ class Trainer:
             keep_every=config.keep_every,
             carried=self._structure.carried,
         )
-        self._saver: BackgroundSaver
+        self._saver: RunSaver
         self._digest: Any = None
         self._progress: Progress | None = None
-        self._trackers: list[Tracker] = []
         self._stops = StopRequests()
         self._agreed: int | None = None
         self._placement = Placement(config.sharding, carried=self._structure.carried)
@@ -196,10 +154,10 @@ class Trainer:
                 quiet=self._quiet or not hosts.is_first(),
             )
             stack.callback(self._progress.close)
-            stack.push(self._close_trackers)
-            self._open_trackers(session)
-            self._saver = BackgroundSaver(
-                self._store, on_failure=self._config.on_failed_save, tell=self._tell
+            stack.push(self._logs.close)
+            self._logs.open(session)
+            self._saver = RunSaver(
+                self._run_dir, self._store, on_failure=self._config.on_failed_save, tell=self._tell
             )
             stack.push(self._close_saver)
             self._stops = stack.enter_context(StopRequests(self._say_stopping))
@@ -213,7 +171,7 @@ class Trainer:
                     self._digest = jax.jit(digest_arrays).lower(state.params | state.model_state).compile()
                     with self._stops.held():  # from a signal on, the update is finished and saved
                         state = self._run(state, session)
-                self._keep_last(state, session)
+                self._saver.keep_last(state, self._info(session, {}, None))
             except KeyboardInterrupt as interrupt:
                 if not isinstance(interrupt, Stopped):
                     self._saver.wait()  # a second signal does not wait; the first has done so
@@ -224,40 +182,6 @@ class Trainer:
         nnx.update(self._model, self._whole_model(state))
         hosts.any_host(False)  # the first has written everything
         return self._result(session)
-
-    def _open_trackers(self, session: Session) -> None:
-        """Begin the logs behind an update; rows of later ones, which will come again, go."""
-        self._trackers = []
-        if not hosts.is_first():
-            return
-        goes_on = self._config.on_failed_save == "go_on"
-        self._trackers.append(
-            JsonLinesTracker(
-                self._run_dir,
-                from_update=session.update,
-                repeats_evaluation=session.evaluation_due,
-                passed_over=session.passed_over,
-                on_failure=self._tell if goes_on else None,
-                tell=self._tell,
-            )
-        )
-        self._trackers.append(  # second: it takes from the first what it lacks
-            TensorBoardTracker(
-                self._run_dir,
-                from_update=session.update,
-                on_failure=self._tell if goes_on else None,
-                tell=self._tell,
-            )
-        )
-
-    def _close_trackers(self, kind: Any = None, error: Any = None, trace: Any = None) -> None:
-        """Close the logs; where a block failed, on a full disk say, that is what is told."""
-        while self._trackers:
-            try:
-                self._trackers.pop().close()
-            except OSError:
-                if kind is None:
-                    raise
 
     def _close_saver(self, kind: Any, error: Any, trace: Any) -> None:
         # Whoever stops on a signal has waited, or was told not to.
@@ -392,7 +316,7 @@ class Trainer:
         told = found.told(fetch_means(state.metrics))
         session.divergences += 1 if policy == "rollback" else found.count
         if policy != "rollback":
-            self._write_row(found.row(session.update, policy))
+            self._logs.write(found.row(session.update, policy))
         if policy == "stop" or session.divergences > self._config.max_divergences:
             raise diverged_error(told, policy=policy, limit=self._config.max_divergences)
         if policy == "skip":
@@ -402,26 +326,20 @@ class Trainer:
     def _roll_back(self, session: Session, diverged: Diverged) -> TrainState:
         """The last checkpoint's state, or the first one; the batches up to the one that diverged are passed over."""
         self._saver.wait()
-        self._close_trackers()
+        self._logs.close()
         bad = diverged.updates[0]
         state, back = self._start_state(resume=True)
         back.evaluation_due = False  # it was made before this update was done
         back.divergences = session.divergences
         back.passed_over = session.passed_over + bad - back.update
         vars(session).update(vars(back))
-        self._open_trackers(session)
-        self._write_row(diverged.row(session.update, "rollback") | {"passed_over": session.passed_over})
+        self._logs.open(session)
+        self._logs.write(diverged.row(session.update, "rollback") | {"passed_over": session.passed_over})
         self._tell(
             f"back at update {session.update}: the loss or its gradient was no number at update {bad}; passing over "
             f"{bad - session.update} batches"
         )
         return state
-
-    def _write_row(self, row: Row) -> None:
-        for tracker in self._trackers:
-            tracker.write(row)
-        if self._tracker is not None:
-            self._tracker.write(row)
 
     def _say_stopping(self) -> None:
         self._tell("stopping after this update; once more stops at once")
@@ -431,17 +349,15 @@ class Trainer:
         patience = self._config.patience
         if patience is None or update % self._config.evaluate_every:
             return False
-        return hosts.decided_by_first(lambda: self._lost_patience_at(update, patience))
-
-    def _lost_patience_at(self, update: int, patience: int) -> bool:
-        rows = [row for row in read_rows(self._run_dir) if row["kind"] == "evaluation"]
-        scores = [_finite(row.get(self._config.metric)) for row in rows]
-        sign = 1.0 if self._config.metric_mode == "min" else -1.0
-        badness = [math.inf if score is None else sign * score for score in scores]
-        lost = len(badness) - 1 - badness.index(min(badness)) >= patience if badness else False
+        metric, mode = self._config.metric, self._config.metric_mode
+        lost = hosts.decided_by_first(
+            lambda: lost_patience(
+                read_rows(self._run_dir), metric=metric, metric_mode=mode, patience=patience
+            )
+        )
         if lost and self._progress is not None:
             self._progress.message(
-                f"{self._label} {update}/{self._config.updates}  stopped early: no better {self._config.metric} in "
+                f"{self._label} {update}/{self._config.updates}  stopped early: no better {metric} in "
                 f"{patience} evaluations"
             )
         return lost
@@ -461,51 +377,17 @@ class Trainer:
         except BaseException as error:
             # The updates are done, whatever became of their score, which a run that goes on takes first.
             if (saves or isinstance(error, KeyboardInterrupt)) and not hosts.are_several():
-                self._save(state, self._info(session, {}, None))
+                self._saver.save(state, self._info(session, {}, None))
                 self._saver.wait()
             raise
-        score = _finite(metrics.get(self._config.metric))
+        score = finite(metrics.get(self._config.metric))
         signal_number = self._stop_signal()
-        if saves or signal_number is not None or self._is_among_best(score):
-            self._save(state, self._info(session, metrics, score))
+        if saves or signal_number is not None or self._saver.is_among_best(score, self._config.metric_mode):
+            self._saver.save(state, self._info(session, metrics, score))
         signal_number = self._stop_signal()
         if signal_number is not None:
             self._saver.wait()
             raise Stopped(signal_number)
-
-    def _save(self, state: TrainState, info: CheckpointInfo) -> None:
-        self._saver.wait()
-        if not self._run_dir.is_dir():  # a new one would lack the config and the log
-            raise RunError(
-                f"{self._run_dir} has vanished: the checkpoint of update {info.update} cannot be written"
-            )
-        self._say_removed()
-        self._saver.save(state, info)
-
-    def _say_removed(self) -> list[int]:
-        """Tell of checkpoints, and of the lock, that somebody removed since the last save."""
-        if not hosts.is_first():
-            return []
-        if renew_lock(self._run_dir):
-            self._tell(f"{self._run_dir / LOCK_NAME} was removed by somebody else: it is restored")
-        gone = self._store.removed_by_others()
-        if gone:
-            shown = ", ".join(str(update) for update in gone)
-            self._tell(f"{self._run_dir}: checkpoints were removed by somebody else, of update {shown}")
-        return gone
-
-    def _keep_last(self, state: TrainState, session: Session) -> None:
-        """Write the last checkpoint again if somebody has removed it: what the run ends with would be lost."""
-        self._saver.wait()
-        if hosts.decided_by_first(lambda: self._run_dir.is_dir() and session.update in self._say_removed()):
-            is_mine = hosts.is_first()  # the others only give their parts of the arrays
-            self._save(state, self._store.info(session.update) if is_mine else self._info(session, {}, None))
-
-    def _is_among_best(self, score: float | None) -> bool:
-        if score is None:
-            return False
-        self._saver.wait()
-        return hosts.decided_by_first(lambda: self._store.is_among_best(score, self._config.metric_mode))
 
     def _log(self, state: TrainState, session: Session) -> TrainState:
         """Fetch the running metrics, write a row, and start new sums."""
@@ -514,7 +396,7 @@ class Trainer:
         row = {"kind": "train", "update": session.update, "seconds": seconds} | means
         row["tokens_per_second"] = session.close_window(seconds)
         row["digest"] = digest_text(self._digest(state.params | state.model_state))
-        self._write_row(row)
+        self._logs.write(row)
         assert self._progress is not None
         text = f"loss {row['loss']:.4f}  {row['tokens_per_second']:,.0f} tokens/s"
         self._progress.show(text, update=session.update)
@@ -540,7 +422,7 @@ class Trainer:
                 f"{', '.join(sorted(metrics)) or 'nothing'}{nearest_hint(self._config.metric, metrics)}"
             )
         row = {"kind": "evaluation", "update": session.update, "seconds": session.stopwatch.read()} | metrics
-        self._write_row(row)
+        self._logs.write(row)
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         self._progress.message(
             f"{self._label} {session.update}/{self._config.updates}  development: {numbers}"
@@ -554,7 +436,7 @@ class Trainer:
             metric_mode=self._config.metric_mode,
             train_seconds=session.stopwatch.read(),
             tokens=session.tokens,
-            metrics={name: _finite(value) for name, value in metrics.items()},
+            metrics={name: finite(value) for name, value in metrics.items()},
             extra=self._extra_metadata,
             passed_over=session.passed_over,
             divergences=session.divergences,
@@ -593,7 +475,3 @@ class Trainer:
 def _abstract(batch: Any) -> Any:
     """The shapes and dtypes of a batch."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch)
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

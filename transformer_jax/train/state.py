@@ -5,7 +5,7 @@ in C++ at every call, NNX states in Python, and a checkpoint holds the same name
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -97,7 +97,7 @@ class ModelStructure:
         """The module itself, holding these arrays."""
         return nnx.merge(self.graph, self.state(params, model_state))
 
-    def without_carried(self, arrays: NamedArrays) -> NamedArrays:
+    def without_carried(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Arrays by name, but for the variables that are carried from batch to batch: what belongs to the model."""
         return {name: array for name, array in arrays.items() if name not in self.carried}
 

@@ -12,7 +12,7 @@ from flax import nnx
 
 from transformer_jax.errors import RunError, shortened
 from transformer_jax.files import partial_name, reported_as
-from transformer_jax.train.checkpoint import require_finite, require_same
+from transformer_jax.train.array_checks import require_finite, require_same
 from transformer_jax.train.state import split_model
 
 FORMAT = "transformer-jax 1"
