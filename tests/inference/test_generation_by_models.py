@@ -8,8 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from transformer_jax.inference.token_generator import TokenGenerator
-from transformer_jax.inference.token_scores import TokenScorer
 
 from transformer_jax import nn
 from transformer_jax.decode import (
@@ -20,6 +18,8 @@ from transformer_jax.decode import (
     TokenInputs,
     make_searcher,
 )
+from transformer_jax.inference.token_generator import TokenGenerator
+from transformer_jax.inference.token_scores import TokenScorer
 from transformer_jax.models import DecoderOnlyConfig, RecurrentLMConfig, Sizes, build_model
 
 PAD, BOS, EOS, VOCAB, CONTEXT = 0, 2, 3, 11, 12

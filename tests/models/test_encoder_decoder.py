@@ -360,10 +360,17 @@ def test_packed_rows_are_refused_where_they_cannot_be_kept_apart():
         build(config(), 11, 11)(sources, lengths, targets, source_segments=source_segments)
 
 
+IDS = decode.SearchIds(bos_id=2, eos_id=3)
 SEARCHES = {
-    "greedy": decode.greedy_search,
-    "sample": functools.partial(decode.sample_search, rng_key=jax.random.key(0)),
-    "beam": functools.partial(decode.beam_search, num_beams=2),
+    "greedy": lambda model, state, max_len: decode.greedy_search(
+        model, state, decode.GreedyConfig(max_len=max_len), IDS
+    ),
+    "sample": lambda model, state, max_len: decode.sample_search(
+        model, state, decode.SampleConfig(max_len=max_len), IDS, rng_key=jax.random.key(0)
+    ),
+    "beam": lambda model, state, max_len: decode.beam_search(
+        model, state, decode.BeamConfig(num_beams=2, max_len=max_len), IDS
+    ),
 }
 
 
@@ -374,7 +381,7 @@ def test_a_search_longer_than_the_state_is_refused(kind):
         lambda: model.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=2)
     )
     with pytest.raises(ShapeError, match="room for 2 tokens, the search may feed max_len 6"):
-        jax.eval_shape(lambda state: SEARCHES[kind](model, state, bos_id=2, eos_id=3, max_len=6), state)
+        jax.eval_shape(lambda state: SEARCHES[kind](model, state, max_len=6), state)
 
 
 @pytest.mark.parametrize("positions", [Learned(max_len=6), Rotary()])
@@ -423,7 +430,7 @@ def test_ids_outside_of_the_vocabulary_show_but_not_from_padding():
 def test_searches_of_no_rows_give_no_rows(kind, changes):
     model = build(config(**changes))
     state = model.start(TokenInputs(jnp.zeros((0, 3), jnp.int32), jnp.zeros(0, jnp.int32)), max_len=4)
-    output = SEARCHES[kind](model, state, bos_id=2, eos_id=3, max_len=4)
+    output = SEARCHES[kind](model, state, max_len=4)
     assert output.tokens.shape[0] == output.found.shape[0] == 0
 
 
@@ -439,7 +446,7 @@ def test_searches_go_with_numbers_of_64_bits(self_attention, dtype):
 
             def run(search=search):
                 state = model.start(TokenInputs(batch.source_tokens, batch.source_lengths), max_len=4)
-                return search(model, state, bos_id=2, eos_id=3, max_len=4)
+                return search(model, state, max_len=4)
 
             output = jax.eval_shape(run)
             assert output.tokens.dtype == jnp.int32, kind
