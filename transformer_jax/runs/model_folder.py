@@ -222,7 +222,8 @@ def _card(
         *scores["text"],
         "```",
         "",
-        f"Use: `transformer-jax {command}` with this folder in the place of a run, or `transformer_jax.load` in Python.",
+        f"Use: `transformer-jax {command}` with this folder in the place of a run, or `transformer_jax.load` in "
+        "Python.",
     ]
     return "\n".join(lines) + "\n"
 
