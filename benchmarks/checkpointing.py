@@ -37,12 +37,12 @@ from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.objectives import PairCrossEntropy
-from transformer_jax.testing.training import SequenceTask
-from transformer_jax.train import Adam, CheckpointInfo, CheckpointStore, Constant, TrainConfig
-from transformer_jax.train.background import BackgroundSaver
-from transformer_jax.train.optimizers import build_optimizer
-from transformer_jax.train.state import TrainState, create_state, split_model
-from transformer_jax.train.step import CompiledSteps, build_step, metric_shapes
+from transformer_jax.testing.tiny_training import SequenceTask
+from transformer_jax.training import Adam, CheckpointInfo, CheckpointStore, Constant, TrainConfig
+from transformer_jax.training.background import BackgroundSaver
+from transformer_jax.training.optimizers import build_optimizer
+from transformer_jax.training.state import TrainState, create_state, split_model
+from transformer_jax.training.step import CompiledSteps, build_step, metric_shapes
 
 CONFIG = TrainConfig(updates=10**6, optimizer=Adam(), schedule=Constant(peak_learning_rate=1e-4))
 WAYS = ("no save", "written beside", "waited for")

@@ -36,8 +36,8 @@ def run_trial(preset: str, rung: str, learning_rate: float, updates: int, *, hel
     """Train one rung at one rate; the phoneme error rate on the development words at the end, in per cent."""
     import dataclasses
 
-    from transformer_jax.runs.training import RunOptions, run_experiment
-    from transformer_jax.train.config import Constant, ScheduleConfig
+    from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
+    from transformer_jax.training.config import Constant, ScheduleConfig
 
     config = rung_config(preset, rung, seed=0, learning_rate=learning_rate)
     whole = config.train.schedule

@@ -36,7 +36,7 @@ TOLERANCE = 1e-4
 
 def mesh_shape(name: str, devices: int) -> Any:
     """The mesh of a name over all devices; None for one device, and for one that they do not divide into."""
-    from transformer_jax.train.config import MeshShape
+    from transformer_jax.training.config import MeshShape
 
     if name == "data-fsdp-tensor":
         return MeshShape(data=devices // 4, fsdp=2, tensor=2) if devices % 4 == 0 else None
@@ -71,7 +71,7 @@ def compile_case(name: str, mesh_name: str, mesh: Any, arguments: argparse.Names
     from transformer_jax.functional.attention import choice
     from transformer_jax.planning import find_device
     from transformer_jax.testing.sharded_step import compile_sharded_step
-    from transformer_jax.train.config import AdamW, Constant, TrainConfig
+    from transformer_jax.training.config import AdamW, Constant, TrainConfig
 
     rows, length, vocab_size = arguments.rows, arguments.length, arguments.vocab_size
     config = TrainConfig(
@@ -142,7 +142,7 @@ class Runner:
 def run_model(name: str, meshes: dict[str, Any], arguments: argparse.Namespace) -> list[Any]:
     """Records of a model over all meshes."""
     from transformer_jax.race.timing import Record, interleave, quartiles
-    from transformer_jax.testing.training import SequenceTask
+    from transformer_jax.testing.tiny_training import SequenceTask
 
     length = arguments.length
     task = SequenceTask(

@@ -42,11 +42,11 @@ from transformer_jax.race.timing import (
     quartiles,
     write_json,
 )
-from transformer_jax.train.config import Adam, Constant, TrainConfig
-from transformer_jax.train.optimizers import build_optimizer
-from transformer_jax.train.schedules import build_schedule
-from transformer_jax.train.state import create_state, split_model
-from transformer_jax.train.step import CompiledSteps, build_step, metric_shapes
+from transformer_jax.training.config import Adam, Constant, TrainConfig
+from transformer_jax.training.optimizers import build_optimizer
+from transformer_jax.training.schedules import build_schedule
+from transformer_jax.training.state import create_state, split_model
+from transformer_jax.training.step import CompiledSteps, build_step, metric_shapes
 
 LEARNING_RATE = 1e-3
 

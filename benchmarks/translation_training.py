@@ -40,10 +40,10 @@ from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.race.timing import Record, interleave, interval_text, paired_ratio, quartiles, write_json
 from transformer_jax.runs.experiment import ExperimentConfig
-from transformer_jax.train.optimizers import build_optimizer
-from transformer_jax.train.schedules import build_schedule
-from transformer_jax.train.state import create_state, split_model
-from transformer_jax.train.step import CompiledSteps, build_step, metric_shapes
+from transformer_jax.training.optimizers import build_optimizer
+from transformer_jax.training.schedules import build_schedule
+from transformer_jax.training.state import create_state, split_model
+from transformer_jax.training.step import CompiledSteps, build_step, metric_shapes
 
 EXPERIMENT = ROOT / "experiments" / "translation_multi30k_transformer.py"
 MAX_BUCKETS = 8

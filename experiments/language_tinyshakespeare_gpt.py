@@ -8,7 +8,7 @@ from transformer_jax.decode.search_config import SampleConfig
 from transformer_jax.models.presets import nanogpt_cpu
 from transformer_jax.runs.experiment import ExperimentConfig
 from transformer_jax.tasks.language_modelling import LanguageModelling
-from transformer_jax.train.config import AdamW, Cosine, TrainConfig
+from transformer_jax.training.config import AdamW, Cosine, TrainConfig
 
 
 def config() -> ExperimentConfig:

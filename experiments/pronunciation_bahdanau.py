@@ -10,7 +10,7 @@ from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqCo
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.runs.experiment import ExperimentConfig
 from transformer_jax.tasks.pronunciation import Pronunciation
-from transformer_jax.train.config import Adam, Cosine, TrainConfig
+from transformer_jax.training.config import Adam, Cosine, TrainConfig
 
 
 def config() -> ExperimentConfig:

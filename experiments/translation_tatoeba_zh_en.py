@@ -11,7 +11,7 @@ from transformer_jax.nn.position_encodings import Sinusoidal
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.runs.experiment import ExperimentConfig
 from transformer_jax.tasks.translation import Translation
-from transformer_jax.train.config import Adam, Cosine, TrainConfig
+from transformer_jax.training.config import Adam, Cosine, TrainConfig
 
 
 def config() -> ExperimentConfig:

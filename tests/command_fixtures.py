@@ -92,7 +92,7 @@ from transformer_jax.data.pairs_config import ChosenBuckets, PairsConfig, Parall
 from transformer_jax.decode.searcher import GreedyConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.tasks.pronunciation import Pronunciation
-from transformer_jax.train.config import Adam, Constant, TrainConfig
+from transformer_jax.training.config import Adam, Constant, TrainConfig
 
 
 def config():

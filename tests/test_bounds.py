@@ -26,7 +26,7 @@ from transformer_jax.nn.local_attention import Predictive
 from transformer_jax.nn.position_encodings import AlibiPositions, Learned, RelativePositions
 from transformer_jax.runs.experiment import ExperimentConfig
 from transformer_jax.tasks.translation import Translation
-from transformer_jax.train.config import Adam, Constant, TrainConfig
+from transformer_jax.training.config import Adam, Constant, TrainConfig
 
 
 def configs(annotation: Any) -> Iterator[type[Any]]:

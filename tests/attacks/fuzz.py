@@ -42,10 +42,10 @@ from transformer_jax.runs.folder import read_result
 from transformer_jax.runs.loading import WEIGHTS_NAME, load_run
 from transformer_jax.runs.lock import machine_of
 from transformer_jax.tasks.translation import Translation
-from transformer_jax.train.config import Adam, Constant, TrainConfig
-from transformer_jax.train.manifest import require_whole, write_manifest
-from transformer_jax.train.trackers import read_rows
-from transformer_jax.train.weights_file import read_weights, write_weights
+from transformer_jax.training.config import Adam, Constant, TrainConfig
+from transformer_jax.training.manifest import require_whole, write_manifest
+from transformer_jax.training.trackers import read_rows
+from transformer_jax.training.weights_file import read_weights, write_weights
 
 SECONDS, MEGABYTES = 2.0, 200.0
 NUMBERS = (b"-1", b"0", b"1e999", b"9" * 30, b"9" * 5000, b"NaN", b"2.5", b"18446744073709551615", b"null")

@@ -41,10 +41,10 @@ import orbax.checkpoint  # noqa: F401 - the children need it at once
 from transformer_jax.cli import train  # noqa: F401 - the children need it at once
 from transformer_jax.cli.main import _hush_libraries
 from transformer_jax.cli.main import main as command
-from transformer_jax.runs import training  # noqa: F401
-from transformer_jax.train import read_rows
-from transformer_jax.train.checkpoint import CheckpointStore
-from transformer_jax.train.orbax_items import read_item
+from transformer_jax.runs import experiment_runner  # noqa: F401
+from transformer_jax.training import read_rows
+from transformer_jax.training.checkpoint import CheckpointStore
+from transformer_jax.training.orbax_items import read_item
 
 FAULTS = ("kill", "moment", "no space", "lost rename", "torn")
 OPERATIONS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
@@ -59,7 +59,7 @@ from transformer_jax.data.pairs_config import ChosenBuckets, PairsConfig, Parall
 from transformer_jax.decode.searcher import GreedyConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.tasks.pronunciation import Pronunciation
-from transformer_jax.train.config import Adam, Cosine, TrainConfig
+from transformer_jax.training.config import Adam, Cosine, TrainConfig
 
 
 def config():

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from transformer_jax.cli.main import main
-from transformer_jax.train.checkpoint import CheckpointStore
-from transformer_jax.train.orbax_items import read_item
+from transformer_jax.training.checkpoint import CheckpointStore
+from transformer_jax.training.orbax_items import read_item
 
 
 @pytest.fixture(scope="module")

@@ -30,12 +30,12 @@ from transformer_jax.inference.translator import Translator
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.runs import figures as plotting
 from transformer_jax.runs.experiment import ExperimentConfig
-from transformer_jax.runs.training import RunOptions, run_experiment
+from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
 from transformer_jax.tasks.pair_metrics import bleu_tokenizer, percentages, score_outputs
 from transformer_jax.tasks.pairs import PairEvaluator
 from transformer_jax.tasks.translation import Translation
 from transformer_jax.testing.tiny_models import TableModel
-from transformer_jax.train.config import Adam, Constant, TrainConfig
+from transformer_jax.training.config import Adam, Constant, TrainConfig
 
 
 def write(folder: Path, sources: list[str], references: list[str]) -> tuple[Any, ...]:

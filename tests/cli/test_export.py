@@ -21,8 +21,8 @@ from transformer_jax.errors import RunError, TransformerJaxError
 from transformer_jax.nn.parameters import load_parameters, named_parameters
 from transformer_jax.runs.loading import WEIGHTS_NAME, load_run
 from transformer_jax.runs.model_folder import pretrained_folder, pretrained_names
-from transformer_jax.train import CheckpointStore, orbax_items
-from transformer_jax.train.weights_file import read_weights, write_weights
+from transformer_jax.training import CheckpointStore, orbax_items
+from transformer_jax.training.weights_file import read_weights, write_weights
 
 FILES = [
     "MODEL_CARD.md",

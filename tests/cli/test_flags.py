@@ -104,8 +104,8 @@ def test_an_empty_text_is_a_text() -> None:
 
 def test_an_empty_run_folder_of_the_library() -> None:
     from transformer_jax.errors import RunError
-    from transformer_jax.train.checkpoint import CheckpointStore
-    from transformer_jax.train.run_folder import check_run_folder
+    from transformer_jax.training.checkpoint import CheckpointStore
+    from transformer_jax.training.run_folder import check_run_folder
 
     with pytest.raises(RunError, match="is empty"):
         check_run_folder("", resume=False, overwrite=False)

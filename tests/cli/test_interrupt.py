@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from transformer_jax.train import read_rows
-from transformer_jax.train.checkpoint import CheckpointStore
+from transformer_jax.training import read_rows
+from transformer_jax.training.checkpoint import CheckpointStore
 
 PROGRAM = [sys.executable, "-m", "transformer_jax.cli.main"]
 
@@ -105,7 +105,7 @@ def test_sigterm_saves_the_update_it_came_in(tiny_experiment: Path, tmp_path: Pa
 DEAF = """
 import hashlib
 from transformer_jax.cli.interrupts import end_at_second_signal
-from transformer_jax.train.stopping import StopRequests
+from transformer_jax.training.stopping import StopRequests
 
 end_at_second_signal()
 with StopRequests() as stops, stops.held():

@@ -12,7 +12,7 @@ from transformer_jax import notes
 from transformer_jax.cli import streams
 from transformer_jax.cli.main import main
 from transformer_jax.testing.processes import cpu_environment
-from transformer_jax.train.progress import LineProgress, NoProgress, start_progress
+from transformer_jax.training.progress import LineProgress, NoProgress, start_progress
 
 COMMAND = f"{sys.executable} -m transformer_jax.cli.main"
 

@@ -13,9 +13,9 @@ from transformer_jax.data.tokenizers import Tokenizer, train_subword_tokenizer
 from transformer_jax.errors import ConfigError
 from transformer_jax.notes import listening, print_note
 from transformer_jax.runs.experiment import resume_config, saved_config, start_config
+from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
 from transformer_jax.runs.loading import load_run
-from transformer_jax.runs.training import RunOptions, run_experiment
-from transformer_jax.train.schedules import build_schedule
+from transformer_jax.training.schedules import build_schedule
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 

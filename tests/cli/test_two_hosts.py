@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from transformer_jax.testing.processes import cpu_environment
-from transformer_jax.train import CheckpointStore, read_rows
-from transformer_jax.train.orbax_items import read_item
+from transformer_jax.training import CheckpointStore, read_rows
+from transformer_jax.training.orbax_items import read_item
 
 UPDATES = 24
 MESH = 'train.sharding={"data": 2, "fsdp": 2}'

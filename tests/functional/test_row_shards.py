@@ -15,7 +15,7 @@ from transformer_jax.functional.attention import attention
 from transformer_jax.functional.recurrent import RNNCell, recurrence
 from transformer_jax.functional.row_shards import RECURRENT_AXES, ROW_AXES, by_row_shards
 from transformer_jax.testing.processes import cpu_environment
-from transformer_jax.train.sharding import abstract_mesh
+from transformer_jax.training.sharding import abstract_mesh
 
 
 def over(**sizes: int) -> AbstractMesh:

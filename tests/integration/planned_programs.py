@@ -17,7 +17,7 @@ from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.planning import find_device
 from transformer_jax.testing.sharded_step import FAST_COMPILE, compile_sharded_step
-from transformer_jax.train.config import AdamW, Constant, MeshShape, TrainConfig
+from transformer_jax.training.config import AdamW, Constant, MeshShape, TrainConfig
 
 VOCAB, ROWS, SOURCE_LEN, TARGET_LEN = 64, 32, 8, 8
 MODELS: dict[str, Any] = {

@@ -23,11 +23,11 @@ from transformer_jax.models.recurrent_config import Bahdanau, Luong, RecurrentSe
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.parameters import CarriedState
 from transformer_jax.objectives import PairCrossEntropy
-from transformer_jax.testing.training import SequenceTask
-from transformer_jax.train.config import AdamW, Cosine, MeshShape, TrainConfig
-from transformer_jax.train.loop import Trainer
-from transformer_jax.train.state import split_model
-from transformer_jax.train.trackers import read_rows
+from transformer_jax.testing.tiny_training import SequenceTask
+from transformer_jax.training.config import AdamW, Cosine, MeshShape, TrainConfig
+from transformer_jax.training.loop import Trainer
+from transformer_jax.training.state import split_model
+from transformer_jax.training.trackers import read_rows
 
 VOCAB = 48
 MODELS: dict[str, Any] = {

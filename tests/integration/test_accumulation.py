@@ -8,13 +8,13 @@ import pytest
 from training_helpers import VOCAB_SIZE, build, tiny_configs
 
 from transformer_jax.objectives import PairCrossEntropy
-from transformer_jax.testing.training import SequenceTask
-from transformer_jax.train import AdamW, Constant, TrainConfig
-from transformer_jax.train.metrics import fetch_means
-from transformer_jax.train.optimizers import build_optimizer
-from transformer_jax.train.schedules import build_schedule
-from transformer_jax.train.state import TrainState, create_state, split_model
-from transformer_jax.train.step import build_step, metric_shapes
+from transformer_jax.testing.tiny_training import SequenceTask
+from transformer_jax.training import AdamW, Constant, TrainConfig
+from transformer_jax.training.metrics import fetch_means
+from transformer_jax.training.optimizers import build_optimizer
+from transformer_jax.training.schedules import build_schedule
+from transformer_jax.training.state import TrainState, create_state, split_model
+from transformer_jax.training.step import build_step, metric_shapes
 
 # Two dummy rows of eight: with four micro-batches the last holds no token at all.
 TASK = SequenceTask(task="copy", vocab_size=VOCAB_SIZE, min_len=1, max_lens=(4,), batch_size=8, dummy_rows=2)

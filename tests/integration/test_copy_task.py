@@ -15,8 +15,8 @@ from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.models.build import ModelConfig
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong
 from transformer_jax.objectives import PairCrossEntropy
-from transformer_jax.testing.training import SequenceTask
-from transformer_jax.train import Adam, Cosine, TrainConfig, Trainer
+from transformer_jax.testing.tiny_training import SequenceTask
+from transformer_jax.training import Adam, Cosine, TrainConfig, Trainer
 
 FAMILIES: dict[str, ModelConfig] = {
     "rnn": recurrent_config("rnn", LastState(feed_each_step=True), hidden_dim=64),

@@ -21,8 +21,8 @@ from transformer_jax.models import DecoderOnlyConfig, RecurrentLMConfig, Sizes, 
 from transformer_jax.nn import Rotary
 from transformer_jax.nn.parameters import named_parameters
 from transformer_jax.objectives import NextToken
-from transformer_jax.train import Adam, Cosine, TrainConfig, Trainer, TrainingInterrupted
-from transformer_jax.train.config import MeshShape
+from transformer_jax.training import Adam, Cosine, TrainConfig, Trainer, TrainingInterrupted
+from transformer_jax.training.config import MeshShape
 
 BEGIN, QUESTION, FIRST_SYMBOL, NUM_SYMBOLS = 1, 2, 3, 8
 VOCAB, ROWS, WINDOW = FIRST_SYMBOL + NUM_SYMBOLS, 16, 4

@@ -15,7 +15,7 @@ from transformer_jax.data.pipeline import BatchPipeline
 from transformer_jax.decode import GreedyConfig, SearchIds, make_searcher
 from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.objectives import PairCrossEntropy
-from transformer_jax.train import (
+from transformer_jax.training import (
     Adam,
     Constant,
     TrainConfig,

@@ -14,7 +14,7 @@ from transformer_jax.data.buckets import BucketPlan
 from transformer_jax.data.examples import EncodedExamples
 from transformer_jax.data.pipeline import BatchPipeline
 from transformer_jax.objectives import PairCrossEntropy
-from transformer_jax.train import (
+from transformer_jax.training import (
     AdamW,
     CheckpointStore,
     LinearDecay,
@@ -123,6 +123,6 @@ def test_the_data_go_on_where_they_stopped() -> None:
 
 
 def _training_arrays(run_dir: Path, update: int) -> dict[str, np.ndarray]:
-    from transformer_jax.train.orbax_items import read_item
+    from transformer_jax.training.orbax_items import read_item
 
     return read_item(run_dir / "checkpoints" / f"{update:08d}", "training")

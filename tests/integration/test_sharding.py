@@ -14,9 +14,9 @@ from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.models.build import build_model
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.testing.processes import cpu_environment
-from transformer_jax.train.config import MeshShape
-from transformer_jax.train.sharding import Placement, parameter_spec
-from transformer_jax.train.state import split_model
+from transformer_jax.training.config import MeshShape
+from transformer_jax.training.sharding import Placement, parameter_spec
+from transformer_jax.training.state import split_model
 
 HERE = Path(__file__).parent
 # Unoptimised, but with the emitters that users have: Adam divides tiny gradients by their own size, so that other

@@ -13,11 +13,11 @@ from transformer_jax.decode.constraints import Constraints
 from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.functional import LossSum
 from transformer_jax.objectives import PairCrossEntropy
-from transformer_jax.train import Adam, Cosine, TrainConfig
-from transformer_jax.train.optimizers import build_optimizer
-from transformer_jax.train.schedules import build_schedule
-from transformer_jax.train.state import create_state, split_model
-from transformer_jax.train.step import build_step, metric_shapes
+from transformer_jax.training import Adam, Cosine, TrainConfig
+from transformer_jax.training.optimizers import build_optimizer
+from transformer_jax.training.schedules import build_schedule
+from transformer_jax.training.state import create_state, split_model
+from transformer_jax.training.step import build_step, metric_shapes
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "gru": {},

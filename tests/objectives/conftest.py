@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from flax import nnx
 
-from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
+from transformer_jax.testing.tiny_training import SequenceTask, TinySeq2Seq
 
 VOCAB_SIZE = 11
 

@@ -13,7 +13,7 @@ from transformer_jax.errors import ConfigError
 from transformer_jax.models import EncoderDecoderConfig, build_model
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import PairCrossEntropy
-from transformer_jax.testing.training import TinySeq2Seq
+from transformer_jax.testing.tiny_training import TinySeq2Seq
 
 CONFIG = EncoderDecoderConfig(
     model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=12, num_encoder_layers=1, num_decoder_layers=2

@@ -12,7 +12,7 @@ from flax import nnx
 from transformer_jax.data.batches import empty_batch
 from transformer_jax.errors import ConfigError
 from transformer_jax.objectives import PairCrossEntropy, token_accuracy
-from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
+from transformer_jax.testing.tiny_training import SequenceTask, TinySeq2Seq
 
 
 class LogitsOnly(nnx.Module):

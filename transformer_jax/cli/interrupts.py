@@ -47,7 +47,7 @@ def keep_interrupts() -> None:
 
 
 _ONE_SIGNAL = 0.25
-"""As `transformer_jax.train.stopping.ONE_SIGNAL`, whose package brings jax."""
+"""As `transformer_jax.training.stopping.ONE_SIGNAL`, whose package brings jax."""
 
 
 def end_at_second_signal() -> None:

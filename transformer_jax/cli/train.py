@@ -104,13 +104,13 @@ class Command:
         if self.run_dir is None:
             raise ConfigError("--run-dir DIR is missing: where shall the run go?")
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.train import hosts
+        from transformer_jax.training import hosts
 
         if self.distributed or self.coordinator or self.num_hosts is not None or self.host_id is not None:
             # Before anything is computed.
             hosts.connect(self.coordinator, self.num_hosts, self.host_id, timeout=self.host_timeout)
         from transformer_jax.runs.experiment import resume_config, saved_config, start_config
-        from transformer_jax.runs.training import RunOptions, run_experiment
+        from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
         from transformer_jax.tasks.spoken_scores import spoken
 
         overrides = [text for group in self.set for text in group]

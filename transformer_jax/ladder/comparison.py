@@ -28,12 +28,12 @@ from transformer_jax.ladder.rungs import (
 from transformer_jax.notes import note
 from transformer_jax.runs.building import build_checked
 from transformer_jax.runs.experiment import ExperimentConfig, with_overrides
+from transformer_jax.runs.experiment_runner import ExperimentResult, RunOptions, run_experiment
 from transformer_jax.runs.folder import CONFIG_NAME, interruptible
-from transformer_jax.runs.training import ExperimentResult, RunOptions, run_experiment
 from transformer_jax.tasks.pair_metrics import bleu_tokenizer, percentages, score_outputs, token_errors
 from transformer_jax.tasks.pairs import encoded_sources
 from transformer_jax.tasks.pronunciation import Pronunciation
-from transformer_jax.train.run_folder import check_run_folder, remove_run
+from transformer_jax.training.run_folder import check_run_folder, remove_run
 
 MARKER_NAME = "comparison.json"
 RUNGS_NAME = "rungs"

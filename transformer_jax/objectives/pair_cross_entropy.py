@@ -47,7 +47,7 @@ class PairCrossEntropy:
 
     Example:
       >>> from flax import nnx
-      >>> from transformer_jax.testing.training import SequenceTask, TinySeq2Seq
+      >>> from transformer_jax.testing.tiny_training import SequenceTask, TinySeq2Seq
       >>> task = SequenceTask(task="copy", vocab_size=9, min_len=1, max_lens=(4,), batch_size=3)
       >>> model = TinySeq2Seq(vocab_size=9, model_dim=4, dropout_rate=0.0, rngs=nnx.Rngs(0))
       >>> loss, metrics, state = PairCrossEntropy(label_smoothing=0.1)(model, task.batch(0), None)

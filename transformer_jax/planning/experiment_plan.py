@@ -10,7 +10,7 @@ from transformer_jax.models.sizes import Sizes
 from transformer_jax.planning import Plan, find_device, parse_mesh, plan_step
 from transformer_jax.runs.artifacts import artifact_file, load_artifacts
 from transformer_jax.runs.experiment import ExperimentConfig, start_config
-from transformer_jax.train.config import MeshShape
+from transformer_jax.training.config import MeshShape
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,8 @@ import math
 
 from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
 from transformer_jax.functional.row_shards import ROW_AXES
-from transformer_jax.train.config import MeshShape
-from transformer_jax.train.sharding import AXES
+from transformer_jax.training.config import MeshShape
+from transformer_jax.training.sharding import AXES
 
 POSITIONAL = {1: ("data",), 2: ("data", "tensor"), 3: ("data", "fsdp", "tensor"), 4: AXES}
 """What the sizes of ``64x8`` stand for, by their number."""

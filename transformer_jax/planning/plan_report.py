@@ -9,7 +9,7 @@ from transformer_jax.planning.experiment_plan import PlannedExperiment
 from transformer_jax.planning.result import Plan
 from transformer_jax.plot.html_page import PAGE_STYLE
 from transformer_jax.plot.style import COLOURS
-from transformer_jax.train.sharding import mesh_sizes
+from transformer_jax.training.sharding import mesh_sizes
 
 LIMITS = (
     "Not counted: latency, and what XLA moves beyond what the sharding needs. A batch's padding is counted as "

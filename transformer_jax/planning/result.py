@@ -5,8 +5,8 @@ import math
 from collections.abc import Mapping
 
 from transformer_jax.planning.devices import Device
-from transformer_jax.train.config import MeshShape
-from transformer_jax.train.sharding import mesh_sizes
+from transformer_jax.training.config import MeshShape
+from transformer_jax.training.sharding import mesh_sizes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

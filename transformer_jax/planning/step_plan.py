@@ -17,20 +17,20 @@ from transformer_jax.planning.ledger import Operation
 from transformer_jax.planning.mesh import check_rows, ring_span
 from transformer_jax.planning.result import Plan, Traffic
 from transformer_jax.planning.walk import Walk
-from transformer_jax.train.config import MeshShape, TrainConfig
-from transformer_jax.train.contracts import Objective
-from transformer_jax.train.optimizers import build_optimizer
-from transformer_jax.train.schedules import build_schedule
-from transformer_jax.train.sharding import abstract_mesh, mesh_sizes, parameter_spec
-from transformer_jax.train.state import (
+from transformer_jax.training.config import MeshShape, TrainConfig
+from transformer_jax.training.contracts import Objective
+from transformer_jax.training.optimizers import build_optimizer
+from transformer_jax.training.schedules import build_schedule
+from transformer_jax.training.sharding import abstract_mesh, mesh_sizes, parameter_spec
+from transformer_jax.training.state import (
     ModelStructure,
     TrainState,
     create_state,
     set_remat,
     split_model,
 )
-from transformer_jax.train.step import loss_gradient, metric_shapes
-from transformer_jax.train.time_loops import found_in_loops
+from transformer_jax.training.step import loss_gradient, metric_shapes
+from transformer_jax.training.time_loops import found_in_loops
 
 
 def plan_step(
@@ -63,8 +63,8 @@ def plan_step(
         ``config.remat``.
 
     Example:
-      >>> from transformer_jax.testing.training import TinySeq2Seq
-      >>> from transformer_jax.train import Adam, Constant, TrainConfig
+      >>> from transformer_jax.testing.tiny_training import TinySeq2Seq
+      >>> from transformer_jax.training import Adam, Constant, TrainConfig
       >>> from transformer_jax.data.batches import empty_batch
       >>> from transformer_jax.objectives import PairCrossEntropy
       >>> from transformer_jax.planning.devices import find_device

@@ -28,7 +28,7 @@ from transformer_jax.planning.layout import (
 )
 from transformer_jax.planning.ledger import Ledger
 from transformer_jax.planning.rules import PRODUCTS, REDUCTIONS, UNFUSED, ruled
-from transformer_jax.train.time_loops import scan_counts
+from transformer_jax.training.time_loops import scan_counts
 
 
 class Walk(Ledger):

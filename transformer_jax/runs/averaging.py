@@ -10,8 +10,8 @@ from transformer_jax.runs.experiment import saved_config
 from transformer_jax.runs.folder import CONFIG_NAME, RESULT_NAME, require_run, run_entries
 from transformer_jax.runs.loading import load_run
 from transformer_jax.runs.record import training_record
-from transformer_jax.train.run_folder import holds_any, remove_run
-from transformer_jax.train.stored_models import average_checkpoints
+from transformer_jax.training.run_folder import holds_any, remove_run
+from transformer_jax.training.stored_models import average_checkpoints
 
 
 def average_run(run_dir: Path, output: Path, *, num_last: int = 5) -> list[int]:

@@ -9,9 +9,9 @@ from transformer_jax.errors import RunError, TransformerJaxError
 from transformer_jax.models.build import build_model, model_shapes
 from transformer_jax.runs.experiment import ExperimentConfig
 from transformer_jax.tasks.task import Artifacts, Evaluator
-from transformer_jax.train.array_checks import require_same
-from transformer_jax.train.checkpoint import CheckpointStore
-from transformer_jax.train.state import split_model
+from transformer_jax.training.array_checks import require_same
+from transformer_jax.training.checkpoint import CheckpointStore
+from transformer_jax.training.state import split_model
 
 
 def build_from(config: ExperimentConfig, artifacts: Artifacts, *, is_training: bool = False) -> Any:

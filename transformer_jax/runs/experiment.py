@@ -15,8 +15,8 @@ from transformer_jax.models.build import ModelConfig
 from transformer_jax.runs.config_formats import upgrade_document
 from transformer_jax.runs.folder import CONFIG_NAME, run_entries
 from transformer_jax.tasks.union import TaskConfig, task_fields
-from transformer_jax.train.config import TrainConfig
-from transformer_jax.train.run_folder import holds_any
+from transformer_jax.training.config import TrainConfig
+from transformer_jax.training.run_folder import holds_any
 
 # What may change when a run is resumed: the rest would not fit the parameters, the optimiser or the batches.
 RESUMABLE = (

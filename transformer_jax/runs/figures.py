@@ -16,8 +16,8 @@ from transformer_jax.plot.fonts import missing_characters
 from transformer_jax.runs.experiment import saved_config
 from transformer_jax.runs.folder import require_config
 from transformer_jax.runs.loading import load_run
-from transformer_jax.train.metrics import learning_curve
-from transformer_jax.train.trackers import read_rows
+from transformer_jax.training.metrics import learning_curve
+from transformer_jax.training.trackers import read_rows
 
 LONGEST_TITLE = 90
 """Characters of a line in its picture's title."""

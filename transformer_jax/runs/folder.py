@@ -20,10 +20,10 @@ from transformer_jax.errors import RunError, nearest_hint
 from transformer_jax.files import read_text, write_whole
 from transformer_jax.notes import note
 from transformer_jax.tasks.union import artifact_names
-from transformer_jax.train.checkpoint import FOLDER
-from transformer_jax.train.metrics import Row
-from transformer_jax.train.run_folder import TRAINER_ENTRIES
-from transformer_jax.train.trackers import Tracker
+from transformer_jax.training.checkpoint import FOLDER
+from transformer_jax.training.metrics import Row
+from transformer_jax.training.run_folder import TRAINER_ENTRIES
+from transformer_jax.training.trackers import Tracker
 
 CONFIG_NAME = "config.json"
 RESULT_NAME = "result.json"

@@ -8,9 +8,9 @@ from typing import Any
 
 from transformer_jax.errors import ConfigError, RunError, nearest_hint
 from transformer_jax.runs.experiment import ExperimentConfig, start_config, with_overrides
+from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
 from transformer_jax.runs.loading import LoadedRun, load_run
 from transformer_jax.runs.model_folder import pretrained_folder, pretrained_names
-from transformer_jax.runs.training import RunOptions, run_experiment
 
 __all__ = ["load", "load_pretrained", "pretrained_names", "train"]
 

@@ -10,8 +10,8 @@ from transformer_jax.runs.building import shapes_from
 from transformer_jax.runs.experiment import ExperimentConfig, saved_config
 from transformer_jax.runs.folder import CONFIG_NAME, require_file, require_run
 from transformer_jax.tasks.task import Artifacts, evaluation_options
-from transformer_jax.train.stored_models import load_model
-from transformer_jax.train.weights_file import read_weights, weight_shapes
+from transformer_jax.training.stored_models import load_model
+from transformer_jax.training.weights_file import read_weights, weight_shapes
 
 WEIGHTS_NAME = "model.safetensors"
 """Makes a folder a model folder, see `transformer_jax.runs.model_folder`."""

@@ -37,8 +37,8 @@ from transformer_jax.runs.folder import (
 from transformer_jax.runs.loading import WEIGHTS_NAME, LoadedRun, load_run
 from transformer_jax.runs.record import training_record
 from transformer_jax.tasks.union import artifact_names
-from transformer_jax.train.run_folder import holds_any
-from transformer_jax.train.weights_file import write_weights
+from transformer_jax.training.run_folder import holds_any
+from transformer_jax.training.weights_file import write_weights
 
 CARD_NAME = "MODEL_CARD.md"
 

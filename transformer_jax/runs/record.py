@@ -9,7 +9,7 @@ from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.runs.folder import read_result
 from transformer_jax.runs.loading import LoadedRun
 from transformer_jax.runs.lock import machine_of
-from transformer_jax.train.checkpoint import CheckpointInfo, CheckpointStore
+from transformer_jax.training.checkpoint import CheckpointInfo, CheckpointStore
 
 
 def training_record(run_dir: Path, run: LoadedRun) -> dict[str, Any] | None:

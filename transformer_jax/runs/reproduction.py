@@ -8,12 +8,12 @@ from transformer_jax.errors import ConfigError, RunError
 from transformer_jax.notes import note
 from transformer_jax.runs.artifacts import load_artifacts
 from transformer_jax.runs.experiment import saved_config
+from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
 from transformer_jax.runs.folder import require_run
 from transformer_jax.runs.lock import setting_differences, warm_start_of
-from transformer_jax.runs.training import RunOptions, run_experiment
 from transformer_jax.runs.warm_start import start_from
-from transformer_jax.train.metrics import Row
-from transformer_jax.train.trackers import METRICS_FILE, as_written, read_rows
+from transformer_jax.training.metrics import Row
+from transformer_jax.training.trackers import METRICS_FILE, as_written, read_rows
 
 _OF_THE_MACHINE = ("seconds", "tokens_per_second")
 """What differs from run to run."""

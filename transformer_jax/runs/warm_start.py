@@ -8,8 +8,8 @@ from flax import nnx
 from transformer_jax.errors import RunError
 from transformer_jax.runs.loading import load_run
 from transformer_jax.tasks.task import Artifacts
-from transformer_jax.train.array_checks import require_same
-from transformer_jax.train.state import split_model
+from transformer_jax.training.array_checks import require_same
+from transformer_jax.training.state import split_model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

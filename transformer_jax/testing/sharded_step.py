@@ -10,13 +10,13 @@ from flax import nnx
 
 from transformer_jax.planning import Device, Plan, plan_step
 from transformer_jax.planning.program import ProgramCosts, program_costs
-from transformer_jax.train.config import MeshShape, TrainConfig
-from transformer_jax.train.contracts import Objective
-from transformer_jax.train.optimizers import build_optimizer
-from transformer_jax.train.schedules import build_schedule
-from transformer_jax.train.sharding import Placement
-from transformer_jax.train.state import create_state, set_remat, split_model
-from transformer_jax.train.step import build_step, metric_shapes
+from transformer_jax.training.config import MeshShape, TrainConfig
+from transformer_jax.training.contracts import Objective
+from transformer_jax.training.optimizers import build_optimizer
+from transformer_jax.training.schedules import build_schedule
+from transformer_jax.training.sharding import Placement
+from transformer_jax.training.state import create_state, set_remat, split_model
+from transformer_jax.training.step import build_step, metric_shapes
 
 FAST_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """Compiler options for a CPU that change no product and no collective, only the code of the rest."""

@@ -34,7 +34,7 @@ class Dataset:
       licence: Terms of use.
       citation: Publication to cite.
       homepage: Where people find it.
-      files: Its files by name; a name may hold a folder, as ``train/label`` does.
+      files: Its files by name; a name may hold a folder, as ``training/label`` does.
       languages: Languages of a set of translations: any of them can be source or target.
       readers: The function that reads the set, for each form of examples that it gives.
       packaged: Finds the only file inside an installed package; None for a set that has to be stored or downloaded.
