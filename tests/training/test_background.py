@@ -17,6 +17,7 @@ from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.tiny_training import SequenceTask, TinySeq2Seq
 from transformer_jax.training import CheckpointStore, TrainConfig, Trainer, read_rows
 from transformer_jax.training.orbax_items import read_item
+from transformer_jax.training.run_saver import RunSaver
 from transformer_jax.training.tensorboard_log import read_scalars
 
 
@@ -119,12 +120,12 @@ def test_parameters_that_are_no_numbers_are_not_saved(
 def test_what_somebody_removes_of_a_run_is_restored_and_told(
     fit: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, told, removed = Trainer._save, [], []
+    save, told, removed = RunSaver.save, [], []
     run_dir = tmp_path / "run"
 
-    def removing(self: Trainer, state: Any, info: Any) -> None:
+    def removing(self: RunSaver, state: Any, info: Any) -> None:
         save(self, state, info)
-        self._saver.wait()  # here, not in the thread that saves: the log is restored in this one
+        self.wait()  # here, not in the thread that saves: the log is restored in this one
         if info.update in (2, 6) and info.update not in removed:
             removed.append(info.update)
             shutil.rmtree(run_dir / "checkpoints")
@@ -132,7 +133,7 @@ def test_what_somebody_removes_of_a_run_is_restored_and_told(
             (run_dir / "metrics.jsonl").unlink()
             (run_dir / "trainer.lock").unlink()
 
-    monkeypatch.setattr(Trainer, "_save", removing)
+    monkeypatch.setattr(RunSaver, "save", removing)
     monkeypatch.setattr(Trainer, "_tell", lambda self, text: told.append(text))
     fit()
     assert removed == [2, 6]
