@@ -1,9 +1,8 @@
 """``transformer-jax train``: one run, from a config file into a run folder."""
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -23,10 +22,12 @@ Examples:
   transformer-jax train runs/words/config.json --run-dir runs/wider --set model.hidden_dim=256 train.seed=1
   transformer-jax train --run-dir runs/words --resume
   transformer-jax train experiments/translation_own_files.py --source a.en --target a.de --run-dir runs/mine
+  transformer-jax train experiments/language_tinyshakespeare_gpt.py --text diary.txt --run-dir runs/diary
   transformer-jax train CONFIG --run-dir runs/joint --tokenizer joint.json
   transformer-jax train CONFIG --run-dir runs/tuned --warm-start runs/words --set train.patience=4
 
---source and --target put two files of your own, aligned by line, in the place of the config's data set.
+--source and --target put two files of your own, aligned by line, in the place of the config's data set;
+--text does the same for a language model.
 --set changes one value by its path in config.json: numbers, true, false, null, lists and objects as in JSON,
 anything else is a text. --set train.schedule.kind=linear changes the kind of a part; --set
 data.source_tokenizer=words names one in short, and data.source_tokenizer=en.json a saved tokenizer.
@@ -58,8 +59,14 @@ class Command:
     development_target: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Target lines of the development set."""
 
+    text: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE"), tyro.conf.UseAppendAction] = ()
+    """Text to train a language model on, instead of the config's data set; may be given several times."""
+
+    development_text: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Development text of a language model; without it the last tenth of the training text is held out."""
+
     tokenizer: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
-    """A tokenizer for sources and targets both, as `tokenizer train` writes it, or another program's tokenizer.json."""
+    """A saved tokenizer (of pairs for both sides): of `tokenizer train`, or another program's tokenizer.json."""
 
     resume: bool = False
     """Go on with the run in the folder, from its last checkpoint."""
@@ -116,20 +123,15 @@ class Command:
         overrides = [text for group in self.set for text in group]
         if self.too_long is not None:
             overrides.append(f"data.too_long={self.too_long}")
-        own_files = self._own_files()
-        if own_files is not None:
-            overrides.insert(0, f"data.dataset={json.dumps(own_files)}")
-        if self.tokenizer is not None:
-            if self.warm_start is not None:
-                raise ConfigError("--warm-start takes the other run's tokenizers: leave --tokenizer out")
-            saved = json.dumps({"kind": "saved", "path": str(self.tokenizer)})
-            sides = [f"data.{side}_tokenizer={saved}" for side in ("source", "target")]
-            overrides[:0] = [*sides, "data.share_vocabulary=true"]
+        own = self._own_files()
+        if self.tokenizer is not None and self.warm_start is not None:
+            raise ConfigError("--warm-start takes the other run's tokenizers: leave --tokenizer out")
         if self.resume and not self.overwrite:
             if self.tokenizer is not None:
                 raise ConfigError("--tokenizer cannot change when a run is resumed: leave it out")
-            if own_files is not None:
-                raise ConfigError("--source and --target cannot change when a run is resumed: leave them out")
+            if own.training:
+                names = " and ".join(f"--{name.replace('_', '-')}" for name in own.training)
+                raise ConfigError(f"{names} cannot change when a run is resumed: leave them out")
             if self.config is not None:
                 note(f"note: --resume reads {self.run_dir}/config.json; {self.config} is not read")
             if self.too_long is not None:
@@ -146,7 +148,7 @@ class Command:
                 "CONFIG is missing: name an experiment (*.py) or a config.json, or add --resume"
             )
         else:
-            config = start_config(self.config, overrides)
+            config = start_config(self.config, overrides, own)
         start = None
         if self.allow_partial and self.warm_start is None:
             raise ConfigError(
@@ -182,17 +184,20 @@ class Command:
         print(f"run folder: {self.run_dir}")
         return 0
 
-    def _own_files(self) -> dict[str, str] | None:
-        """The data set that the files' options name, as in a config's JSON."""
+    def _own_files(self) -> Any:
+        """Files that the options name in the place of the config's."""
+        from transformer_jax.runs.experiment import OwnFiles
+
         given = {
-            "train_source": self.source,
-            "train_target": self.target,
+            "source": self.source,
+            "target": self.target,
             "development_source": self.development_source,
             "development_target": self.development_target,
+            "development_text": self.development_text,
         }
-        files = {name: str(path) for name, path in given.items() if path is not None}
-        if not files:
-            return None
-        if self.source is None or self.target is None:
-            raise ConfigError("--source and --target go together, with or without a development set")
-        return {"kind": "parallel", **files}
+        training: dict[str, tuple[str, ...]] = {
+            name: (str(path),) for name, path in given.items() if path is not None
+        }
+        if self.text:
+            training["text"] = tuple(map(str, self.text))
+        return OwnFiles(training=training, tokenizer=None if self.tokenizer is None else str(self.tokenizer))

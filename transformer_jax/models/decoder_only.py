@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +74,8 @@ class DecoderOnlyConfig:
       >>> config.context_len is None
       True
     """
+
+    sizes_needed: ClassVar[tuple[str, ...]] = ("vocab_size",)
 
     kind: Literal["decoder_only"] = "decoder_only"
     model_dim: Width

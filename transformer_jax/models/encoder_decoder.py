@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +72,8 @@ class EncoderDecoderConfig:
       attention_implementation: Of softmax attention over whole sequences, as in
         :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
     """
+
+    sizes_needed: ClassVar[tuple[str, ...]] = ("source_vocab_size", "target_vocab_size")
 
     kind: Literal["encoder_decoder"] = "encoder_decoder"
     model_dim: Width

@@ -1,7 +1,7 @@
 """Configuration of the recurrent encoder-decoders: every variant is a value."""
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 from flax import nnx
 
@@ -108,6 +108,8 @@ class RecurrentSeq2SeqConfig:
     Raises:
       ConfigError: If a size, a rate or a combination is out of range.
     """
+
+    sizes_needed: ClassVar[tuple[str, ...]] = ("source_vocab_size", "target_vocab_size")
 
     kind: Literal["recurrent_seq2seq"] = "recurrent_seq2seq"
     embedding_dim: Width

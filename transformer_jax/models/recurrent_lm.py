@@ -1,7 +1,7 @@
 """Recurrent language models: embeddings, a stack of any cell, and a readout, with state carried over windows."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +51,8 @@ class RecurrentLMConfig:
       >>> RecurrentLMConfig(cell="lstm", embedding_dim=4, hidden_dim=6, num_layers=1).context_len is None
       True
     """
+
+    sizes_needed: ClassVar[tuple[str, ...]] = ("vocab_size",)
 
     kind: Literal["recurrent_lm"] = "recurrent_lm"
     cell: str

@@ -5,7 +5,7 @@ import dataclasses
 import importlib.machinery
 import runpy
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from transformer_jax.config_json import apply_overrides, from_document, load_document, to_json
@@ -62,22 +62,43 @@ class ExperimentConfig:
             raise ConfigError(f"train.metric_mode must be '{known[metric]}' for train.metric '{metric}'")
 
 
-def start_config(path: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OwnFiles:
+    """A user's own files in the place of a config's data set and tokenizers.
+
+    Attributes:
+      training: Paths by what they are, see ``Task.file_overrides``.
+      tokenizer: A saved tokenizer; None for the config's own.
+    """
+
+    training: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    tokenizer: str | None = None
+
+    def overrides(self, task: TaskConfig) -> list[str]:
+        """Overrides of a config with this task."""
+        found = task.file_overrides(self.training) if self.training else []
+        return found + (task.tokenizer_overrides(self.tokenizer) if self.tokenizer is not None else [])
+
+
+def start_config(path: str, overrides: Sequence[str] = (), own: OwnFiles | None = None) -> ExperimentConfig:
     """Config of a new run.
 
     Args:
       path: ``*.json`` is read; any other file is Python, is executed, and its ``config()`` is called.
-      overrides: ``path=value`` texts, see `apply_overrides`.
+      overrides: ``path=value`` texts, see `with_overrides`.
+      own: Files in the place of the config's.
 
     Raises:
       ConfigError: If the file or an override is wrong.
     """
     if Path(path).suffix == ".json":
         document = _saved_document(Path(path))
-        from_document(ExperimentConfig, document, path)  # its faults are reported under its own name
+        config = from_document(ExperimentConfig, document, path)  # its faults are reported under its own name
     else:
-        document = load_document(to_json(_config_of_script(Path(path))), path)
-    return _with_overrides(document, overrides, path)
+        config = _config_of_script(Path(path))
+        document = load_document(to_json(config), path)
+    given = [] if own is None else own.overrides(config.task)
+    return _with_overrides(document, [*given, *overrides], path)
 
 
 def saved_config(run_dir: Path) -> ExperimentConfig:

@@ -1,7 +1,8 @@
 """Language modelling: the next token of a text, scored in nats a token, bits a character and perplexity."""
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -26,7 +27,7 @@ from transformer_jax.errors import ConfigError, require
 from transformer_jax.inference.text_generator import TextGenerator
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import NextToken
-from transformer_jax.tasks.task import Artifacts, Direction
+from transformer_jax.tasks.task import Artifacts, Direction, check_files, check_sizes
 from transformer_jax.tasks.text_evaluation import LanguageEvaluator, TextEvaluation, evaluate_text
 
 
@@ -52,6 +53,7 @@ class LanguageModelling:
         "perplexity": "min",
     }
     artifact_types: ClassVar[Mapping[str, Any]] = {"tokenizer": Tokenizer}
+    sizes_given: ClassVar[tuple[str, ...]] = ("vocab_size",)
     evaluation_type: ClassVar[Any] = TextEvaluation
 
     data: TextConfig = dataclasses.field(default_factory=TextConfig)
@@ -84,6 +86,7 @@ class LanguageModelling:
 
     def check(self, model: Any) -> None:
         """Raise ``ConfigError`` if a model's config does not go with the task."""
+        check_sizes(self, model)
         limit = getattr(model, "context_len", None)
         if limit is not None and limit < self.window_len:
             raise ConfigError(
@@ -142,6 +145,17 @@ class LanguageModelling:
     def evaluate(self, predictor: TextGenerator, options: TextEvaluation) -> dict[str, Any]:
         """Loss, bits a character and perplexity of a text, see `evaluate_text`."""
         return evaluate_text(self, predictor, options)
+
+    def file_overrides(self, files: Mapping[str, Sequence[str]]) -> list[str]:
+        """Overrides that train on text files of one's own."""
+        check_files(self.kind, files, known=("text", "development_text"), needed=("text",))
+        names = {"text": "train", "development_text": "development"}
+        dataset = {names[name]: list(paths) for name, paths in files.items()}
+        return [f"task.data.dataset={json.dumps({'kind': 'files', **dataset})}"]
+
+    def tokenizer_overrides(self, path: str) -> list[str]:
+        """Overrides that take a saved tokenizer."""
+        return [f"task.data.tokenizer={json.dumps({'kind': 'saved', 'path': path})}"]
 
     def with_absolute_paths(self) -> Self:
         """The same task, its files to be found from any folder."""

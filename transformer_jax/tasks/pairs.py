@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -31,7 +32,7 @@ from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.tasks.pair_evaluation import PairEvaluation, evaluate_pairs
 from transformer_jax.tasks.pair_metrics import bleu_tokenizer, percentages
-from transformer_jax.tasks.task import Artifacts, Direction
+from transformer_jax.tasks.task import Artifacts, Direction, check_files, check_sizes
 
 PAIRS_IN_A_PACKED_ROW = 8
 """How many example ids a packed row is planned with; nothing is computed of them."""
@@ -57,6 +58,7 @@ class PairTask:
         "source_tokenizer": Tokenizer,
         "target_tokenizer": Tokenizer,
     }
+    sizes_given: ClassVar[tuple[str, ...]] = ("source_vocab_size", "target_vocab_size")
     evaluation_type: ClassVar[Any] = PairEvaluation
 
     data: PairsConfig = dataclasses.field(default_factory=PairsConfig)
@@ -65,6 +67,7 @@ class PairTask:
 
     def check(self, model: Any) -> None:
         """Raise ``ConfigError`` if a model's config does not go with the task."""
+        check_sizes(self, model)
         padding_id = getattr(model, "padding_id", PAD_ID)
         if padding_id != PAD_ID:
             raise ConfigError(f"model.padding_id must be {PAD_ID}, which the data pad with; got {padding_id}")
@@ -119,6 +122,20 @@ class PairTask:
     def evaluate(self, predictor: Translator, options: PairEvaluation) -> dict[str, Any]:
         """Scores of a translator's outputs, see `evaluate_pairs`."""
         return evaluate_pairs(self, predictor, options)
+
+    def file_overrides(self, files: Mapping[str, Sequence[str]]) -> list[str]:
+        """Overrides that train on files of one's own, aligned by line."""
+        known = ("source", "target", "development_source", "development_target")
+        check_files(self.score_kind, files, known=known, needed=known[:2])
+        names = {"source": "train_source", "target": "train_target"}
+        dataset = {names.get(name, name): paths[0] for name, paths in files.items()}
+        return [f"task.data.dataset={json.dumps({'kind': 'parallel', **dataset})}"]
+
+    def tokenizer_overrides(self, path: str) -> list[str]:
+        """Overrides that take one saved tokenizer for both sides."""
+        saved = json.dumps({"kind": "saved", "path": path})
+        sides = [f"task.data.{side}_tokenizer={saved}" for side in ("source", "target")]
+        return [*sides, "task.data.share_vocabulary=true"]
 
     def with_absolute_paths(self) -> Self:
         """The same task, its files to be found from any folder."""

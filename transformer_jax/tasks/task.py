@@ -101,12 +101,14 @@ class Task(Protocol):
       kind: Its name in configs.
       metrics: What may select checkpoints, and which way is better.
       artifact_types: Class of each artifact by its name; the class has ``load(path)``.
+      sizes_given: Names of the sizes that it gives to models.
       evaluation_type: Class of the options of `evaluate`; it takes ``split`` and what the task has beside it.
     """
 
     kind: Any
     metrics: ClassVar[Mapping[str, Direction]]
     artifact_types: ClassVar[Mapping[str, Any]]
+    sizes_given: ClassVar[tuple[str, ...]]
     evaluation_type: ClassVar[Any]
 
     @property
@@ -150,6 +152,22 @@ class Task(Protocol):
         """
         ...
 
+    def file_overrides(self, files: Mapping[str, Sequence[str]]) -> list[str]:
+        """Overrides of the config that put a user's own files in the place of the data set.
+
+        Args:
+          files: Paths by what they are: ``source``, ``target``, ``development_source`` and ``development_target`` of
+            pairs, ``text`` and ``development_text`` of text.
+
+        Raises:
+          ConfigError: If the task does not train on such files.
+        """
+        ...
+
+    def tokenizer_overrides(self, path: str) -> list[str]:
+        """Overrides of the config that take a saved tokenizer."""
+        ...
+
     def with_absolute_paths(self) -> Self:
         """The same task, its files to be found from any folder."""
         ...
@@ -186,3 +204,30 @@ def evaluation_options(task: Any, given: Mapping[str, Any]) -> Any:
         if name not in known:
             raise ConfigError(f"the evaluation of {task.kind} has no `{name}`: leave it out")
     return task.evaluation_type(**given)
+
+
+def check_sizes(task: Any, model: Any) -> None:
+    """Raise ``ConfigError`` if a model's config needs sizes that a task does not give."""
+    needed = getattr(model, "sizes_needed", ())
+    if not set(needed) <= set(task.sizes_given):
+        raise ConfigError(
+            f"model '{model.kind}' needs {', '.join(needed)}; task '{task.kind}' gives {', '.join(task.sizes_given)}: "
+            "choose a model of the task"
+        )
+
+
+def check_files(
+    task: str, files: Mapping[str, Sequence[str]], *, known: Sequence[str], needed: Sequence[str]
+) -> None:
+    """Raise ``ConfigError`` unless files are those that a task trains on."""
+    for name in files:
+        if name not in known:
+            raise ConfigError(
+                f"task '{task}' does not train on `{name}`: give {' and '.join(f'`{one}`' for one in needed)}"
+            )
+    if not all(name in files for name in needed):
+        raise ConfigError(
+            f"{' and '.join(f'`{one}`' for one in needed)} go together, with or without a development set"
+            if len(needed) > 1
+            else f"`{needed[0]}` is missing: name a file to train on"
+        )
