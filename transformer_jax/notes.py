@@ -77,3 +77,15 @@ def print_note(text: str, *, stream: TextIO | None = None) -> None:
 def is_watched() -> bool:
     """Whether standard error is a terminal, so that a person may watch a bar there."""
     return sys.stderr is not None and sys.stderr.isatty()
+
+
+def is_notebook() -> bool:
+    """Whether this process is the kernel of a notebook, which shows a bar by its own means.
+
+    Example:
+      >>> is_notebook()
+      False
+    """
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return type(shell).__name__ == "ZMQInteractiveShell"

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import types
 
 import pytest
 from rich.console import Console
@@ -42,3 +43,17 @@ def test_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(start_progress("x", total=1, done=0, quiet=True), NoProgress)
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     assert isinstance(start_progress("x", total=1, done=0), LineProgress)
+
+
+@pytest.mark.parametrize("has_widgets", [True, False])
+def test_a_notebook_gets_a_bar_where_it_can_show_one(
+    monkeypatch: pytest.MonkeyPatch, has_widgets: bool
+) -> None:
+    shell = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    found = object() if has_widgets else None
+    monkeypatch.setattr("transformer_jax.training.progress.importlib.util.find_spec", lambda name: found)
+    monkeypatch.setattr("transformer_jax.training.progress.is_watched", lambda: False)
+    progress = start_progress("x", total=1, done=0)
+    progress.close()
+    assert isinstance(progress, BarProgress if has_widgets else LineProgress)

@@ -7,6 +7,6 @@ training also has ``at(update)``, which returns the objective of that update.
 
 from transformer_jax.objectives.next_token import NextToken
 from transformer_jax.objectives.pair_cross_entropy import PairCrossEntropy
-from transformer_jax.objectives.token_scores import token_accuracy
+from transformer_jax.objectives.token_loss import token_accuracy
 
 __all__ = ["NextToken", "PairCrossEntropy", "token_accuracy"]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from transformer_jax.bounds import require_field
 from transformer_jax.functional.losses import LossSum
 from transformer_jax.nn.parameters import carries_state, non_parameters
-from transformer_jax.objectives.token_scores import length_weights, score_tokens
+from transformer_jax.objectives.token_loss import length_weights, score_tokens
 from transformer_jax.typing import Array, Key, PyTree
 
 

@@ -15,7 +15,7 @@ from transformer_jax.data.batches import PackedBatch
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional.losses import LossSum, projected_divergence, symmetric_divergence
 from transformer_jax.nn.parameters import non_parameters
-from transformer_jax.objectives.token_scores import length_weights, score_tokens
+from transformer_jax.objectives.token_loss import length_weights, score_tokens
 from transformer_jax.typing import Array, Float, Int, Key, PyTree
 
 

@@ -1,5 +1,6 @@
 """The functions that the package's own name offers: load a run or a model that comes with the library, train one."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_jax.errors import ConfigError, RunError, nearest_hint
+from transformer_jax.notes import listening, print_note
 from transformer_jax.runs.experiment import ExperimentConfig, start_config, with_overrides
 from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
 from transformer_jax.runs.loading import LoadedRun, load_run
@@ -85,5 +87,6 @@ def train(
         config = with_overrides(config, overrides, "overrides") if overrides else config
     else:
         config = start_config(os.fspath(config), overrides)
-    run_experiment(config, Path(run_dir), RunOptions(**options))
+    with contextlib.nullcontext() if options.get("quiet") else listening(print_note):
+        run_experiment(config, Path(run_dir), RunOptions(**options))
     return load_run(Path(run_dir))

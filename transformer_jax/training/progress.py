@@ -1,9 +1,10 @@
 """What the person sees while a run trains: a bar on a terminal, a line now and then elsewhere."""
 
+import importlib.util
 import time
 from typing import Any, Protocol, runtime_checkable
 
-from transformer_jax.notes import is_watched, print_note
+from transformer_jax.notes import is_notebook, is_watched, print_note
 
 
 @runtime_checkable
@@ -119,7 +120,7 @@ class NoProgress:
 
 
 def start_progress(label: str, *, total: int, done: int, quiet: bool = False) -> Progress:
-    """A bar when standard error is a terminal, lines when it is not, nothing when ``quiet``.
+    """A bar when standard error is a terminal or a notebook with ``ipywidgets``; else lines; nothing when ``quiet``.
 
     Args:
       label: Name of the run.
@@ -132,11 +133,12 @@ def start_progress(label: str, *, total: int, done: int, quiet: bool = False) ->
     """
     if quiet:
         return NoProgress()
-    if is_watched():
+    in_notebook = is_notebook()
+    if is_watched() or (in_notebook and importlib.util.find_spec("ipywidgets") is not None):
         from rich.console import Console
 
-        return BarProgress(label, total=total, done=done, console=Console(stderr=True))
-    return LineProgress(label, total=total, done=done)
+        return BarProgress(label, total=total, done=done, console=Console(stderr=not in_notebook))
+    return LineProgress(label, total=total, done=done, seconds_between=5.0 if in_notebook else 30.0)
 
 
 def _clock(seconds: float) -> str:
