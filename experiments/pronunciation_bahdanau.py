@@ -4,34 +4,20 @@ Command: transformer-jax train experiments/pronunciation_bahdanau.py --run-dir r
 Time, hardware and score: `experiments/RESULTS.md`, the row cmudict-bahdanau.
 """
 
-from transformer_jax.data.pairs_config import Characters, ChosenBuckets, NamedDataset, PairsConfig, Words
-from transformer_jax.decode.searcher import BeamConfig
+import dataclasses
+
+from pronunciation_lstm import config as base
+
 from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
-from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.runs.experiment import ExperimentConfig
-from transformer_jax.tasks.pronunciation import Pronunciation
 from transformer_jax.training.config import Adam, Cosine, TrainConfig
 
 
 def config() -> ExperimentConfig:
     """One layer on each side, 154 cells, additive attention (Bahdanau et al. 2015)."""
-    return ExperimentConfig(
+    return dataclasses.replace(
+        base(),
         name="pronunciation_bahdanau",
-        task=Pronunciation(
-            data=PairsConfig(
-                dataset=NamedDataset(name="cmudict"),
-                source_tokenizer=Characters(),
-                target_tokenizer=Words(),
-                batch_size=256,
-                buckets=ChosenBuckets(max_shapes=4),
-                max_source_len=24,
-                max_target_len=24,
-                too_long="skip",
-                max_development_items=1000,
-            ),
-            objective=PairCrossEntropy(label_smoothing=0.1),
-            search=BeamConfig(max_len=24, num_beams=4, length_penalty=0.6),
-        ),
         model=RecurrentSeq2SeqConfig(
             embedding_dim=64,
             hidden_dim=154,
