@@ -77,7 +77,7 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.line_groups import note_lines
+        from transformer_jax.cli.line_groups import note_lines, progress_bar
         from transformer_jax.cli.loaded import load_for
         from transformer_jax.inference.text_generator import TextGenerator
         from transformer_jax.runs.model_folder import chosen_folder
@@ -99,7 +99,11 @@ class Command:
                 sys.stdout.flush()
             sys.stdout.write("\n")
         else:
-            outputs = generator.generate(prompts, num_samples=self.num_samples, **options)
+            longest = self.max_tokens or generator.search.max_len
+            with progress_bar(len(prompts) * self.num_samples * longest, unit="tokens") as progress:
+                outputs = generator.generate(
+                    prompts, num_samples=self.num_samples, on_progress=progress, **options
+                )
             for place, one in enumerate(outputs):
                 number, sample = divmod(place, self.num_samples)
                 if self.json:

@@ -252,8 +252,8 @@ def opened_output(path: Path | None, *, appends: bool = False) -> Iterator[Binar
 
 
 @contextlib.contextmanager
-def progress_bar(total: int | None) -> Iterator[Any]:
-    """A bar on standard error while a file is translated and a person watches; nothing otherwise."""
+def progress_bar(total: int | None, unit: str = "lines") -> Iterator[Any]:
+    """A bar on standard error while a person watches it; nothing otherwise, or where the total is not known."""
     if total is None or not is_watched():
         yield lambda done: None
         return
@@ -262,5 +262,5 @@ def progress_bar(total: int | None) -> Iterator[Any]:
 
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("lines", total=total)
+        task = bar.add_task(unit, total=total)
         yield lambda done: bar.update(task, completed=done)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,6 +119,7 @@ class TextGenerator:
         stop: str | Sequence[str] = (),
         seed: int = 0,
         beyond: Beyond = "window",
+        on_progress: Callable[[int], None] | None = None,
     ) -> list[Generated]:
         """Write on behind prompts; an output does not depend on the prompts beside it.
 
@@ -130,7 +131,8 @@ class TextGenerator:
           stop: Texts that end an output, which is cut before them.
           seed: Of the draws.
           beyond: What becomes of a prompt and an output that together pass the context: ``"window"`` reads the last
-            half of it anew and goes on, ``"refuse"`` raises.
+            half of it anew and continues, ``"refuse"`` raises.
+          on_progress: Called with the number of tokens written so far, over all outputs.
 
         Raises:
           ConfigError: If the search is impossible.
@@ -146,6 +148,8 @@ class TextGenerator:
 
         def on_tokens(index: int, tokens: tuple[int, ...]) -> bool:
             written[index] += tokens
+            if on_progress is not None:
+                on_progress(sum(map(len, written)))
             return _first_stop(self.tokenizer.decode(written[index]), stops) is not None
 
         generator = self._generator(max_tokens, search, beyond)
