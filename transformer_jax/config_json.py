@@ -111,7 +111,7 @@ def from_document(cls: type[_Config], document: dict[str, Any], where: str = "co
 
 
 def apply_overrides(
-    cls: type[Any], document: dict[str, Any], overrides: Sequence[str], where: str = "--set"
+    cls: type[Any], document: dict[str, Any], overrides: Sequence[str], where: str = "`overrides`"
 ) -> dict[str, Any]:
     """Copy of a config document with some values replaced, such as ``"train.updates=200"``.
 

@@ -349,13 +349,13 @@ def test_what_evaluate_cannot_do_is_said(
     translation_run: Path, tiny_run: Path, tmp_path: Path, fails: Callable[..., str]
 ) -> None:
     files = write(tmp_path, ["cat"], ["C A T"])
-    assert "needs --source and --reference, or --split" in fails("evaluate", tiny_run)
-    assert "needs --source and --reference, or --split" in fails("evaluate", tiny_run, *files[:2])
-    assert "needs --source and --reference, or --split" in fails(
+    assert "wanted two files, --source and --reference, or --split" in fails("evaluate", tiny_run)
+    assert "wanted two files, --source and --reference, or --split" in fails("evaluate", tiny_run, *files[:2])
+    assert "wanted two files, --source and --reference, or --split" in fails(
         "evaluate", tiny_run, *files, "--split", "test"
     )
     assert "have no test set" in fails("evaluate", translation_run, "--split", "test")
-    assert "are for translation" in fails("evaluate", tiny_run, *files, "--by-length")
+    assert "--by-length is for translation" in fails("evaluate", tiny_run, *files, "--by-length")
     assert "is for pronunciation" in fails("evaluate", translation_run, *files, "--against", tiny_run)
 
 

@@ -64,7 +64,7 @@ def test_version(run_command: Callable[..., Any]) -> None:
         (["translate", "x", "--beam", "two"], "--beam"),
         (["translate", "x", "--beam", "1.5"], "wanted a whole number, got '1.5'"),
         (["translate"], "RUN_DIR"),
-        (["evaluate", "x", "--source", "a"], "--reference"),
+        (["evaluate", "x", "--source", "a"], "x: no such run folder"),
         (["compare", "--preset", "quik"], "quik"),
     ],
 )

@@ -175,5 +175,5 @@ def test_a_model_without_attention_is_told(looking: Callable[..., Translator]) -
             return {}
 
     run = dataclasses.replace(looking([0]), model=Blind())
-    with pytest.raises(RunError, match=r"no attention to look at: leave --replace-unknown out"):
+    with pytest.raises(RunError, match=r"no attention to look at: leave `replace_unknown` out"):
         AlignedOutputs(run, SEARCH, coverage=0.0, replaces_unknown=True)

@@ -13,7 +13,9 @@ from flax import nnx
 
 from transformer_jax.data.batches import BOS_ID
 from transformer_jax.data.line_pairs import EvaluationItem
+from transformer_jax.data.pairs_config import PairsConfig
 from transformer_jax.data.tokenizers import train_character_tokenizer, train_word_tokenizer
+from transformer_jax.decode.searcher import GreedyConfig
 from transformer_jax.inference.attention_maps import AttentionReader, padded_lengths
 from transformer_jax.inference.batch_search import Hypothesis
 from transformer_jax.ladder import comparison as comparing
@@ -21,6 +23,7 @@ from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.position_encodings import Learned
+from transformer_jax.tasks.pronunciation import Pronunciation
 
 SOURCE_TOKENIZER = train_character_tokenizer(["abcdef"])
 TARGET_TOKENIZER = train_word_tokenizer(["A B C D E F"])
@@ -62,14 +65,13 @@ def test_outputs_as_long_as_the_positions_are_read(model: Any, source_len: int) 
 
 
 def test_a_comparison_reads_as_far_as_its_search(model: Any) -> None:
-    lengths = types.SimpleNamespace(max_source_len=6)
+    task = Pronunciation(data=PairsConfig(max_source_len=6), search=GreedyConfig(max_len=6))
     data = types.SimpleNamespace(
         test_items=[EvaluationItem("abcdef", ("A B",))],
         source_tokenizer=SOURCE_TOKENIZER,
         target_tokenizer=TARGET_TOKENIZER,
     )
-    config = types.SimpleNamespace(data=lengths, search=types.SimpleNamespace(max_len=6))
-    result: Any = types.SimpleNamespace(model=model, config=config, data=data)
+    result: Any = types.SimpleNamespace(model=model, config=types.SimpleNamespace(task=task), prepared=data)
     (found,) = comparing._alignments(result, nnx.split(model)[1], [[4, 5, 6, 7, 8, 9]], [CUT_OFF])
     assert found["target"] == list("ABCDEF")
     assert np.shape(found["weights"]) == (6, 6)

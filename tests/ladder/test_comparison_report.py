@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from transformer_jax.cli.tables import print_table
 from transformer_jax.environment import environment_table
 from transformer_jax.ladder.comparison_page import alignment_svg
-from transformer_jax.ladder.comparison_report import print_table, write_report
+from transformer_jax.ladder.comparison_report import result_table, write_report
 
 NAMES = ("rnn", "lstm", "gru", "gru+bahdanau", "lstm+luong", "transformer")
 
@@ -162,7 +163,7 @@ def test_alignment_drawing_has_one_square_for_each_weight() -> None:
 
 
 def test_table_lists_every_model_once(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table(document())
+    print_table(result_table(document()))
     printed = capsys.readouterr().out
     for row in document()["models"]:
         assert (

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from transformer_jax.cli.main import main
 from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.race import speed
 from transformer_jax.race.contestants import parse
 from transformer_jax.race.crossover import all_crossovers, crossover
 from transformer_jax.race.quality import Task, race_for_seconds
 from transformer_jax.race.race_page import charts_of, render_race, write_figures
-from transformer_jax.race.race_results import race, settings_for
+from transformer_jax.race.race_results import settings_for
 from transformer_jax.race.run import PRESETS, Race
 from transformer_jax.race.side_by_side import compare, read_race, unlike
 from transformer_jax.race.speed import Contestant, RaceError, make_contestants, race_over_lengths
@@ -191,13 +192,12 @@ def test_ctrl_c_keeps_what_was_measured(monkeypatch, tmp_path, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Race, "run", interrupted)
-    options = {"parts": ("speed",), "changes": {"contestants": ("gru",)}, "equal": "parameters"}
-    status = race("quick", **options, run_dir=tmp_path / "r", overwrite=False)
-    assert status == 130
+    words = ["race", "--parts", "speed", "--contestants", "gru", "--run-dir", str(tmp_path / "r")]
+    assert main(words) == 130
     assert "missing: speed" in capsys.readouterr().err
     assert json.loads((tmp_path / "r/race.json").read_text())["missing"] == ["speed"]
-    with pytest.raises(ConfigError, match="--overwrite"):
-        race("quick", **options, run_dir=tmp_path / "r", overwrite=False)
+    assert main(words) == 2
+    assert "holds a race: --overwrite writes over it, --run-dir names" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

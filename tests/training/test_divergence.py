@@ -97,7 +97,9 @@ def test_what_was_not_finite_is_noted_on_the_device() -> None:
 
 
 def test_the_run_stops_and_names_update_and_examples(train: Callable[..., Path], tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"loss is nan at update 5 \(its batch: examples 400, 401, .*--resume"):
+    with pytest.raises(
+        RunError, match=r"loss is nan at update 5 \(its batch: examples 400, 401, .*`resume=True`"
+    ):
         train("run", bad=(4,), log_every=100, checkpoint_every=4)
     assert CheckpointStore(tmp_path / "run").updates() == [4]
     (event,) = events(tmp_path / "run")

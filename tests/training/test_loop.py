@@ -139,7 +139,8 @@ def test_folder_that_holds_a_run_is_refused_unless_asked(tmp_path: Path, run_tra
     other = tmp_path / "run" / "config.json"
     other.write_text("{}")
     with pytest.raises(
-        RunError, match=r"already holds a run: continue it with --resume, replace it with --overwrite"
+        RunError,
+        match=r"already holds a run: continue it with `resume=True`, replace it with `overwrite=True`",
     ):
         run_trainer()
     with pytest.raises(RunError, match="exclude each other"):
@@ -182,7 +183,7 @@ def test_ctrl_c_says_where_to_resume_and_rows_are_not_doubled(
     tmp_path: Path, run_trainer: RunTrainer, task: SequenceTask
 ) -> None:
     with pytest.raises(
-        TrainingInterrupted, match=r"stopped at update 5 of 6; resume from update 3 with --resume"
+        TrainingInterrupted, match=r"stopped at update 5 of 6; resume from update 3 with `resume=True`"
     ):
         run_trainer(batches=InterruptedBatches(task, at=5))
     assert issubclass(TrainingInterrupted, KeyboardInterrupt), "the command line exits with 130"

@@ -118,7 +118,7 @@ def test_a_shape_that_was_not_announced_is_an_error_where_that_is_wanted(fit: Ca
     batches = Surprising(task="copy", vocab_size=9, min_len=2, max_lens=(4, 6), batch_size=3)
     result, _ = fit(Follow(), folder="lenient", batches=batches)
     assert result.unplanned_compilations == 1
-    with pytest.raises(RunError, match=r"\(3, 6\).* not announced \(--strict-compile\)"):
+    with pytest.raises(RunError, match=r"\(3, 6\).* not announced \(`strict_compile=True`\)"):
         fit(Follow(), batches=batches, strict=True)
 
 

@@ -115,7 +115,7 @@ def test_strangers_and_hosts_that_do_not_fit_change_nothing(address: str) -> Non
     time.sleep(1.0)
     for host_id, num_hosts, words in (
         (1, 3, "a host of number 1 already"),
-        (2, 4, "--num-hosts 3, this one with 4"),
+        (2, 4, "`num_hosts=3`, this one with 4"),
     ):
         with pytest.raises(RunError, match=words):
             meet(address, num_hosts, host_id, timeout=5.0)
@@ -136,19 +136,19 @@ def _eventually(attempt: Callable[[], Any]) -> Any:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("localhost", 2, 0), "--coordinator must be HOST:PORT"),
-        (("localhost:0", 2, 0), "--coordinator must be HOST:PORT"),
-        (("localhost:99999999999", 2, 0), "--coordinator must be HOST:PORT"),
-        (("localhost:1", 10**9, 0), "--num-hosts must be from 1 to 100,000"),
-        (("localhost:1", 0, 0), "--num-hosts must be from 1 to 100,000"),
-        (("localhost:1", 2, -1), "--host-id must be at least 0"),
+        (("localhost", 2, 0), "`coordinator` must be HOST:PORT"),
+        (("localhost:0", 2, 0), "`coordinator` must be HOST:PORT"),
+        (("localhost:99999999999", 2, 0), "`coordinator` must be HOST:PORT"),
+        (("localhost:1", 10**9, 0), "`num_hosts` must be from 1 to 100,000"),
+        (("localhost:1", 0, 0), "`num_hosts` must be from 1 to 100,000"),
+        (("localhost:1", 2, -1), "`host_id` must be at least 0"),
     ],
 )
 def test_arguments_are_checked_with_their_range(arguments: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         hosts.connect(*arguments)
     for timeout in (0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(ConfigError, match="--host-timeout must be above 0"):
+        with pytest.raises(ConfigError, match="`timeout` must be above 0"):
             hosts.connect("localhost:1", 2, 0, timeout=timeout)
 
 

@@ -51,9 +51,11 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
+        from transformer_jax.cli.tables import print_table
         from transformer_jax.ladder.comparison import compare
+        from transformer_jax.ladder.comparison_report import PAGE_NAME, result_table
 
-        compare(
+        document = compare(
             self.preset,
             models=self.models,
             run_dir=self.run_dir,
@@ -62,4 +64,6 @@ class Command:
             overwrite=self.overwrite,
             overrides=[text for group in self.set for text in group],
         )
+        print_table(result_table(document))
+        print(f"report: {self.run_dir / PAGE_NAME}")
         return 0

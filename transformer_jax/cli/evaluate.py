@@ -96,7 +96,7 @@ class Command:
             "by_length": self.by_length,
             "page": self.page,
             "num_devices": self.devices,
-            "tokenizer": self.bleu_tokenizer,
+            "bleu_tokenizer": self.bleu_tokenizer,
             "stride": self.stride,
         }
         scores = evaluate_run(

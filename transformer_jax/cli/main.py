@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if from_terminal:  # a second Ctrl-C, while threads are joined, would only print a traceback
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        said = str(interrupt)
+        said = with_flags(str(interrupt))
         status = 128 + getattr(interrupt, "signal_number", signal.SIGINT)
         _fail(f"interrupted{': ' + said if said else ''}", status=status, label="")
         if from_terminal:  # threads that compile would be waited for, minutes on a GPU; all files are written

@@ -62,6 +62,7 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
+        from transformer_jax.cli.hints import with_flags
         from transformer_jax.cli.streams import require_open
         from transformer_jax.files import write_json
         from transformer_jax.planning.experiment_plan import PlanRequest, plan_experiment
@@ -80,6 +81,7 @@ class Command:
                 vocab_sizes=self.vocab_size,
             )
         )
+        experiment = dataclasses.replace(experiment, vocab_source=with_flags(experiment.vocab_source))
         print("\n".join(plan_lines(experiment)))
         if self.json is not None:
             write_json(self.json, plan_document(experiment))

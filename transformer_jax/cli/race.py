@@ -1,12 +1,15 @@
 """``transformer-jax race``: what scans over time against what sees all of it at once."""
 
+import contextlib
 import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from transformer_jax.cli.flags import COUNT, LENGTH, TOKENS, WIDTH, Between
+from transformer_jax.notes import note
 
 DESCRIPTION = """Race recurrent networks against Transformers: speed over length, generation, quality over seconds.
 
@@ -67,18 +70,61 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.race.race_results import race
+        from transformer_jax.cli.tables import print_table
+        from transformer_jax.race.race_results import REPORT, RESULTS, run_race, settings_for, tables
+        from transformer_jax.race.run import PARTS, Race
 
         changes = {
             "contestants": self.contestants, "lengths": self.lengths, "contexts": self.lengths,
             "tokens_a_batch": self.tokens, "width": self.width, "calls": self.calls,
             "train_seconds": self.seconds,
         }  # fmt: skip
-        return race(
-            self.preset,
-            parts=self.parts,
-            changes={name: value for name, value in changes.items() if value not in (None, ())},
-            equal=self.equal,
-            run_dir=self.run_dir,
-            overwrite=self.overwrite,
-        )
+        given = {name: value for name, value in changes.items() if value not in (None, ())}
+        running = Race(settings_for(self.preset, given, self.equal), self.parts or PARTS, self.preset)
+        with race_progress(running.steps) as (progress, advance):
+            document, stopped = run_race(
+                running, self.run_dir, overwrite=self.overwrite, progress=progress, advance=advance
+            )
+        for table in tables(document):
+            print_table(table)
+        for text in document["notes"]:
+            note(f"note: {text}")
+        note(f"wrote {self.run_dir / REPORT}, {self.run_dir / RESULTS}")
+        if stopped:
+            note(f"interrupted: what was measured is kept; missing: {', '.join(document['missing'])}")
+            return 130
+        return 0
+
+
+@contextlib.contextmanager
+def race_progress(steps: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
+    """A bar of a race on standard error, or a line for each step where no person watches.
+
+    Yields:
+      What takes a line on the present step, and what is called after each.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    console = Console(stderr=True)
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("racing", total=steps)
+
+        def advance() -> None:
+            bar.advance(task)
+            if not console.is_terminal:
+                one = bar.tasks[0]
+                note(f"{one.completed:.0f} of {one.total:.0f}, {one.elapsed or 0:.0f} s: {one.description}")
+
+        yield lambda text: bar.update(task, description=text), advance

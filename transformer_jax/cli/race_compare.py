@@ -27,7 +27,8 @@ class Command:
     """Compare although device, processor, cores or flags differ."""
 
     def run(self) -> int:
+        from transformer_jax.cli.tables import print_table
         from transformer_jax.race.race_results import compare_races
 
-        compare_races(self.old, self.new, allow_unlike=self.unlike_machines)
+        print_table(compare_races(self.old, self.new, allow_unlike=self.unlike_machines))
         return 0

@@ -31,7 +31,7 @@ class AlignedOutputs:
     ) -> None:
         self._translator, self._coverage, self._replaces_unknown = translator, coverage, replaces_unknown
         self._reader = translator.attention_reader(search)
-        option = "--coverage-penalty" if coverage else "--replace-unknown"
+        option = "`coverage_penalty`" if coverage else "`replace_unknown`"
         self._reader.require_attention(translator.state, name=translator.name, option=option)
 
     def __call__(

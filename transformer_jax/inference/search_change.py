@@ -44,15 +44,15 @@ class SearchChange:
           ConfigError: If a number is out of range, options exclude each other, or more outputs are wanted than
             there are beams.
         """
-        counts = (("--beam", self.beam), ("--n-best", self.num_best))
+        counts = (("`num_beams`", self.beam), ("`num_best`", self.num_best))
         for name, value in counts:
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
         if self.coverage is not None and not 0.0 <= self.coverage < float("inf"):
-            raise ConfigError(f"--coverage-penalty must be a number of at least 0, got {self.coverage}")
+            raise ConfigError(f"`coverage_penalty` must be a number of at least 0, got {self.coverage}")
         if self.stepwise_coverage and self.coverage is None:
             raise ConfigError(
-                "--stepwise-coverage says when --coverage-penalty counts: add --coverage-penalty B"
+                "`stepwise_coverage` says when `coverage_penalty` counts: add `coverage_penalty=B`"
             )
         common: dict[str, Any] = {
             "max_len": configured.max_len,
@@ -65,15 +65,15 @@ class SearchChange:
                 for option in (self.beam, self.num_best, self.length_penalty, self.coverage)
             ):
                 raise ConfigError(
-                    "--temperature draws one output a line: leave --beam, --n-best, --length-penalty and "
-                    "--coverage-penalty out"
+                    "`temperature` draws one output a line: leave `num_beams`, `num_best`, `length_penalty` and "
+                    "`coverage_penalty` out"
                 )
             top_p = 1.0 if self.top_p is None else self.top_p
             return SampleConfig(temperature=self.temperature, top_k=self.top_k, top_p=top_p, **common)
         if self.top_k is not None or self.top_p is not None:
-            raise ConfigError("--top-k and --top-p are for drawing at random: add --temperature 1")
+            raise ConfigError("`top_k` and `top_p` are for drawing at random: add `temperature=1`")
         if isinstance(configured, SampleConfig) and self.beam is None and self.num_best is None:
-            raise ConfigError("the run's search draws at random: name --beam N or --temperature T")
+            raise ConfigError("the run's search draws at random: name `num_beams=N` or `temperature=T`")
         own_beams, penalty, within = 1, 0.0, 0.0
         if isinstance(configured, BeamConfig):
             own_beams, penalty = configured.num_beams, configured.length_penalty
@@ -83,13 +83,13 @@ class SearchChange:
         num_beams = own_beams if self.beam is None else self.beam
         if self.num_best is not None and self.num_best > num_beams:
             raise ConfigError(
-                f"--n-best {self.num_best} needs at least as many beams, there are {num_beams}: add --beam"
+                f"`num_best={self.num_best}` needs at least as many beams, there are {num_beams}: add `num_beams`"
             )
         if num_beams == 1:
-            penalties = (("--length-penalty", self.length_penalty), ("--coverage-penalty", self.coverage))
+            penalties = (("`length_penalty`", self.length_penalty), ("`coverage_penalty`", self.coverage))
             for option, penalty_given in penalties:
                 if penalty_given is not None:
-                    raise ConfigError(f"{option} ranks the outputs of a beam: add --beam N")
+                    raise ConfigError(f"{option} ranks the outputs of a beam: add `num_beams=N`")
             return GreedyConfig(**common)
         return BeamConfig(
             num_beams=num_beams,
@@ -116,7 +116,7 @@ class SearchChange:
         )
         if constraints.min_len >= configured.max_len:
             raise ConfigError(
-                f"--min-len {constraints.min_len} leaves no room for the end: the longest output has "
+                f"`min_len={constraints.min_len}` leaves no room for the end: the longest output has "
                 f"{configured.max_len} tokens, the end included (search.max_len)"
             )
         return constraints

@@ -338,7 +338,7 @@ class Translator:
                 f"({name})"
             )
             if too_long == "fail":
-                raise DataError(f"{message}: shorten it, or choose --too-long whole, skip or truncate")
+                raise DataError(f"{message}: shorten it, or choose `too_long=whole`, skip or truncate")
             kept: list[int] | None = ids
             if too_long == "truncate":
                 done, kept = "cut off", ids[:capacity]

@@ -1,4 +1,4 @@
-"""The work of ``transformer-jax compare``: every rung trained, scored and timed alike, then one report."""
+"""Every rung trained, scored and timed alike, then one report."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from transformer_jax.errors import ConfigError, RunError
 from transformer_jax.files import read_text, write_json
 from transformer_jax.inference.attention_maps import AttentionReader
 from transformer_jax.inference.batch_search import BatchSearcher, Hypothesis
-from transformer_jax.ladder.comparison_report import print_table, write_report
+from transformer_jax.ladder.comparison_report import write_report
 from transformer_jax.ladder.rungs import (
     PresetName,
     check_rungs,
@@ -55,7 +55,7 @@ def compare(
     overwrite: bool = False,
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Train, score and time the rungs; print the table and write the report.
+    """Train, score and time the rungs, and write the report.
 
     Args:
       preset_name: Sizes and lengths, see `PRESETS`.
@@ -75,7 +75,7 @@ def compare(
     """
     names = check_rungs(tuple(models))
     if not 0 <= seed < 2**32:
-        raise ConfigError(f"--seed must be at least 0 and below 2**32, got {seed}")
+        raise ConfigError(f"`seed` must be at least 0 and below 2**32, got {seed}")
     configs = {name: _rung(preset_name, name, seed, overrides) for name in names}
     started = {"preset": preset_name, "seed": seed, "overrides": list(overrides), "models": list(names)}
     jax.devices()  # without one, fail before the folder is begun
@@ -84,7 +84,7 @@ def compare(
         names = _same_comparison(run_dir, started, chosen=bool(models))
         configs = {name: _rung(preset_name, name, seed, overrides) for name in names}
 
-    with interruptible(f"finished rungs are kept; go on with --resume ({run_dir})"):
+    with interruptible(f"finished rungs are kept; go on with `resume=True` ({run_dir})"):
         data = _task(configs[names[0]]).prepare()
         note("\n".join(data.report.lines()))
         if overwrite:  # only when the new comparison is known to be possible may the old one go
@@ -96,14 +96,12 @@ def compare(
         clock = _OverallClock(names, configs)
         rows = [_finished_or_run(config, run_dir, data, clock) for config in configs.values()]
     document = _document(preset_name, seed, data, configs, rows)
-    paths = write_report(
+    write_report(
         run_dir,
         document,
         samples={row["row"]["name"]: row["samples"] for row in rows},
         alignments={row["row"]["name"]: row["alignments"] for row in rows if row["alignments"]},
     )
-    print_table(document)
-    print(f"report: {paths[0]}")
     return document
 
 
@@ -135,13 +133,15 @@ def _same_comparison(run_dir: Path, started: dict[str, Any], *, chosen: bool) ->
     """The rungs of the comparison that goes on; it must have been started with the same values."""
     path = run_dir / MARKER_NAME
     if not path.is_file():
-        raise RunError(f"{run_dir} holds no whole comparison ('{MARKER_NAME}' is missing): use --overwrite")
+        raise RunError(
+            f"{run_dir} holds no whole comparison ('{MARKER_NAME}' is missing): use `overwrite=True`"
+        )
     before = load_document(read_text(path), str(path))
     for name in ("preset", "seed", "overrides"):
         if before.get(name) != started[name]:
             raise RunError(
                 f"{run_dir} holds a comparison with {name} {json.dumps(before.get(name))}, not "
-                f"{json.dumps(started[name])}: give the same, another --run-dir, or --overwrite"
+                f"{json.dumps(started[name])}: give the same, another `run_dir`, or `overwrite=True`"
             )
     return check_rungs(tuple(started["models"] if chosen else before.get("models", ())))
 

@@ -1,9 +1,9 @@
-"""What a comparison leaves: a table on the terminal, ``report.json``, ``report.html`` and PNG figures."""
+"""What a comparison leaves: a table for the terminal, ``report.json``, ``report.html`` and PNG figures."""
 
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformer_jax.files import write_json, write_whole
 from transformer_jax.ladder.comparison_page import COLUMNS, best_values, render_html, rung_colour
@@ -13,13 +13,15 @@ from transformer_jax.plot.curves import learning_curves
 from transformer_jax.plot.html_page import Figure
 from transformer_jax.plot.style import INK, finish, new_figure
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 REPORT_NAME = "report.json"
 PAGE_NAME = "report.html"
 
 
-def print_table(document: Mapping[str, Any]) -> None:
-    """The result table on standard output; the best value of a column is bold on a terminal."""
-    from rich.console import Console
+def result_table(document: Mapping[str, Any]) -> "Table":
+    """The results as a table of rich; the best value of a column is bold on a terminal."""
     from rich.table import Table
     from rich.text import Text
 
@@ -36,10 +38,7 @@ def print_table(document: Mapping[str, Any]) -> None:
             strong = one.key in best and row[one.key] == best[one.key]
             cells.append(Text(one.template.format(row[one.key]), style="bold" if strong else ""))
         table.add_row(*cells)
-    console = Console()
-    if not console.is_terminal:
-        console.width = 140  # redirected to a file, rich would fold the table at 80 columns
-    console.print(table)
+    return table
 
 
 def _caption(document: Mapping[str, Any]) -> str:

@@ -100,10 +100,10 @@ def check_rungs(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if name not in RUNGS:
             raise ConfigError(
-                f"--models: no rung '{name}'{nearest_hint(name, RUNGS)}; known: {', '.join(RUNGS)}"
+                f"`models`: no rung '{name}'{nearest_hint(name, RUNGS)}; known: {', '.join(RUNGS)}"
             )
         if names.count(name) > 1:
-            raise ConfigError(f"--models: '{name}' is given twice")
+            raise ConfigError(f"`models`: '{name}' is given twice")
     return tuple(name for name in RUNGS if name in names) or RUNGS
 
 

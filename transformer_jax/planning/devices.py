@@ -55,7 +55,7 @@ class Device:
             return self.link_bandwidth
         if self.network_bandwidth is None:
             raise ConfigError(
-                f"--mesh wants {span:,} devices in a ring, but at most {self.node_size:,} of '{self.name}' are joined"
+                f"`mesh` wants {span:,} devices in a ring, but at most {self.node_size:,} of '{self.name}' are joined"
             )
         return self.network_bandwidth
 

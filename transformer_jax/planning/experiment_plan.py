@@ -19,7 +19,7 @@ class PlanRequest:
 
     Args:
       config: File of the config.
-      overrides: As of ``--set``.
+      overrides: ``path=value`` texts that change the config.
       mesh: Its text; None takes ``train.sharding``.
       device: Its name.
       batch_rows: Rows of a whole batch; None takes the config's.
@@ -71,13 +71,13 @@ def plan_experiment(request: PlanRequest) -> PlannedExperiment:
     """
     device = find_device(request.device)  # first what needs no file
     mesh = parse_mesh(request.mesh) if request.mesh is not None else None
-    for option, values in (("--length", request.lengths), ("--vocab-size", request.vocab_sizes)):
+    for option, values in (("`lengths`", request.lengths), ("`vocab_sizes`", request.vocab_sizes)):
         if len(values) > 2 or any(value < 1 for value in values):
             raise ConfigError(
                 f"{option} wants one or two numbers of at least 1, got {' '.join(map(str, values))}"
             )
     if request.batch_rows is not None and request.batch_rows < 1:
-        raise ConfigError(f"--batch-rows must be at least 1, got {request.batch_rows}")
+        raise ConfigError(f"`batch_rows` must be at least 1, got {request.batch_rows}")
     config = start_config(request.config, request.overrides)
     task, train = config.task, config.train
     longest = task.plan_lengths()
@@ -122,7 +122,7 @@ def _sizes(config: ExperimentConfig, request: PlanRequest) -> tuple[Sizes, str]:
     if request.vocab_sizes:
         given = task.known_sizes(request.vocab_sizes)
         assert given is not None
-        return given, "--vocab-size"
+        return given, "`vocab_sizes`"
     folder = Path(request.config).parent
     beside = [folder / artifact_file(name) for name in task.artifact_types]
     if Path(request.config).suffix == ".json" and beside and all(path.is_file() for path in beside):
@@ -136,6 +136,6 @@ def _sizes(config: ExperimentConfig, request: PlanRequest) -> tuple[Sizes, str]:
         dataset = task.data.dataset
         raise ConfigError(
             f"the vocabulary of data set '{getattr(dataset, 'name', dataset.kind)}' is not known before its "
-            "data are read: give `vocab_size`"
+            "data are read: give `vocab_sizes`"
         )
     return task.sizes(task.prepare().artifacts, is_training=True), "the data"

@@ -27,7 +27,7 @@ def parse_mesh(text: str) -> MeshShape:
       >>> parse_mesh("fsdp=4,tensor=2")
       MeshShape(data=1, fsdp=4, tensor=2, sequence=1)
     """
-    wrong = f"--mesh '{text}': wanted sizes as in 64x8 (data x tensor), or names as in data=8,fsdp=4"
+    wrong = f"`mesh={text!r}`: wanted sizes as in 64x8 (data x tensor), or names as in data=8,fsdp=4"
     if "=" in text:
         parts = [part.partition("=")[::2] for part in text.split(",")]
     else:
@@ -40,10 +40,10 @@ def parse_mesh(text: str) -> MeshShape:
         name = name.strip()
         if name not in AXES:
             raise ConfigError(
-                f"--mesh '{text}': no axis '{name}'{nearest_hint(name, AXES) or '; known: ' + ', '.join(AXES)}"
+                f"`mesh={text!r}`: no axis '{name}'{nearest_hint(name, AXES) or '; known: ' + ', '.join(AXES)}"
             )
         if name in found:
-            raise ConfigError(f"--mesh '{text}': '{name}' is given twice")
+            raise ConfigError(f"`mesh={text!r}`: '{name}' is given twice")
         if not (size.strip().isascii() and size.strip().isdecimal()) or int(size) < 1:
             raise ConfigError(wrong)
         found[name] = int(size)
@@ -81,12 +81,12 @@ def check_rows(rows: int, lengths: tuple[int, ...], sizes: dict[str, int], accum
     if rows % (num_rows * accumulation):
         micro = f" in {accumulation} micro-batches" if accumulation > 1 else ""
         raise ShapeError(
-            f"a batch of {rows:,} rows{micro} does not divide over data x fsdp = {num_rows:,} devices: change --mesh, "
-            "--batch-rows, data.batch_size or data.batch_tokens"
+            f"a batch of {rows:,} rows{micro} does not divide over data x fsdp = {num_rows:,} devices: change `mesh`, "
+            "`batch_rows`, data.batch_size or data.batch_tokens"
         )
     for length in lengths:
         if length % sizes["sequence"]:
             raise ShapeError(
                 f"a batch of length {length} does not divide over sequence = {sizes['sequence']} devices: change "
-                "--mesh or --length"
+                "`mesh` or `lengths`"
             )

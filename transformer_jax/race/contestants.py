@@ -260,7 +260,7 @@ def recurrent_width(kind: str, transformer_width: int, vocab_size: int) -> int:
             return nearest
     raise ConfigError(
         f"no width of '{kind}' has the Transformer's {budget:,} parameters within {TOLERANCE:.0%}; the nearest, "
-        f"{nearest}, has {recurrent_parameters(kind, nearest, vocab_size):,}: choose another --width"
+        f"{nearest}, has {recurrent_parameters(kind, nearest, vocab_size):,}: choose another `width`"
     )
 
 

@@ -1,85 +1,60 @@
-"""What ``transformer-jax race`` does: runs the race with progress, prints tables, writes the results."""
+"""Results of a race: measured, written to files, and as tables."""
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.files import write_whole
-from transformer_jax.notes import note
 from transformer_jax.race.contestants import PEERS, parse
 from transformer_jax.race.race_page import render_race, write_figures
-from transformer_jax.race.run import PARTS, PRESETS, Race, Settings
+from transformer_jax.race.run import PRESETS, Race, Settings
 from transformer_jax.race.side_by_side import compare, read_race, unlike
 from transformer_jax.race.torch_contestants import is_installed
 
 RESULTS, REPORT = "race.json", "report.html"
 
 
-def race(
-    preset: str,
-    *,
-    parts: Sequence[Any],
-    changes: Mapping[str, Any],
-    equal: Any,
+def run_race(
+    running: Race,
     run_dir: Path,
+    *,
     overwrite: bool,
-) -> int:
-    """Run a race and write its results; the exit status, 130 if it was broken off.
+    progress: Callable[[str], None],
+    advance: Callable[[], None],
+) -> tuple[dict[str, Any], bool]:
+    """Run a race and write its results, as far as they were measured.
+
+    Args:
+      running: The race.
+      run_dir: Folder for the results.
+      overwrite: Whether the results of another race there may be replaced.
+      progress: Gets a line on what is being measured.
+      advance: Called after each of ``running.steps`` steps.
+
+    Returns:
+      The results, and whether Ctrl-C ended the race early.
 
     Raises:
-      ConfigError: If the settings are impossible, or the folder holds a race already.
+      ConfigError: If the folder holds a race already.
     """
-    settings = settings_for(preset, changes, equal)
     if (run_dir / RESULTS).exists() and not overwrite:
         raise ConfigError(
-            f"{run_dir} holds a race: --overwrite writes over it, --run-dir names another folder"
+            f"{run_dir} holds a race: `overwrite=True` writes over it, `run_dir` names another folder"
         )
     run_dir.mkdir(parents=True, exist_ok=True)
-    running = Race(settings, parts or PARTS, preset)
     stopped = False
-    columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
-    console = Console(stderr=True)
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("racing", total=running.steps)
-
-        def advance() -> None:
-            progress.advance(task)
-            if not console.is_terminal:  # no bar there: a line for each step
-                one = progress.tasks[0]
-                note(f"{one.completed:.0f} of {one.total:.0f}, {one.elapsed or 0:.0f} s: {one.description}")
-
-        try:
-            running.run(lambda text: progress.update(task, description=text), advance)
-        except KeyboardInterrupt:
-            stopped = True
+    try:
+        running.run(progress, advance)
+    except KeyboardInterrupt:
+        stopped = True
     document = running.document()
     write_results(document, run_dir)
-    for table in tables(document):
-        Console().print(table)
-    for text in document["notes"]:
-        note(f"note: {text}")
-    note(f"wrote {run_dir / REPORT}, {run_dir / RESULTS}")
-    if stopped:
-        note(f"interrupted: what was measured is kept; missing: {', '.join(document['missing'])}")
-        return 130
-    return 0
+    return document, stopped
 
 
 def settings_for(preset: str, changes: Mapping[str, Any], equal: Any) -> Settings:
@@ -118,7 +93,7 @@ def write_results(document: Mapping[str, Any], run_dir: Path) -> None:
 
 
 def tables(document: Mapping[str, Any]) -> list[Table]:
-    """The tables that are printed."""
+    """The results as tables."""
 
     def thousands(one: Mapping[str, Any]) -> str:
         return f"{one['tokens_per_s'] / 1e3:,.1f}"
@@ -182,8 +157,8 @@ def _table(records: Sequence[Mapping[str, Any]], title: str, column: str, key: s
     return table
 
 
-def compare_races(old: Path, new: Path, *, allow_unlike: bool) -> None:
-    """Print the comparison of two results.
+def compare_races(old: Path, new: Path, *, allow_unlike: bool) -> Table:
+    """The comparison of two results.
 
     Raises:
       DataError: If a file is no race, the machines are unlike and that is not allowed, or nothing is common.
@@ -192,8 +167,8 @@ def compare_races(old: Path, new: Path, *, allow_unlike: bool) -> None:
     differences = unlike(*documents)
     if differences and not allow_unlike:
         raise DataError(
-            f"the machines are unlike ({'; '.join(differences)}): times cannot be compared; --unlike-machines does so "
-            "nevertheless"
+            f"the machines are unlike ({'; '.join(differences)}): times cannot be compared; "
+            "`allow_unlike=True` does so nevertheless"
         )
     table = Table(title=f"time of {new} over time of {old}")
     for heading in ("case", "contestant", "ratio", "95 % interval", ""):
@@ -203,4 +178,4 @@ def compare_races(old: Path, new: Path, *, allow_unlike: bool) -> None:
             change.case, change.implementation, f"{change.ratio:.3f}", f"{change.low:.3f} to {change.high:.3f}",
             change.verdict,
         )  # fmt: skip
-    Console().print(table)
+    return table

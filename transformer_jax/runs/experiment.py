@@ -125,13 +125,13 @@ def resume_config(run_dir: Path, overrides: Sequence[str] = ()) -> ExperimentCon
     for override in overrides:
         if not _whole_path(override).startswith(RESUMABLE):
             raise ConfigError(
-                f"--set {override}: cannot change when a run is resumed; these can: {', '.join(RESUMABLE)}"
+                f"`overrides={override}`: cannot change when a run is resumed; these can: {', '.join(RESUMABLE)}"
             )
     return _with_overrides(document, overrides, str(path))
 
 
 def with_overrides(
-    config: ExperimentConfig, overrides: Sequence[str], where: str = "--set"
+    config: ExperimentConfig, overrides: Sequence[str], where: str = "`overrides`"
 ) -> ExperimentConfig:
     """A config with some values replaced, such as ``"train.updates=200"``.
 
@@ -144,7 +144,7 @@ def with_overrides(
 
 
 def _with_overrides(document: dict, overrides: Sequence[str], path: str) -> ExperimentConfig:
-    where = "--set" if overrides else path
+    where = "`overrides`" if overrides else path
     whole = [_whole_path(override) for override in overrides]
     return from_document(ExperimentConfig, apply_overrides(ExperimentConfig, document, whole), where)
 

@@ -68,13 +68,13 @@ def _columns(points: Sequence[dict[str, Any]], metric: str) -> dict[str, list[fl
 
 def _draw_attention(translator: Translator, lines: Sequence[str], output: Path) -> Iterator[Path]:
     """What the run's own search looked at: the same outputs as `translate` writes for these lines."""
-    sources = translator.encode(lines, too_long="whole", where="--line")
+    sources = translator.encode(lines, too_long="whole", where="`lines`")
     for line, source in zip(lines, sources):
         if not source:
-            raise RunError(f"--line '{shortened(line)}': has no token to look at")
+            raise RunError(f"`lines='{shortened(line)}'`: has no token to look at")
     state, search = translator.state, translator.search
     reader = translator.attention_reader(search, batch_size=len(lines))
-    reader.require_attention(state, name=translator.name, option="--line")
+    reader.require_attention(state, name=translator.name, option="`lines`")
     searcher = translator.searcher(search, rows=1 if len(lines) <= ALONE else None)
     outputs = [hypotheses[0] for hypotheses in searcher(state, sources)]
     aligned = reader(state, sources, outputs, translator.source_tokenizer, translator.target_tokenizer)

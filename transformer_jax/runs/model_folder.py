@@ -75,7 +75,7 @@ def pretrained_folder(name: str) -> Path:
 
 
 def chosen_folder(run_dir: Path | None, pretrained: str | None) -> Path:
-    """The one folder that is meant by RUN_DIR or by ``--pretrained``.
+    """The one folder that is meant by ``run_dir`` or by ``pretrained``.
 
     Raises:
       ConfigError: If both or neither are given, or no model has the name.

@@ -33,7 +33,7 @@ MEASURES = {
 }
 
 LENGTH_EDGES = (0, 10, 20, 30)
-"""Most words of a source in each class of ``--by-length`` but the last, which has no end."""
+"""Most words of a source in each class of ``by_length`` but the last, which has no end."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class PairEvaluation:
       against: Another translator to compare with by paired bootstrap (translation), and what to call it.
       page: Write the worst and the best sentences with their attention there.
       num_devices: Devices that search side by side.
-      tokenizer: How BLEU cuts words, by sacrebleu's name; None for that of the data.
+      bleu_tokenizer: How BLEU cuts words, by sacrebleu's name; None for that of the data.
     """
 
     split: Literal["development", "test"] | None = None
@@ -62,7 +62,7 @@ class PairEvaluation:
     against: tuple[str, Any] | None = None
     page: Path | None = None
     num_devices: int = 1
-    tokenizer: str | None = None
+    bleu_tokenizer: str | None = None
 
     def __post_init__(self) -> None:
         files = (self.source, self.reference)
@@ -98,7 +98,7 @@ def evaluate_pairs(task: Any, translator: Translator, options: PairEvaluation) -
     where = f"{options.split} set" if options.source is None else str(options.source)
     lines = [item.source for item in items]
     references = [tuple(map(translator.reference, item.references)) for item in items]
-    tokenize = bleu_tokenizer(task.data, references, name=options.tokenizer)
+    tokenize = bleu_tokenizer(task.data, references, name=options.bleu_tokenizer)
     systems = [
         (
             one,

@@ -237,7 +237,7 @@ class CheckpointStore:
             last = f"the last one is of update {kept[-1]}" if kept else "there is none yet"
             raise RunError(
                 f"{self._folder}: the checkpoint of update {info.update} cannot be written ({reason}); {last}: see to "
-                "it that there is room and the folder may be written to, then go on with --resume"
+                "it that there is room and the folder may be written to, then go on with `resume=True`"
             ) from error
         self._infos[info.update] = info
         self._written.add(info.update)

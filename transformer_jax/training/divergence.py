@@ -104,12 +104,12 @@ def diverged_error(told: str, *, policy: str, limit: int) -> RunError:
     """The end of a run that diverged."""
     if policy == "stop":
         advice = (
-            "go on past it with --resume --set train.on_divergence=skip (or rollback), or start again (--overwrite) "
-            "with a lower learning rate, a longer warm-up, or clip_norm"
+            "go on past it with `resume=True` and `train.on_divergence=skip` (or rollback), or start again "
+            "(`overwrite=True`) with a lower learning rate, a longer warm-up, or clip_norm"
         )
     else:
         advice = (
-            f"that is more than train.max_divergences ({limit}): start again (--overwrite) with a lower learning "
-            "rate, a longer warm-up, or clip_norm"
+            f"that is more than train.max_divergences ({limit}): start again (`overwrite=True`) with a lower "
+            "learning rate, a longer warm-up, or clip_norm"
         )
     return RunError(f"training diverged: {told}; {advice}")

@@ -49,14 +49,14 @@ def connect(
     given = [value is not None for value in (coordinator, num_hosts, host_id)]
     if any(given) and not all(given):
         raise ConfigError(
-            "--coordinator, --num-hosts and --host-id go together; leave all three out on a cluster"
+            "`coordinator`, `num_hosts` and `host_id` go together; leave all three out on a cluster"
         )
     if num_hosts is not None and not 1 <= num_hosts <= MAX_HOSTS:
-        raise ConfigError(f"--num-hosts must be from 1 to {MAX_HOSTS:,}; got {num_hosts}")
+        raise ConfigError(f"`num_hosts` must be from 1 to {MAX_HOSTS:,}; got {num_hosts}")
     if num_hosts is not None and not (host_id is not None and 0 <= host_id < num_hosts):
-        raise ConfigError(f"--host-id must be at least 0 and below --num-hosts ({num_hosts}); got {host_id}")
+        raise ConfigError(f"`host_id` must be at least 0 and below `num_hosts` ({num_hosts}); got {host_id}")
     if not 0 < timeout <= MAX_SECONDS:
-        raise ConfigError(f"--host-timeout must be above 0 and at most {MAX_SECONDS:,} s; got {timeout:g}")
+        raise ConfigError(f"`timeout` must be above 0 and at most {MAX_SECONDS:,} s; got {timeout:g}")
     seconds = max(1, math.ceil(timeout))
     try:
         if coordinator is None:
@@ -72,8 +72,8 @@ def connect(
         raise
     except ValueError as error:  # nothing was given and nothing detected
         raise ConfigError(
-            f"no cluster was found ({str(error).splitlines()[0]}): name --coordinator HOST:PORT, --num-hosts and "
-            "--host-id"
+            f"no cluster was found ({str(error).splitlines()[0]}): name `coordinator=HOST:PORT`, `num_hosts` and "
+            "`host_id`"
         ) from None
     except RuntimeError as error:
         raise RunError(f"the hosts did not come together: {str(error).splitlines()[0]}") from None

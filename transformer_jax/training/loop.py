@@ -215,7 +215,7 @@ class Trainer:
                 self._store.pass_over_damaged(sets_aside=resume)
         updates = self._store.updates()
         if resume and had_any and not updates:
-            raise RunError(f"{self._run_dir}: every checkpoint is damaged: begin again with --overwrite")
+            raise RunError(f"{self._run_dir}: every checkpoint is damaged: begin again with `overwrite=True`")
         if not resume or not updates:
             return self._placement.state(state), Session()
         state, info = self._store.restore(state, updates[-1])
@@ -460,14 +460,14 @@ class Trainer:
     def _where_to_resume(self, update: int) -> str:
         saved = self._store.updates()
         where = f"resume from update {saved[-1]}" if saved else "no checkpoint was due yet: start again"
-        return (
-            f"stopped at update {update} of {self._config.updates}; {where} with --resume ({self._run_dir})"
-        )
+        return f"stopped at update {update} of {self._config.updates}; {where} with `resume=True` ({self._run_dir})"
 
     def _report_unplanned(self, batch: Any) -> None:
         shapes = ", ".join(str(leaf.shape) for leaf in jax.tree.leaves(batch)[:3])
         if self._strict_compile:
-            raise RunError(f"a batch of shapes {shapes} came, which were not announced (--strict-compile)")
+            raise RunError(
+                f"a batch of shapes {shapes} came, which were not announced (`strict_compile=True`)"
+            )
         if self._progress is not None:
             self._progress.message(f"compiling for a batch shape that was not announced: {shapes}")
 

@@ -35,7 +35,7 @@ def split_address(address: str) -> tuple[str, int]:
     """
     host, colon, port = address.rpartition(":")
     if not colon or not host or not (port.isascii() and port.isdecimal() and 1 <= int(port[:6]) <= 65_535):
-        raise ConfigError(f"--coordinator must be HOST:PORT with a port from 1 to 65535, got {address!r}")
+        raise ConfigError(f"`coordinator` must be HOST:PORT with a port from 1 to 65535, got {address!r}")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
@@ -133,10 +133,10 @@ def _number(
     if hosts != num_hosts:
         _send(
             guest,
-            {"refused": f"the first host was started with --num-hosts {num_hosts}, this one with {hosts}"},
+            {"refused": f"the first host was started with `num_hosts={num_hosts}`, this one with {hosts}"},
         )
     elif not 0 < number < num_hosts or number in arrived:
-        _send(guest, {"refused": f"there is a host of number {number} already: each has its own --host-id"})
+        _send(guest, {"refused": f"there is a host of number {number} already: each has its own `host_id`"})
     else:
         said[guest] = b""
         return number
@@ -163,7 +163,7 @@ def _come(coordinator: str, address: tuple[str, int], num_hosts: int, host_id: i
         time.sleep(max(0.0, min(_RETRY_SECONDS, deadline - time.monotonic())))
     raise RunError(
         f"host 0 at {coordinator} gave no start signal within {timeout:g} s ({reason}): start all {num_hosts} hosts "
-        "with the same --coordinator, or wait longer with --host-timeout"
+        "with the same `coordinator`, or wait longer with `timeout`"
     )
 
 
@@ -196,7 +196,7 @@ def _who_is_missing(missing: Sequence[int], num_hosts: int, coordinator: str, ti
     more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
     return (
         f"host{'s' if len(missing) > 1 else ''} {shown}{more} of {num_hosts} did not come to {coordinator} within "
-        f"{timeout:g} s: start them with the same --coordinator, or wait longer with --host-timeout"
+        f"{timeout:g} s: start them with the same `coordinator`, or wait longer with `timeout`"
     )
 
 
@@ -208,7 +208,7 @@ def _listener(coordinator: str, port: int) -> socket.socket:
         return socket.create_server(("", port), backlog=1024)
     except OSError as error:
         raise RunError(
-            f"cannot listen at {coordinator}: {error.strerror or error}: choose another port for --coordinator"
+            f"cannot listen at {coordinator}: {error.strerror or error}: choose another port for `coordinator`"
         ) from None
 
 

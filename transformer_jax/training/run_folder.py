@@ -36,15 +36,15 @@ def check_run_folder(
     run_folder(run_dir)
     run_dir = Path(run_dir)
     if resume and overwrite:
-        raise RunError("--resume and --overwrite exclude each other: continue the run or replace it")
+        raise RunError("`resume` and `overwrite` exclude each other: continue the run or replace it")
     if run_dir.exists() and not run_dir.is_dir():
         raise RunError(f"{run_dir} is a file: name a folder for the run")
     holds = holds_any(run_dir, entries)
     if resume and not holds:
-        raise RunError(f"{run_dir} holds no run to resume: leave --resume out, or name the run's folder")
+        raise RunError(f"{run_dir} holds no run to resume: leave `resume` out, or name the run's folder")
     if holds and not resume and not overwrite:
         raise RunError(
-            f"{run_dir} already holds a run: continue it with --resume, replace it with --overwrite, "
+            f"{run_dir} already holds a run: continue it with `resume=True`, replace it with `overwrite=True`, "
             "or name another folder"
         )
 
