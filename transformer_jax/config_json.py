@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import pydantic
 
 from transformer_jax.errors import ConfigError, TransformerJaxError, nearest_hint, shortened
+from transformer_jax.kinds import Kinds, revision
 
 MAX_DOCUMENT_BYTES = 1_000_000
 MAX_NESTING = 32
@@ -25,7 +26,16 @@ _MAX_MESSAGE = 600
 TAG = "kind"
 
 _Config = TypeVar("_Config")
-_adapter: Callable[[Any], Any] = functools.cache(pydantic.TypeAdapter)
+
+
+def _adapter(cls: Any) -> Any:
+    return _adapter_of_revision(cls, revision())
+
+
+@functools.cache
+def _adapter_of_revision(cls: Any, _: int) -> Any:
+    # Unions that programs add members to are read when the adapter is made.
+    return pydantic.TypeAdapter(cls)
 
 
 def to_json(config: Any) -> str:
@@ -266,7 +276,7 @@ def _check_values(value: Any, where: str, depth: int) -> None:
 
 
 def _read_field_types(cls: type[Any]) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
 
 
@@ -277,8 +287,14 @@ def _union_members(annotation: Any) -> tuple[Any, ...]:
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return tuple(inner for member in typing.get_args(annotation) for inner in _union_members(member))
     if typing.get_origin(annotation) is typing.Annotated:
-        return _union_members(typing.get_args(annotation)[0])
+        kinds = _kinds_of(annotation)
+        return _union_members(typing.get_args(annotation)[0]) if kinds is None else kinds.members()
     return (annotation,)
+
+
+def _kinds_of(annotation: Any) -> Kinds | None:
+    """The family of classes that a field is annotated with, if programs may add to it."""
+    return next((one for one in getattr(annotation, "__metadata__", ()) if isinstance(one, Kinds)), None)
 
 
 def _tagged_members(annotation: Any) -> dict[str, type[Any]]:
@@ -302,7 +318,11 @@ def _pick_member(
         raise fail(f"key '{TAG}' is missing; one of {_listed(members)}")
     tag = value[TAG]
     if not isinstance(tag, str) or tag not in members:
-        raise fail(f"unknown {TAG} {_shown(tag)}{nearest_hint(str(tag), members)}; known: {_listed(members)}")
+        advice = (
+            "" if _kinds_of(annotation) is None else "; import the module that registers it, if it is yours"
+        )
+        hint = nearest_hint(str(tag), members)
+        raise fail(f"unknown {TAG} {_shown(tag)}{hint}; known: {_listed(members)}{advice}")
     return members[tag]
 
 

@@ -2,11 +2,14 @@
 
 import functools
 import importlib.metadata
-import typing
 import warnings
 from typing import Any
 
-__all__ = ["plugin_classes", "union_with_plugins"]
+__all__ = ["PluginWarning", "config_fault", "plugin_classes"]
+
+
+class PluginWarning(RuntimeWarning):
+    """A plug-in of an installed package was left out; one line says why."""
 
 
 @functools.cache
@@ -18,7 +21,7 @@ def plugin_classes(group: str) -> tuple[type[Any], ...]:
         [project.entry-points."transformer_jax.models"]
         my_model = "my_package.config:MyModelConfig"
 
-    A plug-in that cannot be loaded is left out with a ``RuntimeWarning`` of one line that names its package, so that
+    A plug-in that cannot be loaded is left out with a ``PluginWarning`` of one line that names its package, so that
     a broken package does not keep the others from working.
 
     Args:
@@ -38,7 +41,7 @@ def plugin_classes(group: str) -> tuple[type[Any], ...]:
         package = point.dist.name if point.dist is not None else "an unknown package"
         try:
             loaded = point.load()
-            fault = _fault(loaded)
+            fault = config_fault(loaded)
         except Exception as error:  # any code may run here
             fault = f"{type(error).__name__}: {' '.join(str(error).split())}"
         if fault is None:
@@ -47,54 +50,21 @@ def plugin_classes(group: str) -> tuple[type[Any], ...]:
         warnings.warn(
             f"package {package}: plug-in '{point.name}' of '{group}' ({point.value}) is left out: {fault}; "
             "update or uninstall the package",
-            RuntimeWarning,
+            PluginWarning,
             stacklevel=2,
         )
     return tuple(found)
 
 
-def union_with_plugins(union: Any, group: str) -> Any:
-    """A tagged union with the plug-ins of a group as further members.
-
-    Args:
-      union: A union of config classes.
-      group: The entry-point group.
-
-    Returns:
-      The larger union; the same one where nothing is registered. A plug-in whose ``kind`` is taken is left out with a
-      ``RuntimeWarning``.
+def config_fault(loaded: Any) -> str | None:
+    """Why an object cannot be a member of a union of configs; ``None`` if it can.
 
     Example:
-      >>> union_with_plugins(int | str, "transformer_jax.no_such_group")
-      int | str
+      >>> config_fault(int)
+      'wanted a config dataclass'
     """
-    members, taken = typing.get_args(union), {}
-    for member in members:
-        taken[_kind(member)] = member.__qualname__
-    added = []
-    for plugin in plugin_classes(group):
-        kind = _kind(plugin)
-        if kind in taken:
-            warnings.warn(
-                f"package {plugin.__module__.partition('.')[0]}: plug-in {plugin.__qualname__} of '{group}' is left "
-                f"out: its kind '{kind}' is that of {taken[kind]}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            continue
-        taken[kind] = plugin.__qualname__
-        added.append(plugin)
-    return typing.Union[(*members, *added)] if added else union
-
-
-def _fault(loaded: Any) -> str | None:
-    """Why an object cannot be a member of a union of configs; ``None`` if it can."""
-    if not isinstance(loaded, type) or not hasattr(loaded, "__dataclass_fields__"):
+    if not isinstance(loaded, type) or "__dataclass_fields__" not in vars(loaded):
         return "wanted a config dataclass"
-    if not isinstance(_kind(loaded), str):
+    if not isinstance(getattr(loaded, "kind", None), str):
         return "its field 'kind' must have a text as its default"
     return None
-
-
-def _kind(config_class: Any) -> Any:
-    return getattr(config_class, "kind", None)

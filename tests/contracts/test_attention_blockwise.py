@@ -24,6 +24,8 @@ FIRST = {
     "positions_before_all_keys",
     "segments_causal",
     "dense_heads",
+    "mask_rule",
+    "mask_rule_heads",
     "all_parts",
     "empty_rows_grouped",
     "bias_broadcast",

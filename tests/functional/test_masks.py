@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from transformer_jax.errors import ConfigError, ShapeError
-from transformer_jax.functional import AttentionMask, attention
+from transformer_jax.functional import AttentionMask, MaskRule, attention
+from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.testing.attention_suite import case_names, make_case, oracle_visible
+from transformer_jax.typing import Array
 
 MASKS = {name: make_case(name) for name in case_names() if not make_case(name).mask.allows_all}
 
@@ -173,7 +175,10 @@ def test_a_subclass_is_refused_where_its_own_rule_would_be_dropped():
             return jnp.zeros((1, 1, q_len, kv_len), bool)
 
     for combine in (lambda: Mine() & AttentionMask.causal(), lambda: AttentionMask.causal() & Mine()):
-        with pytest.raises(ConfigError, match=r"got its subclass Mine, .* AttentionMask.dense\(array\)"):
+        with pytest.raises(
+            ConfigError,
+            match=r"subclass Mine, .* MaskRule, .* AttentionMask.dense\(array\)",
+        ):
             combine()
     ones = jnp.ones((1, 2, 1, 4))
     for implementation in (None, "reference", "blockwise", "xla"):
@@ -181,3 +186,72 @@ def test_a_subclass_is_refused_where_its_own_rule_would_be_dropped():
             attention(ones, ones, ones, mask=Mine(), implementation=implementation)
     with pytest.raises(TypeError):
         AttentionMask() & 3
+
+
+@pytree_dataclass
+class Mirrored(MaskRule):
+    """A query sees positions up to as far as it stands from ``center [batch|1]``."""
+
+    center: Array
+
+    def allows(self, query_positions, key_positions):
+        center = self.center[:, None, None, None]
+        return abs(key_positions - center) <= abs(query_positions - center)
+
+
+def test_a_rule_of_ones_own_combines_and_is_written_out_by_blocks():
+    rule = Mirrored(jnp.array([1, 2]))
+    wanted = np.array(
+        [[[[abs(j - center) <= abs(i - center) for j in range(4)] for i in range(3)]] for center in (1, 2)]
+    )
+    for mask in (rule & AttentionMask(), AttentionMask() & rule):
+        np.testing.assert_array_equal(mask.materialize(3, 4), wanted)
+        block = mask.materialize(3, 4, query_slice=(jnp.int32(1), 2), key_slice=slice(1, 3))
+        np.testing.assert_array_equal(block, wanted[:, :, 1:, 1:3])
+    both = (rule & Mirrored(jnp.array([0]))) & AttentionMask.causal()
+    assert len(both.rules) == 2
+    assert both.is_pairwise
+    assert both.may_have_empty_rows(3, 4)
+    at = AttentionMask.positions(jnp.array([[5, 6]]), jnp.array([[4, 5, 6]])) & Mirrored(jnp.array([5]))
+    assert at.materialize(2, 3)[0, 0].astype(int).tolist() == [[0, 1, 0], [1, 1, 1]]
+
+
+def test_a_rule_alone_is_a_mask():
+    ones = jnp.arange(2 * 3 * 4.0).reshape(2, 3, 1, 4)
+    rule = Mirrored(jnp.array([1, 2]))
+    wanted = attention(ones, ones, ones, mask=AttentionMask.dense(rule_array(rule)))
+    np.testing.assert_array_equal(attention(ones, ones, ones, mask=rule), wanted)
+
+
+def rule_array(rule):
+    return (AttentionMask() & rule).materialize(3, 3)
+
+
+def _rule(returned, base=MaskRule):
+    @pytree_dataclass
+    class Mine(base):
+        def allows(self, query_positions, key_positions):
+            return returned(query_positions, key_positions)
+
+    return Mine()
+
+
+@pytest.mark.parametrize(
+    ("rule", "error", "message"),
+    [
+        (MaskRule(), ConfigError, "mask rule MaskRule must be a pytree: write @pytree_dataclass"),
+        (
+            Mirrored(jnp.array([1, 2, 3])),
+            ShapeError,
+            r"Mirrored: .center must be .* with batch 2, got shape \[3\]",
+        ),
+        (Mirrored(jnp.array(1)), ShapeError, r"belongs into a static_field"),
+        (_rule(lambda q, k: q - k), ConfigError, "rule Mine: allows must return a bool array, got int32"),
+        (_rule(lambda q, k: q[0] >= k[0]), ShapeError, r"allows must return \[batch\|1, heads\|1"),
+        (_rule(lambda q, k: jnp.ones((1, 2, 3, 3), bool)), ConfigError, "define for_heads"),
+    ],
+)
+def test_a_rule_that_does_not_fit_is_refused(rule, error, message):
+    ones = jnp.ones((2, 3, 2, 4))
+    with pytest.raises(error, match=message):
+        attention(ones, ones, ones, mask=AttentionMask() & rule)

@@ -27,6 +27,7 @@ from transformer_jax.cli.streams import drop_standard_output, flush_standard_out
 from transformer_jax.compile_cache import KEEPING, keep_compiled_programs
 from transformer_jax.errors import TransformerJaxError, nearest_hint, shortened
 from transformer_jax.notes import listening, print_note
+from transformer_jax.plugins import PluginWarning
 
 PROGRAM = "transformer-jax"
 
@@ -269,6 +270,12 @@ def _hush_libraries(debug: bool) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+        warnings.simplefilter("always", PluginWarning)
+        warnings.showwarning = _show_in_one_line
+
+
+def _show_in_one_line(message: Warning | str, *_: Any, **__: Any) -> None:
+    print_note(f"note: {message}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from transformer_jax.functional.losses import (
     projected_loss_and_accuracy,
     symmetric_divergence,
 )
-from transformer_jax.functional.masks import AttentionMask
+from transformer_jax.functional.masks import AttentionMask, MaskRule
 from transformer_jax.functional.normalization import (
     batch_norm,
     batch_statistics,
@@ -103,6 +103,7 @@ __all__ = [
     "LinearCell",
     "Location",
     "LossSum",
+    "MaskRule",
     "MinGRUCell",
     "MinLSTMCell",
     "OnlineSoftmax",

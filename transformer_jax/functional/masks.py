@@ -20,6 +20,47 @@ Block = slice | tuple[int | Array, int]
 _SegmentPair = tuple[Int[Array, "..."], Int[Array, "..."]]
 
 
+class MaskRule:
+    r"""Base of mask parts of your own, which allow or hide pairs of positions.
+
+    A subclass is a ``pytree_dataclass`` with a method ``allows``. Numbers that shape the program are static fields;
+    arrays have the batch as axis 0, ``[batch|1, ...]``, as those of all mask parts. A rule is combined with other
+    parts by ``&``, written out late and block by block, and refused by the implementations that cannot do it
+    (:func:`~transformer_jax.functional.explain_attention` gives their reasons).
+
+    Example:
+      >>> from transformer_jax.pytree import pytree_dataclass, static_field
+      >>> @pytree_dataclass
+      ... class EveryOther(MaskRule):
+      ...   def allows(self, query_positions, key_positions):
+      ...     return (query_positions - key_positions) % 2 == 0
+      >>> (AttentionMask.causal() & EveryOther()).materialize(3, 3)[0, 0].astype(int).tolist()
+      [[1, 0, 0], [0, 1, 0], [1, 0, 1]]
+    """
+
+    def allows(
+        self, query_positions: Int[Array, "rows 1 q_len 1"], key_positions: Int[Array, "rows 1 1 kv_len"]
+    ) -> Bool[Array, "..."]:
+        """Which queries may attend to which keys.
+
+        Args:
+          query_positions: Positions of some of the queries, ``[batch|1, 1, q_len, 1]``.
+          key_positions: Positions of some of the keys, ``[batch|1, 1, 1, kv_len]``.
+
+        Returns:
+          True = may attend, ``[batch|1, heads|1, q_len, kv_len]``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define allows")
+
+    def for_heads(self, start: int | Array, count: int) -> "MaskRule":
+        """The rule of ``count`` heads from ``start`` on, which may be traced; to be defined if heads differ."""
+        return self
+
+    def __and__(self, other: "AttentionMask | MaskRule") -> "AttentionMask":
+        """Allow what both allow."""
+        return AttentionMask(rules=(self,)) & other
+
+
 @pytree_dataclass
 class AttentionMask:
     r"""A conjunction of mask parts; build it with the constructors and ``&``.
@@ -28,7 +69,7 @@ class AttentionMask:
     :meth:`positions`, so ``q_len != kv_len`` has one meaning. A mask without parts allows all.
 
     .. math:: M_{ij} = [k_j \le q_i] \wedge [q_i - l \le k_j \le q_i + r] \wedge [g^q_i = g^k_j]
-       \wedge V_j \wedge D_{ij}
+       \wedge V_j \wedge D_{ij} \wedge R(q_i, k_j)
 
     Attributes:
       is_causal: Keys after the query are hidden.
@@ -41,6 +82,7 @@ class AttentionMask:
       key_lengths: ``[batch]``; slots from the length on are hidden.
       lengths_extent: The ``kv_len`` that ``key_lengths`` was made for.
       dense_mask: ``[batch|1, heads|1, q_len, kv_len]``.
+      rules: Parts of your own, each a :class:`MaskRule`.
 
     Example:
       >>> mask = AttentionMask.causal() & AttentionMask.from_lengths(jnp.array([2]), 3)
@@ -58,6 +100,7 @@ class AttentionMask:
     key_valid: Bool[Array, "..."] | None = None
     key_lengths: Int[Array, "..."] | None = None
     dense_mask: Bool[Array, "..."] | None = None
+    rules: tuple[MaskRule, ...] = ()
 
     @classmethod
     def causal(cls) -> "AttentionMask":
@@ -112,13 +155,15 @@ class AttentionMask:
         mask = _checked_part("mask", mask, 4, jnp.bool_)
         return cls(dense_mask=mask)
 
-    def __and__(self, other: "AttentionMask") -> "AttentionMask":
+    def __and__(self, other: "AttentionMask | MaskRule") -> "AttentionMask":
         """Allow what both allow; the positions of one side rule both.
 
         Raises:
           ConfigError: If both sides bring positions and they are not the same arrays, or one is of a subclass.
           ShapeError: If both sides bring lengths of another ``kv_len``.
         """
+        if isinstance(other, MaskRule):
+            other = AttentionMask(rules=(other,))
         for side in (self, other):
             if type(side) is not AttentionMask:
                 if isinstance(side, AttentionMask):
@@ -139,6 +184,7 @@ class AttentionMask:
             key_valid=_either(self.key_valid, other.key_valid, jnp.logical_and),
             key_lengths=_either(self.key_lengths, other.key_lengths, jnp.minimum),
             dense_mask=_either(self.dense_mask, other.dense_mask, jnp.logical_and),
+            rules=self.rules + other.rules,
         )
 
     @property
@@ -154,7 +200,8 @@ class AttentionMask:
     @property
     def is_pairwise(self) -> bool:
         """Whether two queries of one row may see different keys."""
-        return self.is_causal or self.has_window or bool(self.segment_pairs) or self.dense_mask is not None
+        is_ordered = self.is_causal or self.has_window
+        return is_ordered or bool(self.segment_pairs or self.rules) or self.dense_mask is not None
 
     @property
     def has_key_part(self) -> bool:
@@ -174,7 +221,7 @@ class AttentionMask:
         """Whether, as far as is known without looking at arrays, some query may see no key."""
         if self.allows_all:
             return kv_len == 0
-        if self.has_key_part or self.segment_pairs or self.dense_mask is not None:
+        if self.has_key_part or self.segment_pairs or self.rules or self.dense_mask is not None:
             return True
         # Key i is visible to query i; without a left bound key 0 is visible to all.
         reaches_a_key = q_len <= kv_len or self.window_left is None
@@ -192,6 +239,8 @@ class AttentionMask:
         """The mask of one sequence of the batch and some of its heads; both starts may be traced."""
 
         own = jax.tree.map(lambda array: pick(array, 0, row, 1), self)  # the batch is axis 0 of every part
+        if own.rules:
+            own = replace(own, rules=tuple(rule.for_heads(head, num_heads) for rule in own.rules))
         if own.dense_mask is None:
             return own
         return replace(own, dense_mask=pick(own.dense_mask, 1, head, num_heads))
@@ -220,6 +269,10 @@ class AttentionMask:
             parts.append((slots < self.key_lengths[:, None])[:, None, None, :])
         if self.dense_mask is not None:
             parts.append(_take(_take(self.dense_mask, key_slice), query_slice, axis=-2))
+        if self.rules:
+            queries = _take(self.query_positions_or_default(q_len), query_slice)[:, None, :, None]
+            keys = _take(self.key_positions_or_default(kv_len), key_slice)[:, None, None, :]
+            parts += [rule.allows(queries, keys) for rule in self.rules]
         combined = None
         for part in parts:
             combined = part if combined is None else combined & part
@@ -266,6 +319,10 @@ class AttentionMask:
             )
         wanted = (batch, num_heads, q_len, kv_len)
         _check_fits("mask dense", self.dense_mask, wanted, "[batch|1, heads|1, q_len, kv_len]")
+        for rule in self.rules:
+            _check_rule(
+                rule, self.query_positions_or_default(q_len), self.key_positions_or_default(kv_len), wanted
+            )
 
 
 def pick(array: Array, axis: int, start: int | Array, size: int) -> Array:
@@ -308,7 +365,8 @@ def subclass_refusal(kind: type) -> ConfigError:
     """What to say of a subclass: implementations read the parts that they know, and would overlook its own."""
     return ConfigError(
         f"mask must be an AttentionMask itself, got its subclass {kind.__name__}, whose own rule implementations "
-        "would overlook; write the rule out as AttentionMask.dense(array), which combines with other parts by &"
+        "would overlook; make it a subclass of MaskRule, or write the mask out as AttentionMask.dense(array): both "
+        "combine with other parts by &"
     )
 
 
@@ -332,3 +390,28 @@ def _check_fits(name: str, array: Array | None, sizes: tuple[int, ...], wanted: 
     )
     if not fits:
         raise ShapeError(f"{name} must be {wanted} = {list(sizes)}, got {list(array.shape)}")
+
+
+def _check_rule(rule: Any, query_positions: Array, key_positions: Array, sizes: tuple[int, ...]) -> None:
+    """Raise unless a rule's arrays and its answer fit the sizes ``[batch, heads, q_len, kv_len]``."""
+    name = f"mask rule {type(rule).__name__}"
+    if jax.tree_util.all_leaves([rule]):
+        raise ConfigError(f"{name} must be a pytree: write @pytree_dataclass above its class")
+    batch = sizes[0]
+    for path, leaf in jax.tree_util.tree_leaves_with_path(rule):
+        if not getattr(leaf, "ndim", 0) or leaf.shape[0] not in (1, batch):
+            raise ShapeError(
+                f"{name}: {jax.tree_util.keystr(path)} must be [batch|1, ...] with batch {batch}, got shape "
+                f"{list(getattr(leaf, 'shape', ()))}; a number belongs into a static_field"
+            )
+    answer = jax.eval_shape(rule.allows, query_positions[:, None, :, None], key_positions[:, None, None, :])
+    if getattr(answer, "dtype", None) != jnp.bool_:
+        got = getattr(answer, "dtype", type(answer).__name__)
+        raise ConfigError(f"{name}: allows must return a bool array, got {got}")
+    shape = tuple(answer.shape)
+    if shape[2:] != sizes[2:] or any(have not in (1, want) for have, want in zip(shape, sizes)):
+        raise ShapeError(
+            f"{name}: allows must return [batch|1, heads|1, q_len, kv_len] = {list(sizes)}, got {list(shape)}"
+        )
+    if shape[1] > 1 and type(rule).for_heads is MaskRule.for_heads:
+        raise ConfigError(f"{name} treats heads unlike: define for_heads(start, count)")

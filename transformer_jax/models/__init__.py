@@ -1,8 +1,12 @@
 """Whole models: a config, a class and presets each."""
 
-from typing import TYPE_CHECKING, Any
-
-from transformer_jax.models.build import build_model, model_shapes
+from transformer_jax.models.build import (
+    ModelConfig,
+    build_model,
+    model_kinds,
+    model_shapes,
+    register_model,
+)
 from transformer_jax.models.decoder_only import DecoderOnly, DecoderOnlyConfig, DecoderOnlyState
 from transformer_jax.models.encoder_decoder import (
     EncoderDecoder,
@@ -22,9 +26,6 @@ from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, 
 from transformer_jax.models.recurrent_lm import RecurrentLM, RecurrentLMConfig, RecurrentLMState
 from transformer_jax.models.recurrent_seq2seq import RecurrentSeq2Seq
 from transformer_jax.models.sizes import Sizes
-
-if TYPE_CHECKING:
-    from transformer_jax.models.build import ModelConfig
 
 __all__ = [
     "Bahdanau",
@@ -47,18 +48,11 @@ __all__ = [
     "gpt2",
     "llama_like",
     "mingpt",
+    "model_kinds",
     "model_shapes",
     "nanogpt",
     "nanogpt_cpu",
+    "register_model",
     "transformer_base",
     "transformer_big",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    # Not while this package is imported: a plug-in that is a member of the union may import it itself.
-    if name == "ModelConfig":
-        from transformer_jax.models import build
-
-        return build.ModelConfig
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,9 +1,8 @@
 """From a model's config to the model."""
 
 import dataclasses
-import functools
 import typing
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +11,26 @@ from flax import nnx
 from transformer_jax.bounds import bounds_of
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional.seeds import seed_key
+from transformer_jax.kinds import Kinds
 from transformer_jax.memory import machine_memory
 from transformer_jax.models.decoder_only import DecoderOnlyConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import RecurrentSeq2SeqConfig
 from transformer_jax.models.recurrent_lm import RecurrentLMConfig
 from transformer_jax.models.sizes import Sizes
-from transformer_jax.plugins import union_with_plugins
+from transformer_jax.plugins import config_fault
 
-__all__ = ["PLUGIN_GROUP", "ModelConfig", "build_model", "layer_counts", "model_shapes"]
+__all__ = [
+    "PLUGIN_GROUP",
+    "ModelConfig",
+    "build_model",
+    "layer_counts",
+    "model_kinds",
+    "model_shapes",
+    "register_model",
+]
+
+_Config = TypeVar("_Config", bound=type)
 
 PLUGIN_GROUP = "transformer_jax.models"
 """Entry points of this group add members to ``ModelConfig``."""
@@ -33,20 +43,45 @@ BuiltInModelConfig = Union[  # noqa: UP007 (the trailing comma keeps one line a 
     RecurrentLMConfig,
 ]
 
+
+def _fault(config: Any) -> str | None:
+    has_build = callable(getattr(config, "build", None))
+    return config_fault(config) or (None if has_build else "it has no method build(sizes, *, rngs)")
+
+
+_KINDS: Kinds[Any] = Kinds("model", typing.get_args(BuiltInModelConfig), PLUGIN_GROUP, fault=_fault)
+
 if TYPE_CHECKING:
     ModelConfig = BuiltInModelConfig
+else:
+    ModelConfig = Annotated[Any, _KINDS]
 
 
-@functools.cache
-def _model_config() -> Any:
-    return union_with_plugins(BuiltInModelConfig, PLUGIN_GROUP)
+def model_kinds() -> tuple[str, ...]:
+    """Kinds of all model configs.
+
+    Example:
+      >>> model_kinds()[:2]
+      ('recurrent_seq2seq', 'encoder_decoder')
+    """
+    return _KINDS.names()
 
 
-def __getattr__(name: str) -> Any:
-    # Not while this module is imported: a plug-in may import it itself.
-    if name == "ModelConfig":
-        return _model_config()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def register_model(config: _Config) -> _Config:
+    """Make the config class of a model of the running program known by its ``kind``; works as a decorator.
+
+    Installed packages do the same by an entry point of the group ``transformer_jax.models``, which commands see too.
+
+    Args:
+      config: A frozen dataclass with a ``kind`` and a method ``build(sizes, *, rngs)`` that returns the module.
+
+    Returns:
+      The class itself.
+
+    Raises:
+      ConfigError: If its ``kind`` is no text or taken, or it has no ``build``.
+    """
+    return _KINDS.register(config)
 
 
 def build_model(config: "ModelConfig", sizes: Sizes, *, seed: int) -> nnx.Module:
@@ -127,7 +162,7 @@ def layer_counts(config: "ModelConfig") -> dict[str, int]:
 
 
 def _check_kind(config: Any) -> None:
-    known = typing.get_args(_model_config())
+    known = _KINDS.members()
     if type(config) not in known:
         names = [choice.__name__ for choice in known]
         raise ConfigError(f"model config must be one of {names}, got {type(config).__name__}")

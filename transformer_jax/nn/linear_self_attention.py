@@ -134,7 +134,7 @@ def padding_of_causal_mask(
       False = padding, ``[batch, length]``; ``None`` = all are tokens.
 
     Raises:
-      ConfigError: If the mask is not causal, or has a window, segments, positions or a dense part.
+      ConfigError: If the mask is not causal, or has a window, segments, positions, a dense part or a rule.
       ShapeError: If the mask does not fit the sizes.
 
     Example:
@@ -149,6 +149,7 @@ def padding_of_causal_mask(
         ("segments", bool(mask.segment_pairs)),
         ("positions", not mask.has_default_positions),
         ("dense", mask.dense_mask is not None),
+        ("rule", bool(mask.rules)),
     ):
         if is_there:
             raise ConfigError(f"mask: linear self-attention takes causal and padding parts only, got {part}")

@@ -10,7 +10,10 @@ import numpy as np
 
 from transformer_jax import functional as F
 from transformer_jax.functional import AttentionMask
+from transformer_jax.functional.masks import pick
+from transformer_jax.pytree import pytree_dataclass, static_field
 from transformer_jax.testing.score_oracles import ScoreOracle
+from transformer_jax.typing import Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,6 +109,37 @@ _seen_through_bias = jnp.asarray(
     ]
 )
 
+
+@pytree_dataclass
+class Strided(F.MaskRule):
+    """A part from outside of `AttentionMask`: every ``step``-th position before and after the query's own."""
+
+    step: int = static_field()
+
+    def allows(self, query_positions: Array, key_positions: Array) -> Array:
+        return (query_positions - key_positions) % self.step == 0
+
+    def oracle(self, row: int, head: int, query_position: int, key_position: int) -> bool:
+        return (query_position - key_position) % self.step == 0
+
+
+@pytree_dataclass
+class Reach(F.MaskRule):
+    """A part whose heads and rows differ: so many positions to both sides, ``reach [batch|1, heads|1]``."""
+
+    reach: Array
+
+    def allows(self, query_positions: Array, key_positions: Array) -> Array:
+        return abs(query_positions - key_positions) <= self.reach[:, :, None, None]
+
+    def for_heads(self, start: int | Array, count: int) -> "Reach":
+        return Reach(pick(self.reach, 1, start, count))
+
+    def oracle(self, row: int, head: int, query_position: int, key_position: int) -> bool:
+        reach = np.broadcast_to(self.reach, (BATCH, HEADS))[row, head]
+        return abs(query_position - key_position) <= reach
+
+
 # Shapes.
 _add("plain")
 _add("single", batch=1, q_len=1, kv_len=1, heads=1)
@@ -167,6 +201,8 @@ _add("valid", mask=_valid)
 _add("lengths", mask=_lengths)
 _add("dense", mask=_dense)
 _add("dense_heads", mask=_dense_heads)
+_add("mask_rule", q_len=5, mask=AttentionMask.causal() & Strided(2) & _lengths)
+_add("mask_rule_heads", mask=Reach(jnp.array([[0, 2], [1, 3]])) & _cache_positions)
 _add(
     "all_parts",
     mask=_dense & _segments & _lengths & _valid & AttentionMask.causal() & AttentionMask.window(3, 2),

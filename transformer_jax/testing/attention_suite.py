@@ -43,6 +43,7 @@ def make_case(name: str | AttentionCase) -> AttentionCase:
 def oracle_visible(mask: AttentionMask, sizes: tuple[int, int, int, int]) -> np.ndarray:
     """Who may attend to whom, ``[batch, heads, q_len, kv_len]``, by a loop over every pair."""
     visible = np.zeros(sizes, bool)
+    rules: Any = mask.rules  # those of the cases have an oracle
     pick = _picker
     for row, head, i, j in np.ndindex(*sizes):
         query_position = i if mask.query_positions is None else int(pick(mask.query_positions, row)[i])
@@ -60,6 +61,8 @@ def oracle_visible(mask: AttentionMask, sizes: tuple[int, int, int, int]) -> np.
             allowed &= j < int(pick(mask.key_lengths, row))
         if mask.dense_mask is not None:
             allowed &= bool(pick(pick(mask.dense_mask, row), head)[i, j])
+        for rule in rules:
+            allowed &= rule.oracle(row, head, query_position, key_position)
         visible[row, head, i, j] = allowed
     return visible
 

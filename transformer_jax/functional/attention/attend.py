@@ -10,7 +10,7 @@ from transformer_jax.functional.attention.choice import (
 from transformer_jax.functional.attention.contract import AttentionDropout, PreparedKey, check_rule, make_call
 from transformer_jax.functional.biases import PositionBias
 from transformer_jax.functional.dtypes import as_array
-from transformer_jax.functional.masks import AttentionMask
+from transformer_jax.functional.masks import AttentionMask, MaskRule
 from transformer_jax.functional.reweights import Reweight
 from transformer_jax.functional.scores import ScaledDot, ScoreRule
 from transformer_jax.typing import Array, Float
@@ -24,7 +24,7 @@ def attention(
     value: Float[Array, "batch kv_len value_heads value_dim"],
     *,
     score: ScoreRule = _SCALED_DOT,
-    mask: AttentionMask | None = None,
+    mask: AttentionMask | MaskRule | None = None,
     bias: PositionBias | Float[Array, "#batch #heads #q_len #kv_len"] | None = None,
     reweight: Reweight | None = None,
     dropout: AttentionDropout | None = None,
@@ -85,7 +85,7 @@ def explain_attention(
     value: Float[Array, "batch kv_len value_heads value_dim"],
     *,
     score: ScoreRule = _SCALED_DOT,
-    mask: AttentionMask | None = None,
+    mask: AttentionMask | MaskRule | None = None,
     bias: PositionBias | Float[Array, "#batch #heads #q_len #kv_len"] | None = None,
     reweight: Reweight | None = None,
     dropout: AttentionDropout | None = None,
@@ -129,7 +129,7 @@ def attention_with_weights(
     value: Float[Array, "batch kv_len value_heads value_dim"],
     *,
     score: ScoreRule = _SCALED_DOT,
-    mask: AttentionMask | None = None,
+    mask: AttentionMask | MaskRule | None = None,
     bias: PositionBias | Float[Array, "#batch #heads #q_len #kv_len"] | None = None,
     reweight: Reweight | None = None,
     dropout: AttentionDropout | None = None,

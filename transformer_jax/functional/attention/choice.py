@@ -169,7 +169,7 @@ def mask_kind(mask: AttentionMask) -> str | None:
       >>> mask_kind(AttentionMask.causal()), mask_kind(AttentionMask.dense(jax.numpy.ones((1, 1, 2, 2), bool)))
       ('causal', None)
     """
-    if mask.dense_mask is not None or mask.segment_pairs or not mask.has_default_positions:
+    if mask.dense_mask is not None or mask.segment_pairs or mask.rules or not mask.has_default_positions:
         return None
     if mask.has_window:
         return "window"

@@ -12,7 +12,7 @@ from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional.biases import PositionBias
 from transformer_jax.functional.dropout import check_rate
 from transformer_jax.functional.dtypes import as_array, take_arrays
-from transformer_jax.functional.masks import AttentionMask, subclass_refusal
+from transformer_jax.functional.masks import AttentionMask, MaskRule, subclass_refusal
 from transformer_jax.functional.reweights import Reweight
 from transformer_jax.functional.row_shards import axes_of_rows, by_row_shards
 from transformer_jax.functional.scores import Location, ScoreRule
@@ -131,7 +131,7 @@ def make_call(
     key: Array | PreparedKey,
     value: Array,
     score: ScoreRule,
-    mask: AttentionMask | None,
+    mask: AttentionMask | MaskRule | None,
     bias: PositionBias | Array | None,
     dropout: AttentionDropout | None,
     reweight: Reweight | None = None,
@@ -145,7 +145,8 @@ def make_call(
     is_prepared = isinstance(key, PreparedKey)
     key_array = key.array if isinstance(key, PreparedKey) else as_array("key", key)
     query, value = as_array("query", query), as_array("value", value)
-    mask = AttentionMask() if mask is None else mask
+    if mask is None or isinstance(mask, MaskRule):
+        mask = AttentionMask() if mask is None else AttentionMask(rules=(mask,))
     _check_arrays(query, key_array, value, is_prepared)
     batch, q_len, num_heads, query_dim = query.shape
     kv_len, _, key_dim = key_array.shape[1:]
@@ -282,6 +283,8 @@ REFUSALS: dict[str, dict[str, str]] = {
         **_BEYOND_DOT_PRODUCTS,
         "dense": "dense mask",
         "dense_heads": "dense mask",
+        "mask_rule": "mask rule",
+        "mask_rule_heads": "mask rule",
         "all_parts": "dense mask",
         "empty_rows_dense": "dense mask",
         "empty_rows_grouped": "dense bias",
@@ -300,6 +303,8 @@ REFUSALS: dict[str, dict[str, str]] = {
         "segments_causal": "segments",
         "dense": "dense",
         "dense_heads": "dense",
+        "mask_rule": "mask rule",
+        "mask_rule_heads": "mask rule",
         "empty_rows_dense": "dense",
         "all_parts": "dense",
         "empty_rows_grouped": "bias",

@@ -101,5 +101,5 @@ def mask_arguments(call: AttentionCall, dense: Array | None) -> dict[str, Any]:
 def has_native_flags(mask: AttentionMask) -> bool:
     """Whether the mask is made of causal, window and lengths parts on default positions alone."""
     native_pairs = mask.has_default_positions or not (mask.is_causal or mask.has_window)
-    has_arrays = mask.segment_pairs or mask.key_valid is not None or mask.dense_mask is not None
+    has_arrays = mask.segment_pairs or mask.rules or mask.key_valid is not None or mask.dense_mask is not None
     return native_pairs and not has_arrays

@@ -89,6 +89,7 @@ def refusals(call: AttentionCall) -> list[str]:
         reasons.append("segments in the mask are not offered")
     if mask.dense_mask is not None:
         reasons.append("a dense mask is not offered")
+    reasons += [f"the mask rule {type(rule).__name__} is not offered" for rule in mask.rules]
     if (mask.is_causal or mask.has_window) and not mask.has_default_positions:
         reasons.append("positions of one's own under a causal or window mask are not offered")
     if call.query.dtype not in (jnp.bfloat16, jnp.float16):

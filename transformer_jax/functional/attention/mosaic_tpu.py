@@ -76,6 +76,7 @@ def refusals(call: AttentionCall) -> list[str]:
         reasons.append(f"the dtype must be float32 or bfloat16, got {call.query.dtype}")
     if call.mask.dense_mask is not None:
         reasons.append("a dense mask is not offered")
+    reasons += [f"the mask rule {type(rule).__name__} is not offered" for rule in call.mask.rules]
     if call.bias is not None and not isinstance(call.bias, PositionBias):
         reasons.append("a dense bias is not offered")
     elif call.bias is not None and type(call.bias) is not Alibi:
