@@ -13,6 +13,8 @@ RECURRENCE = (ROOT / "docs" / "recurrence.md").read_text()
 PAGES = {
     "README.md": README,
     "docs/attention.md": GUIDE,
+    "docs/extending.md": (ROOT / "docs" / "extending.md").read_text(),
+    "docs/language-models.md": (ROOT / "docs" / "language-models.md").read_text(),
     "docs/recurrence.md": RECURRENCE,
     "docs/reliability.md": (ROOT / "docs" / "reliability.md").read_text(),
     "docs/scaling.md": (ROOT / "docs" / "scaling.md").read_text(),
@@ -23,9 +25,21 @@ ALL = "\n".join(PAGES.values())
 sys.path.insert(0, str(ROOT))
 
 
+# The programs of docs/extending.md run in processes of their own: tests/integration/test_extending.py.
+EXAMPLES = [
+    block
+    for page, text in PAGES.items()
+    if page != "docs/extending.md"
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+]
+
+
 @pytest.mark.smoke
-@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", ALL, flags=re.DOTALL))
-def test_every_python_example_runs(block: str) -> None:
+@pytest.mark.parametrize("block", EXAMPLES)
+def test_every_python_example_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("README.md", "experiments"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)  # what an example writes goes there
     namespace: dict[str, object] = {}
     exec(block, namespace)
     if "context" in namespace:
@@ -65,6 +79,10 @@ def test_every_link_to_a_file_leads_to_one(page: str) -> None:
 def test_every_command_of_the_command_line_is_one() -> None:
     from transformer_jax.cli.main import COMMANDS
 
-    used = set(re.findall(r"transformer-jax ([a-z]+)", README))
+    used = {command for text in PAGES.values() for command in re.findall(r"transformer-jax ([a-z]+) ", text)}
     assert used
     assert used <= set(COMMANDS)
+    listed = re.findall(
+        r"^\| (`.*?) \|", README.split("## The command line")[1].split("\n\n")[1], flags=re.MULTILINE
+    )
+    assert {name for row in listed for name in re.findall(r"`(\w+)`", row)} == set(COMMANDS)
