@@ -40,9 +40,8 @@ from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.tiny_training import SequenceTask
 from transformer_jax.training import Adam, CheckpointInfo, CheckpointStore, Constant, TrainConfig
 from transformer_jax.training.background import BackgroundSaver
-from transformer_jax.training.optimizers import build_optimizer
-from transformer_jax.training.state import TrainState, create_state, split_model
-from transformer_jax.training.step import CompiledSteps, build_step, metric_shapes
+from transformer_jax.training.state import TrainState
+from transformer_jax.training.step import CompiledSteps, build_step, first_state
 
 CONFIG = TrainConfig(updates=10**6, optimizer=Adam(), schedule=Constant(peak_learning_rate=1e-4))
 WAYS = ("no save", "written beside", "waited for")
@@ -67,11 +66,7 @@ def built(
         task="copy", vocab_size=vocab_size, min_len=length, max_lens=(length,), batch_size=rows
     )
     batch, objective = task.batch(0), PairCrossEntropy(label_smoothing=0.1)
-    structure, params, others = split_model(model)
-    optimizer = build_optimizer(CONFIG.optimizer, lambda update: 1e-4)
-    state = create_state(
-        model, optimizer, seed=0, metrics=metric_shapes(structure, params, others, objective, batch)
-    )[1]
+    structure, state = first_state(model, objective, CONFIG, batch)
     return model, state, CompiledSteps(build_step(structure, objective, CONFIG)), batch
 
 

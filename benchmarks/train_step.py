@@ -43,10 +43,7 @@ from transformer_jax.race.timing import (
     write_json,
 )
 from transformer_jax.training.config import Adam, Constant, TrainConfig
-from transformer_jax.training.optimizers import build_optimizer
-from transformer_jax.training.schedules import build_schedule
-from transformer_jax.training.state import create_state, split_model
-from transformer_jax.training.step import CompiledSteps, build_step, metric_shapes
+from transformer_jax.training.step import CompiledSteps, build_step, first_state
 
 LEARNING_RATE = 1e-3
 
@@ -134,10 +131,7 @@ class OurSide:
             schedule=Constant(peak_learning_rate=LEARNING_RATE),
             clip_norm=None,
         )
-        structure, params, model_state = split_model(model)
-        metrics = metric_shapes(structure, params, model_state, objective, batch)
-        optimizer = build_optimizer(config.optimizer, build_schedule(config.schedule, updates=config.updates))
-        structure, self.state = create_state(model, optimizer, seed=0, metrics=metrics)
+        structure, self.state = first_state(model, objective, config, batch)
         self.steps = CompiledSteps(build_step(structure, objective, config))
         self.batch = jax.device_put(batch)
         self.steps.compile(self.state, [self.batch])

@@ -40,10 +40,7 @@ from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.race.timing import Record, interleave, interval_text, paired_ratio, quartiles, write_json
 from transformer_jax.runs.experiment import ExperimentConfig
-from transformer_jax.training.optimizers import build_optimizer
-from transformer_jax.training.schedules import build_schedule
-from transformer_jax.training.state import create_state, split_model
-from transformer_jax.training.step import CompiledSteps, build_step, metric_shapes
+from transformer_jax.training.step import CompiledSteps, build_step, first_state
 
 EXPERIMENT = ROOT / "experiments" / "translation_multi30k_transformer.py"
 MAX_BUCKETS = 8
@@ -102,10 +99,7 @@ class OurSide:
     def __init__(self, config: ExperimentConfig, model: nnx.Module, batches: Sequence[Any]) -> None:
         train = dataclasses.replace(config.train, clip_norm=None)
         objective = config.task.objective
-        structure, params, model_state = split_model(model)
-        metrics = metric_shapes(structure, params, model_state, objective, batches[0])
-        optimizer = build_optimizer(train.optimizer, build_schedule(train.schedule, updates=train.updates))
-        structure, self._state = create_state(model, optimizer, seed=0, metrics=metrics)
+        structure, self._state = first_state(model, objective, train, batches[0])
         self.steps = CompiledSteps(build_step(structure, objective, train))
         self._batches = batches
         self.steps.compile(self._state, batches)

@@ -80,6 +80,17 @@ def test_loss_and_accuracy_equal_a_double_loop(make: Any, smoothing: float) -> N
     assert not nnx.to_flat_state(model_state)
 
 
+def test_targets_before_the_first_that_counts_are_given() -> None:
+    model, batch = Embedded(), batch_of()
+    given = np.array([3, 0, 0], np.int32)
+    loss, metrics, _ = NextToken()(model, batch._replace(first_counted=given), None)
+    whole, _, _ = NextToken()(model, batch, None)
+    prefix, _, _ = NextToken()(model, batch._replace(lengths=given), None)
+    assert float(loss.sum) == pytest.approx(float(whole.sum) - float(prefix.sum), rel=1e-5)
+    assert float(loss.count) == float(metrics["accuracy"].count) == 4
+    assert batch._replace(first_counted=given).num_tokens() == 4
+
+
 def test_segments_reach_the_model_and_only_where_the_batch_has_them() -> None:
     given: list[Any] = []
 

@@ -2,23 +2,31 @@
 
 import copy
 import dataclasses
+import itertools
 import json
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from transformer_jax.cli.main import main
+from transformer_jax.data.batches import BOS_ID, EOS_ID, Seq2SeqBatch
 from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.race import speed
 from transformer_jax.race.contestants import parse
 from transformer_jax.race.crossover import all_crossovers, crossover
-from transformer_jax.race.quality import Task, race_for_seconds
+from transformer_jax.race.quality import Lesson, as_text, pronunciations, race_for_seconds
 from transformer_jax.race.race_page import charts_of, render_race, write_figures
 from transformer_jax.race.race_results import settings_for
 from transformer_jax.race.run import PRESETS, Race
 from transformer_jax.race.side_by_side import compare, read_race, unlike
-from transformer_jax.race.speed import Contestant, RaceError, make_contestants, race_over_lengths
+from transformer_jax.race.speed import (
+    Contestant,
+    RaceError,
+    make_contestants,
+    race_over_lengths,
+    random_batch,
+    whole_windows,
+)
 
 TINY = dataclasses.replace(
     PRESETS["quick"], contestants=("gru", "transformer"), learners=("gru", "transformer"), lengths=(4, 8),
@@ -119,7 +127,7 @@ def test_out_of_memory_is_a_row_and_the_race_goes_on(monkeypatch):
         ["gru", "transformer"], width=32, vocab_size=64, equal_parameters=True, longest=8
     )
 
-    def no_memory(self, mode, tokens):
+    def no_memory(self, mode, batch):
         raise MemoryError("needs 12.0 GiB, 1.0 GiB are free")
 
     monkeypatch.setattr(contestants[0], "prepare", no_memory.__get__(contestants[0]))
@@ -133,22 +141,19 @@ def test_what_needs_more_memory_than_there_is_does_not_run(monkeypatch):
     monkeypatch.setattr(speed, "available_bytes", lambda: 1000)
     one = Contestant(parse("gru"), width=32, vocab_size=64, equal_parameters=True, longest=8)
     with pytest.raises(MemoryError, match="GiB are free"):
-        one.prepare("forward", jnp.zeros((2, 9), jnp.int32))
+        one.prepare("forward", random_batch(2, 8, 64))
 
 
 def test_a_model_that_sees_the_future_is_refused(monkeypatch):
     one = Contestant(parse("gru"), width=32, vocab_size=64, equal_parameters=True, longest=8)
 
-    class Leaky:
-        def __init__(self, model):
-            self.model, self.embedding = model, model.embedding
+    hidden = type(one.model).hidden
 
-        def __call__(self, tokens):
-            return self.model(tokens) + self.model.embedding(tokens).mean(axis=1, keepdims=True)
+    def leaky(self, tokens, **keywords):
+        return hidden(self, tokens, **keywords) + self.embedding(tokens).mean(axis=1, keepdims=True)
 
-    merge = speed.nnx.merge
-    monkeypatch.setattr(speed.nnx, "merge", lambda graph, params: Leaky(merge(graph, params)))
-    with pytest.raises(RaceError, match="a later token changes an earlier state"):
+    monkeypatch.setattr(type(one.model), "hidden", leaky)
+    with pytest.raises(RaceError, match="a later token changes an earlier prediction"):
         one.check()
 
 
@@ -174,11 +179,10 @@ def test_two_races_compare_and_unlike_machines_are_named(document, tmp_path):
 
 
 def test_the_learners_learn():
-    tokens = np.tile(np.arange(9, dtype=np.int32) % 5, (4, 1))
-    weights = np.ones((4, 8), np.float32)
-    task = Task("counting", 5, lambda generator: (tokens, weights), (tokens, weights))
+    batch = whole_windows(np.tile(np.arange(9, dtype=np.int32) % 5, (4, 1)))
+    lesson = Lesson("counting", 5, lambda: itertools.repeat(batch), batch)
     curves = race_for_seconds(
-        ["gru", "transformer"], task, width=32, equal_parameters=True, seconds=1.0, points=2
+        ["gru", "transformer"], lesson, width=32, equal_parameters=True, seconds=1.0, points=2
     )
     for curve in curves.values():
         assert len(curve["loss"]) == 3
@@ -186,7 +190,34 @@ def test_the_learners_learn():
         assert curve["seconds"][-1] >= 1.0
 
 
-def test_ctrl_c_keeps_what_was_measured(monkeypatch, tmp_path, capsys):
+def test_pairs_become_texts_of_which_the_targets_count():
+    ints = lambda *rows: np.array(rows, np.int32)  # noqa: E731
+    pairs = Seq2SeqBatch(
+        source_tokens=ints([4, 5], [6, 0], [0, 0]), source_lengths=ints(2, 1, 0),
+        target_inputs=ints([2, 4, 0], [2, 5, 4], [0, 0, 0]), target_outputs=ints([4, 3, 0], [5, 4, 3], [0, 0, 0]),
+        target_lengths=ints(2, 3, 0), example_ids=ints(7, 8, -1),
+    )  # fmt: skip
+    batch = as_text(pairs, source_vocab_size=10)
+    assert batch.inputs.tolist() == [[4, 5, 2, 10, 3], [6, 2, 11, 10, 3], [2, 0, 0, 0, 0]]
+    counted = [row[first:last].tolist() for row, first, last in
+               zip(batch.targets, batch.first_counted, batch.lengths)]  # fmt: skip
+    assert counted == [[10, 3], [11, 10, 3], []]
+    assert batch.num_tokens() == 5
+
+
+def test_the_pronunciations_have_one_shape_and_ids_of_the_vocabulary():
+    lesson = pronunciations(batch=8, held_out=16)
+    batch = next(lesson.batches())
+    assert batch.inputs.shape == (8, lesson.held_out.inputs.shape[1])
+    for one in (batch, lesson.held_out):
+        assert one.targets.max() < lesson.vocab_size
+        last = one.targets[np.arange(len(one.lengths)), one.lengths - 1]
+        assert (last == EOS_ID).all()
+        assert (one.inputs[np.arange(len(last)), one.first_counted] == BOS_ID).all()
+        assert (one.first_counted < one.lengths).all()
+
+
+def test_ctrl_c_keeps_what_was_measured(monkeypatch, tmp_path):
     def interrupted(self, progress, advance):
         self.rulers = {"matmul_peak": 1e11, "memory_bandwidth": 1e10}
         raise KeyboardInterrupt

@@ -23,6 +23,8 @@ class TokenBatch(NamedTuple):
         `BOS_ID` in the inputs and ends with `EOS_ID` in the targets, so no target belongs to another document.
       restarts: ``[batch]``, 1 where a state carried from the row's last window must be reset before this one.
       example_ids: ``[batch]``, where the row comes from: a number that names its window in the training set.
+      first_counted: ``[batch]``, the first target of each row that counts, where those before it are given, as a
+        question is to its answer; None where all count.
     """
 
     inputs: IntArray
@@ -31,10 +33,12 @@ class TokenBatch(NamedTuple):
     segments: IntArray | None
     restarts: IntArray
     example_ids: IntArray
+    first_counted: IntArray | None = None
 
     def num_tokens(self) -> int:
-        """Targets without padding."""
-        return int(self.lengths.sum())
+        """Targets that count."""
+        given = 0 if self.first_counted is None else int(self.first_counted.sum())
+        return int(self.lengths.sum()) - given
 
     def num_positions(self) -> int:
         """Target positions, padding included; follows from the shapes alone."""

@@ -19,8 +19,9 @@ class NextToken:
 
     .. math:: \ell = -\sum_{b}\sum_{t < n_b} \log p(y_{bt} \mid x_{b, \le t})
 
-    over the first :math:`n_b` targets of each row. Segments, where a batch has them, are handed to the model, which
-    then attends inside of a document only; ``restarts`` are handed to a model that carries state from batch to batch.
+    over the first :math:`n_b` targets of each row, but for those before ``first_counted`` where a batch has it.
+    Segments, where a batch has them, are handed to the model, which then attends inside of a document only;
+    ``restarts`` are handed to a model that carries state from batch to batch.
 
     Args:
       label_smoothing: Share of the target probability spread over the vocabulary (Szegedy et al. 2016).
@@ -69,12 +70,16 @@ class NextToken:
             keywords["segments"] = batch.segments
         if carries_state(model):
             keywords["restarts"] = batch.restarts
+        length = batch.targets.shape[1]
+        weights = length_weights(batch.lengths, length)
+        if batch.first_counted is not None:
+            weights = weights - length_weights(batch.first_counted, length)
         scores = score_tokens(
             model,
             (batch.inputs,),
             keywords,
             labels=batch.targets,
-            weights=length_weights(batch.lengths, batch.targets.shape[1]),
+            weights=weights,
             label_smoothing=self.label_smoothing,
         )
         return scores.loss, {"accuracy": scores.accuracy}, non_parameters(model)

@@ -1,29 +1,21 @@
-"""The contestants of the race: next-token models that differ in nothing but what carries time.
+"""The contestants of the race: language models that differ in nothing but what carries time.
 
-Embedding, two layers, and logits tied to the embedding. A recurrent model runs over time, by the implementation that
-its name asks for; a Transformer sees all positions at once under a causal mask; linear attention is the same
-Transformer with linear self-attention. All can go on from a state, one token or many at a time.
+Each is a config of :mod:`transformer_jax.models`: two layers, and logits tied to the embedding. A recurrent model runs
+over time, by the implementation that its name asks for; a Transformer sees all positions at once under a causal mask;
+linear attention is the same Transformer with linear self-attention.
 """
 
 import dataclasses
 import functools
-from typing import Any, Protocol
-
-import jax.numpy as jnp
-from flax import nnx
 
 from transformer_jax.errors import ConfigError, nearest_hint
-from transformer_jax.functional.losses import projected_cross_entropy
-from transformer_jax.functional.masks import AttentionMask
-from transformer_jax.functional.positions import sinusoidal_at
-from transformer_jax.functional.recurrent import CELLS, LSTMCell, cell_class, recurrence
-from transformer_jax.nn.embeddings import Embedding
-from transformer_jax.nn.multi_head import MultiHeadAttention
-from transformer_jax.nn.norms import make_norm
+from transformer_jax.functional.recurrent import CELLS, LSTMCell, cell_class
+from transformer_jax.models.build import model_shapes
+from transformer_jax.models.decoder_only import DecoderOnlyConfig
+from transformer_jax.models.recurrent_lm import RecurrentLMConfig
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.parameters import parameter_count
-from transformer_jax.nn.recurrent import RecurrentCell
-from transformer_jax.nn.transformer_layers import EncoderLayer, TransformerLayerConfig, empty_cache
-from transformer_jax.typing import Array
+from transformer_jax.nn.position_encodings import Sinusoidal
 
 NUM_LAYERS = 2
 HEAD_DIM = 32
@@ -60,6 +52,11 @@ class Spec:
         """Whether it is PyTorch's."""
         return self.kind in PEERS
 
+    @property
+    def own_kind(self) -> str:
+        """The kind of ours that a peer's stands for, or the kind itself."""
+        return self.kind.removeprefix("torch_") if self.is_peer else self.kind
+
 
 def implementations_of(kind: str) -> dict[str, str]:
     """The implementations of a kind that can be asked for, each with a few words."""
@@ -94,151 +91,61 @@ def parse(name: str) -> Spec:
     return Spec(name, kind, implementation or None)
 
 
-class NextToken(Protocol):
-    """What a contestant's model can do."""
-
-    embedding: Embedding
-
-    def __call__(self, tokens: Array) -> Array:
-        """Hidden states ``[batch, time, width]`` of tokens ``[batch, time]``."""
-
-    def start(self, batch: int, capacity: int) -> Any:
-        """The state before the first token, with room for ``capacity`` tokens where it needs room."""
-
-    def extend(self, tokens: Array, state: Any) -> tuple[Array, Any]:
-        """Hidden states of the next tokens, and the state after them."""
-
-
-class RecurrentModel(nnx.Module):
-    """Embedding and recurrent layers of its width.
-
-    Args:
-      kind: The cell.
-      width: Of embedding and carry.
-      vocab_size: Number of tokens.
-      implementation: Of the recurrence.
-      rngs: Source of the initial parameters.
-    """
-
-    def __init__(
-        self, kind: str, width: int, vocab_size: int, *, implementation: str | None, rngs: nnx.Rngs
-    ) -> None:
-        self.embedding = Embedding(vocab_size, width, padding_id=None, scale="none", rngs=rngs)
-        self.cells = nnx.List([RecurrentCell(kind, width, width, rngs=rngs) for _ in range(NUM_LAYERS)])
-        self.implementation = {"plain": "reference"}.get(implementation or "", implementation)
-        self.unroll = 1
-
-    def __call__(self, tokens: Array) -> Array:
-        """See :class:`NextToken`."""
-        return self._run(tokens, [None] * NUM_LAYERS, self.implementation)[0]
-
-    def start(self, batch: int, capacity: int) -> Any:
-        """See :class:`NextToken`; it needs no room."""
-        del capacity
-        return [cell.cell().initial_carry(batch) for cell in self.cells]
-
-    def extend(self, tokens: Array, state: Any) -> tuple[Array, Any]:
-        """See :class:`NextToken`; a single token is a step of a scan."""
-        return self._run(tokens, state, None if tokens.shape[1] == 1 else self.implementation)
-
-    def _run(self, tokens: Array, carries: Any, implementation: str | None) -> tuple[Array, list[Any]]:
-        x, after = self.embedding(tokens), []
-        for cell, carry in zip(self.cells, carries, strict=True):
-            x, carry = recurrence(
-                cell.cell(), x, initial_carry=carry, implementation=implementation, unroll=self.unroll
-            )
-            after.append(carry)
-        return x, after
-
-
-class AttentionModel(nnx.Module):
-    """Embedding, sinusoids, pre-norm layers under a causal mask and a last norm: a decoder-only Transformer.
-
-    Args:
-      width: Of the residual stream; a multiple of 32, the width of a head.
-      vocab_size: Number of tokens.
-      is_linear: Whether its self-attention is linear.
-      implementation: Of softmax attention.
-      rngs: Source of the initial parameters.
-    """
-
-    def __init__(
-        self, width: int, vocab_size: int, *, is_linear: bool, implementation: str | None, rngs: nnx.Rngs
-    ) -> None:
-        heads = max(1, width // HEAD_DIM)
-        config = TransformerLayerConfig(
-            model_dim=width, num_heads=heads, num_kv_heads=heads, feed_forward_dim=4 * width, dropout_rate=0.0,
-            attention_dropout_rate=0.0, activation_dropout_rate=0.0, norm_placement="pre", normalization="layer",
-            norm_epsilon=1e-6, activation="relu", attention_bias=False, rotary_base=None,
-            self_attention="linear" if is_linear else "softmax",
-        )  # fmt: skip
-        self.width = width
-        self.embedding = Embedding(vocab_size, width, padding_id=None, scale="sqrt_dim", rngs=rngs)
-        self.layers = nnx.List([EncoderLayer(config, rngs=rngs) for _ in range(NUM_LAYERS)])
-        self.final_norm = make_norm("layer", width, epsilon=1e-6)
-        for layer in self.layers:
-            if isinstance(layer.self_attention, MultiHeadAttention):
-                layer.self_attention.implementation = implementation
-
-    def __call__(self, tokens: Array) -> Array:
-        """See :class:`NextToken`."""
-        x = self._embedded(tokens, jnp.arange(tokens.shape[1])[None])
-        for layer in self.layers:
-            x = layer(x, mask=AttentionMask.causal())
-        return self.final_norm(x)
-
-    def start(self, batch: int, capacity: int) -> Any:
-        """See :class:`NextToken`."""
-        return [empty_cache(layer.self_attention, batch, capacity, jnp.float32) for layer in self.layers]
-
-    def extend(self, tokens: Array, state: Any) -> tuple[Array, Any]:
-        """See :class:`NextToken`."""
-        x, after = self._embedded(tokens, state[0].next_positions(tokens.shape[1])), []
-        for layer, cache in zip(self.layers, state, strict=True):
-            x, cache = layer.extend(x, cache)
-            after.append(cache)
-        return self.final_norm(x), after
-
-    def _embedded(self, tokens: Array, positions: Array) -> Array:
-        x = self.embedding(tokens)
-        return x + sinusoidal_at(positions, self.width).astype(x.dtype)
-
-
-def build(spec: Spec, *, width: int, vocab_size: int, equal_parameters: bool, seed: int = 0) -> Any:
-    """The model of a contestant.
+def contestant_config(
+    spec: Spec, *, width: int, vocab_size: int, equal_parameters: bool
+) -> DecoderOnlyConfig | RecurrentLMConfig:
+    """The model of a contestant; of a peer, the one that it has the weights of.
 
     Args:
       spec: Which.
       width: Of the Transformer; of every model if ``equal_parameters`` is false.
       vocab_size: Number of tokens.
       equal_parameters: Choose the width that gives the Transformer's number of parameters.
-      seed: Of the initial parameters.
 
     Raises:
       ConfigError: If no width comes near enough.
+
+    Example:
+      >>> contestant_config(parse("lstm"), width=128, vocab_size=256, equal_parameters=True).hidden_dim
+      156
     """
-    if spec.kind in ATTENDERS:
-        return AttentionModel(
-            width, vocab_size, is_linear=spec.kind == "linear_attention",
-            implementation=spec.implementation, rngs=nnx.Rngs(seed),
-        )  # fmt: skip
-    kind: Any = spec.kind
+    kind = spec.own_kind
+    if kind in ATTENDERS:
+        return _attention_config(
+            width, is_linear=kind == "linear_attention", implementation=spec.implementation
+        )
     own = recurrent_width(kind, width, vocab_size) if equal_parameters else width
-    return RecurrentModel(kind, own, vocab_size, implementation=spec.implementation, rngs=nnx.Rngs(seed))
+    how = "reference" if spec.implementation == "plain" else spec.implementation
+    return RecurrentLMConfig(
+        cell=kind, embedding_dim=own, hidden_dim=own, num_layers=NUM_LAYERS, tied=True,
+        recurrence_implementation=how,
+    )  # fmt: skip
+
+
+def _attention_config(width: int, *, is_linear: bool, implementation: str | None) -> DecoderOnlyConfig:
+    heads = max(1, width // HEAD_DIM)
+    return DecoderOnlyConfig(
+        model_dim=width, num_heads=heads, num_kv_heads=heads, feed_forward_dim=4 * width, num_layers=NUM_LAYERS,
+        positions=Sinusoidal(), dropout_rate=0.0, activation="relu", scale_embeddings=True, weight_deviation=None,
+        self_attention="linear" if is_linear else "softmax", attention_implementation=implementation,
+    )  # fmt: skip
 
 
 @functools.cache
 def transformer_parameters(width: int, vocab_size: int) -> int:
     """Parameters of the Transformer of this width."""
-    model = nnx.eval_shape(
-        lambda: AttentionModel(width, vocab_size, is_linear=False, implementation=None, rngs=nnx.Rngs(0))
-    )
-    return parameter_count(model)
+    config = _attention_config(width, is_linear=False, implementation=None)
+    return parameter_count(model_shapes(config, Sizes(vocab_size=vocab_size)))
 
 
 def recurrent_parameters(kind: str, width: int, vocab_size: int) -> int:
-    """Parameters of the recurrent contestant with this cell and width, exactly."""
-    return vocab_size * width + NUM_LAYERS * cell_class(kind).num_parameters(width, width)
+    """Parameters of the recurrent contestant with this cell and width: embedding, readout's bias and cells.
+
+    Example:
+      >>> recurrent_parameters("gru", 180, 256)
+      436576
+    """
+    return vocab_size * (width + 1) + NUM_LAYERS * cell_class(kind).num_parameters(width, width)
 
 
 @functools.cache
@@ -262,20 +169,3 @@ def recurrent_width(kind: str, transformer_width: int, vocab_size: int) -> int:
         f"no width of '{kind}' has the Transformer's {budget:,} parameters within {TOLERANCE:.0%}; the nearest, "
         f"{nearest}, has {recurrent_parameters(kind, nearest, vocab_size):,}: choose another `width`"
     )
-
-
-def mean_loss(model: NextToken, tokens: Array, weights: Array | None = None) -> Array:
-    """Mean cross-entropy of each token given those before it, in nats.
-
-    Args:
-      model: The contestant.
-      tokens: ``[batch, time + 1]``: inputs and labels overlap.
-      weights: Of each label, ``[batch, time]``.
-    """
-    hidden = model(tokens[:, :-1])
-    return projected_cross_entropy(hidden, model.embedding.table(), tokens[:, 1:], weights=weights).mean()
-
-
-def last_logits(model: NextToken, hidden: Array) -> Array:
-    """Logits after the last token, ``[batch, vocab]``."""
-    return model.embedding.attend(hidden[:, -1])

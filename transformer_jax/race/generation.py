@@ -1,6 +1,7 @@
 """Time to the first token and time for each token after it, over the length of the context.
 
-A recurrent model's token costs the same wherever it stands; a Transformer's reads all that came before.
+Both are of greedy search by the library's token loop: the model's ``start`` reads the context, its ``step`` is fed each
+token. A recurrent model's token costs the same wherever it stands; a Transformer's reads all that came before.
 """
 
 import functools
@@ -10,14 +11,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jax import lax
 
-from transformer_jax.race.contestants import last_logits
-from transformer_jax.race.speed import Contestant, at_once, random_tokens
+from transformer_jax.data.batches import BOS_ID, EOS_ID
+from transformer_jax.decode import GreedyConfig, RowOptions, SearchIds, TokenInputs
+from transformer_jax.decode.sampling import most_probable_tokens
+from transformer_jax.decode.token_loop import TokenLoopState, advance_tokens, begin_tokens
+from transformer_jax.race.speed import Contestant, at_once, random_batch
 from transformer_jax.race.timing import Record, interleave, out_of_memory, quartiles
 
 NEW_TOKENS = 16
+SEARCH = GreedyConfig(max_len=1 + NEW_TOKENS, forbidden_ids=(EOS_ID,))  # no row ends before the others
+IDS = SearchIds(bos_id=BOS_ID, eos_id=EOS_ID)
 
 
 def race_over_contexts(
@@ -48,7 +52,7 @@ def race_over_contexts(
     ours = list(reversed(first_of_kind.values()))
     for batch in batches:
         for context in contexts:
-            tokens = random_tokens(batch, context - 1, contestants[0].vocab_size)
+            tokens = random_batch(batch, context, contestants[0].vocab_size).inputs
             first_calls: dict[str, Any] = {}
             next_calls: dict[str, Any] = {}
             failed: dict[str, str] = {}
@@ -88,30 +92,26 @@ def race_over_contexts(
             yield records
 
 
-def _calls(tokens: jax.Array, one: Contestant) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """Callables for the prefill with the first token, and for the tokens after it."""
+def _calls(tokens: np.ndarray, one: Contestant) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Callables for the context with the first token, and for the tokens after it."""
     batch, context = tokens.shape
-    capacity = context + NEW_TOKENS
+    inputs = TokenInputs(tokens[:, :-1], np.full(batch, context - 1, np.int32))
+    prompt, last = jax.device_put((inputs, tokens[:, -1]))
 
-    def first(params: Any, tokens: jax.Array) -> Any:
-        model: Any = nnx.merge(one.graph, params)
-        hidden, state = model.extend(tokens, model.start(batch, capacity))
-        return last_logits(model, hidden).argmax(axis=-1).astype(jnp.int32), state
+    def advance(params: Any, carry: TokenLoopState, *, until: jax.Array | None) -> TokenLoopState:
+        model: Any = one.structure.merge(params, {})
+        return advance_tokens(model, carry, most_probable_tokens, SEARCH, IDS, RowOptions(), until=until)
 
-    def onward(params: Any, token: jax.Array, state: Any) -> jax.Array:
-        def step(carry: Any, _: None) -> tuple[Any, jax.Array]:
-            token, state = carry
-            model: Any = nnx.merge(one.graph, params)
-            hidden, state = model.extend(token[:, None], state)
-            token = last_logits(model, hidden).argmax(axis=-1).astype(jnp.int32)
-            return (token, state), token
+    def first(params: Any, prompt: TokenInputs, last: jax.Array) -> TokenLoopState:
+        model: Any = one.structure.merge(params, {})
+        state = model.start(prompt, max_len=SEARCH.max_len)
+        carry = begin_tokens(model, state, SEARCH, IDS, RowOptions(first_tokens=last))
+        return advance(params, carry, until=jnp.int32(1))
 
-        return lax.scan(step, (token, state), None, length=NEW_TOKENS)[1]
-
-    prefill, decode = jax.jit(first), jax.jit(onward)
-    started = jax.block_until_ready(prefill(one.params, tokens))
-    jax.block_until_ready(decode(one.params, *started))
+    prefill, decode = jax.jit(first), jax.jit(functools.partial(advance, until=None))
+    started = jax.block_until_ready(prefill(one.params, prompt, last))
+    jax.block_until_ready(decode(one.params, started))
     return (
-        lambda: jax.block_until_ready(prefill(one.params, tokens)),
-        lambda: jax.block_until_ready(decode(one.params, *started)),
+        lambda: jax.block_until_ready(prefill(one.params, prompt, last)),
+        lambda: jax.block_until_ready(decode(one.params, started)),
     )

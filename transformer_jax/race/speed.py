@@ -4,7 +4,6 @@ Before anything is timed each contestant is checked: a prediction must not see l
 loss, and contestants of one kind must give one loss from the same weights, PyTorch's included.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +12,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
 
+from transformer_jax.data.token_batches import TokenBatch
 from transformer_jax.errors import TransformerJaxError
-from transformer_jax.nn.parameters import named_parameters, parameter_count
+from transformer_jax.models.build import build_model
+from transformer_jax.models.recurrent_lm import RecurrentLMConfig
+from transformer_jax.models.sizes import Sizes
+from transformer_jax.nn.parameters import parameter_count
+from transformer_jax.objectives import NextToken
 from transformer_jax.race import costs
-from transformer_jax.race.contestants import Spec, build, mean_loss, parse
+from transformer_jax.race.contestants import Spec, contestant_config, parse
 from transformer_jax.race.timing import (
     Record,
     available_bytes,
@@ -28,10 +30,22 @@ from transformer_jax.race.timing import (
     out_of_memory,
     quartiles,
 )
+from transformer_jax.training.config import Adam, Constant, TrainConfig
+from transformer_jax.training.state import TrainState, split_model
+from transformer_jax.training.step import StepFunction, build_step, first_state
 
 MODES = ("forward", "training_step")
 SAME_LOSS = 1e-3
 """How far the losses of contestants with the same weights may lie apart, as a share."""
+
+OBJECTIVE = NextToken()
+TRAINING = TrainConfig(
+    updates=1_000_000,
+    optimizer=Adam(beta2=0.999, epsilon=1e-8),
+    schedule=Constant(peak_learning_rate=1e-3),
+    clip_norm=None,
+)
+"""What a timed training step does: PyTorch's Adam without clipping."""
 
 
 class RaceError(TransformerJaxError):
@@ -39,7 +53,7 @@ class RaceError(TransformerJaxError):
 
 
 class Contestant:
-    """One model with its pure loss and its training step over (parameters, optimiser state, tokens).
+    """One model with its loss on a batch and the trainer's step.
 
     Args:
       spec: Its name.
@@ -53,30 +67,29 @@ class Contestant:
         self, spec: Spec, *, width: int, vocab_size: int, equal_parameters: bool, longest: int
     ) -> None:
         self.spec, self.name, self.vocab_size = spec, spec.name, vocab_size
-        ours = dataclasses.replace(spec, kind=costs.cell_of(spec.kind))
-        model = build(ours, width=width, vocab_size=vocab_size, equal_parameters=equal_parameters)
-        self.width = model.embedding.embedding[...].shape[1]
-        self.parameters = parameter_count(model)
-        self.graph, self.params = nnx.split(model)
+        self.config = contestant_config(
+            spec, width=width, vocab_size=vocab_size, equal_parameters=equal_parameters
+        )
+        self.model: Any = build_model(self.config, Sizes(vocab_size=vocab_size), seed=0)
+        config = self.config
+        self.width = config.hidden_dim if isinstance(config, RecurrentLMConfig) else config.model_dim
+        self.parameters = parameter_count(self.model)
+        self.structure, self.params, _ = split_model(self.model)
         self.peer: Any = None
         if spec.is_peer:
             from transformer_jax.race.torch_contestants import TorchContestant
 
-            self.peer = TorchContestant(spec.kind, named_parameters(model), longest)
+            self.peer = TorchContestant(self.model, longest)
             self.parameters = self.peer.parameters
-        self.optimizer = optax.adam(1e-3)
 
-    def forward(self, params: Any, tokens: jax.Array) -> jax.Array:
+    def forward(self, params: Any, batch: TokenBatch) -> jax.Array:
         """The mean loss."""
-        return mean_loss(nnx.merge(self.graph, params), tokens)
+        return OBJECTIVE(self.structure.merge(params, {}), batch, None)[0].mean()
 
-    def training_step(
-        self, params: Any, optimizer_state: Any, tokens: jax.Array
-    ) -> tuple[Any, Any, jax.Array]:
-        """One update of Adam."""
-        value, gradient = jax.value_and_grad(self.forward)(params, tokens)
-        changes, optimizer_state = self.optimizer.update(gradient, optimizer_state)
-        return optax.apply_updates(params, changes), optimizer_state, value
+    def training(self, config: TrainConfig, batch: TokenBatch) -> tuple[StepFunction, TrainState]:
+        """The trainer's step, and the state before the first update."""
+        structure, state = first_state(self.model, OBJECTIVE, config, batch)
+        return build_step(structure, OBJECTIVE, config), state
 
     def check(self) -> float:
         """Causality, and a loss that falls over ten steps on one batch; the loss before them.
@@ -84,55 +97,77 @@ class Contestant:
         Raises:
           RaceError: If one of them fails.
         """
-        tokens = random_tokens(4, 24, self.vocab_size)
+        batch = random_batch(4, 24, self.vocab_size)
         if self.peer is not None:
-            on_device = self.peer.tokens(tokens)
-            return self.peer.forward(on_device)
-        hidden = jax.jit(lambda params, tokens: nnx.merge(self.graph, params)(tokens))
-        changed = tokens.at[:, 12:].set((tokens[:, 12:] + 1) % self.vocab_size)
-        leak = float(jnp.abs(hidden(self.params, tokens) - hidden(self.params, changed))[:, :12].max())
-        step = jax.jit(self.training_step)
-        params, optimizer_state, losses = self.params, self.optimizer.init(self.params), []
-        for _ in range(10):
-            params, optimizer_state, value = step(params, optimizer_state, tokens)
-            losses.append(float(value))
-        if not leak <= 1e-5 or not losses[-1] < losses[0]:
-            raise RaceError(
-                f"{self.name} fails its check: a later token changes an earlier state by {leak:.2g} (wanted 0), ten "
-                f"steps take the loss from {losses[0]:.4f} to {losses[-1]:.4f}"
-            )
-        return losses[0]
+            return self.peer.forward(self.peer.tokens(batch))
 
-    def prepare(self, mode: str, tokens: jax.Array) -> tuple[Callable[[], Any], float | None, int | None]:
+        @jax.jit
+        def logits_and_loss(params: Any, batch: TokenBatch) -> tuple[jax.Array, jax.Array]:
+            model: Any = self.structure.merge(params, {})
+            return model(batch.inputs), self.forward(params, batch)
+
+        changed = batch.inputs.copy()
+        changed[:, 12:] = (changed[:, 12:] + 1) % self.vocab_size
+        logits, before = logits_and_loss(self.params, batch)
+        others, _ = logits_and_loss(self.params, batch._replace(inputs=changed))
+        leak = float(jnp.abs(logits - others)[:, :12].max() / jnp.abs(logits).max())
+        step, state = self.training(TRAINING, batch)
+        step = jax.jit(step, donate_argnums=0)
+        for _ in range(10):
+            state = step(state, batch)
+        _, after = logits_and_loss(state.params, batch)
+        if not leak <= 1e-5 or not after < before:
+            raise RaceError(
+                f"{self.name} fails its check: a later token changes an earlier prediction by {leak:.2g} (wanted 0), "
+                f"ten steps take the loss from {before:.4f} to {after:.4f}"
+            )
+        return float(before)
+
+    def prepare(self, mode: str, batch: TokenBatch) -> tuple[Callable[[], Any], float | None, int | None]:
         """A callable that runs one whole call, its compile seconds and its peak bytes.
 
         Raises:
           MemoryError: If the compiled program needs more memory than there is.
         """
         if self.peer is not None:
-            on_device, run = self.peer.tokens(tokens), getattr(self.peer, mode)
+            on_device, run = self.peer.tokens(batch), getattr(self.peer, mode)
             run(on_device)  # a first training step makes the optimiser's state and the gradients
             return lambda: run(on_device), None, self.peer.peak_bytes(run, on_device)
+        batch = jax.device_put(batch)
         if mode == "forward":
-            executable, seconds, peak = compile_ahead(self.forward, self.params, tokens)
+            executable, seconds, peak = compile_ahead(self.forward, self.params, batch)
             _check_memory(peak)
-            return lambda: jax.block_until_ready(executable(self.params, tokens)), seconds, peak
-        # Buffers are donated, as a trainer does; the state lives in this list from call to call.
-        held = [jax.tree.map(jnp.copy, (self.params, self.optimizer.init(self.params)))]
-        executable, seconds, peak = compile_ahead(self.training_step, *held[0], tokens, donate_argnums=(0, 1))
+            return lambda: jax.block_until_ready(executable(self.params, batch)), seconds, peak
+        # Buffers are donated, as the trainer does; the state lives in this list from call to call.
+        step, state = self.training(TRAINING, batch)
+        executable, seconds, peak = compile_ahead(step, state, batch, donate_argnums=0)
         _check_memory(peak)
+        held = [state]
 
         def call() -> None:
-            params, optimizer_state, value = executable(*held[0], tokens)
-            held[0] = (params, optimizer_state)
-            jax.block_until_ready((value, params))
+            held[0] = executable(held[0], batch)
+            jax.block_until_ready(held[0].params)
 
         return call, seconds, peak
 
 
-def random_tokens(batch: int, length: int, vocab_size: int) -> jax.Array:
-    """One more token than positions: inputs and labels overlap."""
-    return jax.random.randint(jax.random.key(1), (batch, length + 1), 0, vocab_size, dtype=jnp.int32)
+def random_batch(rows: int, length: int, vocab_size: int) -> TokenBatch:
+    """Full windows of random tokens."""
+    windows = np.random.default_rng(1).integers(vocab_size, size=(rows, length + 1), dtype=np.int32)
+    return whole_windows(windows)
+
+
+def whole_windows(windows: np.ndarray) -> TokenBatch:
+    """A batch of windows ``[rows, length + 1]`` without padding: inputs and targets overlap."""
+    rows, length = windows.shape[0], windows.shape[1] - 1
+    return TokenBatch(
+        inputs=windows[:, :-1],
+        targets=windows[:, 1:],
+        lengths=np.full(rows, length, np.int32),
+        segments=None,
+        restarts=np.ones(rows, np.int32),
+        example_ids=np.arange(rows, dtype=np.int32),
+    )
 
 
 def _check_memory(peak: int | None) -> None:
@@ -179,8 +214,7 @@ def make_contestants(
     for one in contestants:
         try:
             loss = losses[one.name]()
-            kind = costs.cell_of(one.spec.kind)
-            name, expected = first.setdefault(kind, (one.name, loss))
+            name, expected = first.setdefault(one.spec.own_kind, (one.name, loss))
             if not abs(loss - expected) <= SAME_LOSS * abs(expected):
                 raise RaceError(
                     f"{one.name} and {name} have the same weights and give losses {loss} and {expected}"
@@ -232,11 +266,11 @@ def race_over_lengths(
       compilers: How many programs of ours are compiled at a time, before anything is timed.
     """
     for length in lengths:
-        batch = max(1, tokens_a_batch // length)
+        rows = max(1, tokens_a_batch // length)
+        batch = random_batch(rows, length, contestants[0].vocab_size)
         for mode in MODES:
-            tokens = random_tokens(batch, length, contestants[0].vocab_size)
             ready, failed = {}, {}
-            prepared = at_once(contestants, functools.partial(_prepare, mode, tokens), compilers)
+            prepared = at_once(contestants, functools.partial(_prepare, mode, batch), compilers)
             for one in contestants:
                 progress(f"length {length:,}, {mode.replace('_', ' ')}: compiling {one.name}")
                 try:
@@ -256,18 +290,18 @@ def race_over_lengths(
                 warmup=1,
                 max_seconds=max_seconds,
             )
-            yield [_record(one, mode, length, batch, ready, times, failed) for one in contestants]
+            yield [_record(one, mode, length, rows, ready, times, failed) for one in contestants]
 
 
-def _prepare(mode: str, tokens: jax.Array, one: Contestant) -> Any:
-    return one.prepare(mode, tokens)
+def _prepare(mode: str, batch: TokenBatch, one: Contestant) -> Any:
+    return one.prepare(mode, batch)
 
 
 def _record(
     one: Contestant, mode: str, length: int, batch: int, ready: dict, times: dict, failed: dict
 ) -> Record:
-    flops = costs.forward_flops(one.spec.kind, one.width, one.vocab_size, length) * batch * length
-    moved = costs.forward_bytes(one.spec.kind, one.width, one.parameters, batch, length)
+    flops = costs.forward_flops(one.config, one.vocab_size, length) * batch * length
+    moved = costs.forward_bytes(one.config, one.parameters, batch, length)
     share = costs.BACKWARD[mode]
     extra = {
         "mode": mode, "length": length, "batch": batch, "width": one.width, "parameters": one.parameters,

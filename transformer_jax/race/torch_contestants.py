@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from transformer_jax.allocator import num_cores
+from transformer_jax.data.token_batches import TokenBatch
 from transformer_jax.functional.positions import sinusoidal_table
-from transformer_jax.functional.recurrent import cell_class
-from transformer_jax.race.contestants import HEAD_DIM, NUM_LAYERS, PEERS
-
-EPSILON = 1e-6
+from transformer_jax.interop.to_torch import cells_to_torch, encoder_stack_to_torch
+from transformer_jax.models.recurrent_lm import RecurrentLMConfig
+from transformer_jax.nn.parameters import named_parameters
 
 
 def is_installed() -> bool:
@@ -28,50 +28,42 @@ class TorchContestant:
     """A model of PyTorch with our parameters, its loss and its training step with Adam.
 
     Args:
-      kind: ``"torch_lstm"``, ``"torch_gru"`` or ``"torch_transformer"``.
-      arrays: Our model's parameters by name.
+      model: Ours, a recurrent language model or a decoder-only Transformer.
       longest: The longest sequence.
     """
 
-    def __init__(self, kind: str, arrays: Mapping[str, Any], longest: int) -> None:
+    def __init__(self, model: Any, longest: int) -> None:
         os.environ.setdefault(
             "KINETO_LOG_LEVEL", "99"
         )  # read at the import: the profiler's lines are for its authors
         import torch
 
-        if kind not in PEERS:
-            raise ValueError(f"kind must be one of {PEERS}, got {kind!r}")
         self.torch = torch
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.set_num_threads(num_cores())
-        embedding = self._tensor(arrays["embedding.embedding"])
-        if kind == "torch_transformer":
-            self.model = _transformer(torch, arrays, embedding, longest)
-        else:
-            self.model = _recurrent(torch, kind.removeprefix("torch_"), arrays, embedding)
-        self.model = self.model.to(self.device)
+        self.model = _language_model(torch, model, longest).to(self.device)
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
 
-    def _tensor(self, array: Any) -> Any:
-        return self.torch.from_numpy(np.array(array, np.float32))
+    def tokens(self, batch: TokenBatch) -> tuple[Any, Any]:
+        """Inputs and targets of a batch on the device."""
+        inputs, targets = (
+            self.torch.from_numpy(np.array(array, np.int64)).to(self.device)
+            for array in (batch.inputs, batch.targets)
+        )
+        return inputs, targets
 
-    def tokens(self, tokens: Any) -> Any:
-        """Tokens on the device."""
-        return self.torch.from_numpy(np.array(tokens, np.int64)).to(self.device)
-
-    def loss(self, tokens: Any) -> Any:
+    def loss(self, tokens: tuple[Any, Any]) -> Any:
         """Mean cross-entropy of each token given those before it."""
-        hidden = self.model(tokens[:, :-1])
-        logits = hidden @ self.model.embedding.weight.T
-        return self.torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        inputs, targets = tokens
+        return self.torch.nn.functional.cross_entropy(self.model(inputs).flatten(0, 1), targets.flatten())
 
-    def forward(self, tokens: Any) -> float:
+    def forward(self, tokens: tuple[Any, Any]) -> float:
         """The loss without gradients."""
         with self.torch.no_grad():
             return float(self.loss(tokens))
 
-    def training_step(self, tokens: Any) -> float:
+    def training_step(self, tokens: tuple[Any, Any]) -> float:
         """Loss, gradients and one update."""
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss(tokens)
@@ -79,7 +71,7 @@ class TorchContestant:
         self.optimizer.step()
         return float(loss.detach())
 
-    def peak_bytes(self, run: Callable[[Any], Any], tokens: Any) -> int:
+    def peak_bytes(self, run: Callable[[Any], Any], tokens: tuple[Any, Any]) -> int:
         """The most memory that PyTorch's allocator has given out at a time during a call.
 
         On a GPU its own account; on a CPU the profiler's list of what was taken and given back, on top of what
@@ -98,7 +90,7 @@ class TorchContestant:
         state = [value for values in self.optimizer.state.values() for value in values.values()]
         parameters = list(self.model.parameters())
         gradients = [one.grad for one in parameters if one.grad is not None]
-        before = sum(one.nbytes for one in (*parameters, *self.model.buffers(), *gradients, *state, tokens))
+        before = sum(one.nbytes for one in (*parameters, *self.model.buffers(), *gradients, *state, *tokens))
         with torch.profiler.profile(
             activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
         ) as profile:
@@ -108,84 +100,69 @@ class TorchContestant:
         return before + max(0, *itertools.accumulate(changes))
 
 
-def _recurrent(torch: Any, kind: str, arrays: Mapping[str, Any], embedding: Any) -> Any:
-    width = embedding.shape[1]
+def _language_model(torch: Any, model: Any, longest: int) -> Any:
+    """A language model of PyTorch's parts with the weights of ours."""
+    table, bias = model.output_projection()
+    width = table.shape[1]
+    is_recurrent = isinstance(model.config, RecurrentLMConfig)
+    body = _recurrent(torch, model) if is_recurrent else _transformer(torch, model)
 
-    class Recurrent(torch.nn.Module):
+    class LanguageModel(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.embedding = torch.nn.Embedding.from_pretrained(embedding.clone(), freeze=False)
-            layer = getattr(torch.nn, str(cell_class(kind).torch_layer))
-            self.layers = layer(width, width, NUM_LAYERS, batch_first=True)
-            with torch.no_grad():
-                for index in range(NUM_LAYERS):
-                    self._fill(index)
-
-        def _fill(self, index: int) -> None:
-            def ours(name: str) -> Any:
-                return torch.from_numpy(np.array(arrays[f"cells.{index}.{name}"], np.float32))
-
-            getattr(self.layers, f"weight_ih_l{index}").copy_(ours("input_weight").T)
-            getattr(self.layers, f"weight_hh_l{index}").copy_(ours("recurrent_weight").T)
-            getattr(self.layers, f"bias_ih_l{index}").copy_(ours("bias"))
-            second = getattr(self.layers, f"bias_hh_l{index}")
-            second.zero_()
-            if f"cells.{index}.recurrent_bias" in arrays:
-                second[2 * width :] = ours("recurrent_bias")
+            weights = torch.from_numpy(np.array(table, np.float32))
+            self.embedding = torch.nn.Embedding.from_pretrained(weights, freeze=False)
+            self.body = body
+            self.bias = None
+            if bias is not None:
+                self.bias = torch.nn.Parameter(torch.from_numpy(np.array(bias, np.float32)))
+            if not is_recurrent:
+                self.register_buffer(
+                    "positions", torch.from_numpy(np.array(sinusoidal_table(longest, width)))
+                )
 
         def forward(self, tokens: Any) -> Any:
-            return self.layers(self.embedding(tokens))[0]
+            x = self.embedding(tokens) * width**0.5
+            hidden = self.body(x)[0] if is_recurrent else self.body(x + self.positions[: tokens.shape[1]])
+            return torch.nn.functional.linear(hidden, self.embedding.weight, self.bias)
 
-    return Recurrent()
+    return LanguageModel()
 
 
-def _transformer(torch: Any, arrays: Mapping[str, Any], embedding: Any, longest: int) -> Any:
-    width = embedding.shape[1]
-    heads = max(1, width // HEAD_DIM)
+def _recurrent(torch: Any, model: Any) -> Any:
+    cells = [layer.forward_cell.cell() for layer in model.stack.layers]
+    width = cells[0].hidden_dim
+    layers = getattr(torch.nn, str(cells[0].torch_layer))(width, width, len(cells), batch_first=True)
+    layers.load_state_dict(_tensors(torch, cells_to_torch(cells)))
+    return layers
+
+
+def _transformer(torch: Any, model: Any) -> Any:
+    config = model.config
     functional = torch.nn.functional
 
-    def linear(name: str) -> Any:
-        kernel = torch.from_numpy(np.array(arrays[f"{name}.kernel"], np.float32))
-        bias = arrays.get(f"{name}.bias")
-        layer = torch.nn.Linear(kernel.shape[0], kernel.shape[1], bias=bias is not None)
-        with torch.no_grad():
-            layer.weight.copy_(kernel.T)
-            if bias is not None:
-                layer.bias.copy_(torch.from_numpy(np.array(bias, np.float32)))
-        return layer
+    class CausalLayer(torch.nn.TransformerEncoderLayer):
+        """PyTorch's parameters; its own forward pass wants the causal mask as an array, which costs time and memory."""
 
-    class Layer(torch.nn.Module):
-        def __init__(self, index: int) -> None:
-            super().__init__()
-            name = f"layers.{index}."
-            self.attention_norm = torch.nn.LayerNorm(width, eps=EPSILON)
-            self.feed_forward_norm = torch.nn.LayerNorm(width, eps=EPSILON)
-            self.query_key_value = linear(name + "self_attention.query_key_value")
-            self.output = linear(name + "self_attention.output")
-            self.inner = linear(name + "feed_forward.inner")
-            self.outer = linear(name + "feed_forward.outer")
-
-        def forward(self, x: Any) -> Any:
-            batch, length, _ = x.shape
-            fused = self.query_key_value(self.attention_norm(x)).view(batch, length, 3, heads, -1)
+        def forward(self, x: Any, **_: Any) -> Any:
+            batch, length, width = x.shape
+            attention = self.self_attn
+            fused = functional.linear(self.norm1(x), attention.in_proj_weight, attention.in_proj_bias)
+            fused = fused.view(batch, length, 3, config.num_heads, -1)
             query, key, value = fused.permute(2, 0, 3, 1, 4)
             context = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-            x = x + self.output(context.transpose(1, 2).reshape(batch, length, width))
-            return x + self.outer(functional.relu(self.inner(self.feed_forward_norm(x))))
+            x = x + attention.out_proj(context.transpose(1, 2).reshape(batch, length, width))
+            return x + self.linear2(functional.relu(self.linear1(self.norm2(x))))
 
-    class Transformer(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.embedding = torch.nn.Embedding.from_pretrained(embedding.clone(), freeze=False)
-            positions = torch.from_numpy(np.array(sinusoidal_table(longest, width)))
-            self.register_buffer("positions", positions)
-            self.layers = torch.nn.ModuleList([Layer(index) for index in range(NUM_LAYERS)])
-            self.final_norm = torch.nn.LayerNorm(width, eps=EPSILON)
+    layer = CausalLayer(
+        config.model_dim, config.num_heads, config.feed_forward_dim, dropout=0.0, norm_first=True,
+        layer_norm_eps=config.norm_epsilon, batch_first=True,
+    )  # fmt: skip
+    norm = torch.nn.LayerNorm(config.model_dim, eps=config.norm_epsilon)
+    stack = torch.nn.TransformerEncoder(layer, config.num_layers, norm=norm, enable_nested_tensor=False)
+    stack.load_state_dict(_tensors(torch, encoder_stack_to_torch(named_parameters(model.stack))))
+    return torch.nn.Sequential(*stack.layers, stack.norm)
 
-        def forward(self, tokens: Any) -> Any:
-            x = self.embedding(tokens) * width**0.5 + self.positions[: tokens.shape[1]]
-            for layer in self.layers:
-                x = layer(x)
-            return self.final_norm(x)
 
-    return Transformer()
+def _tensors(torch: Any, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: torch.from_numpy(np.array(array, np.float32)) for name, array in arrays.items()}

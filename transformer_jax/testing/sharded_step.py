@@ -12,11 +12,9 @@ from transformer_jax.planning import Device, Plan, plan_step
 from transformer_jax.planning.program import ProgramCosts, program_costs
 from transformer_jax.training.config import MeshShape, TrainConfig
 from transformer_jax.training.contracts import Objective
-from transformer_jax.training.optimizers import build_optimizer
-from transformer_jax.training.schedules import build_schedule
 from transformer_jax.training.sharding import Placement
-from transformer_jax.training.state import create_state, set_remat, split_model
-from transformer_jax.training.step import build_step, metric_shapes
+from transformer_jax.training.state import set_remat
+from transformer_jax.training.step import build_step, first_state
 
 FAST_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """Compiler options for a CPU that change no product and no collective, only the code of the rest."""
@@ -74,15 +72,7 @@ def compile_sharded_step(
     set_remat(model, config.remat)
     placement = Placement(config.sharding)
     placement.check_batch(batch, accumulation=config.accumulation)
-    structure, params, model_state = split_model(model)
-    optimizer = build_optimizer(config.optimizer, build_schedule(config.schedule, updates=config.updates))
-    _, state = create_state(
-        model,
-        optimizer,
-        seed=config.seed,
-        metrics=metric_shapes(structure, params, model_state, objective, batch),
-        averages=config.average_decay > 0,
-    )
+    structure, state = first_state(model, objective, config, batch)
     state = placement.state(state)
     step = placement.step(build_step(placement.structure(structure), objective, config))
     start = time.perf_counter()

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 
 from transformer_jax.errors import ShapeError
 from transformer_jax.functional.losses import LossSum
@@ -19,7 +20,14 @@ from transformer_jax.training.divergence import note_divergence
 from transformer_jax.training.metrics import add_metrics
 from transformer_jax.training.optimizers import build_optimizer
 from transformer_jax.training.schedules import build_schedule
-from transformer_jax.training.state import ModelStructure, NamedArrays, TrainState, named_arrays
+from transformer_jax.training.state import (
+    ModelStructure,
+    NamedArrays,
+    TrainState,
+    create_state,
+    named_arrays,
+    split_model,
+)
 from transformer_jax.typing import Array, Float, Int, Key, PyTree
 
 StepFunction = Callable[..., TrainState]
@@ -180,6 +188,31 @@ def metric_shapes(
         return metrics | {"loss": loss, "gradient_norm": loss, "learning_rate": loss}
 
     return jax.eval_shape(traced, params, model_state, batch, jax.eval_shape(lambda: jax.random.key(0)))
+
+
+def first_state(
+    model: nnx.Module, objective: Objective, config: TrainConfig, batch: Any
+) -> tuple[ModelStructure, TrainState]:
+    """The state before the first update of a run.
+
+    Args:
+      model: Holds the initial parameters; left as it is.
+      objective: Names the metrics that are added up.
+      config: Optimiser, schedule, seed, and whether an average is kept.
+      batch: One batch, or its shapes.
+
+    Returns:
+      ``(structure, state)``, see `create_state`.
+    """
+    structure, params, model_state = split_model(model)
+    schedule = build_schedule(config.schedule, updates=config.updates)
+    return create_state(
+        model,
+        build_optimizer(config.optimizer, schedule),
+        seed=config.seed,
+        metrics=metric_shapes(structure, params, model_state, objective, batch),
+        averages=config.average_decay > 0,
+    )
 
 
 class CompiledSteps:
