@@ -217,7 +217,7 @@ def test_the_pronunciations_have_one_shape_and_ids_of_the_vocabulary():
         assert (one.first_counted < one.lengths).all()
 
 
-def test_ctrl_c_keeps_what_was_measured(monkeypatch, tmp_path):
+def test_ctrl_c_keeps_what_was_measured(monkeypatch, tmp_path, capsys):
     def interrupted(self, progress, advance):
         self.rulers = {"matmul_peak": 1e11, "memory_bandwidth": 1e10}
         raise KeyboardInterrupt
