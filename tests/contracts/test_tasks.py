@@ -1,0 +1,176 @@
+"""Every task under the contract of tasks; a task joins by being listed."""
+
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from transformer_jax.data.pairs_config import ChosenBuckets, PairsConfig, ParallelFiles
+from transformer_jax.data.text_config import (
+    ContiguousWindows,
+    PackedDocuments,
+    RandomWindows,
+    TextConfig,
+    TextFiles,
+)
+from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
+from transformer_jax.models import DecoderOnlyConfig, EncoderDecoderConfig, RecurrentLMConfig
+from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
+from transformer_jax.nn import Rotary
+from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.runs.loading import LoadedRun
+from transformer_jax.tasks.language_modelling import LanguageModelling
+from transformer_jax.tasks.pronunciation import Pronunciation
+from transformer_jax.tasks.translation import Translation
+from transformer_jax.tasks.union import BuiltInTaskConfig
+from transformer_jax.testing import task_suite as suite
+from transformer_jax.training.config import Adam, Constant, TrainConfig
+
+WORDS = ("cat", "tack", "at", "act", "tact", "attack", "cactus", "tic", "cut", "suit", "is", "sit")
+
+TRANSFORMER = EncoderDecoderConfig(
+    model_dim=8,
+    num_heads=2,
+    num_kv_heads=2,
+    feed_forward_dim=8,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    dropout_rate=0.1,
+)
+BAHDANAU = RecurrentSeq2SeqConfig(
+    embedding_dim=6,
+    hidden_dim=8,
+    cell="gru",
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    bidirectional=True,
+    attention=Bahdanau(attention_dim=8),
+    dropout_rate=0.0,
+    residual=False,
+)
+GPT = DecoderOnlyConfig(
+    model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=16, num_layers=1, positions=Rotary()
+)
+GRU = RecurrentLMConfig(cell="gru", embedding_dim=6, hidden_dim=8, num_layers=1)
+
+
+def experiment(task: Any, model: Any, metric: str) -> ExperimentConfig:
+    """Four updates, evaluated and checkpointed every two."""
+    return ExperimentConfig(
+        name="tiny",
+        task=task,
+        model=model,
+        train=TrainConfig(
+            updates=4,
+            optimizer=Adam(),
+            schedule=Constant(peak_learning_rate=0.01),
+            log_every=1,
+            evaluate_every=2,
+            checkpoint_every=2,
+            metric=metric,
+            metric_mode=task.metrics[metric],
+        ),
+    )
+
+
+def write(path: Path, text: str) -> str:
+    """The path of a new file, as the config has it."""
+    path.write_text(text)
+    return str(path)
+
+
+def pairs(kind: Any, model: Any, metric: str, **options: Any) -> suite.TaskCase:
+    """A task of pairs: words and their letters; other data are spelt with other letters."""
+
+    def config(folder: Path, other: bool) -> ExperimentConfig:
+        words = [word.translate(str.maketrans("cait", "wxyz")) if other else word for word in WORDS]
+        files = {}
+        for part, chosen in (("train", words * 2), ("development", words[:5])):
+            files[f"{part}_source"] = write(folder / f"{part}.src", "".join(f"{one}\n" for one in chosen))
+            spelt = "".join(f"{' '.join(one.upper())}\n" for one in chosen)
+            files[f"{part}_target"] = write(folder / f"{part}.tgt", spelt)
+        data = PairsConfig(
+            dataset=ParallelFiles(**files),
+            batch_size=8,
+            buckets=ChosenBuckets(max_shapes=1),
+            max_source_len=8,
+            max_target_len=9,
+        )
+        return experiment(kind(data=data, **options), model, metric)
+
+    def predict(run: LoadedRun) -> Any:
+        return [one.text for one in run.translate(["cat", "attack", "", "zoo"])]
+
+    def score(run: LoadedRun) -> list[float]:
+        return [one.log_prob for one in run.score(["cat", "sit"], ["C A T", "S I T"])]
+
+    return suite.TaskCase(config=config, predict=predict, score=score)
+
+
+def language(model: Any, windows: Any) -> suite.TaskCase:
+    """Language modelling of a text of words; other data have other letters."""
+
+    def config(folder: Path, other: bool) -> ExperimentConfig:
+        lines = [" ".join(WORDS[start:] + WORDS[:start]) for start in range(8)]
+        text = "\n".join(lines) + "\n"
+        text = text.translate(str.maketrans("cait", "wxyz")) if other else text
+        files = TextFiles(
+            train=(write(folder / "train.txt", text),),
+            development=(write(folder / "development.txt", text[:150]),),
+            document_separator="sit" if isinstance(windows, PackedDocuments) and not other else None,
+        )
+        data = TextConfig(dataset=files, windows=windows, batch_size=4)
+        return experiment(LanguageModelling(data=data, evaluation_rows=4), model, "nats")
+
+    def predict(run: LoadedRun) -> Any:
+        outputs = run.generate(["cat", "attack is a", ""], max_tokens=12, seed=3, num_samples=2)
+        return [one.text for one in outputs]
+
+    def score(run: LoadedRun) -> list[float]:
+        return [one.log_prob for one in run.score(["cat tack at act tact", "is sit"])]
+
+    return suite.TaskCase(config=config, predict=predict, score=score)
+
+
+CASES = {
+    "translation-bahdanau": pairs(Translation, BAHDANAU, "chrf", search=GreedyConfig(max_len=9)),
+    "pronunciation-bahdanau": pairs(
+        Pronunciation, BAHDANAU, "per", search=BeamConfig(max_len=9, num_beams=2)
+    ),
+    "language-random-gpt": language(GPT, RandomWindows(context_len=8)),
+    "language-contiguous-gru": language(GRU, ContiguousWindows(context_len=8)),
+    "language-packed-gpt": language(GPT, PackedDocuments(context_len=16)),
+    "translation-transformer": pairs(
+        Translation, TRANSFORMER, "bleu", search=BeamConfig(max_len=9, num_beams=2)
+    ),
+    "language-contiguous-gpt": language(GPT, ContiguousWindows(context_len=8)),
+    "language-random-gru": language(GRU, RandomWindows(context_len=8)),
+    "language-packed-gru": language(GRU, PackedDocuments(context_len=16)),
+}
+IN_FIRST_TIER = tuple(CASES)[:5]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=() if name in IN_FIRST_TIER else pytest.mark.full) for name in CASES],
+)
+def trained(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, compilation_cache: None
+) -> suite.TrainedCase:
+    """A case after training."""
+    return suite.train_case(CASES[request.param], tmp_path_factory.mktemp(request.param))
+
+
+@pytest.mark.parametrize("check", suite.CHECKS)
+def test_task_keeps_the_contract(trained: suite.TrainedCase, check: str, tmp_path: Path) -> None:
+    suite.CHECKS[check](trained, tmp_path)
+
+
+def test_every_task_is_listed(tmp_path: Path) -> None:
+    listed = set()
+    for number, name in enumerate(IN_FIRST_TIER):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        listed.add(type(CASES[name].config(folder, False).task))
+    assert listed == set(typing.get_args(BuiltInTaskConfig))
