@@ -1,6 +1,7 @@
 """Runs commands in this process and checks the promise of every failure: one line, no traceback."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -136,4 +137,63 @@ def tiny_run(tiny_experiment: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """Folder of a finished run of `tiny_experiment`; tests only read it."""
     run_dir = tmp_path_factory.mktemp("runs") / "tiny"
     assert main(["train", str(tiny_experiment), "--run-dir", str(run_dir)]) == 0
+    return run_dir
+
+
+LINES = tuple(" ".join(WORDS[start:] + WORDS[:start]) for start in range(8))
+"""Text of a language model, a line each."""
+
+
+@pytest.fixture(scope="session")
+def language_experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A config file that trains a very small language model with a context of 16 characters for four updates."""
+    folder = tmp_path_factory.mktemp("text")
+    for name, lines in (("train", LINES), ("development", LINES[:3])):
+        (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
+    document = {
+        "format": 2,
+        "name": "tiny_language",
+        "task": {
+            "kind": "language_modelling",
+            "data": {
+                "dataset": {
+                    "kind": "files",
+                    "train": [str(folder / "train.txt")],
+                    "development": [str(folder / "development.txt")],
+                },
+                "windows": {"kind": "random", "context_len": 16},
+                "batch_size": 4,
+            },
+            "evaluation_rows": 4,
+        },
+        "model": {
+            "kind": "decoder_only",
+            "model_dim": 8,
+            "num_heads": 2,
+            "num_kv_heads": 2,
+            "feed_forward_dim": 16,
+            "num_layers": 1,
+            "positions": {"kind": "learned", "max_len": 16},
+        },
+        "train": {
+            "updates": 4,
+            "optimizer": {"kind": "adam"},
+            "schedule": {"kind": "constant", "peak_learning_rate": 0.01},
+            "log_every": 2,
+            "evaluate_every": 2,
+            "checkpoint_every": 2,
+            "metric": "nats",
+            "metric_mode": "min",
+        },
+    }
+    path = folder / "tiny_language.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+@pytest.fixture(scope="session")
+def language_run(language_experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished run of `language_experiment`; tests only read it."""
+    run_dir = tmp_path_factory.mktemp("runs") / "tiny_language"
+    assert main(["train", str(language_experiment), "--run-dir", str(run_dir)]) == 0
     return run_dir

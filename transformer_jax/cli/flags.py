@@ -14,7 +14,7 @@ INT_MAX = 2**31 - 1
 SEED_MAX = bounds.bound_of(bounds.Seed) or 2**32 - 1
 """Largest seed: `jax.random.key` reads 32 bits."""
 
-MAY_BE_EMPTY = ("--about", "--line", "--set")
+MAY_BE_EMPTY = ("--about", "--line", "--prompt", "--set")
 """Flags whose values are texts, not names."""
 
 

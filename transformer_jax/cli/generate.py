@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from transformer_jax.cli.flags import COUNT, SEED, Between
+from transformer_jax.cli.streams import require_open, standard_output
 from transformer_jax.errors import ConfigError, DataError
 
 DESCRIPTION = """Let a language model write on behind a prompt. One text is written as it comes, token by token.
@@ -77,11 +78,12 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.line_groups import note_lines, progress_bar
+        from transformer_jax.cli.line_groups import note_lines
         from transformer_jax.cli.loaded import load_for
         from transformer_jax.inference.text_generator import TextGenerator
         from transformer_jax.runs.model_folder import chosen_folder
 
+        require_open(1)
         folder = chosen_folder(self.run_dir, self.pretrained)
         prompts = self._prompts()
         generator: TextGenerator = load_for("generate", TextGenerator, folder).predictor
@@ -93,17 +95,12 @@ class Command:
             "beyond": self.beyond,
         }
         if len(prompts) == 1 and self.num_samples == 1 and not self.json:
-            sys.stdout.write(prompts[0])
+            _write(prompts[0])
             for piece in generator.stream(prompts[0], **options):
-                sys.stdout.write(piece)
-                sys.stdout.flush()
-            sys.stdout.write("\n")
+                _write(piece)
+            _write("\n")
         else:
-            longest = self.max_tokens or generator.search.max_len
-            with progress_bar(len(prompts) * self.num_samples * longest, unit="tokens") as progress:
-                outputs = generator.generate(
-                    prompts, num_samples=self.num_samples, on_progress=progress, **options
-                )
+            outputs = generator.generate(prompts, num_samples=self.num_samples, **options)
             for place, one in enumerate(outputs):
                 number, sample = divmod(place, self.num_samples)
                 if self.json:
@@ -114,9 +111,9 @@ class Command:
                         "log_prob": one.log_prob,
                         "finished": one.finished,
                     }
-                    print(json.dumps(document))
+                    _write(json.dumps(document) + "\n")
                 else:
-                    print(f"=== prompt {number + 1}, sample {sample + 1}\n{one.prompt}{one.text}")
+                    _write(f"=== prompt {number + 1}, sample {sample + 1}\n{one.prompt}{one.text}\n")
         note_lines(generator.report)
         return 0
 
@@ -126,12 +123,11 @@ class Command:
         if self.prompt is not None and self.input is not None:
             raise ConfigError("--prompt and --input both name prompts: leave one of them out")
         if self.prompt is not None:
+            if any("\ud800" <= one <= "\udfff" for one in self.prompt):  # how Python reads other bytes
+                raise ConfigError("--prompt: not UTF-8 text")
             return [self.prompt]
         if self.input is not None:
-            lines = [line.replace("\\n", "\n") for line in stream_lines(self.input)]
-            if not lines:
-                raise DataError(f"{self.input}: is empty: a prompt a line is wanted")
-            return lines
+            return [line.replace("\\n", "\n") for line in stream_lines(self.input)]
         if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
             return [""]
         try:
@@ -154,3 +150,10 @@ class Command:
             return dataclasses.replace(own, **changes)
         max_len: int = own.max_len  # type: ignore[attr-defined]
         return SampleConfig(max_len=max_len, **changes)
+
+
+def _write(text: str) -> None:
+    """Write to standard output at once, as UTF-8 wherever it goes."""
+    out = standard_output()
+    out.write(text.encode())
+    out.flush()
