@@ -19,17 +19,13 @@ from transformer_jax.planning.result import Plan, Traffic
 from transformer_jax.planning.walk import Walk
 from transformer_jax.training.config import MeshShape, TrainConfig
 from transformer_jax.training.contracts import Objective
-from transformer_jax.training.optimizers import build_optimizer
-from transformer_jax.training.schedules import build_schedule
 from transformer_jax.training.sharding import abstract_mesh, mesh_sizes, parameter_spec
 from transformer_jax.training.state import (
     ModelStructure,
     TrainState,
-    create_state,
     set_remat,
-    split_model,
 )
-from transformer_jax.training.step import loss_gradient, metric_shapes
+from transformer_jax.training.step import first_state, loss_gradient
 from transformer_jax.training.time_loops import found_in_loops
 
 
@@ -193,17 +189,14 @@ def _abstract_state(
     make_model: Callable[[], nnx.Module], objective: Objective, config: TrainConfig, batch: Any
 ) -> tuple[ModelStructure, Any]:
     """The structure of the model and the shapes of its training state before the first update."""
-    optimizer = build_optimizer(config.optimizer, build_schedule(config.schedule, updates=config.updates))
     structures = []
 
     def initial() -> TrainState:
         model = make_model()
         set_remat(model, config.remat)
-        structure, params, model_state = split_model(model)
+        structure, state = first_state(model, objective, config, batch)
         structures.append(structure)
-        metrics = metric_shapes(structure, params, model_state, objective, batch)
-        averages = config.average_decay > 0
-        return create_state(model, optimizer, seed=config.seed, metrics=metrics, averages=averages)[1]
+        return state
 
     state = jax.eval_shape(initial)
     return structures[0], state

@@ -21,17 +21,15 @@ from transformer_jax.training.divergence import Diverged, diverged_error, exampl
 from transformer_jax.training.folder_lock import locked_folder
 from transformer_jax.training.hosts import AGREE_EVERY
 from transformer_jax.training.metrics import fetch_means, learning_curve, zero_metrics
-from transformer_jax.training.optimizers import build_optimizer
 from transformer_jax.training.patience import finite, lost_patience
 from transformer_jax.training.progress import Progress, start_progress
 from transformer_jax.training.run_folder import check_run_folder, remove_run
 from transformer_jax.training.run_logs import RunLogs
 from transformer_jax.training.run_saver import RunSaver
-from transformer_jax.training.schedules import build_schedule
 from transformer_jax.training.session import Session
 from transformer_jax.training.sharding import Placement
-from transformer_jax.training.state import TrainState, create_state, set_remat, split_model
-from transformer_jax.training.step import CompiledSteps, build_step, metric_shapes
+from transformer_jax.training.state import TrainState, set_remat, split_model
+from transformer_jax.training.step import CompiledSteps, build_step, first_state
 from transformer_jax.training.stopping import Stopped, StopRequests
 from transformer_jax.training.trackers import Tracker, read_rows
 from transformer_jax.training.train_result import ChangedMetadataError, TrainingInterrupted, TrainResult
@@ -200,15 +198,7 @@ class Trainer:
         planned = self._planned_batches()
         if not planned:
             raise RunError("the training data announce no batch shape: are there no examples?")
-        structure, params, model_state = split_model(self._model)
-        schedule = build_schedule(self._config.schedule, updates=self._config.updates)
-        _, state = create_state(
-            self._model,
-            build_optimizer(self._config.optimizer, schedule),
-            seed=self._config.seed,
-            metrics=metric_shapes(structure, params, model_state, self._objective, planned[0]),
-            averages=self._config.average_decay > 0,
-        )
+        _, state = first_state(self._model, self._objective, self._config, planned[0])
         with hosts.first_alone() as is_mine:
             had_any = bool(self._store.updates())
             if is_mine:
