@@ -147,7 +147,7 @@ class Kinds(Generic[_Class]):
             )
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """What pydantic checks a field of this family by."""
+        """Schema by which pydantic checks a field of this family."""
         return handler.generate_schema(typing.Union[self.members()])  # noqa: UP007 (of a tuple)
 
 

@@ -6,7 +6,7 @@ axis           meaning
 ``batch``      independent sequences
 ``time``       steps of a sequence that is neither query nor key
 ``q_len``      positions that ask (queries, decoder side)
-``kv_len``     positions that are asked (keys and values, encoder side)
+``kv_len``     key and value positions (encoder side)
 ``heads``      query heads
 ``kv_heads``   key and value heads; divides ``heads``
 ``head_dim``   width of one head

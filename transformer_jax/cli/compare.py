@@ -39,7 +39,7 @@ class Command:
     """Seed of the initial parameters, the order of the batches and dropout."""
 
     resume: bool = False
-    """Go on with the comparison in the folder."""
+    """Resume the comparison in the folder."""
 
     overwrite: bool = False
     """Remove the comparison in the folder first."""

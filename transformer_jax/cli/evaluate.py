@@ -40,10 +40,10 @@ class Command:
     """Instead of a folder: a model that comes with the library."""
 
     source: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """What to translate, one example a line."""
+    """Sources, one example a line."""
 
     reference: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """What should come out, one example a line."""
+    """References, one example a line."""
 
     split: Literal["development", "test"] | None = None
     """Instead of two files: a split of the run's own data as its config limits it, with all references."""
@@ -71,7 +71,7 @@ class Command:
     """Devices (GPUs) of this machine that share the lines, each with the whole model; scores are the same."""
 
     bleu_tokenizer: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """What BLEU cuts words with, by sacreBLEU's name (13a, zh, ja-mecab, char, flores200, ...); without it what the
+    """Tokenizer of BLEU, by sacreBLEU's name (13a, zh, ja-mecab, char, flores200, ...); without it what the
     run's config says, else that of the target language, else that of the references' script; the signature says it."""
 
     too_long: Literal["whole", "skip", "truncate", "fail"] = "whole"

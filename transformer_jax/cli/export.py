@@ -39,7 +39,7 @@ class Command:
     """Instead: sources of your own to take the scores on, one a line."""
 
     reference: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """What should come out for them."""
+    """References for them, one a line."""
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.

@@ -33,7 +33,7 @@ class Between:
     high: float
 
     def fault(self, flag: str, value: float) -> str | None:
-        """What is wrong with a value of ``flag``, in one line; None if it lies in the range."""
+        """Fault of a value of ``flag``, in one line; None if it lies in the range."""
         number = "" if isinstance(value, int) else "a number of "
         if value < self.low:
             return f"{flag} must be {number}at least {self.low:,.12g}, got {value}"

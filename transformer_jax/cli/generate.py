@@ -12,7 +12,7 @@ from transformer_jax.cli.flags import COUNT, SEED, Between
 from transformer_jax.cli.streams import require_open, standard_output
 from transformer_jax.errors import ConfigError, DataError
 
-DESCRIPTION = """Let a language model write on behind a prompt. One text is written as it comes, token by token.
+DESCRIPTION = """Continue a prompt with a language model. A single text is written as it comes, token by token.
 
 The prompt is --prompt TEXT, or standard input where that is no terminal; without either the model begins by itself.
 --input FILE has many prompts, one a line (\\n in a line stands for a line break). With several prompts or --num-samples
@@ -37,7 +37,7 @@ class Command:
     """Instead of a folder: a model that comes with the library."""
 
     prompt: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
-    """What the text begins with."""
+    """Beginning of the text."""
 
     input: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Prompts, one a line."""
@@ -70,7 +70,7 @@ class Command:
     """Of the draws."""
 
     beyond: Literal["window", "refuse"] = "window"
-    """What to do where prompt and text pass the model's context: `window` reads the last half of it anew and goes on,
+    """Choice where prompt and text pass the model's context: `window` rereads the last half of it and continues,
     `refuse` stops."""
 
     json: bool = False

@@ -1,4 +1,4 @@
-"""Ctrl-C that is not lost: raised where Python can only ignore it, it comes again; a second one ends the process."""
+"""Ctrl-C that is not lost: one that Python could only ignore is raised again; a second one ends the process."""
 
 import contextlib
 import os
@@ -54,7 +54,7 @@ def end_at_second_signal() -> None:
     """Have the second SIGINT or SIGTERM end the process at once, whatever it is doing.
 
     A handler of Python's waits until the main thread is back in Python, and compiling may take minutes. Here a thread
-    of its own is told of each signal by the system (``signal.set_wakeup_fd``). For programs that own their process,
+    of its own is woken by the system at each signal (``signal.set_wakeup_fd``). For programs that own their process,
     whose files are whole at any instant.
     """
     if threading.current_thread() is not threading.main_thread():

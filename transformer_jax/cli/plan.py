@@ -38,7 +38,7 @@ class Command:
     """Devices along each axis, such as 64x8 or data=8,fsdp=4."""
 
     device: Annotated[str, tyro.conf.arg(metavar="NAME")] = "h100"
-    """What the devices are."""
+    """Kind of the devices."""
 
     set: Annotated[
         tuple[tuple[str, ...], ...], tyro.conf.arg(metavar="KEY=VALUE ..."), tyro.conf.UseAppendAction

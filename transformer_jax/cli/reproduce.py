@@ -9,7 +9,7 @@ import tyro
 from transformer_jax.cli.flags import COUNT
 
 DESCRIPTION = """Train a run again from its config and tokenizers, and compare row by row with its log: the loss, the
-scores, and a digest of all parameters. Says that all rows came again, or which is the first that did not. Versions,
+scores, and a digest of all parameters. Reports that all rows were reproduced, or the first that was not. Versions,
 flags, processor and device that are others than run.lock says are listed first: then other bits are to be expected.
 
 Exit status: 0 if every row compared is the same, 1 if one is not.

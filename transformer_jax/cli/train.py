@@ -14,7 +14,7 @@ DESCRIPTION = """Train one model as CONFIG says; everything it needs later goes 
 
 CONFIG is a Python file with a function config() that returns an ExperimentConfig (the file is
 executed, because you name it), or the config.json of an earlier run (never executed). A run that
-was interrupted goes on with --resume, which reads the config in the run folder and the same data.
+was interrupted is continued by --resume, which reads the config in the run folder and the same data.
 
 Examples:
   transformer-jax train experiments/pronunciation_transformer.py --run-dir runs/words
@@ -69,7 +69,7 @@ class Command:
     """A saved tokenizer (of pairs for both sides): of `tokenizer train`, or another program's tokenizer.json."""
 
     resume: bool = False
-    """Go on with the run in the folder, from its last checkpoint."""
+    """Resume the run in the folder from its last checkpoint."""
 
     overwrite: bool = False
     """Remove the run in the folder first."""
@@ -84,10 +84,10 @@ class Command:
     """Stop where a batch comes for which no program was planned; without it the program is compiled then."""
 
     allow_inexact: bool = False
-    """Go on with a run though versions, flags, processor or device are others than its own (see run.lock)."""
+    """Resume a run although versions, flags, processor or device differ from its own (see run.lock)."""
 
     allow_other_data: bool = False
-    """Go on with a run though its training or development data have changed."""
+    """Resume a run although its training or development data have changed."""
 
     distributed: bool = False
     """One of several processes that train the run together; Slurm, GKE, Open MPI or the TPU pod tells which."""
@@ -105,7 +105,7 @@ class Command:
     """How long the processes wait for each other at the beginning; then it is said which are missing."""
 
     too_long: Literal["skip", "truncate", "fail"] | None = None
-    """What to do with lines longer than data.max_source_len or data.max_target_len (as --set data.too_long=...)."""
+    """Treatment of lines longer than data.max_source_len or data.max_target_len (as --set data.too_long=...)."""
 
     def run(self) -> int:
         if self.run_dir is None:

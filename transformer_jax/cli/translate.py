@@ -51,7 +51,7 @@ class Command:
     """Where the translations go; without it standard output."""
 
     continue_: Annotated[bool, tyro.conf.arg(name="continue")] = False
-    """Go on behind the whole lines that --output holds already, as after a full disk or Ctrl-C."""
+    """Continue after the whole lines that --output holds already, as after a full disk or Ctrl-C."""
 
     beam: Annotated[int | None, tyro.conf.arg(metavar="N"), BEAMS] = None
     """Beams of the search, 1 is greedy; without it the run's own search."""
@@ -79,7 +79,7 @@ class Command:
     """Let outputs say words that training never saw: in their place stands the source word looked at most."""
 
     prefix: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """What each output must begin with, a line for each line of --input; an empty line leaves it free."""
+    """Required beginning of each output, a line for each line of --input; an empty line leaves it free."""
 
     temperature: Annotated[float | None, tyro.conf.arg(metavar="T"), Between(0, 1e6)] = None
     """Draw the output at random, from probabilities sharpened (below 1) or flattened (above 1)."""

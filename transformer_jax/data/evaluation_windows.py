@@ -89,7 +89,7 @@ def _sliding_windows(
 
 
 def evaluation_streams(ids: TokenIds, *, context_len: int, batch_size: int) -> Iterator[TokenBatch]:
-    """Windows side by side that go on from batch to batch, for a state carried along; every token but the first counts.
+    """Windows that continue from batch to batch, for a carried state; every token but the first counts.
 
     Row ``i`` reads the ``i``-th part of the text; its state restarts at the part's start only, so with one row the
     whole text is read without a break.

@@ -55,7 +55,7 @@ class RandomWindows:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ContiguousWindows:
-    """Windows of ``context_len`` tokens that go on where the same row of the last batch ended.
+    """Windows of ``context_len`` tokens that continue where the same row of the last batch ended.
 
     The text is cut into as many streams as a batch has rows, and an epoch reads them from their starts to their ends:
     what recurrent models with carried state are trained on.

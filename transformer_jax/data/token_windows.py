@@ -124,7 +124,7 @@ class RandomWindowSource(TokenSource):
 
 
 class ContiguousWindowSource(TokenSource):
-    """Windows that go on from batch to batch: row ``i`` reads the ``i``-th part of the text from start to end.
+    """Windows that continue from batch to batch: row ``i`` reads the ``i``-th part of the text from start to end.
 
     The parts are of equal length, so up to ``batch_size - 1`` tokens at the end of the text are left out. The last
     window of an epoch may be short.

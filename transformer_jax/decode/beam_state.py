@@ -1,4 +1,4 @@
-"""What a beam search carries through its loop: live hypotheses, their continuations, the pool of ended ones."""
+"""State of a beam search's loop: live hypotheses, their continuations, the pool of ended ones."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What a hypothesis may not say: no end before a least length, no n-gram twice, a given beginning."""
+"""Constraints on hypotheses: no end before a least length, no repeated n-gram, a given beginning."""
 
 from dataclasses import dataclass
 from typing import Annotated

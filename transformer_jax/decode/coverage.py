@@ -12,11 +12,11 @@ from transformer_jax.errors import ConfigError
 from transformer_jax.typing import Array, Float, Int, PyTree
 
 LEAST_COVERAGE = 1e-6
-"""What a source token is taken to have got at least, so that one never looked at costs much but not everything."""
+"""Smallest coverage of a source token, so that one without attention costs much but not infinitely much."""
 
 
 def coverage_penalty(weights: npt.ArrayLike, beta: float) -> float:
-    r"""What the score of a hypothesis loses for source tokens that it did not attend to.
+    r"""Penalty of a hypothesis for source tokens that it did not attend to.
 
     .. math:: cp(x, y) = \beta \sum_i \log\min\Bigl(\sum_j p_{ij}, 1\Bigr)
 
@@ -65,7 +65,7 @@ def coverage_penalties(
 def nothing_covered(
     model: StepModel, state: PyTree, num_beams: int, source_lengths: Int[Array, "batch"] | None
 ) -> Float[Array, "batch beams kv_len"]:
-    """What the source tokens have got before the first step of a search: zeros.
+    """Coverage of the source tokens before the first step of a search: zeros.
 
     Args:
       model: Tells how many source tokens its steps look at.

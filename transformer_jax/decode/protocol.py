@@ -1,4 +1,4 @@
-"""What search asks of a model: an explicit state, and one step that turns tokens into logits.
+"""Protocol of models for search: an explicit state, and one step that turns tokens into logits.
 
 The state is any pytree whose leaves all have the batch as axis 0 (key/value caches, projected memories,
 recurrent carries, per-row lengths). Search repeats, reorders and carries it without knowing what it holds.
@@ -116,7 +116,7 @@ def check_room(state: PyTree, max_len: int) -> None:
     """Raise ShapeError if a part of the state has room for fewer tokens than a search may feed.
 
     Args:
-      state: A decoding state; nodes with an attribute ``capacity`` are asked, others have no end.
+      state: A decoding state; nodes with an attribute ``capacity`` are checked, others have no limit.
       max_len: Tokens that the search feeds at most.
 
     Example:

@@ -44,17 +44,17 @@ class SearchProgress(NamedTuple):
 
     @property
     def output(self) -> DecodeOutput:
-        """What has been generated so far."""
+        """Tokens generated so far."""
         return decode_output(self.carry)
 
     @property
     def running(self) -> Bool[Array, "batch"]:
-        """Which rows go on."""
+        """Which rows continue."""
         return self.carry.running
 
 
 class ResumableSearch:
-    """A compiled search that stops after any number of steps and goes on from there.
+    """A compiled search that stops after any number of steps and continues from there.
 
     Tokens and bits are those of one call of ``greedy_search`` or ``sample_search``, however the steps are cut. The
     state stays on the device, and a chunk writes it in place. A chunk of rows that have all ended takes no step.
@@ -150,12 +150,12 @@ class ResumableSearch:
     def restart(
         self, params: PyTree, inputs: PyTree, progress: SearchProgress, *, room: int
     ) -> SearchProgress:
-        """Go on from other inputs, such as the last part of what does not fit in a context any more.
+        """Continue from other inputs, such as the last part of a text that no longer fits the context.
 
         Args:
           params: As for :meth:`start`.
           inputs: What the model has read when the next token is fed, which is the last one that was generated.
-          progress: The search so far; its outputs, limits and draws go on. It must not be used any more.
+          progress: The search so far; its outputs, limits and draws continue. It must not be used again.
           room: Tokens that will be fed before the next restart.
         """
         carry = self._restart(params, jax.tree.map(on_device, inputs), progress.carry, room=room)
@@ -170,7 +170,7 @@ class ResumableSearch:
           params: As for :meth:`start`.
           progress: The search so far; it must not be used any more.
           num_steps: Steps; another number recompiles nothing.
-          goes_on: Rows ``[batch]`` that may go on; False ends a row here. None for all.
+          goes_on: Rows ``[batch]`` that may continue; False ends a row here. None for all.
         """
         num_rows = len(progress.carry.lengths)
         kept = jax.device_put(np.ones(num_rows, bool) if goes_on is None else np.asarray(goes_on, bool))

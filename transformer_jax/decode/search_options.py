@@ -35,7 +35,7 @@ class SearchIds:
 
 @pytree_dataclass
 class RowOptions:
-    """What a search takes for each row of its batch, all of it optional; None leaves it out.
+    """Options of a search for each row of its batch; None leaves one out.
 
     Attributes:
       max_lens: Each row's own limit of its output, at most the config's ``max_len``; 0 skips the row.

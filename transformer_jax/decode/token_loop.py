@@ -92,7 +92,7 @@ def begin_tokens(
     """The carry before the first step.
 
     Args:
-      model: The model, of which the vocabulary's size is asked where there is a repetition penalty.
+      model: The model, whose vocabulary size is needed for a repetition penalty.
       state: Its state before the first token, batch first.
       config: Which search; what it says of choosing is for ``choose``.
       ids: Special ids.

@@ -7,7 +7,7 @@ from transformer_jax.errors import DataError
 
 
 class SummedLoss(Protocol):
-    """What ``LossSum`` has: a sum of negative log-probabilities in nats, and the number of tokens."""
+    """Protocol of ``LossSum``: a sum of negative log-probabilities in nats, and the number of tokens."""
 
     @property
     def sum(self) -> Any:

@@ -1,4 +1,4 @@
-"""What BLEU counts as a word: the choice of sacrebleu's tokenizer by the language, or by the script of references.
+"""Tokenizer of BLEU: sacrebleu's, chosen by the language, or by the script of the references.
 
 The usual ``13a`` cuts at white space and punctuation. Chinese, Japanese, Thai and others write no spaces between words:
 a whole clause would be one word there, and BLEU 0 for all but exact copies.

@@ -26,7 +26,7 @@ OUT_OF_RANGE = 4.0
 
 @dataclasses.dataclass(frozen=True)
 class DeviceEntry:
-    """What was shown on one kind of device.
+    """Recorded results of one kind of device.
 
     Attributes:
       device: As ``jax.Device.device_kind`` names it.

@@ -11,7 +11,7 @@ from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.typing import Array
 
 ComputeDtype = Literal["float32", "bfloat16"]
-"""What layers compute matrix products in; parameters, statistics, softmax and carries are float32 in both."""
+"""Dtype of a layer's matrix products; parameters, statistics, softmax and carries are float32 in both."""
 
 _Tree = TypeVar("_Tree")
 

@@ -28,7 +28,7 @@ FORMS: tuple[Form, ...] = ("parallel", "chunked", "recurrent")
 
 @pytree_dataclass
 class LinearAttentionState:
-    """What the past leaves behind, float32 (float64 for float64 arrays).
+    """Summary of all earlier keys and values, float32 (float64 for float64 arrays).
 
     Attributes:
       values: :math:`S`, the sum of outer products of features and values.

@@ -158,7 +158,7 @@ def projected_loss_and_accuracy(
     label_smoothing: float = 0.0,
     bias: Float[Array, "vocab"] | None = None,
 ) -> tuple[LossSum, LossSum]:
-    r"""What :func:`projected_cross_entropy` gives, and the share of labels that have the highest logit.
+    r"""Result of :func:`projected_cross_entropy`, and the share of labels that have the highest logit.
 
     .. math:: \sum_n w_n \left[z_{n y_n} \ge \max_v z_{nv}\right]
 

@@ -362,7 +362,7 @@ def _size(length: int, block: Block | None) -> int:
 
 
 def subclass_refusal(kind: type) -> ConfigError:
-    """What to say of a subclass: implementations read the parts that they know, and would overlook its own."""
+    """Error for a subclass: implementations read the parts that they know, and would overlook its own."""
     return ConfigError(
         f"mask must be an AttentionMask itself, got its subclass {kind.__name__}, whose own rule implementations "
         "would overlook; make it a subclass of MaskRule, or write the mask out as AttentionMask.dense(array): both "

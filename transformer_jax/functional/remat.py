@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 import jax
 
 Remat = Literal["nothing", "elementwise", "layers"]
-"""What is computed again."""
+"""Values that the backward pass recomputes."""
 
 _T = TypeVar("_T", bound=Callable[..., Any])
 

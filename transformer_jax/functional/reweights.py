@@ -1,4 +1,4 @@
-"""What attention weights are multiplied with after the softmax, evaluated by block like masks and biases."""
+"""Factors of attention weights after the softmax, evaluated by block like masks and biases."""
 
 from typing import Protocol, runtime_checkable
 

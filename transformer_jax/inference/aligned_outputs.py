@@ -1,4 +1,4 @@
-"""What a model's attention changes in its outputs: their rank by coverage, and the words for unknown tokens."""
+"""Outputs changed by a model's attention: reranking by coverage, and replacement of unknown tokens."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a model's attention looked at while it wrote its outputs, computed in batches of a few shapes."""
+"""Attention weights of a model for its outputs, computed in batches of a few shapes."""
 
 import dataclasses
 import re

@@ -53,7 +53,7 @@ NOTHING = Hypothesis((), 0.0, True)
 """The output of a source that holds nothing."""
 
 NOT_FOUND = Hypothesis((), -math.inf, False, found=False)
-"""What stands in the place of an output where none keeps the rules of the search."""
+"""Placeholder where no output satisfies the constraints of the search."""
 
 ALONE = 2
 """Of so few lines each is searched alone, unless their bits are to be those they have among others."""
@@ -297,7 +297,7 @@ class BatchSearcher:
 
 
 def not_found_note(num_lines: int, first: int) -> str:
-    """What to say of lines for which the search found no output: how many, and the number of the first of them.
+    """Remark on lines for which the search found no output: how many, and the number of the first of them.
 
     Example:
       >>> not_found_note(2, 3)[:63]

@@ -6,7 +6,7 @@ import dataclasses
 
 @dataclasses.dataclass
 class LineReport:
-    """What happened to the lines of one job, and the remarks that a user should see.
+    """Counts of what was done to the lines of one job, and remarks for the user.
 
     Attributes:
       unknown: Pieces that were never seen in training, with their counts.

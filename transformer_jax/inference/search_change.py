@@ -1,4 +1,4 @@
-"""What a command's options change in the search of a run."""
+"""Changes of a run's search by options."""
 
 import dataclasses
 from typing import Any
@@ -10,7 +10,7 @@ from transformer_jax.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchChange:
-    """What a command's options change in a run's own search; None leaves it.
+    """Changes of a run's own search; None keeps its value.
 
     Args:
       beam: Beams; 1 is greedy.

@@ -27,7 +27,7 @@ _REPLACEMENT = "\ufffd"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Generated:
-    """What a language model writes behind a prompt.
+    """Text that a language model generates after a prompt.
 
     Attributes:
       prompt: The prompt.

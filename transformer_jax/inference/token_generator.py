@@ -22,12 +22,12 @@ from transformer_jax.inference.token_scores import check_ids
 Beyond = Literal["refuse", "window"]
 
 USUAL_LENGTHS = PaddedLengths((8, 16, 32, 64, 128), limit=sys.maxsize)
-"""What prompts are padded to where the context has no end."""
+"""Padded lengths of prompts of models without a limit."""
 
 
 @dataclasses.dataclass(frozen=True)
 class GeneratedTokens:
-    """What follows a prompt.
+    """Generated continuation of a prompt.
 
     Attributes:
       tokens: Ids without the prompt and without the end token.
@@ -86,7 +86,7 @@ class TokenGenerator:
       ids: Special ids; ``bos_id`` begins an empty prompt.
       context_len: Most tokens that the model reads, prompt and outputs together; None for no end.
       beyond: What becomes of a prompt and an output that together pass the context. ``"refuse"`` raises. ``"window"``
-        slides: when the context is full the model reads the last half of it anew and goes on.
+        slides: when the context is full the model rereads the last half of it and continues.
       batch_size: Rows of a batch; those without a prompt are skipped.
       chunk_len: Tokens between two looks at the outputs.
 
@@ -225,7 +225,7 @@ class TokenGenerator:
         return [outputs[index] for index in range(len(prompts))]
 
     def _context_columns(self, prompt: Sequence[int]) -> int:
-        """What whole prompts are padded to for a repetition penalty, which counts what the model does not read too."""
+        """Padded length of whole prompts for a repetition penalty, which also counts tokens outside of the context."""
         is_penalized = isinstance(self.config, SampleConfig) and self.config.repetition_penalty != 1.0
         return USUAL_LENGTHS.of(len(prompt)) if is_penalized else 0
 

@@ -19,7 +19,7 @@ from transformer_jax.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class TokenScores:
-    """What a language model says of a text.
+    """Log-probabilities of a text under a language model.
 
     Attributes:
       log_probs: Of each token given those before it, in nats, ``[tokens]``; NaN where a token has no score.

@@ -96,7 +96,7 @@ class Translator:
 
     @property
     def source_lengths(self) -> PaddedLengths:
-        """What sources are padded to; the longest is what the model can take, or `FAR` times the limit of training."""
+        """Padded lengths of sources; the longest is the model's limit, or `FAR` times the limit of training."""
         return _lengths(self.data.max_source_len, self.source_limit)
 
     @property

@@ -26,7 +26,7 @@ _MOST_PIECE_BYTES = 1024
 
 @dataclasses.dataclass(frozen=True)
 class Llama2c:
-    """What a file holds.
+    """Contents of a file.
 
     Attributes:
       config: The model's.
@@ -129,7 +129,7 @@ def read_llama2c_pieces(path: str | Path, vocab_size: int) -> list[bytes]:
       One text piece a token. A piece ``<0x0A>`` stands for that byte.
 
     Raises:
-      DataError: If the file ends early, or goes on.
+      DataError: If the file is too short or too long.
     """
     data = _read(Path(path))
     pieces, offset = [], 4  # behind the length of the longest piece
@@ -157,7 +157,7 @@ def _read(path: Path) -> bytes:
 
 
 def _shapes(config: DecoderOnlyConfig, vocab_size: int, trained_len: int) -> dict[str, tuple[int, ...]]:
-    """What follows the header, in order."""
+    """Shapes of the arrays after the header, in order."""
     layers, width, inner = config.num_layers, config.model_dim, config.feed_forward_dim
     head_dim = width // config.num_heads
     kv_width = config.num_kv_heads * head_dim

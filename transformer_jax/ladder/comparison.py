@@ -62,7 +62,7 @@ def compare(
       models: Names of rungs; all six if empty (those of the folder's comparison when it is resumed).
       run_dir: Where rungs and report go.
       seed: Of parameters, batches and dropout.
-      resume: Go on with the folder's comparison: finished rungs are kept, a started one goes on.
+      resume: Resume the folder's comparison: finished rungs are kept, a started one is resumed.
       overwrite: Remove the folder's comparison first.
       overrides: ``path=value`` texts for every rung's config.
 
@@ -130,7 +130,7 @@ def _task(config: ExperimentConfig) -> Pronunciation:
 
 
 def _same_comparison(run_dir: Path, started: dict[str, Any], *, chosen: bool) -> tuple[str, ...]:
-    """The rungs of the comparison that goes on; it must have been started with the same values."""
+    """The rungs of the comparison that is resumed; it must have been started with the same values."""
     path = run_dir / MARKER_NAME
     if not path.is_file():
         raise RunError(

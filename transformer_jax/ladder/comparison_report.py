@@ -1,4 +1,4 @@
-"""What a comparison leaves: a table for the terminal, ``report.json``, ``report.html`` and PNG figures."""
+"""Report of a comparison: a table for the terminal, ``report.json``, ``report.html`` and PNG figures."""
 
 import io
 from collections.abc import Mapping, Sequence

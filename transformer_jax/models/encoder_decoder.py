@@ -147,7 +147,7 @@ class EncoderDecoderConfig:
         )
 
     def layer_config(self, self_attention: SelfAttention) -> TransformerLayerConfig:
-        """What the layers of both stacks share, with the self-attention of one of them."""
+        """Config of the layers of both stacks, with the self-attention of one of them."""
         names = [field.name for field in dataclasses.fields(TransformerLayerConfig)]
         own = ("rotary_base", "self_attention")
         shared = {name: getattr(self, name) for name in names if name not in own and hasattr(self, name)}
@@ -157,7 +157,7 @@ class EncoderDecoderConfig:
 
 @pytree_dataclass
 class EncoderDecoderState:
-    """What decoding carries: batch is axis 0 of every leaf.
+    """Decoding state: the batch is axis 0 of every leaf.
 
     Attributes:
       memories: Each decoder layer's keys and values of the source, projected once.

@@ -184,7 +184,7 @@ class RecurrentLM(nnx.Module):
           tokens: ``[batch, len]``. Ids of the vocabulary, padding too: another id gives NaN logits from there on.
           segments: Where a row holds several documents, the number of each token's document and 0 at padding; the
             state starts again where the number changes. ``None`` = one text a row.
-          restarts: Given to a model with carried state, reads and updates that state: 0 goes on where the row's last
+          restarts: Given to a model with carried state, reads and updates that state: 0 continues where the row's last
             window ended, 1 starts from nothing. ``None`` starts all rows from nothing and leaves the state alone.
           rng_key: Draws dropout; ``None`` = evaluation.
 
@@ -282,7 +282,7 @@ class RecurrentLM(nnx.Module):
         return hidden, RecurrentLMState(carries)
 
     def _read_carried(self, restarts: Array, num_rows: int) -> tuple[Any, ...]:
-        """Where the rows go on: the carried state, or zeros where it restarts."""
+        """Initial state of the rows: the carried state, or zeros where it restarts."""
         if self.carried_rows is None:
             raise ConfigError(
                 "restarts need a model with carried state: build it with Sizes(carried_rows=...)"

@@ -1,4 +1,4 @@
-"""What the loops of the recurrent decoders share: layers, memory of the backward pass, keys."""
+"""Shared parts of the recurrent decoders' loops: layers, memory of the backward pass, keys."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What a recurrent decoder remembers: of the source once for all hypotheses, of the target for each of them."""
+"""State of a recurrent decoder: the source's, shared by all hypotheses, and the target's, one for each."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ __all__ = ["RecurrentState", "SourceMemory"]
 
 @pytree_dataclass
 class SourceMemory:
-    """What a decoder knows of its sources, prepared once.
+    """Prepared sources of a decoder.
 
     A beam search neither repeats nor reorders it: row ``i`` is the memory of the hypotheses from ``i * n`` on, ``n``
     hypotheses side by side. With as many rows of hypotheses as of sources it is a row for each.
@@ -22,7 +22,7 @@ class SourceMemory:
     Attributes:
       lengths: Tokens of each source.
       prepared: The encoder's outputs as attention asks them; ``None`` without attention.
-      context: What is told at each step without being asked, the constant context of Cho et al.; ``None`` if nothing.
+      context: Constant input of each step, the context of Cho et al.; ``None`` if there is none.
 
     Example:
       >>> memory = SourceMemory(jnp.array([3, 2]), None, jnp.ones((2, 4)))
@@ -44,7 +44,7 @@ class SourceMemory:
         return AttentionMask.from_lengths(self.lengths, self.asked().value.shape[1])
 
     def asked(self) -> ScoreMemory:
-        """What attention asks; only where there is attention."""
+        """Keys and values of the attention; only where there is attention."""
         assert self.prepared is not None
         return self.prepared
 
@@ -56,7 +56,7 @@ class SourceMemory:
 
     @staticmethod
     def by_row(array: Array, num_rows: int) -> Array:
-        """What was found for one query a row, ``[sources, ..., rows / sources, ..., width]``, as ``[rows, width]``."""
+        """Results for one query a row, ``[sources, ..., rows / sources, ..., width]``, as ``[rows, width]``."""
         return array.reshape(num_rows, array.shape[-1])
 
     def context_of(self, num_rows: int) -> Array | None:

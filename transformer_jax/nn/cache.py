@@ -1,4 +1,4 @@
-"""What attention remembers while decoding: projected memories, growing key/value caches, states of one size.
+"""Decoding state of attention: projected memories, growing key/value caches, states of constant size.
 
 Keys are stored ``[batch, kv_heads, head_dim, length]`` and values ``[batch, kv_heads, length, head_dim]``: one token's
 products with a cache in this layout need no transposition of the cache (measured on the CPU inside
@@ -148,7 +148,7 @@ class KeyValueCache:
         return self.length[:, None] + jnp.arange(num_new, dtype=jnp.int32)[None, :]
 
     def mask(self, query_positions: Int[Array, "batch q_len"]) -> AttentionMask:
-        """What queries at these positions may see: the tokens held up to their own position."""
+        """Mask for queries at these positions: the cached tokens up to their own position."""
         slots = jnp.arange(self.capacity, dtype=jnp.int32)[None, :]
         return AttentionMask.causal() & AttentionMask.positions(query_positions, slots)
 
@@ -172,7 +172,7 @@ class KeyValueCache:
 class BeamCache:
     """Keys and values of all hypotheses of a beam search, which stay where they were written.
 
-    A step writes hypothesis ``k``'s token into beam ``k``. When the search goes on with other hypotheses, only
+    A step writes hypothesis ``k``'s token into beam ``k``. When the search continues with other hypotheses, only
     the table of ancestors is reordered: it says in which beam each hypothesis's token at each place lies. The
     queries of a source's hypotheses attend to all of its beams' slots at once, each to its own ancestors'; this
     reads no more memory than attention over copies does, and nothing is copied.
@@ -288,7 +288,7 @@ def nan_past_the_end(
 
 @pytree_dataclass
 class LinearAttentionCache:
-    """What linear attention keeps of the tokens so far, and how many they were, for the next ones' positions.
+    """Linear attention's summary of the tokens so far, and their number, for the positions of the next ones.
 
     Attributes:
       state: The sums over the tokens so far; their size does not grow.

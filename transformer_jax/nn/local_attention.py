@@ -70,7 +70,7 @@ class LocalAttention(nnx.Module):
       rngs: Source of the initial parameters.
 
     Raises:
-      ConfigError: If a dot product is asked of two widths.
+      ConfigError: If a dot product would join two widths.
 
     Example:
       >>> from transformer_jax.nn.score_attention import GeneralScore

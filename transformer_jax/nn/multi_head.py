@@ -54,7 +54,7 @@ class MultiHeadAttention(nnx.Module):
 
     Raises:
       ShapeError: If the numbers of heads do not divide.
-      ConfigError: If rotary positions or a window are asked of cross-attention, or the window is empty.
+      ConfigError: If cross-attention is given rotary positions or a window, or the window is empty.
 
     Example:
       >>> layer = MultiHeadAttention(8, 4, 2, use_bias=False, dropout_rate=0.0, rngs=nnx.Rngs(0))

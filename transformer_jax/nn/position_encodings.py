@@ -106,7 +106,7 @@ Positions = Sinusoidal | Learned | Rotary | AlibiPositions | RelativePositions |
 
 
 class PositionalEncoding(nnx.Module):
-    """What a stack does about positions outside its attention layers; rotary turns happen inside them.
+    """Position encoding of a stack outside its attention layers; rotary positions are applied inside them.
 
     Args:
       config: Which encoding.
@@ -174,7 +174,7 @@ class PositionalEncoding(nnx.Module):
         query_positions: Int[Array, "one_or_batch q_len"],
         key_positions: Int[Array, "one_or_batch2 kv_len"],
     ) -> PositionBias | Float[Array, "one_or_batch3 heads q_len kv_len"] | None:
-        """What self-attention adds to its scores, the same for every layer of the stack."""
+        """Position bias of the self-attention scores, shared by all layers of the stack."""
         if isinstance(self.config, AlibiPositions):
             return Alibi(alibi_slopes(self.num_heads))
         if isinstance(self.config, RelativePositions):

@@ -46,7 +46,7 @@ __all__ = [
 
 @pytree_dataclass
 class ScoreMemory:
-    """What attention asks: keys that the score rule has prepared, and values; the batch is axis 0.
+    """Memory of an attention: keys prepared by the score rule, and values; the batch is axis 0.
 
     Attributes:
       key: ``[batch, kv_len, 1, prepared]``.

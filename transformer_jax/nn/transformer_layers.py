@@ -125,7 +125,7 @@ class Residual(nnx.Module):
         )
 
     def enter(self, x: _Inputs) -> _Inputs:
-        """What the sublayer is given."""
+        """Input of the sublayer: normalised for pre-norm."""
         return x if self.is_post else self.norm(x)
 
     def leave(self, x: _Inputs, update: _Inputs, rng_key: jax.Array | None) -> _Inputs:
@@ -414,7 +414,7 @@ def _self_attention(
 def empty_cache(
     attention: MultiHeadAttention | LinearSelfAttention, batch: int, capacity: int, dtype: DTypeLike
 ) -> SelfAttentionCache:
-    """What a layer's self-attention keeps before the first token: with room for ``capacity``, or of one size."""
+    """Empty decoding state of a layer's self-attention: a cache of ``capacity`` tokens, or a state of constant size."""
     if isinstance(attention, LinearSelfAttention):
         return LinearAttentionCache.of(attention.empty_state(batch, dtype))
     return KeyValueCache.empty(batch, capacity, attention.num_kv_heads, attention.head_dim, dtype)

@@ -1,4 +1,4 @@
-"""What a training step over a mesh of devices takes, by calculation: memory, operations, traffic, time."""
+"""Memory, operations, traffic and time of a training step over a mesh of devices, by calculation."""
 
 from transformer_jax.planning.devices import DEVICES, Device, find_device
 from transformer_jax.planning.mesh import parse_mesh

@@ -15,7 +15,7 @@ from transformer_jax.training.config import MeshShape
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlanRequest:
-    """What was asked for.
+    """A request for a plan.
 
     Args:
       config: File of the config.

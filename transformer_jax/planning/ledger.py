@@ -1,4 +1,4 @@
-"""What a walk through a program adds up: operations, collectives, and how often each is done."""
+"""Totals of a walk through a program: operations, collectives, and how often each is done."""
 
 import contextlib
 import dataclasses
@@ -11,7 +11,7 @@ from transformer_jax.planning.layout import Layout, Transfer, local_bytes, ring_
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """What one equation costs a device each time.
+    """Cost of one equation on a device, each time.
 
     Attributes:
       flops: Floating-point operations of a product; 0 of all else.

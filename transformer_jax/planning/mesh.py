@@ -8,7 +8,7 @@ from transformer_jax.training.config import MeshShape
 from transformer_jax.training.sharding import AXES
 
 POSITIONAL = {1: ("data",), 2: ("data", "tensor"), 3: ("data", "fsdp", "tensor"), 4: AXES}
-"""What the sizes of ``64x8`` stand for, by their number."""
+"""Axes that the sizes of ``64x8`` name, by their number."""
 
 
 def parse_mesh(text: str) -> MeshShape:

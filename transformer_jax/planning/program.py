@@ -1,4 +1,4 @@
-"""What a compiled program does on each device: its products and collectives, read from its text.
+"""Products and collectives of a compiled program on each device, read from its text.
 
 XLA's own count (``cost_analysis``) takes the body of a loop once, whatever its length; here a loop counts as often as
 its ``known_trip_count`` says. Products that a library call does (``custom-call`` on GPUs) are not seen, only ``dot``.
@@ -53,13 +53,13 @@ class Collective:
 
     @property
     def sent_bytes(self) -> float:
-        """What a device sends in a step, round a ring."""
+        """Bytes that a device sends in a step, around a ring."""
         return ring_bytes(self.kind, self.buffer_bytes, self.devices) * self.times
 
 
 @dataclasses.dataclass(frozen=True)
 class ProgramCosts:
-    """What a compiled program does on each device.
+    """Work of a compiled program on each device.
 
     Attributes:
       dot_flops: Floating-point operations of its products, loops multiplied out.
@@ -72,7 +72,7 @@ class ProgramCosts:
     loops_of_unknown_length: int
 
     def sent_bytes(self) -> float:
-        """What a device sends over its links in a step."""
+        """Bytes that a device sends over its links in a step."""
         return sum(one.sent_bytes for one in self.collectives)
 
 

@@ -1,4 +1,4 @@
-"""What a plan says."""
+"""Results of a plan."""
 
 import dataclasses
 import math
@@ -106,6 +106,6 @@ class Plan:
 
     @property
     def bound(self) -> str:
-        """What takes longest: ``"compute"``, ``"memory"`` or ``"links"``."""
+        """The bottleneck: ``"compute"``, ``"memory"`` or ``"links"``."""
         found = {"compute": self.compute_seconds, "memory": self.memory_seconds, "links": self.link_seconds}
         return max(found, key=lambda name: found[name])

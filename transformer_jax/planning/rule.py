@@ -1,4 +1,4 @@
-"""What a rule is, and what all of them share."""
+"""Rules of primitives, and their shared parts."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ Sizes = dict[str, int]
 
 
 class Ruled(NamedTuple):
-    """What a primitive asks for.
+    """Requirements of a primitive.
 
     Attributes:
       operands: Layouts that its operands must have.

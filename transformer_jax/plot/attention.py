@@ -21,7 +21,7 @@ def alignment_maps(
     title: str | None = None,
     path: str | Path | None = None,
 ) -> Any:
-    """What each of several models looked at while it put out one example, side by side.
+    """Attention of several models over one example, side by side.
 
     Rows are output tokens from top to bottom, columns source tokens, dark is a weight near 1. Maps may be
     larger than the labels (padding): what has no label is cut off.

@@ -18,7 +18,7 @@ OBJECTIVE_OPTIONS = (
     "scheduled_sampling_updates",
     "r_drop_weight",
 )
-"""What stood under ``train`` in format 1 and stands under ``task.objective`` now."""
+"""Fields under ``train`` in format 1 that are now under ``task.objective``."""
 
 _OF_THE_TASK = ("data", "search", "objective")
 

@@ -46,7 +46,7 @@ __all__ = ["ExperimentResult", "RunOptions", "last_scores", "run_experiment"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How a run begins or goes on, beside its config.
+    """How a run begins or is resumed, besides its config.
 
     Attributes:
       resume: Continue the folder's run (its artifacts are read, not made again).
@@ -71,7 +71,7 @@ class RunOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExperimentResult:
-    """What a finished experiment leaves in memory.
+    """Results of a finished experiment in memory.
 
     Attributes:
       config: What was run.
@@ -111,7 +111,7 @@ def run_experiment(
     Args:
       config: The experiment.
       run_dir: Run folder.
-      options: How the run begins or goes on.
+      options: How the run begins or is resumed.
       prepared: The task's prepared data, if the caller has them.
       artifacts: Of a new run that is not to make or load its own.
       after_evaluation: Called after every evaluation on the development set.

@@ -67,7 +67,7 @@ def _columns(points: Sequence[dict[str, Any]], metric: str) -> dict[str, list[fl
 
 
 def _draw_attention(translator: Translator, lines: Sequence[str], output: Path) -> Iterator[Path]:
-    """What the run's own search looked at: the same outputs as `translate` writes for these lines."""
+    """Attention of the run's own search: for the same outputs as `translate` writes for these lines."""
     sources = translator.encode(lines, too_long="whole", where="`lines`")
     for line, source in zip(lines, sources):
         if not source:

@@ -31,7 +31,7 @@ RUN_LOCK_NAME = "run.lock"
 
 
 def run_entries() -> tuple[str, ...]:
-    """What a run leaves in its folder; any of them tells that there is one, and overwriting removes them all.
+    """Entries of a run in its folder; any of them shows that there is one, and overwriting removes them all.
 
     The config goes first: what an interrupted removal leaves can be removed again, but not taken for a whole run.
 
@@ -44,7 +44,7 @@ def run_entries() -> tuple[str, ...]:
 
 
 def read_result(run_dir: Path) -> dict[str, Any] | None:
-    """What ``result.json`` says of a run whose training has ended; None where it has not."""
+    """Contents of ``result.json`` of a run whose training has ended; None where it has not."""
     path = run_dir / RESULT_NAME
     return load_document(read_text(path), str(path)) if path.is_file() else None
 
@@ -88,7 +88,7 @@ def require_file(run_dir: Path, name: str) -> None:
 
 
 class KeptFiles:
-    """Files of a run that are restored when somebody removes them while it goes on; a tracker that looks at each row.
+    """Files of a run that are restored if they are removed during training; a tracker that checks at each row.
 
     Args:
       run_dir: The run folder.
@@ -123,7 +123,7 @@ class KeptFiles:
 
 @contextlib.contextmanager
 def interruptible(hint: str) -> Iterator[None]:
-    """Give a Ctrl-C inside the block one line that says how to go on."""
+    """Give a Ctrl-C inside the block one line that says how to resume."""
     try:
         yield
     except KeyboardInterrupt:

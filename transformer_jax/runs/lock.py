@@ -1,4 +1,4 @@
-"""``run.lock``: what a run's bits follow from beside its config, and whether a run that goes on has it still."""
+"""``run.lock``: settings besides the config that determine a run's bits, and their check when it is resumed."""
 
 import itertools
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ _CHECKED_ELSEWHERE = (
     "batches",
     WARM_START,
 )
-"""What a checkpoint knows too, or what follows from that; other data are not a matter of bits."""
+"""Entries that a checkpoint also records, or that follow from them; other data are checked apart from settings."""
 
 _MACHINE = ("processor", "cores", "device", "jax")
 
@@ -40,7 +40,7 @@ _FLAGS = (
 
 
 def run_setting(prepared: Any) -> dict[str, str]:
-    """What a run computes with and on, by name.
+    """Software and hardware of a run, by name.
 
     Args:
       prepared: The task's prepared data.
@@ -64,7 +64,7 @@ def keep_setting(run_dir: Path, setting: dict[str, str], *, update: int, allow_i
       run_dir: The run folder.
       setting: That of now.
       update: Updates that the run has done.
-      allow_inexact: Whether a run may go on with another setting; it is then written behind the former.
+      allow_inexact: Whether a run may be resumed with another setting, which is then appended to the former.
 
     Raises:
       RunError: If the setting differs and that is not allowed; says in what.

@@ -13,7 +13,7 @@ from transformer_jax.training.checkpoint import CheckpointInfo, CheckpointStore
 
 
 def training_record(run_dir: Path, run: LoadedRun) -> dict[str, Any] | None:
-    """What a run or model folder says of its training.
+    """Record of training in a run or model folder.
 
     Args:
       run_dir: The folder.

@@ -16,7 +16,7 @@ from transformer_jax.training.metrics import Row
 from transformer_jax.training.trackers import METRICS_FILE, as_written, read_rows
 
 _OF_THE_MACHINE = ("seconds", "tokens_per_second")
-"""What differs from run to run."""
+"""Fields that differ from run to run."""
 
 
 class Decided(Exception):
@@ -47,7 +47,7 @@ class Comparison:
             last = next((place for place, row in enumerate(rows) if row["update"] >= up_to), last)
         self._wanted, self._num_same = rows[: last + 1], 0
         self._difference: str | None = None
-        # Rows that a roll-back took out of the log come again before it: the logs are compared when they are whole.
+        # Rows that a roll-back removed from the log are repeated before it: whole logs are compared.
         self._waits = any("passed_over" in row for row in self._wanted)
         self._is_begun = False
 
@@ -93,7 +93,7 @@ class Comparison:
         """Nothing was opened."""
 
     def verdict(self) -> str:
-        """What came of it."""
+        """Result of the comparison, as text."""
         same = self._wanted[: self._num_same]
         until = f"equal through update {same[-1]['update']:,}" if same else "no row is equal"
         if self._difference is not None:

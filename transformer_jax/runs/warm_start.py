@@ -14,7 +14,7 @@ from transformer_jax.training.state import split_model
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Start:
-    """What another run gives to a new one: its parameters, and the artifacts that they were trained with.
+    """Parameters of another run for a new one, and the artifacts that they were trained with.
 
     Args:
       where: The other run's folder.
@@ -68,7 +68,7 @@ class Start:
 
 
 def start_from(run_dir: Path, *, allow_partial: bool = False) -> Start:
-    """What a new run takes of another: its parameters and artifacts.
+    """Load another run's parameters and artifacts for a new run.
 
     Args:
       run_dir: A run folder or model folder.

@@ -38,7 +38,7 @@ LENGTH_EDGES = (0, 10, 20, 30)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PairEvaluation:
-    """What to score a translator on, and how.
+    """Options of a translator's evaluation.
 
     Attributes:
       split: Part of the task's own data; None where two files are named.
@@ -87,7 +87,7 @@ def evaluate_pairs(task: Any, translator: Translator, options: PairEvaluation) -
 
     Raises:
       DataError: If a file is missing, empty, binary, not UTF-8, or the two differ in their numbers of lines.
-      ConfigError: If the task does not have what is asked.
+      ConfigError: If an option is not for the task.
     """
     kind = task.score_kind
     other = None if options.against is None else _comparable(task, translator, *options.against)

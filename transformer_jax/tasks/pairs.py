@@ -1,4 +1,4 @@
-"""What tasks of pairs of lines share: data, objective, evaluation by search, and the translator."""
+"""Base of tasks on pairs of lines: data, objective, evaluation by search, and the translator."""
 
 import dataclasses
 import functools
@@ -221,14 +221,14 @@ class PairEvaluator:
 
     @property
     def notes(self) -> Sequence[str]:
-        """What a reader of the scores should know."""
+        """Remarks on the scores, for people."""
         if self.tokenizer is None:
             return ()
         return (f"BLEU cuts words by sacrebleu's '{self.tokenizer.name}' ({self.tokenizer.reason})",)
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """What the scores follow from beside the data."""
+        """Settings besides the data that determine the scores."""
         return {} if self.tokenizer is None else {BLEU_TOKENIZER: self.tokenizer.name}
 
     @property

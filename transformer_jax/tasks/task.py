@@ -42,7 +42,7 @@ class Prepared(Protocol):
 
     @property
     def artifacts(self) -> Artifacts:
-        """What was made of the data."""
+        """Artifacts made from the data."""
         ...
 
     @property
@@ -66,12 +66,12 @@ class Evaluator(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What a reader of the scores should know."""
+        """Remarks on the scores, for people."""
         ...
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """What the scores follow from beside the data, as ``run.lock`` keeps it."""
+        """Settings besides the data that determine the scores, as ``run.lock`` records them."""
         ...
 
     @property
@@ -113,7 +113,7 @@ class Task(Protocol):
 
     @property
     def objective(self) -> Any:
-        """What an update minimises: ``(model, batch, rng_key) -> (LossSum, metrics, model state)``."""
+        """Loss that an update minimises: ``(model, batch, rng_key) -> (LossSum, metrics, model state)``."""
         ...
 
     def check(self, model: Any) -> None:
@@ -133,7 +133,7 @@ class Task(Protocol):
         ...
 
     def sizes(self, artifacts: Artifacts, *, is_training: bool = False) -> Sizes:
-        """What a model's ``build`` needs to know of the data."""
+        """Sizes of the data that a model's ``build`` needs."""
         ...
 
     def evaluator(self, model: Any, prepared: Any, *, num_devices: int = 1) -> Evaluator:
@@ -141,7 +141,7 @@ class Task(Protocol):
         ...
 
     def predictor(self, model: Any, artifacts: Artifacts, *, model_config: Any, name: str) -> Any:
-        """What predicts with a trained model: a ``Translator``, a ``TextGenerator`` ..."""
+        """Predictor of a trained model: a ``Translator``, a ``TextGenerator`` ..."""
         ...
 
     def evaluate(self, predictor: Any, options: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from transformer_jax.objectives import NextToken
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextEvaluation:
-    """What to score a language model on, and how.
+    """Options of a language model's evaluation.
 
     Attributes:
       split: Part of the task's own data; None where a file is named.

@@ -29,7 +29,7 @@ BATCH, Q_LEN, KV_LEN, HEADS, WIDTH = 2, 8, 8, 4, 16
 
 @dataclasses.dataclass(frozen=True)
 class ConformanceResult:
-    """What one check found.
+    """Result of one check.
 
     Attributes:
       check: What was checked.

@@ -26,7 +26,7 @@ TEXT_LEN = 8
 PROMPT_LENS = (4, 2, 1, 0)
 _TOLERANCE = 1e-5
 _NUM_STEPS = TEXT_LEN - max(PROMPT_LENS)
-# Compiling is nearly all that the checks cost, so the compiler is told not to optimise.
+# The checks spend nearly all their time on compiling, so the compiler's optimisations are off.
 _compiled = functools.partial(
     jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0}
 )

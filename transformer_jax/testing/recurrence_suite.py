@@ -75,7 +75,7 @@ class _Case(NamedTuple):
         return self._as_carry(self.carry)
 
     def weights32(self) -> tuple[jax.Array, Any]:
-        """What outputs and last carry are multiplied with in the loss, as cotangents."""
+        """Cotangents of outputs and last carry in the loss."""
         return jnp.asarray(self.output_weights, jnp.float32), self._as_carry(self.carry_weights)
 
     def _as_carry(self, parts: tuple[np.ndarray, ...]) -> Any:

@@ -49,7 +49,7 @@ def make_batch(seed: int = 0) -> StepModelBatch:
     return StepModelBatch(jnp.asarray(source), jnp.asarray(lengths), jnp.asarray(target))
 
 
-# Compiling is nearly all that the checks cost, so the compiler is told not to optimise.
+# The checks spend nearly all their time on compiling, so the compiler's optimisations are off.
 _COMPILER_OPTIONS = {"xla_backend_optimization_level": 0}
 
 
@@ -67,7 +67,7 @@ def _run(model: nnx.Module, method: str, *arguments: Any, **options: Any) -> Any
 
 
 class _WholeCall(NamedTuple):
-    """What one program gives for a batch, in NumPy; ``None`` for what the model does not have."""
+    """Outputs of one program for a batch, in NumPy; ``None`` for those that the model does not have."""
 
     logits: Any
     logits_with_dropout: Any
@@ -122,7 +122,7 @@ def stepwise_logits(
       model: The model.
       batch: What to feed.
       spare_room: How much larger than the number of steps ``max_len`` is.
-      rows: The rows of the batch to go on with after ``start``; all when ``None``.
+      rows: The rows of the batch to continue with after ``start``; all when ``None``.
       order: Into which order of ``rows`` the state is brought after the first step; as they are when ``None``.
     """
     batch_size, target_len = batch.target_inputs.shape

@@ -7,13 +7,13 @@ from transformer_jax.functional.attention import IMPLEMENTATIONS, REFUSALS
 from transformer_jax.functional.attention.contract import make_call
 from transformer_jax.testing.attention_suite import case_names, make_case
 
-# Kernels for accelerators take 16-bit numbers and wide heads only: they are asked about a case in that form.
+# Kernels for accelerators take 16-bit numbers and wide heads only: they are tested with a case in that form.
 ON_ACCELERATORS = ("cudnn", "mosaic_gpu")
 _WIDER = 16
 
 
 def case_refusals(implementation: str, name: str) -> list[str]:
-    """What an implementation says to a case of the contract, whatever the machine.
+    """Reasons of an implementation against a case of the contract, whatever the machine.
 
     Args:
       implementation: One of ``IMPLEMENTATIONS``.

@@ -1,4 +1,4 @@
-"""What tests of training need: endless synthetic batches, and a model small enough to compile in a second."""
+"""Parts of training tests: endless synthetic batches, and a model small enough to compile in a second."""
 
 import dataclasses
 from collections.abc import Iterator

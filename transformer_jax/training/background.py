@@ -13,13 +13,13 @@ from transformer_jax.training.state import TrainState
 class BackgroundSaver:
     """Saves one checkpoint at a time; the next save, and whoever wants to look at the store, waits for it.
 
-    Copying costs one pass over the state; writing, hashing and syncing its files go on beside the next updates.
+    Copying costs one pass over the state; writing, hashing and syncing its files happen during the next updates.
 
     Args:
       store: Where to. While a save is under way nobody else may use it: call `wait` first.
       on_failure: ``"stop"``: a save that failed is raised at the next `save` or `wait`; ``"go_on"``: it is only told,
         unless it was the last (see `close`).
-      tell: Called with a failure that the run goes on after.
+      tell: Called with a failure that does not end the run.
     """
 
     def __init__(

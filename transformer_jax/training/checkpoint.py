@@ -48,7 +48,7 @@ _TEMPORARY_MARK = ".orbax-checkpoint-tmp"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointInfo:
-    """What the metadata of a checkpoint says.
+    """Metadata of a checkpoint.
 
     Attributes:
       update: Updates done.
@@ -151,7 +151,7 @@ class CheckpointStore:
             self.path(update).rename(aside)
 
     def is_whole(self, update: int, *, deep: bool) -> bool:
-        """Whether a checkpoint is as it was written; one that is not is told of and passed over."""
+        """Whether a checkpoint is as it was written; a damaged one is reported and skipped."""
         try:
             require_whole(self.path(update), deep=deep)
             self.info(update)
@@ -211,7 +211,7 @@ class CheckpointStore:
           info: The metadata.
 
         Raises:
-          RunError: If it cannot be written, or holds a parameter that is no number; the former ones are left as they
+          RunError: If it cannot be written, or holds a non-finite parameter; the former ones are left as they
             are.
         """
         arrays = state if isinstance(state, Snapshot) else self.snapshot(state)

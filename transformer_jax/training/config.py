@@ -1,4 +1,4 @@
-"""What a training run is told: optimiser, schedule, and how often to log, evaluate and save."""
+"""Config of a training run: optimiser, schedule, and how often to log, evaluate and save."""
 
 import dataclasses
 import math
@@ -212,7 +212,7 @@ class TrainConfig:
         and what a checkpoint gives to search with; 0 keeps none. It starts lower, at update :math:`t` it is
         :math:`\\min(d, (1 + t) / (10 + t))`.
       sharding: The mesh of devices; None trains on one.
-      on_divergence: What to do when a loss or a gradient is no number: ``"stop"`` the run; ``"skip"`` the update,
+      on_divergence: Reaction to a non-finite loss or gradient: ``"stop"`` the run; ``"skip"`` the update,
         parameters and optimiser staying as they were; ``"rollback"`` to the last checkpoint and pass over the batches
         from there to that one (Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, section 5.1).
       max_divergences: So many updates skipped, or rollbacks, are allowed in a run; one more stops it.
@@ -270,7 +270,7 @@ class TrainConfig:
         require_field(self.patience is None or self.patience >= 1, self, "patience", "at least 1, or None")
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know about how the values go together, a line each."""
+        """Remarks on how the values go together, a line each."""
         wanted, cut = self.schedule.warmup_updates, warmup_updates(self.schedule, self.updates)
         if cut == wanted:
             return ()

@@ -1,4 +1,4 @@
-"""What the trainer needs of objectives and of training data.
+"""Protocols of objectives and of training data.
 
 Losses and metrics are sums with their counts, divided once over the whole batch, so that micro-batches and devices add
 up to the same gradient. An objective that changes during training also has ``at(update)``, which returns the objective

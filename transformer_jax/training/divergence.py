@@ -1,4 +1,4 @@
-"""Losses and gradients that are no numbers: noticed on the device at every update, told when the host next looks."""
+"""Non-finite losses and gradients: detected on the device at every update, reported when the host next reads them."""
 
 import dataclasses
 import math
@@ -29,7 +29,7 @@ def no_divergence() -> dict[str, Array]:
 def note_divergence(
     seen: dict[str, Array], is_finite: Bool[Array, ""], update: Int[Array, ""]
 ) -> dict[str, Array]:
-    """What has been seen after an update, on the device.
+    """Divergences after an update, on the device.
 
     Args:
       seen: Before: ``count``, and ``updates`` ``[KEPT]``, the first of them.

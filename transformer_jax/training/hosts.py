@@ -22,7 +22,7 @@ AGREE_EVERY = 10
 
 
 HOST_TIMEOUT = 300.0
-"""Seconds that hosts wait for each other, where nothing else is asked."""
+"""Seconds that hosts wait for each other by default."""
 
 MAX_HOSTS, MAX_SECONDS = 100_000, 10**6
 
@@ -130,7 +130,7 @@ def any_host(holds: bool) -> bool:
 
 
 def decided_by_first(decision: Callable[[], bool]) -> bool:
-    """What the first host finds, on all of them."""
+    """The first host's value, on all hosts."""
     return any_host(is_first() and decision())
 
 

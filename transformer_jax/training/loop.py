@@ -120,7 +120,7 @@ class Trainer:
         """Train to ``config.updates``.
 
         Args:
-          resume: Go on from the folder's last checkpoint (from the start if there is none yet).
+          resume: Continue from the folder's last checkpoint (from the start if there is none yet).
           overwrite: Remove the folder's run and begin a new one.
 
         Returns:
@@ -254,7 +254,7 @@ class Trainer:
             self._agree_to_stop(state, session.update)
             stopping = self._stop_signal() is not None
             logs = session.update % config.log_every == 0 or evaluates or session.update == config.updates
-            if logs or saves or stopping:  # what is no number must not become a checkpoint
+            if logs or saves or stopping:  # non-finite states are never checkpointed
                 diverged = self._look(state, session)
                 if diverged is not None and config.on_divergence == "rollback":
                     session.stopwatch.stop()
@@ -292,7 +292,7 @@ class Trainer:
             self._agreed = hosts.largest(self._stops.came or 0) or None
 
     def _look(self, state: TrainState, session: Session) -> Diverged | None:
-        """What has diverged since the last look: written and told, or the end of the run."""
+        """Divergences since the last check: logged and reported, or the end of the run."""
         found = Diverged.fetched(state.divergence)
         if found is None:
             return None
@@ -365,7 +365,7 @@ class Trainer:
             if evaluates:
                 metrics = self._run_evaluation(state, session)
         except BaseException as error:
-            # The updates are done, whatever became of their score, which a run that goes on takes first.
+            # The updates are done, whatever became of their score, which a resumed run computes first.
             if (saves or isinstance(error, KeyboardInterrupt)) and not hosts.are_several():
                 self._saver.save(state, self._info(session, {}, None))
                 self._saver.wait()

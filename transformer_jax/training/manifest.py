@@ -1,4 +1,4 @@
-"""What a checkpoint's files should be: their sizes and SHA-256, written before the checkpoint gets its name."""
+"""Manifest of a checkpoint's files: sizes and SHA-256, written before the checkpoint gets its name."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""What the person sees while a run trains: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a training run as its user sees it: a bar on a terminal, a line now and then elsewhere."""
 
 import importlib.util
 import time

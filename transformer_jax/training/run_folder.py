@@ -1,4 +1,4 @@
-"""Whether a run may begin, go on or be replaced in a folder."""
+"""Whether a run may begin, be resumed or be replaced in a folder."""
 
 import shutil
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from transformer_jax.training.tensorboard_log import TENSORBOARD_FOLDER
 from transformer_jax.training.trackers import METRICS_FILE
 
 TRAINER_ENTRIES = (FOLDER, METRICS_FILE, TENSORBOARD_FOLDER)
-"""What the trainer writes into a run folder."""
+"""Files that the trainer writes into a run folder."""
 
 
 def holds_any(run_dir: Path | str, entries: Sequence[str] = TRAINER_ENTRIES) -> bool:
@@ -21,7 +21,7 @@ def holds_any(run_dir: Path | str, entries: Sequence[str] = TRAINER_ENTRIES) -> 
 def check_run_folder(
     run_dir: Path | str, *, resume: bool, overwrite: bool, entries: Sequence[str] = TRAINER_ENTRIES
 ) -> None:
-    """Check that a run may begin, go on or be replaced in ``run_dir``; nothing is changed.
+    """Check that a run may begin, be resumed or be replaced in ``run_dir``; nothing is changed.
 
     Args:
       run_dir: The run folder.

@@ -16,7 +16,7 @@ class RunLogs:
 
     Args:
       run_dir: The run folder.
-      goes_on: Whether a log that cannot be written is told and left, instead of ending the run.
+      goes_on: Whether a log that cannot be written is reported and skipped, instead of ending the run.
       tell: Called with what a person should know.
       tracker: Gets the rows last; what it raises ends the run.
     """
@@ -28,7 +28,7 @@ class RunLogs:
         self._open: list[Tracker] = []
 
     def open(self, session: Session) -> None:
-        """Begin the folder's logs behind an update; rows of later ones, which will come again, go."""
+        """Open the folder's logs after an update; rows of later updates, which will be repeated, are removed."""
         self._open = []
         if not hosts.is_first():
             return
@@ -50,7 +50,7 @@ class RunLogs:
         )
 
     def close(self, kind: Any = None, error: Any = None, trace: Any = None) -> None:
-        """Close the logs; where a block failed, on a full disk say, that is what is told."""
+        """Close the logs; where a block failed, on a full disk say, its error is the one reported."""
         while self._open:
             try:
                 self._open.pop().close()

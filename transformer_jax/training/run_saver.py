@@ -1,4 +1,4 @@
-"""The checkpoints of a run that goes on, in a folder that others can reach, too."""
+"""The checkpoints of a running training, in a folder that others may change, too."""
 
 from collections.abc import Callable
 from pathlib import Path

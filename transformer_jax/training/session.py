@@ -1,4 +1,4 @@
-"""What the host counts while a run goes on."""
+"""Counters of the host during a run."""
 
 import dataclasses
 import time
@@ -12,7 +12,7 @@ class Stopwatch:
         self._started: float | None = None
 
     def start(self) -> None:
-        """Begin, or go on."""
+        """Begin, or resume."""
         self._started = time.perf_counter()
 
     def stop(self) -> None:
@@ -49,7 +49,7 @@ class Session:
 
     @property
     def batches(self) -> int:
-        """Batches behind this update: where the data go on."""
+        """Batches up to this update: the position in the data."""
         return self.update + self.passed_over
 
     def start_window(self) -> None:

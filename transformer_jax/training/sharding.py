@@ -56,7 +56,7 @@ def mesh_sizes(mesh: MeshShape) -> dict[str, int]:
 
 
 def abstract_mesh(sizes: dict[str, int]) -> AbstractMesh:
-    """What functions that run by rows of a device need to know of a mesh when they are traced."""
+    """Context in which functions that run by rows of a device are traced over a mesh."""
     return AbstractMesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
 
 

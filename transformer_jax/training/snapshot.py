@@ -44,7 +44,7 @@ class Snapshot:
 
 
 def training_arrays(state: TrainState, carried: Collection[str] = ()) -> NamedArrays:
-    """What a resumed run needs besides the model, by name; the key as plain integers."""
+    """Arrays that a resumed run needs besides the model, by name; the key as plain integers."""
     counters = {"update": state.update, "rng_key": jax.random.key_data(state.rng_key)}
     return counters | named_arrays(resumed_parts(state, carried))
 
@@ -75,5 +75,5 @@ def copied_arrays(arrays: dict[str, np.ndarray]) -> NamedArrays:
 
 
 def since_added(state: TrainState) -> dict[str, np.ndarray]:
-    """What checkpoints of earlier versions do not hold, as it is at a start."""
+    """Initial values of entries that checkpoints of earlier versions lack."""
     return {name: np.asarray(array) for name, array in named_arrays({"divergence": state.divergence}).items()}

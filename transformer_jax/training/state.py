@@ -1,4 +1,4 @@
-"""What an update changes: parameters, other model state, optimiser state, counter and running metrics.
+"""State that an update changes: parameters, other model state, optimiser state, counter and running metrics.
 
 Inside the loop parameters are plain dictionaries ``{"encoder.layers.0.weight": array}``: JAX flattens those
 in C++ at every call, NNX states in Python, and a checkpoint holds the same names.
@@ -56,7 +56,7 @@ class TrainState:
 
     @property
     def best_params(self) -> NamedArrays:
-        """What is evaluated and kept for search: the average where there is one."""
+        """Parameters that are evaluated and used for search: the average where there is one."""
         return self.average or self.params
 
 
@@ -139,7 +139,7 @@ def set_remat(model: nnx.Module, recomputed: Remat) -> None:
     """Tell every part of ``model`` that has layers what its backward pass computes again.
 
     Args:
-      model: Its modules with an attribute ``remat`` are told.
+      model: The attribute ``remat`` of its modules is set.
       recomputed: See :func:`~transformer_jax.functional.remat.remat`.
 
     Raises:

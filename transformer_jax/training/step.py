@@ -51,7 +51,7 @@ def build_step(structure: ModelStructure, objective: Objective, config: TrainCon
 
     Returns:
       ``(state, batch, updates=None) -> state``, pure; the metrics of the update are added to ``state.metrics``, and an
-      update whose loss or gradient is no number is noted in ``state.divergence``. ``updates`` is the length of the run
+      update with a non-finite loss or gradient is recorded in ``state.divergence``. ``updates`` is the run's length
       as an array: what is compiled then serves a run that is made longer; None takes the config's as a constant.
 
     Raises:

@@ -68,7 +68,7 @@ class TensorBoardTracker:
 
 
 def read_scalars(run_dir: Path | str) -> Scalars:
-    """What TensorBoard shows of a run: value and time of writing of each ``(tag, update)``.
+    """Values that TensorBoard shows of a run, with the time of writing, by ``(tag, update)``.
 
     Args:
       run_dir: The run folder; no events give an empty mapping. What is behind damage in a file is left out.

@@ -12,7 +12,7 @@ class TrainingInterrupted(Stopped):
 
 
 class ChangedMetadataError(RunError):
-    """A run would go on with other metadata than its checkpoint's.
+    """A run would be resumed with other metadata than its checkpoint's.
 
     Args:
       message: What differs.
@@ -26,7 +26,7 @@ class ChangedMetadataError(RunError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What a finished run reports; times and tokens cover the whole run, sessions before a resume included.
+    """Report of a finished run; times and tokens cover the whole run, sessions before a resume included.
 
     Attributes:
       updates: Updates done.

@@ -29,7 +29,7 @@ _DTYPES = {
         for bits in (8, 16, 32, 64)
     },
 }
-"""What safetensors calls the dtypes."""
+"""Names of dtypes in safetensors."""
 _MAX_HEADER_BYTES = 8_000_000
 _HEADER_BYTES, _HEADER_BYTES_AN_ARRAY = 65_536, 512
 """For the texts beside the arrays, and for name, dtype, shape and place of each array: twice and more what is used."""

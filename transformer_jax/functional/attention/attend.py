@@ -41,10 +41,10 @@ def attention(
     takes only where measurements on the device say so, have reverse-mode ones of the first order.
 
     Args:
-      query: What is asked, ``[batch, q_len, heads, query_dim]``.
-      key: What answers, ``[batch, kv_len, kv_heads, key_dim]``; ``kv_heads`` divides ``heads``. A
+      query: Queries, ``[batch, q_len, heads, query_dim]``.
+      key: Keys, ``[batch, kv_len, kv_heads, key_dim]``; ``kv_heads`` divides ``heads``. A
         :class:`PreparedKey` is not prepared again.
-      value: What is averaged, ``[batch, kv_len, kv_heads, value_dim]``.
+      value: Values, ``[batch, kv_len, kv_heads, value_dim]``.
       score: The score rule; rules other than the dot products carry parameters.
       mask: Who may attend to whom; also brings the positions that biases and rules compare.
       bias: Added to the scores: ``Alibi``, ``RelativeBuckets``, or an array broadcastable to
@@ -169,7 +169,7 @@ def attention_with_weights(
 
 
 def prepare_key(score: ScoreRule, key: Float[Array, "batch kv_len kv_heads key_dim"]) -> PreparedKey:
-    """Do the keys' part of a score rule once, for a cache or a memory that is asked many times.
+    """Prepare keys for a score rule once, for a cache or a memory that many queries attend to.
 
     Args:
       score: The rule that will score.

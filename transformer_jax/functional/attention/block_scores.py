@@ -28,7 +28,7 @@ class Blocks(NamedTuple):
 
 
 class Fixed(NamedTuple):
-    """What has no gradient: the mask, and the words that dropout is drawn from."""
+    """Inputs without gradient: the mask, and the random words of dropout."""
 
     mask: AttentionMask
     dropout_keys: Array | None
@@ -122,7 +122,7 @@ def differentiable_scores(
 def block_factors(
     blocks: Blocks, mask: AttentionMask, first: Any, size: int, weights: Array
 ) -> Callable[[Any], Array]:
-    """What the weights of one block are multiplied with, as a function of the block's reweight."""
+    """Factors of one block's weights, as a function of the block's reweight."""
     key_positions = pick(mask.key_positions_or_default(blocks.key.shape[1]), 1, first, size)
 
     def factors(reweight: Any) -> Array:

@@ -60,7 +60,7 @@ SHORT_KEYS = 512
 
 
 class Sizes(NamedTuple):
-    """What is static in a call: block sizes and the dropout rate."""
+    """Static values of a call: block sizes and the dropout rate."""
 
     query_block: int
     key_block: int
@@ -318,7 +318,7 @@ def _backward(
     dtype = logsumexp.dtype
     own_products = (d_output.astype(dtype) * output.astype(dtype)).sum(axis=-1)
     delta = jnp.swapaxes(own_products, 1, 2) - d_logsumexp  # [batch, heads, q_len]
-    # A row that sees nothing has no weights; a zero query keeps what stands in it out of the sums over rows.
+    # A fully masked row has no weights; a zero query keeps its contents out of the sums over rows.
     empty = jnp.isneginf(logsumexp)
     query = jnp.where(jnp.swapaxes(empty, 1, 2)[..., None], 0, blocks.query)
     blocks = blocks._replace(query=query)

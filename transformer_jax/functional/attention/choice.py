@@ -89,7 +89,7 @@ def check_attention_implementation(name: str, implementation: str | None) -> Non
 
 @dataclasses.dataclass(frozen=True)
 class AttentionExplanation:
-    """What ``implementation=None`` does with a call; as text, one line an implementation.
+    """Explains the choice of ``implementation=None`` for a call; as text, one line an implementation.
 
     Attributes:
       chosen: The implementation taken.
@@ -179,7 +179,7 @@ def mask_kind(mask: AttentionMask) -> str | None:
 
 
 def chosen(call: AttentionCall) -> Implementation:
-    """What :func:`choose` takes, with derivatives of every mode and order whatever it is."""
+    """The implementation that :func:`choose` selects, with derivatives of every mode and order."""
     return with_every_derivative(IMPLEMENTATIONS[choose(call)[0]])
 
 
@@ -191,7 +191,7 @@ def with_every_derivative(one: Implementation) -> Implementation:
 
 
 def explain(call: AttentionCall) -> AttentionExplanation:
-    """What :func:`choose` does with a call, with what it says of the others."""
+    """The choice of :func:`choose` for a call, with the reasons against the others."""
     taken, reason = choose(call)
     others = {name: tuple(all_refusals(name, call)) for name in IMPLEMENTATIONS if name != taken}
     refusals = {name: why for name, why in others.items() if why}

@@ -1,4 +1,4 @@
-"""What every implementation of attention is given, must check, and says it can do."""
+"""Arguments of every implementation of attention, their checks, and the support matrix."""
 
 import dataclasses
 import functools

@@ -84,6 +84,6 @@ def _needs_array(call: AttentionCall) -> bool:
     """Whether cuDNN lacks flags for the mask: it has lengths, causal, and a window that looks back only."""
     mask = call.mask
     looks_ahead = mask.has_window and not mask.is_causal and mask.window_right != 0
-    # Behind a left bound a row may see nothing of the keys that exist; else every row sees the first key.
+    # With a left bound a row may be fully masked; without one every row sees the first key.
     may_be_empty = mask.window_left is not None and mask.may_have_empty_rows(call.q_len, call.kv_len)
     return not jax_nn.has_native_flags(mask) or looks_ahead or may_be_empty

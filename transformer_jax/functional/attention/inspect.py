@@ -27,7 +27,7 @@ _SCALED_DOT = ScaledDot()
 
 @pytree_dataclass
 class AttentionInspection:
-    """What :func:`inspect_attention` found; nothing in it is ``q_len * kv_len`` large.
+    """Result of :func:`inspect_attention`; no array in it has ``q_len * kv_len`` entries.
 
     Attributes:
       logsumexp: Of each row's scores, ``-inf`` for a row that may attend to nothing.

@@ -1,4 +1,4 @@
-"""Adaptor to ``jax.nn.dot_product_attention``, with its fully masked rows mended."""
+"""Adaptor to ``jax.nn.dot_product_attention``, with fully masked rows corrected to zero."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def refusals(call: AttentionCall) -> list[str]:
 
 
 def dot_product_refusals(call: AttentionCall) -> list[str]:
-    """What no function of the form ``dot_product_attention(query, key, value, bias, mask)`` can do."""
+    """Reasons that exclude any function of the form ``dot_product_attention(query, key, value, bias, mask)``."""
     reasons = []
     if type(call.score) not in (Dot, ScaledDot):
         reasons.append(f"the score rule {type(call.score).__name__} is not a dot product")
@@ -56,7 +56,7 @@ def attend(call: AttentionCall) -> Array:
 
 
 def without_dead_rows(bias: Array | None, safe: GuardedArrays) -> tuple[Array | None, GuardedArrays]:
-    """A bias that leaves each row a key: rows that it or the mask hide from all keys join those to be mended."""
+    """A bias that leaves each row a key: rows for which it or the mask hides all keys join those to be corrected."""
     if bias is None:
         return None, safe
     seen = ~jnp.isneginf(bias)

@@ -51,7 +51,7 @@ _BAD_CUDA = range(12080, 12091)
 
 
 class _Saved(NamedTuple):
-    """What the backward pass needs, all of it padded."""
+    """Residuals of the backward pass, all padded."""
 
     query: Array
     key: Array

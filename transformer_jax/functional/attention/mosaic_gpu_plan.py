@@ -27,7 +27,7 @@ STAGES = 2
 """Blocks in shared memory at a time: one is multiplied while the next arrives."""
 
 SHARED_MEMORY_BYTES = 227 * 1024
-"""What a program may use on compute capability 9.0."""
+"""Shared memory that a program may use on compute capability 9.0."""
 
 MAX_HEAD_DIM = 128
 """The backward pass holds two accumulators of 64 rows; at 256 columns they alone are more than the registers."""
@@ -58,7 +58,7 @@ class BlockSizes(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What is static in a call, beside the shapes of its padded arrays.
+    """Static values of a call, besides the shapes of its padded arrays.
 
     Attributes:
       scale: Scores are this times the products; above zero.

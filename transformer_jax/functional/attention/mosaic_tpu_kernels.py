@@ -39,7 +39,7 @@ class Sides(NamedTuple):
 
 
 class _Saved(NamedTuple):
-    """What the backward kernels read besides the inputs; ``delta`` is the product of output and its gradient.
+    """Residuals that the backward kernels read besides the inputs; ``delta`` is the product of output and its gradient.
 
     Attributes:
       d_output: ``[batch, heads, padded q_len, value width]``.
@@ -315,7 +315,7 @@ def _is_needed(plan: Plan, inputs: _Inputs, is_in_run: Array, key_block: Array) 
 
 
 def _stay(run: Run, step: Array) -> Array:
-    """The block that a step looks at; a block that is asked for again is not fetched again."""
+    """The block that a step reads; the same block as in the last step is not fetched again."""
     return jnp.minimum(run.first + step, run.last)
 
 

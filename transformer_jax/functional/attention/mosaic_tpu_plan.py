@@ -31,7 +31,7 @@ class Run(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is static in a call.
+    """Static values of a call.
 
     Attributes:
       scale: Factor of the scores.

@@ -148,7 +148,7 @@ def lstm_by(
 ) -> tuple[Float[Array, "time batch hidden"], Carry]:
     """The recurrence by a function called like ``jax.experimental.rnn.lstm``.
 
-    A row of no steps is handed over with one (cuDNN wants at least one), and mended afterwards.
+    A row of length 0 is passed with length 1 (cuDNN wants at least one), and corrected afterwards.
     """
     num_steps, batch, features = inputs.shape
     if num_steps == 0:

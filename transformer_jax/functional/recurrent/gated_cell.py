@@ -1,4 +1,4 @@
-"""What recurrent cells are: the protocol of :func:`recurrence`, and the base class that carries a cell's own facts."""
+"""Recurrent cells: the protocol of :func:`recurrence`, and the base class that carries a cell's own facts."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Carry = Any  # one array [batch, hidden], or a tuple of them
 
 @runtime_checkable
 class Cell(Protocol):
-    """What :func:`recurrence` needs of a cell; it must be a pytree of its parameters."""
+    """Protocol of a cell for :func:`recurrence`; a cell must be a pytree of its parameters."""
 
     @property
     def hidden_dim(self) -> int:

@@ -27,7 +27,7 @@ def positive(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 class _LinearStep(GatedCell):
-    """What all of these cells share: the step from the coefficients."""
+    """Base of these cells: the step from the coefficients."""
 
     is_linear = True
 

@@ -76,7 +76,7 @@ class _Settings(NamedTuple):
 
 
 class _Problem(NamedTuple):
-    """What the states depend on; the last two have no gradient."""
+    """Inputs that the states depend on; the last two have no gradient."""
 
     weight: Array
     bias: Array | None
@@ -375,7 +375,7 @@ def _backward(
     _, pull_states = jax.vjp(partial(_all_steps, settings, problem), states)
 
     def later(array: Array) -> Array:
-        """What stands one step later in the order of the run, zero at its end."""
+        """Values of the next step in the order of the run, zero at its end."""
         return moved(array, jnp.zeros_like(array[0]), not settings.reverse)
 
     onward = jax.tree.map(later, _transposed(jacobian))  # from each step to the one after it

@@ -41,7 +41,7 @@ IMPLEMENTATIONS: dict[str, Callable] = {
 """By name."""
 
 BY_DEFAULT = ("scan", "associative", "reference")
-"""What ``implementation=None`` tries, in this order; the others are taken by name alone.
+"""Implementations that ``implementation=None`` tries, in this order; the others are used by name only.
 
 On an accelerator whose measurements are committed the fastest there of these and of ``cudnn`` comes first."""
 

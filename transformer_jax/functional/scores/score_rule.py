@@ -1,4 +1,4 @@
-"""What score rules and their configs offer."""
+"""Protocol of score rules, and the base of their configs."""
 
 import dataclasses
 from collections.abc import Callable
@@ -31,7 +31,7 @@ Scores = Float[Array, "batch heads q_len kv_len"]
 
 @runtime_checkable
 class ScoreRule(Protocol):
-    """What every score rule offers."""
+    """Protocol of score rules."""
 
     def check(self, query_dim: int, key_dim: int | None, num_heads: int, kv_len: int | None) -> None:
         """Raise ``ShapeError`` unless the parameters fit.
