@@ -1,4 +1,4 @@
-"""Put the attention of several libraries to one contract and write docs/attention-conformance.md.
+"""Check the attention of several libraries against one contract and write docs/attention-conformance.md.
 
     python benchmarks/attention_conformance.py            # print the table
     python benchmarks/attention_conformance.py --write    # and write the page
@@ -31,11 +31,11 @@ PAGE = Path(__file__).parent.parent / "docs" / "attention-conformance.md"
 
 INTRODUCTION = """# Attention of several libraries under one contract
 
-`transformer_jax.testing.attention_conformance.attention_conformance(attend)` puts any attention function to the
-same checks, against a NumPy oracle in float64. *yes* = within 1e-5 of the largest entry (gradients 1e-4, 16 bits
-2e-2); *no* = it gives something else, told below the table; *refuses* = it raises an exception before it gives
-anything; *not asked* = the check is about JAX's transforms and the function is not JAX's. A row that may attend to
-nothing should give zeros and have no gradient; NaN or Inf in a slot that nobody may see should reach nobody.
+`transformer_jax.testing.attention_conformance.attention_conformance(attend)` runs the same checks on any attention
+function, against a NumPy oracle in float64. *yes* = within 1e-5 of the largest entry (gradients 1e-4, 16 bits 2e-2);
+*no* = another result, described below the table; *refuses* = it raises an exception before computing; *not asked* = the
+check is about JAX's transforms and the function is not JAX's. A fully masked row should give zeros and no gradient; NaN
+or Inf in a masked slot should not affect any output.
 
 Made by `python benchmarks/attention_conformance.py --write` with {versions}.
 

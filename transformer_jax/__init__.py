@@ -10,7 +10,7 @@
     run.evaluate(split="test")
 
 ``functional`` holds the mathematics (arrays in, arrays out), ``nn`` thin Flax NNX modules over it, ``models`` whole
-models, ``decode`` the searches, ``data`` the data sets, ``train`` the trainer, ``tasks`` what models are used for,
+models, ``decode`` the searches, ``data`` the data sets, ``training`` the trainer, ``tasks`` what models are used for,
 ``runs`` experiments on disk, ``cli`` the command line. The names below are loaded when they are first used: importing
 this package is light, and importing ``functional``, ``nn``, ``models`` or ``decode`` needs no extra.
 """

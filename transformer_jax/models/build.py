@@ -115,8 +115,8 @@ def build_model(config: "ModelConfig", sizes: Sizes, *, seed: int) -> nnx.Module
 def model_shapes(config: "ModelConfig", sizes: Sizes, *, num_arrays: int | None = None) -> nnx.Module:
     """The model of a config with shapes in the place of arrays: nothing is computed or allocated.
 
-    To be filled by `train.weights_file.read_weights` or `train.stored_models.load_params`, which compare the shapes
-    first.
+    To be filled by `training.weights_file.read_weights` or `training.stored_models.load_params`, which compare the
+    shapes first.
 
     Args:
       config: Any member of ``ModelConfig``.
