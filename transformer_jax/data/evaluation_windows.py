@@ -1,38 +1,22 @@
 """Batches that count every token of a text exactly once, to evaluate a language model on."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from transformer_jax.data.batches import BOS_ID
-from transformer_jax.data.token_batches import IntArray, TokenBatch
+from transformer_jax.data.token_batches import TokenBatch
 from transformer_jax.data.token_windows import TokenIds, document_starts, window_batch
 from transformer_jax.errors import ConfigError
 
 
-class EvaluationBatch(NamedTuple):
-    """A batch of windows of which only the last targets count.
-
-    Attributes:
-      batch: The windows; ``batch.lengths`` says where each ends.
-      first_counted: ``[batch]``, the first target of each row that counts; those before it only give context.
-    """
-
-    batch: TokenBatch
-    first_counted: IntArray
-
-    def counted(self) -> npt.NDArray[np.bool_]:
-        """Mask ``[batch, len]`` of the targets that count."""
-        columns = np.arange(self.batch.targets.shape[1])
-        return (columns >= self.first_counted[:, None]) & (columns < self.batch.lengths[:, None])
-
-
 def evaluation_batches(
     ids: TokenIds, *, context_len: int, batch_size: int, stride: int | None = None
-) -> Iterator[EvaluationBatch]:
+) -> Iterator[TokenBatch]:
     """Sliding windows over a text, such that every token but the first counts exactly once.
+
+    Targets before ``first_counted`` only give context; windows side by side count all of theirs.
 
     A window begins ``stride`` tokens after the one before, so each token that counts has at least
     ``context_len - stride`` tokens before it, or all there are. Where the text has start tokens, no window holds tokens
@@ -52,7 +36,7 @@ def evaluation_batches(
     Example:
       >>> ids = np.arange(10, 18, dtype=np.int32)
       >>> (found,) = evaluation_batches(ids, context_len=4, batch_size=3, stride=2)
-      >>> found.batch.targets.tolist()
+      >>> found.targets.tolist()
       [[11, 12, 13, 14], [13, 14, 15, 16], [15, 16, 17, 0]]
       >>> found.first_counted.tolist()
       [0, 2, 2]
@@ -71,7 +55,10 @@ def evaluation_batches(
             context_len=context_len,
             restarts=np.ones(batch_size, np.int32),
         )
-        yield EvaluationBatch(batch, np.pad(first_counted[rows], (0, num_missing)).astype(np.int32))
+        if stride < context_len:
+            given = np.pad(first_counted[rows], (0, num_missing)).astype(np.int32)
+            batch = batch._replace(first_counted=given)
+        yield batch
 
 
 def _sliding_windows(

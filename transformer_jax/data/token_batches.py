@@ -40,6 +40,12 @@ class TokenBatch(NamedTuple):
         given = 0 if self.first_counted is None else int(self.first_counted.sum())
         return int(self.lengths.sum()) - given
 
+    def counted(self) -> npt.NDArray[np.bool_]:
+        """Mask ``[batch, len]`` of the targets that count."""
+        columns = np.arange(self.targets.shape[1])
+        first = 0 if self.first_counted is None else self.first_counted[:, None]
+        return (columns >= first) & (columns < self.lengths[:, None])
+
     def num_positions(self) -> int:
         """Target positions, padding included; follows from the shapes alone."""
         return self.targets.size

@@ -109,7 +109,7 @@ class TokenScorer:
         )
         scores = [np.zeros(0, np.float32)]
         for window in windows:
-            arrays = jax.device_put((window.batch.inputs, window.batch.targets))
+            arrays = jax.device_put((window.inputs, window.targets))
             scores.append(np.asarray(self._log_probs(params, *arrays))[window.counted()])
         # The windows count all tokens but those that begin a document, in order.
         counted = np.ones(len(text), bool)

@@ -164,7 +164,7 @@ class LanguageEvaluator:
         for batch in self._batches():
             loss, after = self._losses(state, jax.device_put(batch))
             total += float(loss)
-            num_tokens += int(batch.lengths.sum())
+            num_tokens += batch.num_tokens()
             if self._carries:
                 state = after
         return language_scores(total, num_tokens, self._num_characters)
@@ -174,8 +174,7 @@ class LanguageEvaluator:
         if self._carries:
             yield from evaluation_streams(self._ids, context_len=length, batch_size=self._rows)
             return
-        for found in evaluation_batches(self._ids, context_len=length, batch_size=self._rows):
-            yield found.batch
+        yield from evaluation_batches(self._ids, context_len=length, batch_size=self._rows)
 
 
 def _without_history(state: Any) -> Any:
