@@ -1,0 +1,162 @@
+"""Texts of language models that are tables: prompts, stop texts, samples, streams and scores by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from transformer_jax.data.batches import BOS_ID, EOS_ID
+from transformer_jax.data.tokenizers import Tokenizer, train_character_tokenizer
+from transformer_jax.decode.search_config import BeamConfig, GreedyConfig, SampleConfig
+from transformer_jax.errors import ConfigError, DataError, ShapeError
+from transformer_jax.inference.requested_search import BeamSearch, GreedySearch, Sampling
+from transformer_jax.inference.text_generator import TextGenerator
+from transformer_jax.testing.tiny_models import TableLanguageModel
+
+LETTERS = train_character_tokenizer(["abcd\n"])
+
+
+def generator(tokenizer: Tokenizer = LETTERS, **changes: object) -> TextGenerator:
+    """Of a table over the tokenizer's vocabulary, without an end to its context unless one is given."""
+    model = TableLanguageModel.random(
+        3, vocab_size=tokenizer.vocab_size, context_len=changes.get("context_len")
+    )
+    fields = {
+        "name": "table",
+        "model": model,
+        "tokenizer": tokenizer,
+        "search": SampleConfig(max_len=12),
+        "window_len": 6,
+    }
+    return TextGenerator(**fields | changes)
+
+
+def log_probs(model: TableLanguageModel, ids: list[int]) -> list[float]:
+    """Log-probability of each token but the first, by NumPy."""
+    found = []
+    for place in range(1, len(ids)):
+        logits = model.logits_after(ids[:place])
+        found.append(logits[ids[place]] - logits.max() - math.log(np.exp(logits - logits.max()).sum()))
+    return found
+
+
+def test_greedy_text_is_that_of_the_table() -> None:
+    one = generator()
+    ids = LETTERS.encode("ab")
+    for _ in range(5):
+        logits = one.model.logits_after(ids)
+        logits[[0, 1, BOS_ID, EOS_ID]] = -np.inf  # text without documents has no such tokens
+        ids.append(int(logits.argmax()))
+    (found,) = one.generate("ab", search=GreedySearch(), max_tokens=5)
+    assert found.text == LETTERS.decode(ids[2:])
+    assert found.tokens == tuple(found.text)
+    assert found.log_prob == pytest.approx(sum(log_probs(one.model, ids)[1:]), rel=1e-4)
+    assert not found.finished
+
+
+@pytest.mark.parametrize("stop", ["", "a", ("bc", "dd")])
+def test_stream_is_the_same_text_in_pieces(stop: str | tuple[str, ...]) -> None:
+    one = generator()
+    for seed in range(4):
+        samples = one.generate("b", seed=seed, num_samples=3, stop=stop, max_tokens=30)
+        for number, sample in enumerate(samples):
+            pieces = list(one.stream("b", seed=seed, sample=number, stop=stop, max_tokens=30))
+            assert "".join(pieces) == sample.text
+            assert all(
+                text not in sample.text for text in ([stop] if isinstance(stop, str) else stop) if text
+            )
+            assert sample.finished or len(sample.text) == 30
+
+
+def test_samples_do_not_depend_on_the_prompts_beside_them() -> None:
+    one = generator()
+    alone = one.generate(["ab"], seed=2, num_samples=2)
+    among = one.generate(["ab", "dddd", "", "c"], seed=2, num_samples=2)
+    assert among[:2] == alone
+    assert alone[0].text != alone[1].text
+    assert [item.prompt for item in among] == ["ab", "ab", "dddd", "dddd", "", "", "c", "c"]
+
+
+def test_empty_prompt_begins_a_line_or_is_refused() -> None:
+    one = generator()
+    assert one.generate("", seed=1)[0].text == one.generate("\n", seed=1)[0].text
+    without = generator(train_character_tokenizer(["abcd"]))
+    with pytest.raises(DataError, match=r"an empty prompt: .* without line breaks"):
+        without.generate("")
+    with pytest.raises(DataError, match="an empty prompt"):
+        next(without.stream(""))
+    assert generator(marks_documents=True, tokenizer=train_character_tokenizer(["abcd"])).generate("")
+
+
+def test_documents_end_only_where_training_had_documents() -> None:
+    assert not any(one.finished for one in generator().generate("a", num_samples=20, max_tokens=30))
+    found = generator(marks_documents=True).generate("a", num_samples=20, max_tokens=30)
+    assert any(one.finished for one in found)
+    assert all(one.finished or len(one.text) == 30 for one in found)
+
+
+def test_context_is_slid_over_or_refused() -> None:
+    one = generator(context_len=8)
+    (found,) = one.generate("abcdabcdabcd", max_tokens=20)
+    assert len(found.text) == 20
+    with pytest.raises(ShapeError, match="context"):
+        one.generate("abcdabcd", max_tokens=20, beyond="refuse")
+    assert len(one.generate("ab", max_tokens=6, beyond="refuse")[0].text) == 6
+
+
+def test_scores_are_those_of_the_table() -> None:
+    one = generator(window_len=100)
+    text = "abcd\nabba"
+    (found,) = one.score([text])
+    assert found.pieces == tuple(text)
+    assert math.isnan(found.log_probs[0])
+    wanted = log_probs(one.model, LETTERS.encode(text))
+    np.testing.assert_allclose(found.log_probs[1:], wanted, rtol=1e-5)
+    assert (found.num_tokens, found.num_characters) == (8, 9)
+    assert found.log_prob == pytest.approx(sum(wanted), rel=1e-5)
+    assert found.perplexity == pytest.approx(math.exp(-sum(wanted) / 8), rel=1e-5)
+    assert found.bits_per_character == pytest.approx(-sum(wanted) / 9 / math.log(2), rel=1e-5)
+
+
+def test_scores_of_a_document_begin_with_its_start() -> None:
+    one = generator(window_len=100, marks_documents=True)
+    (found,) = one.score(["ab"])
+    wanted = log_probs(one.model, [BOS_ID, *LETTERS.encode("ab")])
+    np.testing.assert_allclose(found.log_probs, wanted, rtol=1e-5)
+    assert found.num_tokens == 2
+
+
+def test_empty_text_has_no_score() -> None:
+    (found,) = generator().score([""])
+    assert found.num_tokens == 0
+    assert found.pieces == ()
+    assert math.isnan(found.perplexity)
+    assert math.isnan(found.bits_per_character)
+
+
+def test_unknown_characters_are_reported() -> None:
+    one = generator()
+    one.generate("axby")
+    one.score(["xx"])
+    assert one.report.lines() == ["4 characters never seen in training became <unk>: 'x' 3, 'y' 1"]
+
+
+def test_impossible_requests_are_refused() -> None:
+    one = generator()
+    with pytest.raises(ConfigError, match="sampling or greedily, not by 'beam'"):
+        one.generate("a", search=BeamSearch())
+    with pytest.raises(ConfigError, match="sampling or greedily"):
+        one.generate("a", search=BeamConfig(max_len=4, num_beams=2))
+    with pytest.raises(ConfigError, match="num_samples must be at least 1"):
+        one.generate("a", num_samples=0)
+    with pytest.raises(ConfigError, match="a stop text is empty"):
+        one.generate("a", stop=("b", ""))
+    with pytest.raises(TypeError, match=r"write \['abc'\]"):
+        one.score("abc")
+    with pytest.raises(ConfigError, match="stride"):
+        one.score(["abc"], stride=7)
+
+
+def test_own_search_may_be_greedy() -> None:
+    one = generator(search=GreedyConfig(max_len=5))
+    assert one.generate("a")[0].text == one.generate("a", search=Sampling(temperature=0.0), seed=4)[0].text
