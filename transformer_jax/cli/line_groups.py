@@ -1,6 +1,7 @@
 """The work of ``transformer-jax translate``: groups of lines through the search, in order."""
 
 import contextlib
+import dataclasses
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,25 +26,68 @@ from transformer_jax.notes import is_watched, note
 # Lines that are searched together: sorted by length into batches, written before the next group is read.
 GROUP_LINES = 16 * BATCH_ROWS
 
-NO_CHANGE = SearchChange()
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LineFiles:
+    """Where lines come from and go to.
+
+    Attributes:
+      input: Lines to translate; None for standard input.
+      output: Where translations go; None for standard output.
+      prefixes: What each output must begin with, a line for each line of ``input``.
+      attention: Where attention maps go.
+      goes_on: Go on behind the whole lines that ``output`` holds.
+    """
+
+    input: Path | None = None
+    output: Path | None = None
+    prefixes: Path | None = None
+    attention: Path | None = None
+    goes_on: bool = False
+
+    @property
+    def where(self) -> str:
+        """What the input is called in messages."""
+        return "standard input" if self.input is None else str(self.input)
+
+    def check(self) -> None:
+        """Raise ``ConfigError`` or ``DataError`` if the files do not go together."""
+        if self.prefixes is not None:
+            if self.input is None:
+                raise ConfigError("--prefix has a line for each line of --input: name both files")
+            require_same_lines(self.input, self.prefixes)
+        require_other_file("--output", self.output, [self.input, self.prefixes])
+        require_other_file("--attention", self.attention, [self.input, self.output])
+        if self.goes_on and (self.input is None or self.output is None or self.attention is not None):
+            raise ConfigError(
+                "--continue goes on with --output for --input, without --attention: name both files"
+            )
 
 
-def translate_lines(
-    run_dir: Path,
-    *,
-    input_path: Path | None,
-    output_path: Path | None,
-    goes_on: bool = False,
-    change: SearchChange = NO_CHANGE,
-    prefix_path: Path | None = None,
-    seed: int = 0,
-    replaces_unknown: bool = False,
-    attention_path: Path | None,
-    too_long: TooLong,
-    num_devices: int = 1,
-    invariant: bool = False,
-    verify_invariance: bool = False,
-) -> int:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LineOptions:
+    """How lines are translated.
+
+    Attributes:
+      change: What differs from the run's own search.
+      seed: Of the draws.
+      replaces_unknown: Whether an unknown token becomes the source word that was attended to most.
+      too_long: What to do with lines over the limit of training.
+      num_devices: Devices that search side by side.
+      invariant: Whether a line that comes alone is searched as among others.
+      verify_invariance: Whether each line is translated again in other batches, and compared.
+    """
+
+    change: SearchChange = dataclasses.field(default_factory=SearchChange)
+    seed: int = 0
+    replaces_unknown: bool = False
+    too_long: TooLong = "whole"
+    num_devices: int = 1
+    invariant: bool = False
+    verify_invariance: bool = False
+
+
+def translate_lines(run_dir: Path, files: LineFiles, options: LineOptions) -> int:
     """Translate a file or standard input; see the command's help.
 
     Returns:
@@ -52,100 +96,129 @@ def translate_lines(
     Raises:
       DataError: If the input is missing, empty (a file), binary or not UTF-8, a line is too long, or the prefixes
         do not go with the input.
-      RunError: If ``run_dir`` holds no trained run, or its attention is wanted and it has none.
+      RunError: If ``run_dir`` holds no trained run, or its attention is wanted and it has none; if
+        ``verify_invariance`` finds a line that its neighbours change.
       ConfigError: If the search is impossible.
-      RunError: If ``verify_invariance`` finds a line that its neighbours change.
     """
-    if prefix_path is not None:
-        if input_path is None:
-            raise ConfigError("--prefix has a line for each line of --input: name both files")
-        require_same_lines(input_path, prefix_path)
-    require_other_file("--output", output_path, [input_path, prefix_path])
-    require_other_file("--attention", attention_path, [input_path, output_path])
-    if goes_on and (input_path is None or output_path is None or attention_path is not None):
-        raise ConfigError(
-            "--continue goes on with --output for --input, without --attention: name both files"
-        )
-    where = "standard input" if input_path is None else str(input_path)
+    files.check()
     # A file is read twice: a bad line is found before any work is done.
-    total = count_lines(input_path) if input_path is not None and input_path.is_file() else None
+    total = count_lines(files.input) if files.input is not None and files.input.is_file() else None
     translator: Translator = load_for("translate", Translator, run_dir).predictor
-    search = change.of(translator.search)
-    searcher = translator.searcher(
-        search, seed=seed, may_be_unknown=replaces_unknown, num_devices=num_devices
-    )
-    alone = translator.searcher(search, rows=1, seed=seed, may_be_unknown=replaces_unknown)
-    always_filled = invariant or verify_invariance
-    state = translator.state
-    aligned = None
-    coverage = change.coverage_afterwards(translator.search)
-    if coverage or replaces_unknown:
-        aligned = AlignedOutputs(translator, search, coverage=coverage, replaces_unknown=replaces_unknown)
+    search = _Search(translator, options)
     reader = None
-    if attention_path is not None:  # before the output is opened: a refusal leaves the files as they are
-        reader = translator.attention_reader(search)
-        reader.require_attention(state, name=translator.name, option="--attention")
-    number = done = _whole_lines(output_path, change.num_best) if goes_on and output_path is not None else 0
+    if files.attention is not None:  # before the output is opened: a refusal leaves the files as they are
+        reader = translator.attention_reader(search.config)
+        reader.require_attention(search.state, name=translator.name, option="--attention")
+    num_best = options.change.num_best
+    done = 0
+    if files.goes_on and files.output is not None:
+        done = _whole_lines(files.output, num_best)
     if total is not None and done > total:
         raise DataError(
-            f"{output_path} holds {done:,} lines, {input_path} has {total:,}: not its translation"
+            f"{files.output} holds {done:,} lines, {files.input} has {total:,}: not its translation"
         )
+    number = done
     num_not_found = first_not_found = 0
     with contextlib.ExitStack() as stack:
-        out = stack.enter_context(opened_output(output_path, appends=goes_on))
+        out = stack.enter_context(opened_output(files.output, appends=files.goes_on))
         attention = None
-        if reader is not None and attention_path is not None:
+        if reader is not None and files.attention is not None:
             attention = _AttentionWriter(
-                translator, reader, stack.enter_context(AttentionFile(attention_path))
+                translator, reader, stack.enter_context(AttentionFile(files.attention))
             )
-        prefixes = None if prefix_path is None else itertools.islice(stream_lines(prefix_path), done, None)
+        prefixes = (
+            None if files.prefixes is None else itertools.islice(stream_lines(files.prefixes), done, None)
+        )
         progress = stack.enter_context(progress_bar(total))
-        for group in _groups(input_path, where, done):
-            sources = translator.encode(group, too_long=too_long, where=where, first_line=number + 1)
+        for group in _groups(files.input, files.where, done):
+            sources = translator.encode(
+                group, too_long=options.too_long, where=files.where, first_line=number + 1
+            )
             note_remarks(translator.report)
             given: dict[str, Any] = {"row_ids": range(number, number + len(group))}
             if prefixes is not None:
                 lines = list(itertools.islice(prefixes, len(group)))
                 given["prefixes"] = translator.encode_prefixes(
-                    lines, where=str(prefix_path), first_line=number + 1
+                    lines, where=str(files.prefixes), first_line=number + 1
                 )
-            is_alone = len(group) <= ALONE and not always_filled
-            found = (alone if is_alone else searcher)(state, sources, **given)
-            outputs = found if aligned is None else aligned(state, group, sources, found)
+            found, outputs = search(group, sources, given)
             for index, hypotheses in enumerate(outputs):
                 if not hypotheses[0].found:
                     num_not_found += 1
                     first_not_found = first_not_found or number + index + 1
-            try:
-                for index, hypotheses in enumerate(outputs):
-                    out.write(_written(translator, hypotheses, number + index + 1, change.num_best).encode())
-                out.flush()
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                reason = error.strerror or str(error)
-                if output_path is None:
-                    raise DataError(f"standard output: {reason}") from None
-                raise DataError(
-                    f"{output_path}: {reason}; what was written is kept: make room, then go on with --continue"
-                ) from None
-            if verify_invariance:
-                changed = searcher.changed_by_neighbours(state, sources, found, seed=number, **given)
-                if changed:
-                    raise RunError(
-                        f"{where}: line {number + changed[0] + 1} ({len(changed)} of {len(group)} lines): another "
-                        "translation or score in another batch; please report the machine and the versions"
-                    )
+            texts = [
+                _written(translator, hypotheses, number + index + 1, num_best)
+                for index, hypotheses in enumerate(outputs)
+            ]
+            _write_texts(out, texts, files.output)
+            if options.verify_invariance:
+                search.verify(sources, found, given, files.where, number)
             if attention is not None:
-                attention(state, number, sources, outputs)
+                attention(search.state, number, sources, outputs)
             number += len(group)
             progress(number)
     note_lines(translator.report)
     if num_not_found:
         note(f"note: {not_found_note(num_not_found, first_not_found)}")
-    if verify_invariance:
+    if options.verify_invariance:
         note(f"verified: {number:,} lines, the same bits in other batches and another order")
     return number
+
+
+class _Search:
+    """A run's search with what the options change: in batches, or alone for a line or two."""
+
+    def __init__(self, translator: Translator, options: LineOptions) -> None:
+        self.state = translator.state
+        self.config = options.change.of(translator.search)
+        chosen: dict[str, Any] = {"seed": options.seed, "may_be_unknown": options.replaces_unknown}
+        self._searcher = translator.searcher(self.config, num_devices=options.num_devices, **chosen)
+        self._alone = translator.searcher(self.config, rows=1, **chosen)
+        self._always_filled = options.invariant or options.verify_invariance
+        coverage = options.change.coverage_afterwards(translator.search)
+        self._aligned = None
+        if coverage or options.replaces_unknown:
+            self._aligned = AlignedOutputs(
+                translator, self.config, coverage=coverage, replaces_unknown=options.replaces_unknown
+            )
+
+    def __call__(self, group: list[str], sources: list[list[int]], given: dict[str, Any]) -> tuple[Any, Any]:
+        """What the search found, and the outputs: the same, or ranked anew and with their unknown tokens named."""
+        is_alone = len(group) <= ALONE and not self._always_filled
+        found = (self._alone if is_alone else self._searcher)(self.state, sources, **given)
+        return found, found if self._aligned is None else self._aligned(self.state, group, sources, found)
+
+    def verify(
+        self, sources: list[list[int]], found: Any, given: dict[str, Any], where: str, number: int
+    ) -> None:
+        """Raise ``RunError`` if a line's bits follow from its neighbours."""
+        changed = self._searcher.changed_by_neighbours(self.state, sources, found, seed=number, **given)
+        if changed:
+            raise RunError(
+                f"{where}: line {number + changed[0] + 1} ({len(changed)} of {len(sources)} lines): another "
+                "translation or score in another batch; please report the machine and the versions"
+            )
+
+
+def _write_texts(out: BinaryIO, texts: Sequence[str], path: Path | None) -> None:
+    """Write lines that are ready.
+
+    Raises:
+      DataError: If there is no room, say; tells how to go on.
+    """
+    try:
+        for text in texts:
+            out.write(text.encode())
+        out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if path is None:
+            raise DataError(f"standard output: {reason}") from None
+        raise DataError(
+            f"{path}: {reason}; what was written is kept: make room, then go on with --continue"
+        ) from None
 
 
 def _whole_lines(path: Path, num_best: int | None) -> int:

@@ -113,34 +113,39 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.line_groups import translate_lines
+        from transformer_jax.cli.line_groups import LineFiles, LineOptions, translate_lines
         from transformer_jax.inference.search_change import SearchChange
         from transformer_jax.runs.model_folder import chosen_folder
 
+        change = SearchChange(
+            beam=self.beam,
+            num_best=self.n_best,
+            length_penalty=self.length_penalty,
+            min_len=self.min_len,
+            no_repeat_ngram=self.no_repeat_ngram,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            coverage=self.coverage_penalty,
+            stepwise_coverage=self.stepwise_coverage,
+        )
         translate_lines(
             chosen_folder(self.run_dir, self.pretrained),
-            input_path=self.input,
-            output_path=self.output,
-            goes_on=self.continue_,
-            change=SearchChange(
-                beam=self.beam,
-                num_best=self.n_best,
-                length_penalty=self.length_penalty,
-                min_len=self.min_len,
-                no_repeat_ngram=self.no_repeat_ngram,
-                temperature=self.temperature,
-                top_k=self.top_k,
-                top_p=self.top_p,
-                coverage=self.coverage_penalty,
-                stepwise_coverage=self.stepwise_coverage,
+            LineFiles(
+                input=self.input,
+                output=self.output,
+                prefixes=self.prefix,
+                attention=self.attention,
+                goes_on=self.continue_,
             ),
-            replaces_unknown=self.replace_unknown,
-            prefix_path=self.prefix,
-            seed=self.seed,
-            attention_path=self.attention,
-            too_long=self.too_long,
-            num_devices=self.devices,
-            invariant=self.invariant,
-            verify_invariance=self.verify_invariance,
+            LineOptions(
+                change=change,
+                seed=self.seed,
+                replaces_unknown=self.replace_unknown,
+                too_long=self.too_long,
+                num_devices=self.devices,
+                invariant=self.invariant,
+                verify_invariance=self.verify_invariance,
+            ),
         )
         return 0
