@@ -1,5 +1,6 @@
 """train: what it leaves behind, and every kind of bad input refused in one line."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from transformer_jax.data.pairs_config import SavedTokenizer
 from transformer_jax.data.tokenizers import Tokenizer, train_subword_tokenizer
 from transformer_jax.errors import ConfigError
 from transformer_jax.notes import listening, print_note
-from transformer_jax.runs.experiment import resume_config, saved_config, start_config
+from transformer_jax.runs.experiment import OwnFiles, resume_config, saved_config, start_config
 from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
 from transformer_jax.runs.loading import load_run
 from transformer_jax.training.schedules import build_schedule
@@ -105,7 +106,7 @@ def test_resume_executes_no_file(tiny_run: Path, tmp_path: Path) -> None:
         resume_config(tmp_path)
     with pytest.raises(ConfigError, match="not JSON"):
         start_config(str(trap))
-    with pytest.raises(ConfigError, match=r"--set model\.model_dim=16: cannot change"):
+    with pytest.raises(ConfigError, match=r"`overrides=model\.model_dim=16`: cannot change"):
         resume_config(tiny_run, ["model.model_dim=16"])
 
 
@@ -142,10 +143,13 @@ def test_bad_values(
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.py")), ids=lambda path: path.stem)
 def test_every_experiment_can_be_shortened(path: Path) -> None:
-    both = [f"data.{side}_tokenizer=joint.json" for side in ("source", "target")]
-    config = start_config(str(path), ["train.updates=40", *both])
+    config = start_config(str(path), ["train.updates=40"], OwnFiles(tokenizer="joint.json"))
     assert config.train.updates == 40
-    assert config.task.data.source_tokenizer == SavedTokenizer(path="joint.json")
+    data = config.task.data
+    tokenizers = [getattr(data, one.name) for one in dataclasses.fields(data) if "tokenizer" in one.name]
+    saved = [one for one in tokenizers if not isinstance(one, str | None)]
+    assert saved, "a task has a tokenizer, or one a side"
+    assert saved == [SavedTokenizer(path="joint.json")] * len(saved)
     rates = build_schedule(config.train.schedule, updates=40)
     assert float(rates(39)) < float(rates(20)) < float(rates(3)), "the rate falls within the run"
     assert len(config.train.notes()) == 1

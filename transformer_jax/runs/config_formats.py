@@ -40,7 +40,7 @@ def upgrade_document(document: dict[str, Any], where: str = "config") -> dict[st
       is and is refused there.
 
     Raises:
-      ConfigError: If it is of a later format than this version reads.
+      ConfigError: If it is of a later format than this version reads, or has no task.
 
     Example:
       >>> found = upgrade_document({"task": "translation", "train": {"updates": 3, "label_smoothing": 0.1}})
@@ -58,7 +58,9 @@ def upgrade_document(document: dict[str, Any], where: str = "config") -> dict[st
             f"{where}: of format {shortened(repr(number))}; this version reads formats 1 to {FORMAT}: install a newer "
             "transformer-jax"
         )
-    task: dict[str, Any] = {"kind": found.pop("task", None)}
+    if "task" not in found:
+        raise ConfigError(f"{where}: key 'task' is missing")
+    task: dict[str, Any] = {"kind": found.pop("task")}
     task |= {name: found.pop(name) for name in _OF_THE_TASK if name in found}
     train = found.get("train")
     if isinstance(train, dict):
