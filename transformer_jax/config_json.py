@@ -185,7 +185,7 @@ def _set_value(cls: type[Any], document: dict[str, Any], names: list[str], text:
 
 
 def _from_text(value: Any, annotation: Any, before: Any) -> Any:
-    """The object that a text stands for in a tagged union: a kind by its name, or one by its only field of text."""
+    """The object that a text abbreviates in a tagged union: a kind by its name, or one by its only field of text."""
     members = {
         tag: member for tag, member in _tagged_members(annotation).items() if TAG in _field_types(member)
     }
@@ -298,7 +298,7 @@ def _kinds_of(annotation: Any) -> Kinds | None:
 
 
 def _tagged_members(annotation: Any) -> dict[str, type[Any]]:
-    """The dataclasses of a union by their tag; a dataclass without one stands under its own name."""
+    """The dataclasses of a union by their tag; a dataclass without one is listed under its own name."""
     members: dict[str, type[Any]] = {}
     for member in _union_members(annotation):
         if dataclasses.is_dataclass(member) and isinstance(member, type):

@@ -35,7 +35,7 @@ class DataError(TransformerJaxError, ValueError):
 
 
 class RunError(TransformerJaxError, RuntimeError):
-    """A run folder or checkpoint cannot be used as asked."""
+    """A run folder or checkpoint cannot be used in the requested way."""
 
 
 def require(holds: bool, message: str) -> None:

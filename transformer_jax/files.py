@@ -62,7 +62,7 @@ def partial_name(path: Path) -> Path:
 
 @contextlib.contextmanager
 def reported_as(path: Path) -> Iterator[None]:
-    """Give an ``OSError`` inside the block the name of the file that was asked for, not that of a temporary one."""
+    """Give an ``OSError`` inside the block the name of the requested file, not that of a temporary one."""
     try:
         yield
     except OSError as error:

@@ -14,7 +14,7 @@ _SOON = 0.01
 
 
 def keep_interrupts() -> None:
-    """Raise a ``KeyboardInterrupt`` anew when it was lost.
+    """Raise a ``KeyboardInterrupt`` again when it was lost.
 
     A handler of SIGINT raises wherever the main thread happens to be. Inside a finaliser or a callback of the
     garbage collector (JAX has one) an exception cannot go anywhere: Python reports it as ignored, and the

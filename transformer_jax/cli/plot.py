@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-DESCRIPTION = """Draw a run: learning curves, and what the attention looked at while it translated a --line, by the
+DESCRIPTION = """Draw a run: learning curves, and the attention over a translated --line, by the
 run's own search: the output is the one that translate writes.
 
 The PNG files go into RUN_DIR/figures, or to --output.

@@ -81,7 +81,7 @@ class Command:
     """With --warm-start: take what fits of another model's arrays, and list what does not."""
 
     strict_compile: bool = False
-    """Stop where a batch comes for which no program was planned; without it the program is compiled then."""
+    """Make a batch for which no program was planned an error; without it the program is compiled then."""
 
     allow_inexact: bool = False
     """Resume a run although versions, flags, processor or device differ from its own (see run.lock)."""
@@ -90,10 +90,10 @@ class Command:
     """Resume a run although its training or development data have changed."""
 
     distributed: bool = False
-    """One of several processes that train the run together; Slurm, GKE, Open MPI or the TPU pod tells which."""
+    """One of several processes that train the run together; Slurm, GKE, Open MPI or the TPU pod gives its number."""
 
     coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
-    """The same where no cluster tells it: address of the first process, given to all."""
+    """The same without such a cluster: address of the first process, given to all."""
 
     num_hosts: Annotated[int | None, tyro.conf.arg(metavar="N"), COUNT] = None
     """With --coordinator: processes in all."""

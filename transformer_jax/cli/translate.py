@@ -76,7 +76,7 @@ class Command:
     """No N tokens in a row come twice in an output."""
 
     replace_unknown: bool = False
-    """Let outputs say words that training never saw: in their place stands the source word looked at most."""
+    """Replace unknown words of outputs by the source word with the highest attention."""
 
     prefix: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Required beginning of each output, a line for each line of --input; an empty line leaves it free."""
@@ -94,7 +94,7 @@ class Command:
     """Of the draws: a line's output follows from the seed, the line and its number."""
 
     attention: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
-    """Save what the model's attention looked at."""
+    """Save the model's attention weights."""
 
     too_long: Literal["whole", "skip", "truncate", "fail"] = "whole"
     """Sources longer than data.max_source_len: `whole` takes them as they are (those over the model's own limit are

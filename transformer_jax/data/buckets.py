@@ -16,7 +16,7 @@ from transformer_jax.errors import DataError, ShapeError
 Lengths = npt.NDArray[np.integer] | Sequence[int]
 
 MAX_CANDIDATES = 1024
-"""Most shapes that `choose_shapes` looks at, so 32 lengths on each of two axes; more are thinned out to quantiles."""
+"""Most shapes that `choose_shapes` considers, so 32 lengths on each of two axes; more are thinned out to quantiles."""
 
 
 @dataclasses.dataclass(frozen=True)

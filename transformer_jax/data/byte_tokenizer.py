@@ -29,7 +29,7 @@ _BYTE_OF = {letter: byte for byte, letter in enumerate(BYTE_LETTERS)}
 
 
 class ByteTokenizer(Tokenizer):
-    r"""Tokens are sequences of bytes; byte ``b`` alone has id ``b + 4``, and every text comes back exactly.
+    r"""Tokens are sequences of bytes; byte ``b`` alone has id ``b + 4``, and every text is decoded exactly.
 
     Example:
       >>> tokenizer = single_byte_tokenizer()

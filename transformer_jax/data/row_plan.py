@@ -1,4 +1,4 @@
-"""Which sequences share a row: planned once from lengths alone, drawn anew in each epoch.
+"""Assignment of sequences to rows: planned once from lengths alone, redrawn in each epoch.
 
 A sequence has one length for each column of the data: two for a pair of lines, one for a piece of text. The pattern of
 a row is the lengths of its sequences. Patterns are planned once, and each epoch draws which sequences of those lengths

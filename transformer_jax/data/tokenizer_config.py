@@ -49,7 +49,7 @@ class Subwords:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bytes:
-    """One token a byte of the text in UTF-8: 260 ids, nothing is ever unknown, and every text comes back exactly."""
+    """One token a byte of the text in UTF-8: 260 ids, nothing is ever unknown, and every text is decoded exactly."""
 
     kind: Literal["bytes"] = "bytes"
 

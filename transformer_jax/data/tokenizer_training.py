@@ -52,7 +52,7 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
 
 
 def known_vocab_size(tokenizer: TokenizerConfig) -> int | None:
-    """Vocabulary size that a tokenizer's config alone tells, an upper bound where it is trained; None where none.
+    """Vocabulary size known from a tokenizer's config alone, an upper bound where it is trained; None where none.
 
     Example:
       >>> known_vocab_size(Subwords(vocab_size=300)), known_vocab_size(Characters())

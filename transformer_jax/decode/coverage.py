@@ -1,4 +1,4 @@
-"""How much of the source a hypothesis has looked at, as a term of its score."""
+"""Coverage: how much of the source a hypothesis has attended to, as a term of its score."""
 
 import math
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class AlignedOutputs:
-    """Ranks hypotheses anew and finds the source words that stand for unknown tokens.
+    """Reranks hypotheses and finds the source words that replace unknown tokens.
 
     Args:
       translator: The model and its tokenizers.

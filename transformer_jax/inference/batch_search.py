@@ -174,7 +174,7 @@ class BatchSearcher:
         prefixes: Sequence[Sequence[int]] | None = None,
         row_ids: Sequence[int] | None = None,
     ) -> list[list[Hypothesis]]:
-        """Hypotheses of every source, best first; an empty source has the empty one, and `NOT_FOUND` stands for none.
+        """Hypotheses of every source, best first; an empty source has the empty one, and `NOT_FOUND` marks none.
 
         Args:
           params: The model's state.

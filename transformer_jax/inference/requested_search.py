@@ -126,7 +126,7 @@ def search_of(requested: RequestedSearch | None, configured: SearchConfig) -> Se
 
 
 def coverage_of(requested: RequestedSearch | None, configured: SearchConfig) -> float:
-    """Beta by which the outputs of a requested search are ranked anew afterwards; 0 for none."""
+    """Beta by which the outputs of a requested search are reranked afterwards; 0 for none."""
     if isinstance(requested, BeamSearch):
         return requested.change().coverage_afterwards(configured)
     return 0.0

@@ -100,7 +100,7 @@ class SearchChange:
         )
 
     def coverage_afterwards(self, configured: SearchConfig) -> float:
-        """Beta by which the outputs of the changed search are ranked anew; 0 where the search has counted it itself.
+        """Beta by which the outputs of the changed search are reranked; 0 where the search has counted it itself.
 
         Args:
           configured: The run's search.

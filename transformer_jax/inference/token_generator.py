@@ -312,7 +312,7 @@ class _Batch:
                     )
 
     def _slid(self, params: Any, progress: SearchProgress) -> tuple[SearchProgress, int]:
-        """The search with the last half of the context read anew, and the room that there is again."""
+        """The search after rereading the last half of the context, and the room that this leaves."""
         assert self._context_len is not None
         kept = self._context_len // 2
         output = jax.device_get(progress.output)

@@ -409,7 +409,7 @@ class Translator:
         return encoded
 
     def text(self, hypothesis: Hypothesis) -> str:
-        """The line that a hypothesis says."""
+        """The text of a hypothesis."""
         moses, line = MosesSides.of(self.data), self.scored_text(hypothesis)
         return line if moses is None else escape_line_breaks(moses.plain_target(line))
 

@@ -92,7 +92,7 @@ PRESETS: dict[PresetName, Preset] = {
 
 
 def check_rungs(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The rungs that were asked for in the ladder's order; all of them for none.
+    """The requested rungs in the ladder's order; all of them for none.
 
     Raises:
       ConfigError: If a name is not a rung's, or is given twice.

@@ -31,7 +31,7 @@ class LastState:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bahdanau:
-    """Additive attention asked by the previous decoder state, before the step (Bahdanau et al. 2015).
+    """Additive attention queried by the previous decoder state, before the step (Bahdanau et al. 2015).
 
     Attributes:
       attention_dim: Hidden units of the alignment model.
@@ -57,7 +57,7 @@ class Bahdanau:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Luong:
-    """Attention asked by the new decoder state, after the step (Luong et al. 2015).
+    """Attention queried by the new decoder state, after the step (Luong et al. 2015).
 
     Attributes:
       score: The score rule: the paper's ``"dot"``, ``"general"``, ``"concat"`` and ``"location"``, or another of

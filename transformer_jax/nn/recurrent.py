@@ -27,7 +27,7 @@ CellKind = str | type[GatedCell]
 
 
 class RecurrentCell(PytreeParameters):
-    """The parameters of one cell, which says itself how they start.
+    """The parameters of one cell, initialised by the cell's own rule.
 
     Args:
       kind: Name or class of the cell: ``"rnn"``, ``"lstm"``, ``"gru"``, or one that is linear in its carry,

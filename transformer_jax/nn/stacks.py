@@ -29,7 +29,7 @@ __all__ = ["DecoderStack", "EncoderStack", "check_stack", "enter_next", "enter_s
 
 
 class EncoderStack(nnx.Module):
-    """Positions, dropout, then encoder layers; a last norm where asked for (pre-norm needs one).
+    """Positions, dropout, then encoder layers; an optional last norm (pre-norm needs one).
 
     Args:
       config: Sizes and choices of every layer.

@@ -152,7 +152,7 @@ class PairCrossEntropy:
 
 
 def _halves(array: Array) -> tuple[Array, Array]:
-    """Rows and their copies apart, where each row stands beside its copy."""
+    """Rows and their copies, separated, where each row is followed by its copy."""
     pairs = array.reshape(-1, 2, *array.shape[1:])
     return pairs[:, 0], pairs[:, 1]
 

@@ -37,7 +37,7 @@ RESUMABLE = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExperimentConfig:
-    """One run, whole: with the data's files it says everything that the run folder's contents follow from.
+    """One whole run: with the data's files it determines the contents of the run folder.
 
     Attributes:
       name: What to call it in progress and reports.

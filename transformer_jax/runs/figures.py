@@ -93,7 +93,7 @@ def _draw_attention(translator: Translator, lines: Sequence[str], output: Path) 
 
 
 def picture_name(number: int, line: str) -> str:
-    """A file name that says the line, in any script: its letters and digits, shortened.
+    """A file name made from the line, in any script: its letters and digits, shortened.
 
     Example:
       >>> picture_name(1, "To be, or not?"), picture_name(2, "\u6211\u559c\u6b22 tea"), picture_name(3, "?!")

@@ -1,4 +1,4 @@
-"""A page of a model's worst and best sentences, each with what its attention looked at; needs no network."""
+"""A page of a model's worst and best sentences, each with its attention; needs no network."""
 
 import dataclasses
 import html

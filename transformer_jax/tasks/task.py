@@ -125,7 +125,7 @@ class Task(Protocol):
         ...
 
     def prepare(self, artifacts: Artifacts | None = None) -> Any:
-        """Read the data; artifacts that are given are used, not made anew.
+        """Read the data; given artifacts are used instead of making new ones.
 
         Returns:
           A `Prepared`.

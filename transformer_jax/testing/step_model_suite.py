@@ -273,7 +273,7 @@ def check_empty_batches(model: Any) -> None:
 
 
 def check_padding_changes_nothing(model: nnx.Module) -> None:
-    """Neither more padding, nor what stands in it, nor neighbouring rows change a row's logits."""
+    """Neither more padding, nor its contents, nor neighbouring rows change a row's logits."""
     batch = make_batch()
     wanted = _whole_call(model, batch).logits
     _check_that_a_loop_can_carry_the_state(model)

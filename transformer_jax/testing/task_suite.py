@@ -108,7 +108,7 @@ def _interrupt() -> None:
 
 
 def check_protocol(trained: TrainedCase, folder: Path) -> None:
-    """The task is a frozen value with the protocol's names, and comes back from JSON as it was."""
+    """The task is a frozen value with the protocol's names, and a round trip through JSON leaves it unchanged."""
     task = trained.config.task
     assert isinstance(task, Task)
     assert trained.config.train.metric in task.metrics

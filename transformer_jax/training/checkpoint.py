@@ -319,7 +319,7 @@ class CheckpointStore:
                 self._remove(update)
 
     def removed_by_others(self) -> list[int]:
-        """The updates whose checkpoints were written here and have gone since, each told once."""
+        """The updates whose checkpoints were written here and have been removed since, each reported once."""
         gone = sorted(self._written.difference(self.updates()))
         self._written.difference_update(gone)
         return gone

@@ -359,7 +359,7 @@ class Trainer:
     def _evaluate_and_save(
         self, state: TrainState, session: Session, *, evaluates: bool, saves: bool
     ) -> None:
-        """Score the model, then save it if that is due or the score is among the best; stop where that was asked."""
+        """Score the model, then save it if that is due or the score is among the best; stop if requested."""
         metrics: dict[str, float] = {}
         try:
             if evaluates:

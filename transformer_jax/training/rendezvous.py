@@ -1,4 +1,4 @@
-"""The hosts of a run meet over TCP before JAX joins them, so that one which never comes is named.
+"""Rendezvous of a run's hosts over TCP before JAX connects them, so that a missing one is named.
 
 JAX's own client ends the process by a signal when its time is over. So the first host listens at the coordinator's
 address before JAX does, the others tell it their numbers, and it answers all of them: everybody is there, or who is
@@ -111,7 +111,7 @@ def _number(
     arrived: dict[int, socket.socket],
     num_hosts: int,
 ) -> int | None:
-    """The number of a host that has told it all; None before, and (marked as gone) where it is not one of ours."""
+    """The number of a host whose message is complete; None before, and (marked as gone) for a foreign connection."""
     try:
         new = guest.recv(_MAX_LINE)
     except BlockingIOError:

@@ -13,7 +13,7 @@ from transformer_jax.training.state import TrainState
 
 
 class RunSaver(BackgroundSaver):
-    """Saves in the background, and tells of what somebody else has removed from the run folder.
+    """Saves in the background, and reports files that somebody else has removed from the run folder.
 
     Args:
       run_dir: The run folder.

@@ -14,7 +14,7 @@ ONE_SIGNAL = 0.25
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked to stop.
+    """A signal requested a stop.
 
     Args:
       signal_number: Which one.

@@ -106,7 +106,7 @@ def _follow(jaxpr: Any, origins: Sequence[_Origin], found: set[str]) -> list[_Or
 
 
 def scan_counts(equation: Any) -> tuple[int, int]:
-    """Constants and carries of a scan, told from what the loop takes apart and puts together, as JAX's names change."""
+    """Constants and carries of a scan, recognised by their use in the loop, as JAX's names change."""
     body = equation.params["jaxpr"].jaxpr
     taken, stacked = (
         sum(outer.aval.ndim > inner.aval.ndim for outer, inner in zip(outside, inside, strict=True))

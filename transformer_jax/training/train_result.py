@@ -8,7 +8,7 @@ from transformer_jax.training.stopping import Stopped
 
 
 class TrainingInterrupted(Stopped):
-    """Ctrl-C or SIGTERM came; the message says where the run can be taken up again."""
+    """Ctrl-C or SIGTERM was received; the message says where the run can be resumed."""
 
 
 class ChangedMetadataError(RunError):

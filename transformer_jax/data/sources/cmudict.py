@@ -48,7 +48,7 @@ def parse_cmudict(lines: Iterable[str], where: str = "cmudict") -> Pronunciation
 
 
 def cmudict_split(word: str) -> Literal["train", "development", "test"]:
-    """The side of the fixed split that a word stands on: 90 %, 5 % and 5 % of the words, by a hash of the word."""
+    """The part of the fixed split that a word belongs to: 90 %, 5 % and 5 % of the words, by a hash of the word."""
     fraction = hash_fraction(word)
     if fraction < TEST_SHARE:
         return "test"

@@ -35,7 +35,7 @@ class Fixed(NamedTuple):
 
 
 class Place:
-    """One block of queries: where it stands, and its slices of everything that has rows."""
+    """One block of queries: its position, and its slices of everything that has rows."""
 
     def __init__(self, blocks: Blocks, fixed: Fixed, group: QueryGroup, index: Any) -> None:
         self.size, self.group, self.index = group.block, group, index

@@ -24,7 +24,7 @@ from transformer_jax.functional.masks import AttentionMask
 from transformer_jax.typing import Array
 
 BLOCKWISE_FROM_PAIRS = 512 * 512
-"""Queries times keys from which on blockwise comes first: see ``benchmarks/results/attention-cpu.json``.
+"""Number of query-key pairs from which on blockwise is preferred: see ``benchmarks/results/attention-cpu.json``.
 
 There the full forward pass and both causal ones gain by it on the oldest and the newest JAX; the full one with
 gradients loses a tenth to a quarter, and gains from twice the length on."""

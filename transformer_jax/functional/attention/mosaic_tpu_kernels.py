@@ -403,7 +403,7 @@ def _call(
 
 
 def _spec(kind: str, shape: tuple[int, ...], plan: Plan, place: Callable[..., tuple[Any, ...]]) -> Any:
-    """How an array of a kind is cut into blocks: its block, and which one a point of the grid looks at."""
+    """Block specification of a kind of array: its block, and the one that a point of the grid reads."""
     query_block, key_block = plan.query_block, plan.key_block
     blocks: dict[str, tuple[tuple[int | None, ...], Callable[..., tuple[Any, ...]]]] = {
         "query": ((None, None, query_block, shape[-1]), lambda b, h, n, i, j: (b, h, i, 0)),

@@ -1,4 +1,4 @@
-"""Attention as it stands in the papers: all scores, a softmax, a weighted sum. The oracle of the others."""
+"""Attention as in the papers: all scores, a softmax, a weighted sum. The oracle of the others."""
 
 import jax.numpy as jnp
 

@@ -162,7 +162,7 @@ def _rows(array: Array | None) -> Any:
 
 
 def _all_steps(settings: _Settings, problem: _Problem, states: Leaves) -> Leaves:
-    """Each step from the state that stands before it: the map whose fixed point the states are."""
+    """Each step from the state before it: the map whose fixed point the states are."""
     shape = states[0].shape
     previous = tuple(map(_rows, _shifted(settings, problem, states)))
     recurrent = recurrent_share(previous[0], problem.weight, problem.bias)

@@ -307,7 +307,7 @@ def _check_lengths(lengths: Array, batch: int, num_steps: int) -> None:
 
 
 def _wide_carry(cell: Cell, carry: Carry | None, inputs: Array) -> Carry:
-    """The carry to start from, float32, or float64 where anything that goes into a step is."""
+    """The initial carry, float32, or float64 if any input of a step is."""
     zeros = cell.initial_carry(inputs.shape[0])
     given = zeros if carry is None else _as_carry("initial_carry", cell, carry, zeros)
     for want, have in zip(jax.tree.leaves(zeros), jax.tree.leaves(given), strict=True):
