@@ -326,6 +326,8 @@ def experiments_table() -> str:
     rows = []
     for path in sorted(EXPERIMENTS.glob("*.json")):
         document = json.loads(path.read_text())
+        if document["task"] == "language_modelling":
+            continue
         training = document["training"]
         machine = training.get("machine") or document["environment"]
         names = ("per", "wer") if document["task"] == "pronunciation" else ("bleu", "chrf", "ter")
@@ -343,6 +345,43 @@ def experiments_table() -> str:
             ]
         )
     titles = ["run", "parameters", "updates", "training s", "search", "test scores"]
+    return _table([*titles, "hardware"], rows)
+
+
+def language_table() -> str:
+    """A row for each language model that was evaluated; files that differ by ``-seedN`` alone are one row.
+
+    Losses of several seeds are their mean and half of their range, seconds are the mean.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(EXPERIMENTS.glob("*.json")):
+        document = json.loads(path.read_text())
+        if document["task"] == "language_modelling":
+            groups.setdefault(re.sub(r"-seed\d+$", "", path.stem), []).append(document)
+    rows = []
+    for name, documents in groups.items():
+        first = documents[0]["training"]
+        machine = first.get("machine") or documents[0]["environment"]
+
+        def scores(key: str, documents: list[dict[str, Any]] = documents) -> str:
+            values = [document[key] for document in documents]
+            spread = f" ± {(max(values) - min(values)) / 2:.4f}" if len(values) > 1 else ""
+            return f"{statistics.mean(values):.4f}{spread}"
+
+        seconds = statistics.mean(document["training"]["train_seconds"] for document in documents)
+        rows.append(
+            [
+                name,
+                f"{first['parameters']:,}",
+                f"{first['updates']:,}{' (truncated)' if first.get('truncated') else ''}",
+                f"{len(documents)}",
+                f"{seconds:,.0f}",
+                scores("nats"),
+                scores("bits_per_character"),
+                f"{machine['cores']} cores, {machine['device'].removesuffix(' (cpu)')}",
+            ]
+        )
+    titles = ["run", "parameters", "updates", "seeds", "training s", "nats a token", "bits a character"]
     return _table([*titles, "hardware"], rows)
 
 
@@ -467,6 +506,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "compare-quick": lambda: compare_table("compare-quick-cpu.json"),
     "compare-standard": lambda: standard_table("compare-standard-cpu.json"),
     "experiments": experiments_table,
+    "language": language_table,
     "race": lambda: race_table("race-cpu.json", "tokens_per_s", 1e3, 1),
     "race-memory": lambda: race_table("race-cpu.json", "peak_bytes", 1e6, 0),
     "race-machine": lambda: race_machine("race-cpu.json"),

@@ -28,7 +28,7 @@ def config() -> ExperimentConfig:
         train=TrainConfig(
             updates=2000,
             optimizer=AdamW(beta2=0.99, weight_decay=0.1),
-            schedule=Cosine(peak_learning_rate=2e-3, warmup_updates=100, final_ratio=0.1),
+            schedule=Cosine(peak_learning_rate=4e-3, warmup_updates=100, final_ratio=0.1),
             log_every=50,
             evaluate_every=500,
             checkpoint_every=500,
