@@ -12,7 +12,6 @@ in nats a character.
 import argparse
 import dataclasses
 import json
-import runpy
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from transformer_jax.environment import environment
 from transformer_jax.files import write_whole
 from transformer_jax.notes import note
 from transformer_jax.plot.curves import learning_curves
-from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.runs.experiment import ExperimentConfig, start_config
 from transformer_jax.runs.experiment_runner import ExperimentResult, RunOptions, run_experiment
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
@@ -40,7 +39,7 @@ POINTS = 10
 def config_of(name: str, *, updates: int, seed: int, held_out: int | None = None) -> ExperimentConfig:
     """The experiment of a model, of another length and seed, judged on the first so many held-out characters."""
     path = EXPERIMENTS / f"language_tinyshakespeare_{name}.py"
-    config: ExperimentConfig = runpy.run_path(str(path))["config"]()
+    config = start_config(str(path), [])
     every = max(1, updates // POINTS)
     train = dataclasses.replace(
         config.train,

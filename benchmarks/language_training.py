@@ -8,7 +8,6 @@ Compiling is timed apart. The training of 2,000 updates takes 2,000 times what a
 
 import argparse
 import dataclasses
-import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from transformer_jax.data.token_batches import TokenBatch
 from transformer_jax.models.build import build_model
 from transformer_jax.nn.parameters import named_parameters, parameter_count
 from transformer_jax.race.timing import Record, interleave, interval_text, paired_ratio, quartiles, write_json
-from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.runs.experiment import ExperimentConfig, start_config
 from transformer_jax.training.metrics import fetch_means, zero_metrics
 from transformer_jax.training.optimizers import build_optimizer
 from transformer_jax.training.schedules import build_schedule
@@ -134,7 +133,7 @@ def run(options: Any) -> None:
     """Run, print the table, write the JSON."""
     keep_freed_memory()
     run_in_calling_thread()
-    config: ExperimentConfig = runpy.run_path(str(EXPERIMENT))["config"]()
+    config = start_config(str(EXPERIMENT), [])
     prepared = config.task.prepare()
     sizes = config.task.sizes(prepared.artifacts, is_training=True)
     model: Any = build_model(config.model, sizes, seed=config.train.seed)

@@ -40,6 +40,34 @@ def test_attend_is_the_product_with_the_unscaled_table():
     np.testing.assert_array_equal(embedding.table(), embedding.embedding[...])
 
 
+@pytest.mark.parametrize("rows", [(), (1,), (2,), (4, 1), (32,), (33,), (5, 7)])
+def test_logits_and_their_gradients_are_the_same_for_few_rows_as_for_many(rows):
+    embedding = make(padding_id=None, vocab_size=11)
+    graphdef, params = nnx.split(embedding)
+    x = jax.random.normal(jax.random.key(0), (*rows, 16))
+    weight = jax.random.normal(jax.random.key(1), (*rows, 11))
+
+    def total(params, x):
+        return (nnx.merge(graphdef, params).attend(x) * weight).sum()
+
+    table = np.asarray(embedding.embedding[...])
+    np.testing.assert_allclose(jax.jit(embedding.attend)(x), np.asarray(x) @ table.T, rtol=1e-5, atol=1e-6)
+    by_table, by_states = jax.grad(total, argnums=(0, 1))(params, x)
+    wanted = np.asarray(weight).reshape(-1, 11).T @ np.asarray(x).reshape(-1, 16)
+    np.testing.assert_allclose(by_table["embedding"][...], wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(by_states, np.asarray(weight) @ table, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the order is the CPU's")
+def test_the_table_is_not_turned_for_a_step_of_few_rows():
+    embedding = make(padding_id=None)
+    few, many = (
+        str(jax.make_jaxpr(embedding.attend)(jnp.ones((rows, 16)))).count("optimization_barrier")
+        for rows in (8, 64)
+    )
+    assert (few, many) == (1, 0)
+
+
 @pytest.mark.parametrize("padding_id", [0, 4])
 def test_padding_row_is_zero_and_has_no_gradient(padding_id):
     embedding = make(padding_id=padding_id)
