@@ -22,7 +22,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 from jaxtyping import install_import_hook
 
-CHECKED_PACKAGES = ["functional", "nn", "models", "decode", "train"]
+CHECKED_PACKAGES = ["functional", "nn", "models", "decode", "training"]
 install_import_hook([f"transformer_jax.{name}" for name in CHECKED_PACKAGES], "beartype.beartype")
 
 import hypothesis
