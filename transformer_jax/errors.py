@@ -61,6 +61,18 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
+def check_choice(name: str, value: object, known: Iterable[str]) -> None:
+    """Raise ``ConfigError`` unless a value is one of the known ones.
+
+    Example:
+      >>> check_choice("split", "test", ("development", "test"))
+    """
+    known = tuple(known)
+    if value not in known:
+        hint = nearest_hint(value, known) if isinstance(value, str) else ""
+        raise ConfigError(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}{hint}")
+
+
 def shortened(text: str, limit: int = 100) -> str:
     """The text, its middle left out where a damaged file made it longer than a line can show.
 

@@ -12,11 +12,12 @@ _LOGGER = logging.getLogger("transformer_jax")
 _listeners: list[Listener] = []
 
 
-def note(text: str) -> None:
-    """Hand a remark to the listener of now, or to the logger ``transformer_jax`` at level INFO.
+def note(text: str, *, is_warning: bool = False) -> None:
+    """Hand a remark to the listener of now, or to the logger ``transformer_jax``.
 
     Args:
       text: One line or several.
+      is_warning: Whether the logger gets it at level WARNING, which Python prints by default, instead of INFO.
 
     Example:
       >>> heard = []
@@ -28,7 +29,7 @@ def note(text: str) -> None:
     if _listeners:
         _listeners[-1](text)
     else:
-        _LOGGER.info(text)
+        _LOGGER.log(logging.WARNING if is_warning else logging.INFO, text)
 
 
 @contextlib.contextmanager

@@ -78,7 +78,6 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.line_groups import note_lines
         from transformer_jax.cli.loaded import load_for
         from transformer_jax.inference.text_generator import TextGenerator
         from transformer_jax.runs.model_folder import chosen_folder
@@ -89,7 +88,7 @@ class Command:
         generator: TextGenerator = load_for("generate", TextGenerator, folder).predictor
         options: dict[str, Any] = {
             "max_tokens": self.max_tokens,
-            "search": self._search(generator.search),
+            "search": self._search(),
             "stop": self.stop,
             "seed": self.seed,
             "beyond": self.beyond,
@@ -114,7 +113,6 @@ class Command:
                     _write(json.dumps(document) + "\n")
                 else:
                     _write(f"=== prompt {number + 1}, sample {sample + 1}\n{one.prompt}{one.text}\n")
-        note_lines(generator.report)
         return 0
 
     def _prompts(self) -> list[str]:
@@ -135,21 +133,18 @@ class Command:
         except UnicodeDecodeError as error:
             raise DataError(f"standard input: not UTF-8 text (byte {error.start})") from None
 
-    def _search(self, own: object) -> object:
-        """The run's own search with what the options change."""
-        from transformer_jax.decode.search_config import SampleConfig
+    def _search(self) -> Any:
+        """What the options change in the run's own search; None where they change nothing."""
+        from transformer_jax.inference.requested_search import Sampling
 
-        changes = {
-            name: getattr(self, name)
-            for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-            if getattr(self, name) is not None
-        }
-        if not changes:
-            return None
-        if isinstance(own, SampleConfig):
-            return dataclasses.replace(own, **changes)
-        max_len: int = own.max_len  # type: ignore[attr-defined]
-        return SampleConfig(max_len=max_len, **changes)
+        sampling = Sampling(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+        )
+        return None if sampling == Sampling() else sampling
 
 
 def _write(text: str) -> None:

@@ -17,14 +17,11 @@ from transformer_jax.errors import ConfigError, DataError, RunError
 from transformer_jax.files import require_other_file
 from transformer_jax.inference.aligned_outputs import AlignedOutputs
 from transformer_jax.inference.attention_maps import AttentionFile, AttentionReader
-from transformer_jax.inference.batch_search import ALONE, BATCH_ROWS, Hypothesis, not_found_note
+from transformer_jax.inference.batch_search import ALONE, GROUP_LINES, Hypothesis, not_found_note
 from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.search_change import SearchChange
 from transformer_jax.inference.translator import TooLong, Translator
 from transformer_jax.notes import is_watched, note
-
-# Lines that are searched together: sorted by length into batches, written before the next group is read.
-GROUP_LINES = 16 * BATCH_ROWS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,11 @@ from transformer_jax.inference.text_generator import TextGenerator
 from transformer_jax.inference.translator import Translator
 from transformer_jax.runs.loading import LoadedRun, load_run
 
-_COMMANDS = {Translator: "translate", TextGenerator: "generate"}
-"""The command that writes with a predictor."""
+_COMMANDS = {
+    Translator: ("translate", "score --source FILE --target FILE"),
+    TextGenerator: ("generate", "score --input FILE"),
+}
+"""Commands of each predictor, the one that writes first."""
 
 
 def load_for(command: str, wanted: type[Any], run_dir: Path) -> LoadedRun:
@@ -32,6 +35,8 @@ def require_predictor(command: str, wanted: type[Any], run: LoadedRun, run_dir: 
     """Raise ``RunError`` unless the run's predictor is of a class; says which command suits it."""
     if isinstance(run.predictor, wanted):
         return
-    other = next((name for kind, name in _COMMANDS.items() if isinstance(run.predictor, kind)), None)
-    advice = f": use transformer-jax {other}" if other else ""
+    own = next((names for kind, names in _COMMANDS.items() if isinstance(run.predictor, kind)), ())
+    verb = command.partition(" ")[0]
+    fitting = [name for name in own if name.partition(" ")[0] == verb] or own[:1]
+    advice = f": use transformer-jax {fitting[0]}" if fitting else ""
     raise RunError(f"{run_dir} is for {run.config.task.kind}, which {command} does not do{advice}")

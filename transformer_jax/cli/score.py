@@ -59,8 +59,12 @@ class Command:
 
         folder = chosen_folder(self.run_dir, self.pretrained)
         if self.input is not None and self.source is None and self.target is None:
+            if self.too_long != "whole":
+                raise ConfigError("--too-long is for pairs: a text may have any length; leave it out")
             score_text(folder, self.input, output_path=self.output, stride=self.stride)
             return 0
+        if self.stride is not None:
+            raise ConfigError("--stride goes with --input: leave it out")
         if self.source is None or self.target is None or self.input is not None:
             raise ConfigError("score needs --source and --target, or --input for a language model")
         score_files(folder, self.source, self.target, output_path=self.output, too_long=self.too_long)

@@ -10,7 +10,6 @@ from transformer_jax.cli.loaded import load_for
 from transformer_jax.data.readers import count_lines, read_text_file, stream_lines
 from transformer_jax.errors import DataError
 from transformer_jax.files import require_other_file
-from transformer_jax.inference.pair_scores import PairScorer
 from transformer_jax.inference.text_generator import TextGenerator
 from transformer_jax.inference.translator import TooLong, Translator
 from transformer_jax.notes import note
@@ -40,13 +39,7 @@ def score_files(
             f"source and target differ in length: {source} has {counts[0]} lines, {target} has {counts[1]}"
         )
     translator: Translator = load_for("score --source --target", Translator, run_dir).predictor
-    scorer = PairScorer(
-        translator.model,
-        source_len=translator.data.max_source_len,
-        target_len=translator.data.max_target_len,
-        source_limit=translator.source_lengths.longest,
-        target_limit=translator.target_lengths.longest,
-    )
+    scorer = translator.scorer()
     state, pairs = translator.state, zip(stream_lines(source), stream_lines(target), strict=True)
     total, num_tokens, num_unknown, num_left_out, number = 0.0, 0, 0, 0, 0
     with opened_output(output_path) as out, progress_bar(counts[0]) as progress:
@@ -100,7 +93,6 @@ def score_text(run_dir: Path, text_path: Path, *, output_path: Path | None, stri
         for piece, log_prob in zip(scores.pieces, scores.log_probs.tolist(), strict=True):
             out.write(f"{log_prob:.4f}\t{json.dumps(piece)}\n".encode())
         out.flush()
-    note_lines(generator.report)
     note(
         f"{scores.num_characters:,} characters, {scores.num_tokens:,} tokens, perplexity {scores.perplexity:.3f}, "
         f"bits a character {scores.bits_per_character:.4f}"

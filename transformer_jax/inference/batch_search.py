@@ -61,6 +61,9 @@ ALONE = 2
 BATCH_ROWS = 32
 """Rows of a batch where the outputs are known already: reading attention, scoring pairs."""
 
+GROUP_LINES = 16 * BATCH_ROWS
+"""Lines that are searched together: sorted by length into batches, done before the next group is read."""
+
 SMALL_MODEL = 8_000_000
 """Parameters up to which a step's weights stay in a processor's cache."""
 
@@ -124,6 +127,10 @@ class BatchSearcher:
         self._model, self._num_devices, self._longest_output = model, num_devices, longest_output
         self._searchers: dict[int, Searcher] = {}  # by the limit of their outputs
         self._searcher(self.lengths.usual)  # refuses now what cannot be, too many devices say
+
+    def set_seed(self, seed: int) -> None:
+        """Draw from another seed from now on; nothing is compiled anew."""
+        self._rng_key = seed_key(seed)
 
     def max_len(self, padded: int) -> int:
         """Most tokens of the outputs of sources padded to this length, the end included."""

@@ -3,6 +3,8 @@
 import collections
 import dataclasses
 
+from transformer_jax.notes import note
+
 
 @dataclasses.dataclass
 class LineReport:
@@ -31,6 +33,11 @@ class LineReport:
         """Remarks since the last call, such as the first line that was too long."""
         taken, self._pending = self._pending, []
         return taken
+
+    def note_all(self) -> None:
+        """Hand remarks and counts to whoever listens, or to Python's logging as warnings."""
+        for text in (*self.take_remarks(), *self.lines()):
+            note(f"note: {text}", is_warning=True)
 
     def lines(self) -> list[str]:
         """The counts in words, a line each; none where nothing happened.

@@ -73,35 +73,37 @@ class GreedySearch:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """Tokens drawn from the model's distribution.
+    """Tokens drawn from the model's distribution; what is None stays as in the run's own search, if that draws too.
 
     Attributes:
       temperature: Divisor of the logits; 0 is greedy.
-      top_k: Draw from this many of the most probable tokens; None for all.
-      top_p: Then from the smallest set of them with at least this probability mass; 1 for all.
-      min_p: Then from those at least so many times as probable as the most probable one; 0 for all.
-      repetition_penalty: Above 1, tokens said before become less probable; 1 for none.
+      top_k: Draw from this many of the most probable tokens.
+      top_p: Then from the smallest set of them with at least this probability mass.
+      min_p: Then from those at least so many times as probable as the most probable one.
+      repetition_penalty: Above 1, tokens said before become less probable.
 
     Example:
       >>> Sampling(temperature=0.7, top_p=0.9).of(GreedyConfig(max_len=20)).top_p
       0.9
+      >>> Sampling(top_k=5).of(SampleConfig(max_len=20, temperature=0.8)).temperature
+      0.8
     """
 
-    temperature: float = 1.0
+    temperature: float | None = None
     top_k: int | None = None
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
 
-    def change(self) -> SearchChange:
-        """The same as a change of a run's search."""
-        return SearchChange(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
-
-    def of(self, configured: SearchConfig) -> SearchConfig:
+    def of(self, configured: SearchConfig) -> SampleConfig:
         """The search of a run whose own is ``configured``."""
-        found = self.change().of(configured)
-        assert isinstance(found, SampleConfig)
-        return dataclasses.replace(found, min_p=self.min_p, repetition_penalty=self.repetition_penalty)
+        own = configured
+        if not isinstance(own, SampleConfig):
+            own = SampleConfig(
+                max_len=own.max_len, forbidden_ids=own.forbidden_ids, constraints=own.constraints
+            )
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return dataclasses.replace(own, **given)
 
 
 RequestedSearch = BeamSearch | GreedySearch | Sampling | SearchConfig
@@ -122,6 +124,10 @@ def search_of(requested: RequestedSearch | None, configured: SearchConfig) -> Se
         return configured
     if isinstance(requested, GreedyConfig | SampleConfig | BeamConfig):
         return requested
+    if not isinstance(requested, BeamSearch | GreedySearch | Sampling):
+        raise TypeError(
+            f"search must be a BeamSearch, GreedySearch or Sampling, or None for the run's own; got {requested!r}"
+        )
     return requested.of(configured)
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +13,17 @@ from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.search_config import GreedyConfig, SampleConfig, SearchConfig
 from transformer_jax.decode.search_options import SearchIds
-from transformer_jax.errors import ConfigError, DataError
+from transformer_jax.errors import ConfigError, DataError, check_choice
 from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.requested_search import RequestedSearch, search_of
 from transformer_jax.inference.token_generator import Beyond, TokenGenerator
 from transformer_jax.inference.token_scores import TokenScorer
 
 SAMPLE_NUMBERS = 1 << 20
-"""Prompts of one call at most: sample ``j`` of prompt ``i`` draws by the number ``i + j * SAMPLE_NUMBERS``."""
+"""Most prompts of one call: sample ``j`` of prompt ``i`` draws by the number ``i + j * SAMPLE_NUMBERS``."""
+
+MOST_SAMPLES = 2**31 // SAMPLE_NUMBERS - 1
+"""Most samples of a prompt, whose numbers stay below 2**31."""
 
 _REPLACEMENT = "\ufffd"
 
@@ -92,6 +95,8 @@ class TextGenerator:
       report: Counts of what was done to prompts and texts so far.
     """
 
+    verbs: ClassVar[tuple[str, ...]] = ("generate", "stream", "score")
+
     name: str
     model: Any
     tokenizer: Tokenizer
@@ -100,6 +105,9 @@ class TextGenerator:
     context_len: int | None = None
     marks_documents: bool = False
     report: LineReport = dataclasses.field(default_factory=LineReport)
+    _programs: dict[Any, TokenGenerator] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         self.report.unit = self.tokenizer.unit.removesuffix("s")
@@ -139,8 +147,12 @@ class TextGenerator:
           ShapeError: If the context is passed and ``beyond`` is ``"refuse"``.
         """
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        if num_samples < 1:
-            raise ConfigError(f"num_samples must be at least 1, got {num_samples}")
+        if not 1 <= num_samples <= MOST_SAMPLES:
+            raise ConfigError(f"num_samples must be 1 to {MOST_SAMPLES:,}, got {num_samples}")
+        if len(texts) > SAMPLE_NUMBERS:
+            raise ConfigError(f"at most {SAMPLE_NUMBERS:,} prompts at once, got {len(texts):,}")
+        check_choice("beyond", beyond, get_args(Beyond))
+        self._begin()
         numbers = [i + j * SAMPLE_NUMBERS for i in range(len(texts)) for j in range(num_samples)]
         stops = self._stops(stop)
         ids = [one for text in texts for one in [self._prompt_ids(text)] * num_samples]
@@ -150,9 +162,14 @@ class TextGenerator:
             written[index] += tokens
             if on_progress is not None:
                 on_progress(sum(map(len, written)))
-            return _first_stop(self.tokenizer.decode(written[index]), stops) is not None
+            if not stops:
+                return False
+            # A token has a byte at least, and a character at most four.
+            tail = written[index][-(len(tokens) + 4 * max(map(len, stops))) :]
+            return _first_stop(self.tokenizer.decode(tail), stops) is not None
 
         generator = self._generator(max_tokens, search, beyond)
+        self.report.note_all()
         found = generator.generate(self.state, ids, seed=seed, row_ids=numbers, on_tokens=on_tokens)
         outputs = []
         for index, one in enumerate(found):
@@ -191,11 +208,14 @@ class TextGenerator:
           sample: Which of the outputs of ``generate(num_samples=...)``.
           beyond: What becomes of a prompt and an output that together pass the context.
         """
+        check_choice("beyond", beyond, get_args(Beyond))
+        self._begin()
         stops = self._stops(stop)
         longest = max((len(one) for one in stops), default=1)
         generator = self._generator(max_tokens, search, beyond)
         numbers = [sample * SAMPLE_NUMBERS]
         chunks = generator.stream(self.state, [self._prompt_ids(prompt)], seed=seed, row_ids=numbers)
+        self.report.note_all()
         ids: list[int] = []
         shown = 0
         for chunk in chunks:
@@ -230,6 +250,7 @@ class TextGenerator:
             context_len=self.window_len,
             stride=max(1, self.window_len // 2) if stride is None else stride,
         )
+        self._begin()
         state, found = self.state, []
         for text in texts:
             ids = self._known_ids(text)
@@ -245,6 +266,7 @@ class TextGenerator:
                     num_characters=len(text),
                 )
             )
+        self.report.note_all()
         return found
 
     def _generator(
@@ -260,7 +282,16 @@ class TextGenerator:
             forbidden_ids=tuple(sorted({*config.forbidden_ids, *own})),
         )
         ids = SearchIds(bos_id=BOS_ID, eos_id=EOS_ID, pad_id=PAD_ID)
-        return TokenGenerator(self.model, config, ids, context_len=self.context_len, beyond=beyond)
+        key = (config, beyond)
+        if key not in self._programs:
+            self._programs[key] = TokenGenerator(
+                self.model, config, ids, context_len=self.context_len, beyond=beyond
+            )
+        return self._programs[key]
+
+    def _begin(self) -> None:
+        """Start to count anew: what a call reports is of its own texts."""
+        self.report = LineReport(unit=self.report.unit)
 
     def _prompt_ids(self, text: str) -> list[int]:
         ids = self._known_ids(text)

@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal, get_args
 
 from flax import nnx
 
@@ -13,10 +13,17 @@ from transformer_jax.data.moses import MosesSides
 from transformer_jax.data.pairs_config import PRONUNCIATION_DATASETS, NamedDataset, PairsConfig
 from transformer_jax.data.tokenizers import UNKNOWN_TEXT, Tokenizer
 from transformer_jax.decode.searcher import SearchConfig
-from transformer_jax.errors import DataError
+from transformer_jax.errors import DataError, check_choice
 from transformer_jax.inference.aligned_outputs import AlignedOutputs
 from transformer_jax.inference.attention_maps import Alignment, AttentionReader
-from transformer_jax.inference.batch_search import ALONE, BATCH_ROWS, BatchSearcher, Hypothesis, batch_rows
+from transformer_jax.inference.batch_search import (
+    ALONE,
+    BATCH_ROWS,
+    GROUP_LINES,
+    BatchSearcher,
+    Hypothesis,
+    batch_rows,
+)
 from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.pair_scores import PairScorer
 from transformer_jax.inference.requested_search import RequestedSearch, coverage_of, search_of
@@ -37,6 +44,7 @@ class Translated:
       score: What the search ranks by: log-probability, or that over the length penalty.
       tokens: Its pieces.
       finished: False where the search was cut off at its longest output.
+      found: False where no output keeps the rules of the search; the text is empty then.
       alternatives: Further outputs of the line, best first, where several were asked for.
     """
 
@@ -44,6 +52,7 @@ class Translated:
     score: float
     tokens: tuple[str, ...]
     finished: bool
+    found: bool = True
     alternatives: tuple["Translated", ...] = ()
 
 
@@ -76,6 +85,8 @@ class Translator:
       report: Counts of what was done to lines so far.
     """
 
+    verbs: ClassVar[tuple[str, ...]] = ("translate", "score", "align")
+
     name: str
     model: Any
     source_tokenizer: Tokenizer
@@ -85,6 +96,7 @@ class Translator:
     source_limit: int | None = None
     target_limit: int | None = None
     report: LineReport = dataclasses.field(default_factory=LineReport)
+    _programs: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.report.unit = self.source_tokenizer.unit.removesuffix("s")
@@ -114,8 +126,15 @@ class Translator:
         replace_unknown: bool = False,
         seed: int = 0,
         num_devices: int = 1,
+        invariant: bool = False,
+        on_progress: Callable[[int], None] | None = None,
     ) -> list[Translated]:
-        """Translate lines; an output does not depend on the lines beside it.
+        """Translate lines.
+
+        An output does not depend on the lines beside it, with one exception: one or two lines by themselves are
+        searched in batches of one row, some times as fast, so that their scores can differ in the last digits from
+        those among others; ``invariant`` does without that. What happened to lines (unknown pieces, lengths) goes to
+        the logger ``transformer_jax`` as warnings, and is kept in ``report``.
 
         Args:
           lines: Texts, one output for each; an empty line gives an empty one.
@@ -125,32 +144,60 @@ class Translator:
           replace_unknown: Put the source word that was attended to most in the place of unknown tokens.
           seed: Of the draws, where the search draws.
           num_devices: Devices that search side by side.
+          invariant: Give one or two lines the very bits that they have among others.
+          on_progress: Called with the number of lines done so far.
 
         Raises:
-          ConfigError: If the search is impossible, or the model has no attention that ``replace_unknown`` and a
-            coverage penalty need.
-          DataError: If a line is too long and ``too_long`` is ``"fail"``, or a prefix was never seen in training.
-          TypeError: If ``lines`` is one text.
+          ConfigError: If the search is impossible.
+          RunError: If the model has no attention, which ``replace_unknown`` and a coverage penalty need.
+          DataError: If a line is too long and ``too_long`` is ``"fail"``, a prefix was never seen in training, or there
+            are not as many prefixes as lines.
+          TypeError: If ``lines`` is one text, or ``search`` is none.
         """
         lines = _listed("lines", lines)
-        found_search = search_of(search, self.search)
-        searcher = self.searcher(
-            found_search,
-            rows=1 if len(lines) <= ALONE else None,
-            seed=seed,
-            may_be_unknown=replace_unknown,
-            num_devices=num_devices,
-        )
-        sources = self.encode(lines, too_long=too_long, where="lines")
-        begin = None if prefixes is None else self.encode_prefixes(prefixes, where="prefixes")
-        state = self.state
-        found = searcher(state, sources, prefixes=begin)
-        coverage = coverage_of(search, self.search)
+        check_choice("too_long", too_long, get_args(TooLong))
+        if prefixes is not None and len(prefixes := _listed("prefixes", prefixes)) != len(lines):
+            raise DataError(f"there are {len(lines):,} lines and {len(prefixes):,} prefixes: give as many")
+        chosen, coverage = search_of(search, self.search), coverage_of(search, self.search)
+        self._begin()
+        aligned = None
         if coverage or replace_unknown:
-            aligned = AlignedOutputs(self, found_search, coverage=coverage, replaces_unknown=replace_unknown)
-            found = aligned(state, lines, sources, found)
-        num_best = getattr(search, "num_best", 1)
-        return [self._translated(hypotheses[:num_best]) for hypotheses in found]
+            aligned = AlignedOutputs(self, chosen, coverage=coverage, replaces_unknown=replace_unknown)
+        rows = 1 if len(lines) <= ALONE and not invariant else None
+        searcher = self._kept(
+            ("search", chosen, rows, replace_unknown, num_devices),
+            lambda: self.searcher(chosen, rows=rows, may_be_unknown=replace_unknown, num_devices=num_devices),
+        )
+        searcher.set_seed(seed)
+        state, num_best = self.state, getattr(chosen if search is None else search, "num_best", 1)
+        outputs: list[Translated] = []
+        for first in range(0, len(lines), GROUP_LINES):
+            group = lines[first : first + GROUP_LINES]
+            sources = self.encode(group, too_long=too_long, where="lines", first_line=first + 1)
+            begin = None
+            if prefixes is not None:
+                begin = self.encode_prefixes(
+                    prefixes[first : first + len(group)], where="prefixes", first_line=first + 1
+                )
+            numbers = range(first, first + len(group))
+            found = searcher(state, sources, prefixes=begin, row_ids=numbers)
+            if aligned is not None:
+                found = aligned(state, group, sources, found)
+            outputs += [self._translated(hypotheses[:num_best]) for hypotheses in found]
+            if on_progress is not None:
+                on_progress(len(outputs))
+        self.report.note_all()
+        return outputs
+
+    def _begin(self) -> None:
+        """Start to count anew: what a call reports is of its own lines."""
+        self.report = LineReport(unit=self.report.unit)
+
+    def _kept(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What was made for these options before, with its compiled programs, or now."""
+        if key not in self._programs:
+            self._programs[key] = make()
+        return self._programs[key]
 
     def _translated(self, hypotheses: Sequence[Hypothesis]) -> Translated:
         outputs = [
@@ -159,6 +206,7 @@ class Translator:
                 score=one.score,
                 tokens=tuple(self.target_tokenizer.pieces(one.tokens)),
                 finished=one.finished,
+                found=one.found,
             )
             for one in hypotheses
         ]
@@ -177,14 +225,11 @@ class Translator:
         Raises:
           DataError: If there are not as many sources as targets, or a line is too long and ``too_long`` is ``"fail"``.
         """
+        sources, targets = _listed("sources", sources), _listed("targets", targets)
+        self._begin()
         taken = self._taken_pairs(sources, targets, too_long)
-        scorer = PairScorer(
-            self.model,
-            source_len=self.data.max_source_len,
-            target_len=self.data.max_target_len,
-            source_limit=self.source_lengths.longest,
-            target_limit=self.target_lengths.longest,
-        )
+        self.report.note_all()
+        scorer = self._kept("score", self.scorer)
         scores = scorer(self.state, [a for a, _ in taken.values()], [b for _, b in taken.values()])
         found = [PairScore(log_prob=math.nan, num_tokens=0)] * len(sources)
         for index, score in zip(taken, scores):
@@ -209,25 +254,29 @@ class Translator:
           RunError: If the model has no attention.
         """
         sources = _listed("sources", sources)
-        reader, state = self.attention_reader(self.search), self.state
+        self._begin()
+        reader, state = self._kept("align", lambda: self.attention_reader(self.search)), self.state
         reader.require_attention(state, name=self.name, option="align")
         if targets is None:
+            check_choice("too_long", too_long, get_args(TooLong))
             ids = self.encode(sources, too_long=too_long, where="sources")
-            outputs = [hypotheses[0] for hypotheses in self.searcher(self.search)(state, ids)]
+            searcher = self._kept(("search", self.search, None, False, 1), lambda: self.searcher(self.search))
+            outputs = [hypotheses[0] for hypotheses in searcher(state, ids)]
         else:
-            taken = self._taken_pairs(sources, targets, too_long)
+            taken = self._taken_pairs(sources, _listed("targets", targets), too_long)
             ids = [taken[i][0] if i in taken else [] for i in range(len(sources))]
             outputs = [
                 Hypothesis(tuple(taken[i][1]), 0.0, True) if i in taken else Hypothesis((), 0.0, True)
                 for i in range(len(sources))
             ]
+        self.report.note_all()
         return reader(state, ids, outputs, self.source_tokenizer, self.target_tokenizer)
 
     def _taken_pairs(
-        self, sources: Sequence[str], targets: Sequence[str], too_long: TooLong
+        self, sources: list[str], targets: list[str], too_long: TooLong
     ) -> dict[int, tuple[list[int], list[int]]]:
         """Ids of the pairs that the model can take, by their place."""
-        sources, targets = _listed("sources", sources), _listed("targets", targets)
+        check_choice("too_long", too_long, get_args(TooLong))
         if len(sources) != len(targets):
             raise DataError(f"there are {len(sources):,} sources and {len(targets):,} targets: give as many")
         pairs = zip(
@@ -263,6 +312,16 @@ class Translator:
             seed=seed,
             may_be_unknown=may_be_unknown,
             num_devices=num_devices,
+        )
+
+    def scorer(self) -> PairScorer:
+        """Scores targets given their sources."""
+        return PairScorer(
+            self.model,
+            source_len=self.data.max_source_len,
+            target_len=self.data.max_target_len,
+            source_limit=self.source_lengths.longest,
+            target_limit=self.target_lengths.longest,
         )
 
     def attention_reader(self, search: SearchConfig, *, batch_size: int = BATCH_ROWS) -> AttentionReader:
@@ -435,7 +494,11 @@ class Translator:
 def _listed(name: str, lines: Sequence[str]) -> list[str]:
     if isinstance(lines, str):
         raise TypeError(f"{name} must be a list of texts, got one text: write [{lines[:20]!r}]")
-    return list(lines)
+    found = list(lines)
+    for place, one in enumerate(found):
+        if not isinstance(one, str):
+            raise TypeError(f"{name} must be texts; number {place + 1} is of type {type(one).__name__}")
+    return found
 
 
 def _lengths(trained: int, limit: int | None) -> PaddedLengths:

@@ -1,10 +1,10 @@
-"""Scores of a run or model folder, with what a figure needs beside it."""
+"""Scores of a run or model folder, with how the model came to be."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformer_jax.errors import ConfigError
+from transformer_jax.runs.experiment import saved_config
 from transformer_jax.runs.loading import load_run
 from transformer_jax.runs.record import training_record
 from transformer_jax.tasks.task import evaluation_options
@@ -25,14 +25,9 @@ def evaluate_run(run_dir: Path, options: Mapping[str, Any], *, against: Path | N
       RunError: If a folder holds no trained run.
       ConfigError: If the two runs are for different tasks, or the task has no such option.
     """
+    if (run_dir / "config.json").is_file():  # options that cannot be are refused before anything is loaded
+        evaluation_options(saved_config(run_dir).task, options)
     run = load_run(run_dir)
-    task = run.config.task
-    given = dict(options)
-    if against is not None:
-        compared = load_run(against)
-        if compared.config.task.kind != task.kind:
-            raise ConfigError(f"{against} is for {compared.config.task.kind}, {run_dir} for {task.kind}")
-        given["against"] = (str(against), compared.predictor)
-    chosen = evaluation_options(task, given)
     training = training_record(run_dir, run)
-    return task.evaluate(run.predictor, chosen) | {"training": training}
+    given = dict(options) | ({} if against is None else {"against": against})
+    return run.evaluate(**given) | {"training": training}

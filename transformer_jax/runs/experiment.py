@@ -3,10 +3,12 @@
 import contextlib
 import dataclasses
 import importlib.machinery
+import json
 import runpy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from transformer_jax.config_json import apply_overrides, from_document, load_document, to_json
 from transformer_jax.errors import ConfigError, RunError, TransformerJaxError, nearest_hint
@@ -128,6 +130,40 @@ def resume_config(run_dir: Path, overrides: Sequence[str] = ()) -> ExperimentCon
                 f"`overrides={override}`: cannot change when a run is resumed; these can: {', '.join(RESUMABLE)}"
             )
     return _with_overrides(document, overrides, str(path))
+
+
+def require_resumable(saved: ExperimentConfig, wanted: ExperimentConfig, run_dir: Path) -> ExperimentConfig:
+    """The config to resume a run with, where a caller gives a whole one.
+
+    Args:
+      saved: The run's own.
+      wanted: What the caller gives.
+      run_dir: The run folder, for messages.
+
+    Raises:
+      ConfigError: If it differs from the run's in what may not change.
+    """
+    before, after = (
+        _leaves(json.loads(to_json(dataclasses.replace(one, task=one.task.with_absolute_paths()))))
+        for one in (saved, wanted)
+    )
+    for path in sorted(before.keys() | after.keys()):
+        if before.get(path) != after.get(path) and not path.startswith(RESUMABLE) and path != "name":
+            raise ConfigError(
+                f"{run_dir}: {path} cannot change when a run is resumed: it was {before.get(path)!r}, now it is "
+                f"{after.get(path)!r}; these can: {', '.join(RESUMABLE)}"
+            )
+    return wanted
+
+
+def _leaves(document: Any, path: str = "") -> dict[str, Any]:
+    """Values of a document by their dotted path."""
+    if not isinstance(document, dict):
+        return {path: document}
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        found |= _leaves(value, f"{path}.{name}" if path else name)
+    return found
 
 
 def with_overrides(

@@ -8,7 +8,7 @@ from typing import Any
 from flax import nnx
 
 from transformer_jax.config_json import to_json
-from transformer_jax.errors import RunError
+from transformer_jax.errors import ConfigError, RunError
 from transformer_jax.files import write_json, write_whole
 from transformer_jax.nn.parameters import parameter_count
 from transformer_jax.notes import note
@@ -156,6 +156,8 @@ class _Session:
         """Prepare data, model and trainer, and then the folder."""
         config, run_dir, options = self.config, self.run_dir, self.options
         done = max(CheckpointStore(run_dir).updates(), default=0) if options.resume else 0
+        if options.resume and not options.overwrite and options.start is not None:
+            raise ConfigError("`start` begins a run, `resume` continues one: leave one of them out")
         if done > config.train.updates:  # before config.json is written anew
             raise RunError(f"{run_dir} has {done:,} updates already: train.updates must be at least that")
         hint = (

@@ -39,6 +39,11 @@ def plot_run(run_dir: Path, lines: Sequence[str], output: Path) -> Iterator[Path
     """
     require_config(run_dir)
     config = saved_config(run_dir)
+    translator = load_run(run_dir).predictor if lines else None
+    if lines and not isinstance(translator, Translator):
+        raise RunError(
+            f"{run_dir} is for {config.task.kind}: there is no pair whose attention `line` could draw"
+        )
     points = learning_curve(read_rows(run_dir))
     if not points and not lines:
         raise RunError(
@@ -53,8 +58,8 @@ def plot_run(run_dir: Path, lines: Sequence[str], output: Path) -> Iterator[Path
                 {config.name: columns}, metric=metric, title=f"{config.name}: {metric}", path=path
             )
             yield path
-    if lines:
-        yield from _draw_attention(load_run(run_dir).predictor, lines, output)
+    if isinstance(translator, Translator):
+        yield from _draw_attention(translator, lines, output)
 
 
 def _columns(points: Sequence[dict[str, Any]], metric: str) -> dict[str, list[float]]:

@@ -9,10 +9,17 @@ from typing import Any
 
 from transformer_jax.errors import ConfigError, RunError, nearest_hint
 from transformer_jax.notes import listening, print_note
-from transformer_jax.runs.experiment import ExperimentConfig, start_config, with_overrides
+from transformer_jax.runs.experiment import (
+    ExperimentConfig,
+    require_resumable,
+    resume_config,
+    start_config,
+    with_overrides,
+)
 from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
 from transformer_jax.runs.loading import LoadedRun, load_run
 from transformer_jax.runs.model_folder import pretrained_folder, pretrained_names
+from transformer_jax.runs.warm_start import start_from
 
 __all__ = ["load", "load_pretrained", "pretrained_names", "train"]
 
@@ -31,9 +38,7 @@ def load(folder: str | os.PathLike[str]) -> LoadedRun:
       RunError: If the folder holds no trained run.
       ConfigError: If its config is damaged, or of a task or model that this version does not know.
     """
-    if isinstance(folder, str) and not folder:
-        raise RunError("the folder's name is empty: name the folder of a run")
-    return load_run(Path(folder).expanduser())
+    return load_run(_folder(folder))
 
 
 def load_pretrained(name: str) -> LoadedRun:
@@ -53,7 +58,7 @@ def load_pretrained(name: str) -> LoadedRun:
 
 
 def train(
-    config: ExperimentConfig | str | os.PathLike[str],
+    config: ExperimentConfig | str | os.PathLike[str] | None,
     run_dir: str | os.PathLike[str],
     *,
     overrides: Sequence[str] = (),
@@ -63,11 +68,11 @@ def train(
 
     Args:
       config: The experiment, or the path of a file: ``*.json`` is read, any other is Python with a function
-        ``config()``.
+        ``config()``; None where a run is resumed, whose own config is read.
       run_dir: Run folder.
       overrides: ``path=value`` texts that change the config, such as ``"train.updates=200"``.
       options: Of `RunOptions`: ``resume``, ``overwrite``, ``quiet``, ``strict_compile``, ``allow_inexact``,
-        ``allow_other_data``, ``start``, ``label``.
+        ``allow_other_data``, ``label``, and ``start``: another run, or its folder, to begin from.
 
     Returns:
       The trained run, with the parameters of its best checkpoint.
@@ -83,10 +88,33 @@ def train(
             raise ConfigError(
                 f"train has no option '{name}'{nearest_hint(name, known)}; it has {', '.join(known)}"
             )
+    folder = _folder(run_dir)
+    resumes = options.get("resume", False) and not options.get("overwrite", False)
+    if isinstance(options.get("start"), str | os.PathLike):
+        options["start"] = start_from(_folder(options["start"]))
+    if resumes and options.get("start") is not None:
+        raise ConfigError("`start` begins a run, `resume` continues one: leave one of them out")
     if isinstance(config, ExperimentConfig):
         config = with_overrides(config, overrides, "overrides") if overrides else config
-    else:
+    elif config is not None:
         config = start_config(os.fspath(config), overrides)
+    if resumes:
+        wanted, config = config, resume_config(folder, overrides if config is None else ())
+        if wanted is not None:
+            config = require_resumable(config, wanted, folder)
+    if config is None:
+        raise ConfigError("the config is missing: give an experiment or its file, or `resume=True`")
     with contextlib.nullcontext() if options.get("quiet") else listening(print_note):
-        run_experiment(config, Path(run_dir), RunOptions(**options))
-    return load_run(Path(run_dir))
+        run_experiment(config, folder, RunOptions(**options))
+    return load_run(folder)
+
+
+def _folder(name: str | os.PathLike[str]) -> Path:
+    """A folder that a caller names.
+
+    Raises:
+      RunError: If the name is empty.
+    """
+    if not os.fspath(name):
+        raise RunError("the folder's name is empty: name the folder of a run")
+    return Path(name).expanduser()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transformer_jax.errors import ConfigError
 from transformer_jax.runs.artifacts import load_artifacts, require_fingerprints
 from transformer_jax.runs.building import shapes_from
 from transformer_jax.runs.experiment import ExperimentConfig, saved_config
@@ -17,7 +18,7 @@ WEIGHTS_NAME = "model.safetensors"
 """Makes a folder a model folder, see `transformer_jax.runs.model_folder`."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class LoadedRun:
     """A trained run, read back from its folder alone.
 
@@ -41,26 +42,45 @@ class LoadedRun:
 
         Args:
           split: Part of its own data, ``"development"`` or ``"test"``; None where the options name files.
-          options: Of the task's evaluation, such as ``source`` and ``reference`` for pairs of lines.
+          options: Of the task's evaluation, such as ``source`` and ``reference`` for pairs of lines; ``against`` is
+            another run, or its folder.
 
         Returns:
           Scores by name; ``"text"`` and ``"remarks"`` are lines for people.
+
+        Raises:
+          ConfigError: If the task has no such option, or the two runs are for different tasks.
         """
-        task, given = self.config.task, {"split": split, **options}
+        task = self.config.task
+        given = {name: value for name, value in {"split": split, **options}.items() if value is not None}
+        if "against" in given:
+            given["against"] = self._comparable(given["against"])
         return task.evaluate(self.predictor, evaluation_options(task, given))
+
+    def _comparable(self, other: Any) -> tuple[str, Any]:
+        run = other if isinstance(other, LoadedRun) else load_run(Path(other))
+        if run.config.task.kind != self.config.task.kind:
+            raise ConfigError(
+                f"{run.folder} is for {run.config.task.kind}, {self.folder} for {self.config.task.kind}"
+            )
+        return str(run.folder), run.predictor
+
+    def __repr__(self) -> str:
+        return f"LoadedRun({self.config.name!r}, task {self.config.task.kind!r}, folder {str(self.folder)!r})"
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or "predictor" not in self.__dict__:
             raise AttributeError(name)
-        predictor = self.__dict__["predictor"]
-        if callable(found := getattr(predictor, name, None)):
-            return found
-        kind = self.config.task.kind
-        offered = [one for one in ("translate", "score", "align", "generate") if hasattr(predictor, one)]
-        raise AttributeError(f"a run of task '{kind}' has no '{name}'; it has {', '.join(offered)}, evaluate")
+        if name in self._verbs():
+            return getattr(self.predictor, name)
+        offered = ", ".join([*self._verbs(), "evaluate"])
+        raise AttributeError(f"a run of task '{self.config.task.kind}' has no '{name}'; it has {offered}")
+
+    def _verbs(self) -> tuple[str, ...]:
+        return tuple(getattr(self.predictor, "verbs", ()))
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *dir(self.predictor)})
+        return sorted({*super().__dir__(), *self._verbs()})
 
 
 def load_run(run_dir: Path) -> LoadedRun:

@@ -186,7 +186,7 @@ def _card(
     size: int,
 ) -> str:
     config, dataset = run.config, run.config.task.data.dataset
-    command = "generate" if hasattr(run.predictor, "generate") else "translate"
+    command = "generate" if "generate" in getattr(run.predictor, "verbs", ()) else "translate"
     machine = scores["environment"] if training is None else training.get("machine") or scores["environment"]
     lines = [f"# {name}", "", about, "", f"- Task: {config.task.kind}"]
     if dataset.kind == "named":

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from transformer_jax.data.examples import EvaluationItem
 from transformer_jax.data.moses import MosesSides
@@ -13,12 +13,13 @@ from transformer_jax.data.prepare import limited_splits
 from transformer_jax.data.readers import read_parallel
 from transformer_jax.decode.searcher import SearchConfig
 from transformer_jax.environment import environment_table
-from transformer_jax.errors import ConfigError, DataError
+from transformer_jax.errors import ConfigError, DataError, check_choice
 from transformer_jax.evaluate.error_rates import edit_distance
 from transformer_jax.evaluate.report import score_outputs
 from transformer_jax.evaluate.text import bleu, chrf, paired_bootstrap
 from transformer_jax.files import require_other_file, write_whole
 from transformer_jax.inference.batch_search import Hypothesis, not_found_note
+from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.search_change import SearchChange
 from transformer_jax.inference.translator import TooLong, Translator
 from transformer_jax.tasks.pair_metrics import bleu_tokenizer, percentages
@@ -65,6 +66,12 @@ class PairEvaluation:
     bleu_tokenizer: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("source", "reference", "page"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else Path(value))
+        if self.split is not None:
+            check_choice("split", self.split, ("development", "test"))
+        check_choice("too_long", self.too_long, get_args(TooLong))
         files = (self.source, self.reference)
         if (self.split is None) == (None in files) or (self.split is not None and files != (None, None)):
             raise ConfigError(
@@ -90,6 +97,7 @@ def evaluate_pairs(task: Any, translator: Translator, options: PairEvaluation) -
       ConfigError: If an option is not for the task.
     """
     kind = task.score_kind
+    translator = dataclasses.replace(translator, report=LineReport())
     other = None if options.against is None else _comparable(task, translator, *options.against)
     if options.by_length and kind != "translation":
         raise ConfigError(f"`by_length` is for translation; {translator.name} is for {kind}")

@@ -4,16 +4,10 @@ from collections.abc import Iterable, Sequence
 
 from transformer_jax.data.pairs_config import PairsConfig
 from transformer_jax.evaluate.error_rates import edit_distance
-from transformer_jax.evaluate.report import ScoreReport, Task, score_outputs
+from transformer_jax.evaluate.report import ScoreReport, score_outputs
 from transformer_jax.evaluate.tokenization import DEFAULT, BleuTokenizer, bleu_metric, choose_bleu_tokenizer
 
-__all__ = ["METRICS", "bleu_tokenizer", "percentages", "score_outputs", "token_errors"]
-
-# The scores of each task, and whether low ("min") or high ("max") ones are good.
-METRICS: dict[Task, dict[str, str]] = {
-    "pronunciation": {"per": "min", "wer": "min"},
-    "translation": {"bleu": "max", "chrf": "max", "wer": "min", "cer": "min"},
-}
+__all__ = ["bleu_tokenizer", "percentages", "score_outputs", "token_errors"]
 
 
 def percentages(report: ScoreReport) -> dict[str, float]:

@@ -17,7 +17,7 @@ from transformer_jax.data.prepare_text import encode_documents
 from transformer_jax.data.readers import read_text_file
 from transformer_jax.data.token_batches import TokenBatch
 from transformer_jax.environment import environment_table
-from transformer_jax.errors import ConfigError, DataError
+from transformer_jax.errors import ConfigError, DataError, check_choice
 from transformer_jax.inference.text_generator import TextGenerator
 from transformer_jax.inference.token_scores import TokenScorer
 from transformer_jax.nn.parameters import CarriedState, carries_state
@@ -41,6 +41,9 @@ class TextEvaluation:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        object.__setattr__(self, "source", None if self.source is None else Path(self.source))
+        if self.split is not None:
+            check_choice("split", self.split, ("development", "test"))
         if (self.split is None) == (self.source is None):
             raise ConfigError(
                 "wanted one of `split` of the run's data (development or test) and `source`, a file of text"
