@@ -1,7 +1,7 @@
 """The model `shakespeare-chars` that comes with the library: the plays of Shakespeare by characters.
 
 Commands: transformer-jax train experiments/language_shakespeare_chars.py --run-dir runs/shakespeare-chars
-  transformer-jax export runs/shakespeare-chars --to transformer_jax/pretrained/shakespeare-chars --dtype float16
+  transformer-jax export runs/shakespeare-chars --output transformer_jax/pretrained/shakespeare-chars
 """
 
 from transformer_jax.data.text_config import Characters, NamedText, RandomWindows, TextConfig
