@@ -38,11 +38,11 @@ def config() -> ExperimentConfig:
             use_bias=False,
         ),
         train=TrainConfig(
-            updates=15000,
+            updates=20000,
             optimizer=AdamW(beta2=0.99, weight_decay=0.1),
             schedule=Cosine(peak_learning_rate=3e-3, warmup_updates=200, final_ratio=0.02),
             log_every=50,
-            evaluate_every=500,
+            evaluate_every=1000,
             checkpoint_every=250,
             metric="nats",
             metric_mode="min",

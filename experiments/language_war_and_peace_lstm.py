@@ -13,7 +13,7 @@ from transformer_jax.training.config import AdamW, Cosine, TrainConfig
 
 
 def config() -> ExperimentConfig:
-    """2 layers of 256 cells; 50 streams read 100 characters at a time."""
+    """2 layers of 256 cells; 64 streams read 100 characters at a time."""
     return ExperimentConfig(
         name="language_war_and_peace_lstm",
         task=LanguageModelling(
@@ -21,19 +21,19 @@ def config() -> ExperimentConfig:
                 dataset=NamedText(name="war-and-peace"),
                 tokenizer=Characters(),
                 windows=ContiguousWindows(context_len=100),
-                batch_size=50,
+                batch_size=64,
             ),
             search=SampleConfig(max_len=500, temperature=0.7),
         ),
         model=RecurrentLMConfig(
-            cell="lstm", embedding_dim=256, hidden_dim=256, num_layers=2, dropout_rate=0.2, tied=True
+            cell="lstm", embedding_dim=256, hidden_dim=256, num_layers=2, dropout_rate=0.25, tied=True
         ),
         train=TrainConfig(
-            updates=12000,
+            updates=18000,
             optimizer=AdamW(beta2=0.99, weight_decay=0.01),
             schedule=Cosine(peak_learning_rate=4e-3, warmup_updates=200, final_ratio=0.02),
             log_every=50,
-            evaluate_every=500,
+            evaluate_every=1000,
             checkpoint_every=250,
             metric="nats",
             metric_mode="min",
