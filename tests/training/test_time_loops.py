@@ -111,12 +111,40 @@ LOSSES = {
     "from carried rows": lambda params, state, inputs, key: scanned(
         params["second_weight"], inputs + (state["rows"] @ params["first_weight"])[:, None]
     ),
+    "under lax.map": lambda params, state, inputs, key: jax.lax.map(
+        lambda row: scanned(params["second_weight"], row[None]), inputs
+    ).sum(),
+    "in a scan that adds up": lambda params, state, inputs, key: jax.lax.scan(
+        lambda total, row: (total + scanned(params["second_weight"], row[None]), None), 0.0, inputs
+    )[0],
+    "handed on by a scan that adds up": lambda params, state, inputs, key: jax.lax.scan(
+        lambda carry, row: ((carry[0] + scanned(carry[1], row[None]), carry[1]), None),
+        (0.0, params["second_weight"]),
+        inputs,
+    )[0][0],
+    "sliced by a map beside the input": lambda params, state, inputs, key: jax.lax.map(
+        lambda pair: scanned(pair[0], pair[1][None]), (jnp.stack([params["second_weight"]] * 2), inputs)
+    ).sum(),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_matrix_in_a_loop_is_found_however_it_gets_there(name: str) -> None:
     assert found_by(LOSSES[name], carried=True) == {"second_weight"}
+
+
+def test_a_scan_inside_of_a_while_that_adds_up_is_found() -> None:
+    def loss(params: Any, state: Any, inputs: Any, key: Any) -> Any:
+        def body(index: Any, total: Any) -> Any:
+            return total + scanned(params["second_weight"], inputs * index)
+
+        return jax.lax.fori_loop(0, (inputs[0, 0, 0] > 0) + 1, body, 0.0)  # of unknown length: a while
+
+    params, state = {"first_weight": jnp.ones((3, 3)), "second_weight": jnp.ones((3, 3))}, {}
+    inputs = jnp.ones((2, 4, 3))
+    jaxpr = jax.make_jaxpr(loss)(params, state, inputs, jax.random.key(0))
+    assert {equation.primitive.name for equation in jaxpr.jaxpr.eqns} >= {"while"}
+    assert found_in_loops(jaxpr, params, state, inputs) == {"second_weight"}
 
 
 def test_a_loop_with_a_backward_pass_of_its_own_is_found() -> None:
@@ -139,3 +167,8 @@ def test_neither_products_nor_sums_over_blocks_are_loops_over_time() -> None:
         return jax.lax.scan(block, 0.0, inputs @ params["first_weight"])[0]
 
     assert found_by(loss) == frozenset()
+
+    def mapped(params: Any, state: Any, inputs: Any, key: Any) -> Any:
+        return jax.lax.map(lambda row: jnp.tanh(row @ params["second_weight"]).sum(), inputs).sum()
+
+    assert found_by(mapped) == frozenset()

@@ -51,8 +51,8 @@ def found_in_loops(
 ) -> frozenset[str]:
     """Parameters whose value reaches a ``scan`` or ``while`` loop through operations that the batch has no part in.
 
-    Loops that only add up over blocks do not count, nor do those inside of a ``shard_map`` over all devices, where
-    nothing is left to partition.
+    Loops that only add up over blocks do not count themselves, but the loops inside of them do; those inside of a
+    ``shard_map`` over all devices do not, as nothing is left to partition there.
 
     Args:
       jaxpr: Of ``(params, model_state, batch, *others)``, a loss or its gradient.
@@ -92,6 +92,8 @@ def _follow(jaxpr: Any, origins: Sequence[_Origin], found: set[str]) -> list[_Or
         if name in LOOPS:
             if _keeps_state(equation):
                 found.update(*(one for one in inputs if one is not None))
+            else:
+                outputs = _follow_loop(equation, inputs, found)
         elif name == "cond":
             branches = [_follow(one.jaxpr, inputs[1:], found) for one in equation.params["branches"]]
             outputs = [_joined([inputs[0], *results]) for results in zip(*branches)]
@@ -103,6 +105,27 @@ def _follow(jaxpr: Any, origins: Sequence[_Origin], found: set[str]) -> list[_Or
                 found.update(*(one for one in inputs if one is not None))
         known |= zip(equation.outvars, outputs)
     return [origin(atom) for atom in jaxpr.outvars]
+
+
+def _follow_loop(equation: Any, inputs: Sequence[_Origin], found: set[str]) -> list[_Origin]:
+    """The same for the body of a loop that keeps no state: a carry comes of its first value and of each step's."""
+    if equation.primitive.name == "scan":
+        body = equation.params["jaxpr"].jaxpr
+        num_consts, num_carries = scan_counts(equation)
+    else:
+        body = equation.params["body_jaxpr"].jaxpr
+        inputs = inputs[equation.params["cond_nconsts"] :]
+        num_consts, num_carries = equation.params["body_nconsts"], len(body.outvars)
+    first = num_consts + num_carries
+    consts, carries, rows = inputs[:num_consts], list(inputs[num_consts:first]), inputs[first:]
+    while True:  # origins only grow, and there are finitely many
+        inside: set[str] = set()  # of a pass whose carries are not whole yet, nothing is taken
+        outputs = _follow(body, [*consts, *carries, *rows], inside)
+        grown = [_joined(pair) for pair in zip(carries, outputs[:num_carries], strict=True)]
+        if grown == carries:
+            found |= inside
+            return [*grown, *outputs[num_carries:]]
+        carries = grown
 
 
 def scan_counts(equation: Any) -> tuple[int, int]:
