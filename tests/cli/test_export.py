@@ -99,7 +99,10 @@ def test_a_score_is_not_a_condition(
     assert run_command("export", run, "--output", tmp_path / "scored", *files).status == 0
     assert "on in.txt (1 items)" in (tmp_path / "scored" / "MODEL_CARD.md").read_text()
     assert "no such file" in fails("export", run, "--output", tmp_path / "b", *files[:3], tmp_path / "none")
-    assert "together" in fails("export", run, "--output", tmp_path / "b", *files[:2])
+    assert "wanted two files, --source and --reference" in fails(
+        "export", run, "--output", tmp_path / "b", *files[:2]
+    )
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_run_begins_with_its_parameters(
@@ -121,7 +124,10 @@ def test_bad_input_is_one_line(
     assert "is a file" in fails("export", tiny_run, "--output", tmp_path / "file")
     assert "no such run folder" in fails("export", tmp_path / "none", "--output", tmp_path / "a")
     assert "no test set" in fails("export", tiny_run, "--output", tmp_path / "a", "--split", "test")
-    assert list((tmp_path / "a").iterdir()) == []
+    assert not (tmp_path / "a").exists(), "a folder that was made for the model goes with it"
+    (tmp_path / "mine").mkdir()
+    assert "no test set" in fails("export", tiny_run, "--output", tmp_path / "mine", "--split", "test")
+    assert list((tmp_path / "mine").iterdir()) == [], "one that was there stays"
     warm = ("train", tiny_experiment, "--run-dir", tmp_path / "run", "--warm-start", exported)
     message = fails(*warm, "--set", "model.model_dim=12")
     assert "the model wants float32" in message

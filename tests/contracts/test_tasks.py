@@ -1,8 +1,9 @@
 """Every task under the contract of tasks; a task joins by being listed."""
 
+import dataclasses
 import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import pytest
 
@@ -19,11 +20,13 @@ from transformer_jax.models import DecoderOnlyConfig, EncoderDecoderConfig, Recu
 from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
 from transformer_jax.nn import Rotary
 from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
 from transformer_jax.runs.loading import LoadedRun
+from transformer_jax.runs.model_folder import export_model
 from transformer_jax.tasks.language_modelling import LanguageModelling
 from transformer_jax.tasks.pronunciation import Pronunciation
 from transformer_jax.tasks.translation import Translation
-from transformer_jax.tasks.union import BuiltInTaskConfig
+from transformer_jax.tasks.union import BuiltInTaskConfig, register_task
 from transformer_jax.testing import task_suite as suite
 from transformer_jax.training.config import Adam, Constant, TrainConfig
 
@@ -80,6 +83,22 @@ def write(path: Path, text: str) -> str:
     return str(path)
 
 
+def pairs_data(dataset: ParallelFiles) -> PairsConfig:
+    """One batch shape for all words."""
+    return PairsConfig(
+        dataset=dataset, batch_size=8, buckets=ChosenBuckets(max_shapes=1), max_source_len=8, max_target_len=9
+    )
+
+
+def delegated(name: str) -> Any:
+    """A method that the task ``pairs`` of a `Spelling` has."""
+
+    def method(self: Any, *arguments: Any, **options: Any) -> Any:
+        return getattr(self.pairs, name)(*arguments, **options)
+
+    return method
+
+
 def pairs(kind: Any, model: Any, metric: str, **options: Any) -> suite.TaskCase:
     """A task of pairs: words and their letters; other data are spelt with other letters."""
 
@@ -90,14 +109,7 @@ def pairs(kind: Any, model: Any, metric: str, **options: Any) -> suite.TaskCase:
             files[f"{part}_source"] = write(folder / f"{part}.src", "".join(f"{one}\n" for one in chosen))
             spelt = "".join(f"{' '.join(one.upper())}\n" for one in chosen)
             files[f"{part}_target"] = write(folder / f"{part}.tgt", spelt)
-        data = PairsConfig(
-            dataset=ParallelFiles(**files),
-            batch_size=8,
-            buckets=ChosenBuckets(max_shapes=1),
-            max_source_len=8,
-            max_target_len=9,
-        )
-        return experiment(kind(data=data, **options), model, metric)
+        return experiment(kind(data=pairs_data(ParallelFiles(**files)), **options), model, metric)
 
     def predict(run: LoadedRun) -> Any:
         return [one.text for one in run.translate(["cat", "attack", "", "zoo"])]
@@ -106,6 +118,68 @@ def pairs(kind: Any, model: Any, metric: str, **options: Any) -> suite.TaskCase:
         return [one.log_prob for one in run.score(["cat", "sit"], ["C A T", "S I T"])]
 
     return suite.TaskCase(config=config, predict=predict, score=score)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spelling:
+    """Pronunciation of two files, as a task without a field ``data``: its files are fields of its own."""
+
+    kind: Literal["contract_spelling"] = "contract_spelling"
+    metrics: ClassVar[Any] = Pronunciation.metrics
+    artifact_types: ClassVar[Any] = Pronunciation.artifact_types
+    sizes_given: ClassVar[Any] = Pronunciation.sizes_given
+    evaluation_type: ClassVar[Any] = Pronunciation.evaluation_type
+    train_files: tuple[str, ...]
+    development_files: tuple[str, ...]
+
+    @property
+    def pairs(self) -> Pronunciation:
+        """The task that does the work."""
+        names = ("train_source", "train_target", "development_source", "development_target")
+        files = dict(zip(names, (*self.train_files, *self.development_files), strict=True))
+        return Pronunciation(data=pairs_data(ParallelFiles(**files)), search=GreedyConfig(max_len=9))
+
+    @property
+    def objective(self) -> Any:
+        return self.pairs.objective
+
+    def with_absolute_paths(self) -> "Spelling":
+        found = self.pairs.with_absolute_paths().data.dataset
+        return Spelling(
+            train_files=(found.train_source, found.train_target),
+            development_files=(found.development_source, found.development_target),
+        )
+
+    def splits(self) -> tuple[str, ...]:
+        return ("development",)
+
+    def describe_data(self) -> list[str]:
+        return ["Data: the contract's words"]
+
+    check, check_objective, prepare, sizes, evaluator, predictor, evaluate = map(
+        delegated,
+        ("check", "check_objective", "prepare", "sizes", "evaluator", "predictor", "evaluate"),
+    )
+    file_overrides, tokenizer_overrides, plan_lengths, plan_rows, abstract_batch, known_sizes, is_at_hand = map(
+        delegated,
+        ("file_overrides", "tokenizer_overrides", "plan_lengths", "plan_rows", "abstract_batch", "known_sizes",
+         "is_at_hand"),
+    )  # fmt: skip
+
+
+def without_data(model: Any) -> suite.TaskCase:
+    """The same words for a task that the library does not have, nor its field ``data``."""
+    own = pairs(Pronunciation, model, "per")
+
+    def config(folder: Path, other: bool) -> ExperimentConfig:
+        found = own.config(folder, other).task.data.dataset
+        task = Spelling(
+            train_files=(found.train_source, found.train_target),
+            development_files=(found.development_source, found.development_target),
+        )
+        return experiment(task, model, "per")
+
+    return suite.TaskCase(config=config, predict=own.predict, score=own.score)
 
 
 def language(model: Any, windows: Any) -> suite.TaskCase:
@@ -141,6 +215,7 @@ CASES = {
     "language-random-gpt": language(GPT, RandomWindows(context_len=8)),
     "language-contiguous-gru": language(GRU, ContiguousWindows(context_len=8)),
     "language-packed-gpt": language(GPT, PackedDocuments(context_len=16)),
+    "without-data": without_data(BAHDANAU),
     "translation-transformer": pairs(
         Translation, TRANSFORMER, "bleu", search=BeamConfig(max_len=9, num_beams=2)
     ),
@@ -148,7 +223,9 @@ CASES = {
     "language-random-gru": language(GRU, RandomWindows(context_len=8)),
     "language-packed-gru": language(GRU, PackedDocuments(context_len=16)),
 }
-IN_FIRST_TIER = tuple(CASES)[:5]
+IN_FIRST_TIER = tuple(CASES)[:6]
+
+register_task(Spelling)
 
 
 @pytest.fixture(
@@ -173,4 +250,13 @@ def test_every_task_is_listed(tmp_path: Path) -> None:
         folder = tmp_path / str(number)
         folder.mkdir()
         listed.add(type(CASES[name].config(folder, False).task))
-    assert listed == set(typing.get_args(BuiltInTaskConfig))
+    assert listed == {*typing.get_args(BuiltInTaskConfig), Spelling}
+
+
+def test_card_says_what_a_task_says_of_its_data(tmp_path: Path, compilation_cache: None) -> None:
+    config = CASES["without-data"].config(tmp_path, False)
+    run_experiment(config, tmp_path / "run", RunOptions(quiet=True))
+    export_model(tmp_path / "run", tmp_path / "model", about="A test.")
+    card = (tmp_path / "model" / "MODEL_CARD.md").read_text()
+    assert "- Data: the contract's words\n" in card
+    assert "on the development set (5 items)" in card

@@ -194,3 +194,9 @@ def test_unknown_task_is_refused(task: Any, tmp_path: Path) -> None:
 def test_number_of_format_1_may_be_written_out(tmp_path: Path) -> None:
     path = changed(golden("g2p-en"), tmp_path, format=1)
     assert start_config(path) == dataclasses.replace(start_config(str(golden("g2p-en"))))
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_an_override_of_the_first_format_names_its_new_path(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^train\.{name} is objective\.{name} since format 2"):
+        start_config(str(golden("g2p-en")), [f"train.{name}=0.1"])

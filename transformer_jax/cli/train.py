@@ -141,7 +141,7 @@ class Command:
             if config.train.updates != before.train.updates and schedule.kind in ("cosine", "linear"):
                 note(
                     f"note: the {schedule.kind} schedule is stretched from {before.train.updates:,} to "
-                    f"{config.train.updates:,} updates: the learning rate jumps where the run goes on"
+                    f"{config.train.updates:,} updates: the learning rate jumps where the run is resumed"
                 )
         elif self.config is None:
             raise ConfigError(
@@ -151,14 +151,10 @@ class Command:
             config = start_config(self.config, overrides, own)
         start = None
         if self.allow_partial and self.warm_start is None:
-            raise ConfigError(
-                "--allow-partial goes with --warm-start: a run that goes on needs all its arrays"
-            )
+            raise ConfigError("--allow-partial goes with --warm-start: a resumed run needs all its arrays")
         if self.warm_start is not None:
             if self.resume and not self.overwrite:
-                raise ConfigError(
-                    "--warm-start begins a run, --resume goes on with one: leave one of them out"
-                )
+                raise ConfigError("--warm-start begins a run, --resume continues one: leave one of them out")
             from transformer_jax.runs.warm_start import start_from
 
             start = start_from(self.warm_start, allow_partial=self.allow_partial)

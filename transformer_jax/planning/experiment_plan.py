@@ -10,6 +10,7 @@ from transformer_jax.models.sizes import Sizes
 from transformer_jax.planning import Plan, find_device, parse_mesh, plan_step
 from transformer_jax.runs.artifacts import artifact_file, load_artifacts
 from transformer_jax.runs.experiment import ExperimentConfig, start_config
+from transformer_jax.tasks.task_data import data_name
 from transformer_jax.training.config import MeshShape
 
 
@@ -111,7 +112,7 @@ def plan_experiment(request: PlanRequest) -> PlannedExperiment:
 
 def _notes(config: ExperimentConfig, request: PlanRequest) -> tuple[str, ...]:
     notes = []
-    if not request.lengths and getattr(config.task.data, "packing", None) is None:
+    if not request.lengths and getattr(config.task, "has_shorter_batches", False):
         notes.append("the longest batch that the config allows is planned; shorter ones take less")
     return tuple(notes)
 
@@ -133,9 +134,7 @@ def _sizes(config: ExperimentConfig, request: PlanRequest) -> tuple[Sizes, str]:
     if known is not None:
         return known, "the config"
     if not task.is_at_hand():
-        dataset = task.data.dataset
         raise ConfigError(
-            f"the vocabulary of data set '{getattr(dataset, 'name', dataset.kind)}' is not known before its "
-            "data are read: give `vocab_sizes`"
+            f"the vocabulary of data set '{data_name(task)}' is not known before its data are read: give `vocab_sizes`"
         )
     return task.sizes(task.prepare().artifacts, is_training=True), "the data"

@@ -14,7 +14,7 @@ from transformer_jax.config_json import apply_overrides, from_document, load_doc
 from transformer_jax.errors import ConfigError, RunError, TransformerJaxError, nearest_hint
 from transformer_jax.files import read_text
 from transformer_jax.models.build import ModelConfig
-from transformer_jax.runs.config_formats import upgrade_document
+from transformer_jax.runs.config_formats import OBJECTIVE_OPTIONS, upgrade_document
 from transformer_jax.runs.folder import CONFIG_NAME, run_entries
 from transformer_jax.tasks.union import TaskConfig, task_fields
 from transformer_jax.training.config import TrainConfig
@@ -182,6 +182,8 @@ def with_overrides(
 def _with_overrides(document: dict, overrides: Sequence[str], path: str) -> ExperimentConfig:
     where = "`overrides`" if overrides else path
     whole = [_whole_path(override) for override in overrides]
+    for override in overrides:
+        _check_not_moved(override)
     return from_document(ExperimentConfig, apply_overrides(ExperimentConfig, document, whole), where)
 
 
@@ -190,6 +192,14 @@ def _whole_path(override: str) -> str:
     first = override.strip().partition("=")[0].partition(".")[0].strip()
     is_of_task = first in task_fields() and first not in ExperimentConfig.__dataclass_fields__
     return f"task.{override.strip()}" if is_of_task else override.strip()
+
+
+def _check_not_moved(override: str) -> None:
+    """Raise ``ConfigError`` for a path of format 1 that has another name since."""
+    path = override.strip().partition("=")[0].strip()
+    name = path.removeprefix("train.")
+    if path != name and name in OBJECTIVE_OPTIONS:
+        raise ConfigError(f"{path} is objective.{name} since format 2 of the config: set that")
 
 
 def _saved_document(path: Path) -> dict:

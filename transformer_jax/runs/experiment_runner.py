@@ -30,7 +30,13 @@ from transformer_jax.runs.folder import (
     read_result,
     run_entries,
 )
-from transformer_jax.runs.lock import WARM_START, keep_setting, machine_of, run_setting
+from transformer_jax.runs.lock import (
+    WARM_START,
+    keep_setting,
+    machine_of,
+    run_setting,
+    settings_of_data,
+)
 from transformer_jax.runs.warm_start import Start
 from transformer_jax.tasks.task import Artifacts, Evaluator
 from transformer_jax.training import hosts
@@ -224,7 +230,13 @@ class _Session:
         self.config = dataclasses.replace(self.config, task=self.config.task.with_absolute_paths())
         if options.overwrite:
             remove_run(run_dir, run_entries())
-        keep_setting(run_dir, setting, update=done, allow_inexact=options.allow_inexact)
+        keep_setting(
+            run_dir,
+            setting,
+            update=done,
+            allow_inexact=options.allow_inexact,
+            ignored=settings_of_data(self.prepared),
+        )
         artifacts = self.prepared.artifacts
         if not options.resume:
             save_artifacts(run_dir, artifacts)

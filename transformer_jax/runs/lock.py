@@ -1,7 +1,7 @@
 """``run.lock``: settings besides the config that determine a run's bits, and their check when it is resumed."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, RunError, shortened
 from transformer_jax.files import read_text, write_json
 from transformer_jax.runs.folder import RUN_LOCK_NAME
-from transformer_jax.tasks.union import artifact_names
 
 FORMAT = 1
 
@@ -20,14 +19,7 @@ WARM_START = "warm start"
 _SAYS_NOTHING = ("platform",)
 """Parts of the environment from which no bit follows."""
 
-_CHECKED_ELSEWHERE = (
-    "training data",
-    "development data",
-    *(name.replace("_", " ") for name in artifact_names()),
-    "batches",
-    WARM_START,
-)
-"""Entries that a checkpoint also records, or that follow from them; other data are checked apart from settings."""
+_BATCHES = "batches"
 
 _MACHINE = ("processor", "cores", "device", "jax")
 
@@ -50,14 +42,28 @@ def run_setting(prepared: Any) -> dict[str, str]:
     setting = {name: str(value) for name, value in environment_table().items() if name not in _SAYS_NOTHING}
     setting |= {name: str(getattr(jax.config, name, None)) for name in _FLAGS}
     setting |= dict(prepared.fingerprints)
-    setting |= {
-        name.replace("_", " "): artifact.fingerprint() for name, artifact in prepared.artifacts.items()
-    }
+    setting |= {_spoken(name): artifact.fingerprint() for name, artifact in prepared.artifacts.items()}
     train = prepared.train
-    return setting | {"batches": f"{train.batches_per_epoch} an epoch; {train.describe()}"}
+    return setting | {_BATCHES: f"{train.batches_per_epoch} an epoch; {train.describe()}"}
 
 
-def keep_setting(run_dir: Path, setting: dict[str, str], *, update: int, allow_inexact: bool) -> None:
+def settings_of_data(prepared: Any) -> frozenset[str]:
+    """Entries that a checkpoint also records, or that follow from them: other data are checked apart from settings.
+
+    Args:
+      prepared: The task's prepared data.
+    """
+    return frozenset([*prepared.fingerprints, *map(_spoken, prepared.artifacts), _BATCHES, WARM_START])
+
+
+def keep_setting(
+    run_dir: Path,
+    setting: dict[str, str],
+    *,
+    update: int,
+    allow_inexact: bool,
+    ignored: Collection[str] = (),
+) -> None:
     """Write ``run.lock``, or compare with what is there.
 
     Args:
@@ -65,6 +71,7 @@ def keep_setting(run_dir: Path, setting: dict[str, str], *, update: int, allow_i
       setting: That of now.
       update: Updates that the run has done.
       allow_inexact: Whether a run may be resumed with another setting, which is then appended to the former.
+      ignored: Entries that are not compared, see `settings_of_data`.
 
     Raises:
       RunError: If the setting differs and that is not allowed; says in what.
@@ -72,18 +79,18 @@ def keep_setting(run_dir: Path, setting: dict[str, str], *, update: int, allow_i
     path = run_dir / RUN_LOCK_NAME
     sessions = _read(path) if update and path.is_file() else []
     if sessions:
-        changed = _differences(sessions[-1], setting, _CHECKED_ELSEWHERE)
+        changed = _differences(sessions[-1], setting, ignored)
         if not changed:
             return
         if not allow_inexact:
             raise RunError(
-                f"{run_dir} would not go on to the same bits: {'; '.join(changed)} "
+                f"{run_dir}: a resumed run would not come to the same bits: {'; '.join(changed)} "
                 "(`allow_inexact=True` continues all the same)"
             )
     write_json(path, {"format": FORMAT, "sessions": [*sessions, {"from_update": update, **setting}]})
 
 
-def _differences(was: dict[str, Any], now: dict[str, Any], ignored: Sequence[str]) -> list[str]:
+def _differences(was: dict[str, Any], now: dict[str, Any], ignored: Collection[str]) -> list[str]:
     """In what a session's setting is not another one, as far as bits follow from it."""
     names = sorted(was.keys() - {"from_update", *ignored})
     return [
@@ -127,6 +134,10 @@ def machine_of(run_dir: Path) -> dict[str, str]:
     return {name: str(sessions[-1][name]) for name in _MACHINE if name in sessions[-1]} if sessions else {}
 
 
+def _spoken(artifact: str) -> str:
+    return artifact.replace("_", " ")
+
+
 def _read(path: Path) -> list[dict[str, Any]]:
     document = load_document(read_text(path), str(path))
     try:
@@ -136,4 +147,4 @@ def _read(path: Path) -> list[dict[str, Any]]:
             )
         return [{str(name): value for name, value in one.items()} for one in document["sessions"]]
     except (KeyError, TypeError, AttributeError):
-        raise ConfigError(f"{path}: damaged: remove it to go on without the comparison") from None
+        raise ConfigError(f"{path}: damaged: remove it to resume without the comparison") from None

@@ -11,13 +11,13 @@
 Some come with the library: `pretrained_folder` finds them by name.
 """
 
+import contextlib
 import shlex
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from transformer_jax.data.sources.registry import find_dataset
 from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, DataError, RunError, nearest_hint
 from transformer_jax.files import write_json, write_whole
@@ -28,7 +28,7 @@ from transformer_jax.runs.artifacts import (
     save_compact,
 )
 from transformer_jax.runs.config_formats import config_text
-from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.runs.experiment import ExperimentConfig, saved_config
 from transformer_jax.runs.folder import (
     CONFIG_NAME,
     RESULT_NAME,
@@ -36,6 +36,8 @@ from transformer_jax.runs.folder import (
 )
 from transformer_jax.runs.loading import WEIGHTS_NAME, LoadedRun, load_run
 from transformer_jax.runs.record import training_record
+from transformer_jax.tasks.task import evaluation_options
+from transformer_jax.tasks.task_data import available_splits, describe_data
 from transformer_jax.tasks.union import artifact_names
 from transformer_jax.training.run_folder import holds_any
 from transformer_jax.training.weights_file import write_weights
@@ -127,13 +129,18 @@ def export_model(
         raise RunError(f"{output} is a file: name a folder for the model")
     if holds_any(output, (*model_entries(), *run_entries())):
         raise RunError(f"{output} already holds a model or a run: name another folder")
+    scored_on = {"split": split, "source": source, "reference": reference}
+    given = {name: value for name, value in scored_on.items() if value is not None}
+    if given and (run_dir / CONFIG_NAME).is_file():  # refused before anything is loaded or written
+        evaluation_options(saved_config(run_dir).task, given)
     run = load_run(run_dir)
+    is_new = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
     try:
         save_compact(output, run.artifacts)
         size = write_weights(output / WEIGHTS_NAME, run.model, artifact_fingerprints(run.artifacts))
         write_whole(output / CONFIG_NAME, config_text(run.config))
-        scores, where = _scores_for_card(output, run.config, split, source, reference)
+        scores, where = _scores_for_card(output, run.config, given)
         training = training_record(run_dir, run)
         if training is not None:
             write_json(output / RESULT_NAME, training)
@@ -142,36 +149,29 @@ def export_model(
     except BaseException:
         for name in model_entries():
             (output / name).unlink(missing_ok=True)
+        if is_new:
+            with contextlib.suppress(OSError):  # somebody else has put something there
+                output.rmdir()
         raise
     return scores
 
 
 def _scores_for_card(
-    folder: Path,
-    config: ExperimentConfig,
-    split: Literal["development", "test"] | None,
-    source: Path | None,
-    reference: Path | None,
+    folder: Path, config: ExperimentConfig, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], str]:
     """Scores of the folder's weights as written, and on what they were taken."""
     from transformer_jax.runs.evaluation import evaluate_run
 
-    def taken(**on: Any) -> dict[str, Any]:
-        return evaluate_run(folder, on)
-
-    if source is not None:
-        files = {"source": source} | ({} if reference is None else {"reference": reference})
-        return taken(**files), f"{source.name}"
-    if split is not None:
-        return taken(split=split), f"the {split} set"
+    if given:
+        where = given["source"].name if "source" in given else f"the {given['split']} set"
+        return evaluate_run(folder, given), where
     try:
-        splits = config.task.data.dataset.load()
+        splits = available_splits(config.task)
     except DataError as error:
         reason = f"not scored: the run's data cannot be had ({error})"
     else:
-        for name in ("test", "development"):
-            if getattr(splits, name):
-                return taken(split=name), f"the {name} set"
+        if splits:
+            return evaluate_run(folder, {"split": splits[0]}), f"the {splits[0]} set"
         reason = "not scored: the run's data have neither a test nor a development set"
     return {"text": [reason], "lines": 0, "environment": environment_table()}, ""
 
@@ -185,21 +185,11 @@ def _card(
     where: str,
     size: int,
 ) -> str:
-    config, dataset = run.config, run.config.task.data.dataset
+    config = run.config
     command = "generate" if "generate" in getattr(run.predictor, "verbs", ()) else "translate"
     machine = scores["environment"] if training is None else training.get("machine") or scores["environment"]
     lines = [f"# {name}", "", about, "", f"- Task: {config.task.kind}"]
-    if dataset.kind == "named":
-        entry = find_dataset(dataset.name)
-        languages = [getattr(dataset, f"{side}_language", None) for side in ("source", "target")]
-        direction = f", {languages[0]} to {languages[1]}" if all(languages) else ""
-        lines += [
-            f"- Data: `{dataset.name}`{direction}: {entry.description} ({entry.homepage})",
-            f"- Licence of the data: {entry.licence}; to be cited: {entry.citation}",
-            "- Licence of the weights: as the data allow, otherwise Apache-2.0",
-        ]
-    else:
-        lines += ["- Data: files of one's own", "- Licence: to be filled in by who passes it on"]
+    lines += [f"- {line}" for line in describe_data(config.task)]
     lines += [f"- File: {size:,} bytes, half precision"]
     if training is not None:
         averaged = training.get("averaged")

@@ -97,16 +97,16 @@ class Comparison:
         same = self._wanted[: self._num_same]
         until = f"equal through update {same[-1]['update']:,}" if same else "no row is equal"
         if self._difference is not None:
-            return f"{self._original} did not come again: {until}; first different at {self._difference}"
+            return f"{self._original} was not reproduced: {until}; first different at {self._difference}"
         if not self.is_same:
-            return f"{self._original} did not come again: {until}, where the new run ended"
+            return f"{self._original} was not reproduced: {until}, where the new run ended"
         digests = [row["digest"] for row in same if "digest" in row]
         parameters = (
             f"the parameters' digest is {digests[-1]}"
             if digests
             else "an older log, without digests of the parameters"
         )
-        return f"{self._original} came again: {len(same)} rows {until}; {parameters}"
+        return f"{self._original} was reproduced: {len(same)} rows {until}; {parameters}"
 
 
 def reproduce_run(original: Path, run_dir: Path | None = None, *, updates: int | None = None) -> Comparison:

@@ -141,6 +141,11 @@ class PairTask:
         """The same task, its files to be found from any folder."""
         return dataclasses.replace(self, data=with_absolute_paths(self.data))
 
+    @property
+    def has_shorter_batches(self) -> bool:
+        """Whether there are training batches of shorter pairs beside those that are planned."""
+        return self.data.packing is None
+
     def plan_lengths(self) -> tuple[int, ...]:
         """Source and target tokens of a row of the longest training batch that the config allows."""
         data = self.data

@@ -97,6 +97,9 @@ class Evaluator(Protocol):
 class Task(Protocol):
     """A frozen, keyword-only dataclass tagged by ``kind`` that holds its data, objective and search.
 
+    Beside the protocol a task may have ``describe_data()``, ``data_name()`` and ``splits()``, which `task_data` derives
+    from its data set otherwise, and ``has_shorter_batches``, of which a plan takes note.
+
     Attributes:
       kind: Its name in configs.
       metrics: What may select checkpoints, and which way is better.
