@@ -156,15 +156,22 @@ class Spelling:
     def describe_data(self) -> list[str]:
         return ["Data: the contract's words"]
 
-    check, check_objective, prepare, sizes, evaluator, predictor, evaluate = map(
-        delegated,
-        ("check", "check_objective", "prepare", "sizes", "evaluator", "predictor", "evaluate"),
-    )
-    file_overrides, tokenizer_overrides, plan_lengths, plan_rows, abstract_batch, known_sizes, is_at_hand = map(
-        delegated,
-        ("file_overrides", "tokenizer_overrides", "plan_lengths", "plan_rows", "abstract_batch", "known_sizes",
-         "is_at_hand"),
-    )  # fmt: skip
+    def evaluate(self, predictor: Any, options: Any) -> dict[str, Any]:
+        return {**self.pairs.evaluate(predictor, options), "task": self.kind}
+
+    check = delegated("check")
+    check_objective = delegated("check_objective")
+    prepare = delegated("prepare")
+    sizes = delegated("sizes")
+    evaluator = delegated("evaluator")
+    predictor = delegated("predictor")
+    file_overrides = delegated("file_overrides")
+    tokenizer_overrides = delegated("tokenizer_overrides")
+    plan_lengths = delegated("plan_lengths")
+    plan_rows = delegated("plan_rows")
+    abstract_batch = delegated("abstract_batch")
+    known_sizes = delegated("known_sizes")
+    is_at_hand = delegated("is_at_hand")
 
 
 def without_data(model: Any) -> suite.TaskCase:
