@@ -12,7 +12,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pydantic
@@ -61,6 +61,20 @@ def to_json(config: Any) -> str:
         raise ConfigError(
             f"{type(config).__name__} holds a value that JSON has no form for: {error}"
         ) from None
+
+
+def finite_json(value: Any) -> Any:
+    """A value of JSON's kinds with None for NaN and infinities, which JSON has no numbers for.
+
+    Example:
+      >>> finite_json({"nats": math.nan, "rows": [1.5, -math.inf]})
+      {'nats': None, 'rows': [1.5, None]}
+    """
+    if isinstance(value, Mapping):
+        return {name: finite_json(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_json(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def from_json(cls: type[_Config], text: str, where: str = "config") -> _Config:

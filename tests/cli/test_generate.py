@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
+from flax import nnx
 
 from transformer_jax.data.tokenizers import train_character_tokenizer
 from transformer_jax.inference.text_generator import TextGenerator
@@ -281,6 +284,38 @@ def test_evaluation_of_a_text(
     for name, content in (("empty.txt", b""), ("binary.txt", b"a\0\xff"), ("one.txt", b"c")):
         (tmp_path / name).write_bytes(content)
         assert name in fails("evaluate", language_run, "--source", tmp_path / name)
+
+
+def test_evaluation_says_what_was_scored(
+    language_run: Path, language_experiment: Path, run_command: Callable[..., Any]
+) -> None:
+    path = language_experiment.parent / "development.txt"
+    ran = run_command("evaluate", language_run, "--source", path)
+    text = path.read_text()
+    assert ran.out.startswith(
+        f"{len(text):,} characters, task language_modelling\n{path}: {len(text) - 1:,} tokens\n"
+    )
+
+
+def test_loss_that_is_no_number_is_said(
+    language_run: Path,
+    language_experiment: Path,
+    run_command: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = load(language_run)
+    params = nnx.state(run.predictor.model, nnx.Param)
+    nnx.update(run.predictor.model, jax.tree.map(lambda leaf: leaf + jnp.nan, params))
+    monkeypatch.setattr("transformer_jax.runs.evaluation.load_run", lambda folder: run)
+    monkeypatch.setattr("transformer_jax.cli.score_files.load_for", lambda *words: run)
+    path = language_experiment.parent / "development.txt"
+    ran = run_command("evaluate", language_run, "--source", path, "--json")
+    found = json.loads(ran.out)
+    assert (ran.status, found["nats"], found["perplexity"]) == (0, None, None)
+    assert "have no finite log-probability, the first of them is token 2: the model computes" in ran.err
+    ran = run_command("score", language_run, "--input", path)
+    assert "have no finite log-probability" in ran.err
+    assert "perplexity nan" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -273,3 +273,17 @@ def test_an_epoch_of_streams_reads_the_text_in_order(config):
         data.tokenizer.decode([*read, batches[-1].targets[0, batches[-1].lengths[0] - 1]])
         == TEXT[: -(len(TEXT) // 10)]
     )
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "first"),
+    [(Characters(), 1), (Bytes(), 1), (BytePairs(vocab_size=300), None)],
+)
+def test_characters_of_the_first_token_have_no_probability(config, tokenizer, first):
+    data = prepare_text(dataclasses.replace(config, tokenizer=tokenizer))
+    first = first or len(data.tokenizer.decode(data.train.ids[:1]))
+    assert data.report.train.num_predicted == data.report.train.num_characters - first
+    packed = prepare_text(
+        dataclasses.replace(config, tokenizer=tokenizer, windows=PackedDocuments(context_len=16))
+    )
+    assert packed.report.train.num_predicted == packed.report.train.num_characters

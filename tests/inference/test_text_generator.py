@@ -1,9 +1,12 @@
 """Texts of language models that are tables: prompts, stop texts, samples, streams and scores by hand."""
 
+import dataclasses
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from transformer_jax.data.batches import BOS_ID, EOS_ID
 from transformer_jax.data.tokenizers import Tokenizer, train_character_tokenizer
@@ -11,6 +14,10 @@ from transformer_jax.decode.search_config import BeamConfig, GreedyConfig, Sampl
 from transformer_jax.errors import ConfigError, DataError, ShapeError
 from transformer_jax.inference.requested_search import BeamSearch, GreedySearch, Sampling
 from transformer_jax.inference.text_generator import TextGenerator
+from transformer_jax.inference.token_scores import non_finite_note
+from transformer_jax.models import nanogpt_cpu
+from transformer_jax.models.recurrent_lm import RecurrentLMConfig
+from transformer_jax.models.sizes import Sizes
 from transformer_jax.testing.tiny_models import TableLanguageModel
 
 LETTERS = train_character_tokenizer(["abcd\n"])
@@ -112,18 +119,69 @@ def test_scores_are_those_of_the_table() -> None:
     assert math.isnan(found.log_probs[0])
     wanted = log_probs(one.model, LETTERS.encode(text))
     np.testing.assert_allclose(found.log_probs[1:], wanted, rtol=1e-5)
-    assert (found.num_tokens, found.num_characters) == (8, 9)
+    assert (found.num_tokens, found.num_characters) == (8, 8)
     assert found.log_prob == pytest.approx(sum(wanted), rel=1e-5)
     assert found.perplexity == pytest.approx(math.exp(-sum(wanted) / 8), rel=1e-5)
-    assert found.bits_per_character == pytest.approx(-sum(wanted) / 9 / math.log(2), rel=1e-5)
+    assert found.bits_per_character == pytest.approx(-sum(wanted) / 8 / math.log(2), rel=1e-5)
 
 
-def test_scores_of_a_document_begin_with_its_start() -> None:
-    one = generator(window_len=100, marks_documents=True)
-    (found,) = one.score(["ab"])
-    wanted = log_probs(one.model, [BOS_ID, *LETTERS.encode("ab")])
+def test_scores_of_documents_begin_with_their_starts_and_count_their_ends() -> None:
+    one = generator(window_len=100, marks_documents=True, document_separator="\n")
+    (found,) = one.score(["ab\ncd\n"])
+    wanted = [
+        value
+        for text in ("ab", "cd")
+        for value in log_probs(one.model, [BOS_ID, *LETTERS.encode(text), EOS_ID])
+    ]
     np.testing.assert_allclose(found.log_probs, wanted, rtol=1e-5)
-    assert found.num_tokens == 2
+    assert found.pieces == ("a", "b", "", "c", "d", "")
+    assert (found.num_tokens, found.num_characters) == (6, 4)
+
+
+def test_what_the_model_cannot_score_is_not_left_out() -> None:
+    one = generator(window_len=100)
+    table = np.asarray(one.model.table[...]).copy()
+    read = 0
+    for token in LETTERS.encode("aab"):
+        read = (read * LETTERS.vocab_size + token + 1) % len(table)
+    table[read] = np.nan
+    one.model.table[...] = table
+    (found,) = one.score(["aabaa"])
+    assert found.num_tokens == 4
+    assert math.isnan(found.log_prob)
+    assert math.isnan(found.perplexity)
+    assert math.isnan(found.bits_per_character)
+    remark = non_finite_note(found.scores)
+    assert remark is not None
+    assert "token 4" in remark
+
+
+def test_a_model_trained_on_a_carried_state_is_scored_with_it() -> None:
+    config = RecurrentLMConfig(cell="gru", embedding_dim=4, hidden_dim=6, num_layers=2)
+    model = config.build(Sizes(vocab_size=LETTERS.vocab_size), rngs=nnx.Rngs(1))
+    one = generator(model=model, carries_state=True, window_len=4)
+    text = "abcd\nabba" * 3
+    ids = LETTERS.encode(text)
+    logits = np.asarray(model(jnp.array([ids])))[0, :-1]
+    wanted = logits[np.arange(len(ids) - 1), ids[1:]] - np.log(np.exp(logits).sum(-1))
+    (found,) = one.score([text])
+    np.testing.assert_allclose(found.log_probs[1:], wanted, rtol=1e-4)
+    assert not np.allclose(one.score([text], stride=4)[0].log_probs[1:], wanted, rtol=1e-4)
+    assert one.score(["a"])[0].num_tokens == 0
+
+
+def test_a_model_without_state_is_scored_by_windows_however_it_was_trained() -> None:
+    config = nanogpt_cpu()
+    sizes = dataclasses.replace(
+        config, model_dim=8, num_heads=1, num_kv_heads=1, feed_forward_dim=8, num_layers=1
+    )
+    model = sizes.build(Sizes(vocab_size=LETTERS.vocab_size), rngs=nnx.Rngs(1))
+    text = "abcd\nabba" * 3
+    found, wanted = (
+        generator(model=model, carries_state=carries, window_len=4).score([text])[0]
+        for carries in (True, False)
+    )
+    np.testing.assert_array_equal(found.log_probs, wanted.log_probs)
 
 
 def test_empty_text_has_no_score() -> None:

@@ -82,6 +82,7 @@ class Command:
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
         from transformer_jax.cli.streams import require_open
+        from transformer_jax.config_json import finite_json
         from transformer_jax.runs.evaluation import evaluate_run
         from transformer_jax.runs.model_folder import chosen_folder
 
@@ -105,10 +106,11 @@ class Command:
         for remark in scores.pop("remarks"):
             note(f"note: {remark}")
         text = scores.pop("text")
+        heading = scores.pop("heading", f"{scores['lines']:,} lines")
         if self.json:
-            print(json.dumps(scores, allow_nan=False))
+            print(json.dumps(finite_json(scores), allow_nan=False))
             return 0
-        print(f"{scores['lines']:,} lines, task {scores['task']}")
+        print(f"{heading}, task {scores['task']}")
         print("\n".join(text))
         return 0
 

@@ -11,6 +11,7 @@ from transformer_jax.data.readers import count_lines, read_text_file, stream_lin
 from transformer_jax.errors import DataError
 from transformer_jax.files import require_other_file
 from transformer_jax.inference.text_generator import TextGenerator
+from transformer_jax.inference.token_scores import non_finite_note, perplexity
 from transformer_jax.inference.translator import TooLong, Translator
 from transformer_jax.notes import note
 
@@ -74,8 +75,8 @@ def score_files(
     if num_left_out:
         are = " is" if num_left_out == 1 else "s are"
         note(f"note: {num_left_out:,} pair{are} too long: the score is 'nan'")
-    perplexity = math.exp(min(-total / num_tokens, 700.0)) if num_tokens else math.nan
-    note(f"{number - num_left_out:,} pairs, {num_tokens:,} target tokens, perplexity {perplexity:.3f}")
+    found = perplexity(-total, num_tokens)
+    note(f"{number - num_left_out:,} pairs, {num_tokens:,} target tokens, perplexity {found:.3f}")
 
 
 def score_text(run_dir: Path, text_path: Path, *, output_path: Path | None, stride: int | None) -> None:
@@ -93,6 +94,9 @@ def score_text(run_dir: Path, text_path: Path, *, output_path: Path | None, stri
         for piece, log_prob in zip(scores.pieces, scores.log_probs.tolist(), strict=True):
             out.write(f"{log_prob:.4f}\t{json.dumps(piece)}\n".encode())
         out.flush()
+    non_finite = non_finite_note(scores.scores)
+    if non_finite is not None:
+        note(f"note: {non_finite}")
     note(
         f"{scores.num_characters:,} characters, {scores.num_tokens:,} tokens, perplexity {scores.perplexity:.3f}, "
         f"bits a character {scores.bits_per_character:.4f}"

@@ -33,6 +33,19 @@ class TextSplits:
     notes: tuple[str, ...] = ()
 
 
+def split_documents(document: Document, separator: str | None) -> list[Document]:
+    """The documents of one text between separators, without those of white space alone; None splits nothing.
+
+    Example:
+      >>> split_documents(Document("a.txt", "one|two| "), "|")
+      [Document(name='a.txt, document 1', text='one'), Document(name='a.txt, document 2', text='two')]
+    """
+    if separator is None:
+        return [document]
+    parts = [part for part in document.text.split(separator) if part.strip()]
+    return [Document(f"{document.name}, document {number}", part) for number, part in enumerate(parts, 1)]
+
+
 def split_by_characters(document: Document, *bounds: float) -> list[str]:
     """Texts of one document cut at shares of its characters.
 

@@ -27,6 +27,7 @@ class TextPartReport:
     Attributes:
       num_documents: Documents.
       num_characters: Their characters.
+      num_predicted: Characters that a model has a probability for, see `predicted_characters`.
       num_bytes: Their bytes in UTF-8.
       num_tokens: Their tokens, start and end tokens included.
       num_unknown: Tokens that the tokenizer has no id for.
@@ -34,6 +35,7 @@ class TextPartReport:
 
     num_documents: int
     num_characters: int
+    num_predicted: int
     num_bytes: int
     num_tokens: int
     num_unknown: int
@@ -126,7 +128,10 @@ def prepare_text(config: TextConfig, *, tokenizer: Tokenizer | None = None) -> P
         name: encode_documents(part, tokenizer, marks_documents=config.marks_documents, name=_NAMES[name])
         for name, part in parts.items()
     }
-    reports = {name: _part_report(part, encoded[name], tokenizer) for name, part in parts.items()}
+    reports = {
+        name: _part_report(part, encoded[name], tokenizer, marks_documents=config.marks_documents)
+        for name, part in parts.items()
+    }
     _check_fit(parts["train"], encoded["train"], tokenizer)
     source = make_source(config.windows, encoded["train"], batch_size=config.batch_size, seed=config.seed)
     report = TextReport(
@@ -193,10 +198,35 @@ def check_token_ids(ids: TokenIds, vocab_size: int, *, name: str = "text") -> No
         )
 
 
-def _part_report(documents: Sequence[Document], ids: TokenIds, tokenizer: Tokenizer) -> TextPartReport:
+def predicted_characters(
+    documents: Sequence[Document], tokenizer: Tokenizer, *, marks_documents: bool
+) -> int:
+    """Characters that a language model has a probability for, one document after another.
+
+    All of them where documents begin with a start token, else all but those of the very first token, before which
+    nothing stands.
+
+    Example:
+      >>> from transformer_jax.data.tokenizers import train_character_tokenizer
+      >>> tokenizer = train_character_tokenizer(["ab"])
+      >>> [predicted_characters([Document("one", "abba")], tokenizer, marks_documents=one) for one in (False, True)]
+      [3, 4]
+    """
+    total = sum(len(document.text) for document in documents)
+    if marks_documents:
+        return total
+    first = next((document.text for document in documents if document.text), "")[:_CHECKED_CHARACTERS]
+    spans = tokenizer.spans(first)
+    return total - spans[0][1] if spans else total
+
+
+def _part_report(
+    documents: Sequence[Document], ids: TokenIds, tokenizer: Tokenizer, *, marks_documents: bool
+) -> TextPartReport:
     return TextPartReport(
         num_documents=len(documents),
         num_characters=sum(len(document.text) for document in documents),
+        num_predicted=predicted_characters(documents, tokenizer, marks_documents=marks_documents),
         num_bytes=sum(len(document.text.encode()) for document in documents),
         num_tokens=len(ids),
         num_unknown=tokenizer.count_unknown(ids),

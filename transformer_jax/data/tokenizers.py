@@ -177,6 +177,9 @@ class Tokenizer:
 
     def unknown_pieces(self, text: str) -> list[str]:
         """Pieces of the text that are not in the vocabulary, in order."""
+        if self.unit == "characters":
+            safe = encodable(text)
+            return [safe[place] for place in np.flatnonzero(self.encode_array(safe) == UNK_ID).tolist()]
         return [
             encodable(text)[start:stop]
             for token, (start, stop) in zip(self.encode(text), self.spans(text))

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from flax import nnx
 
 from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from transformer_jax.data.documents import Document, split_documents
+from transformer_jax.data.prepare_text import encode_documents, predicted_characters
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.search_config import GreedyConfig, SampleConfig, SearchConfig
 from transformer_jax.decode.search_options import SearchIds
@@ -17,7 +19,7 @@ from transformer_jax.errors import ConfigError, DataError, check_choice
 from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.requested_search import RequestedSearch, search_of
 from transformer_jax.inference.token_generator import Beyond, TokenGenerator
-from transformer_jax.inference.token_scores import TokenScorer
+from transformer_jax.inference.token_scores import CarriedScorer, TokenScorer, TokenScores, with_carried_state
 
 SAMPLE_NUMBERS = 1 << 20
 """Most prompts of one call: sample ``j`` of prompt ``i`` draws by the number ``i + j * SAMPLE_NUMBERS``."""
@@ -52,31 +54,39 @@ class TextScore:
     """How probable a language model finds a text.
 
     Attributes:
-      pieces: The text's tokens.
-      log_probs: Log-probability of each token given those before it, in nats; NaN for the first one, where nothing
-        stands before it.
-      num_tokens: Tokens that have one.
-      num_characters: Characters of the text.
+      pieces: The text's tokens; an empty text where a document ends.
+      scores: Log-probability of each token given those before it, and which tokens have one: all but the first, where
+        nothing stands before it; the ends of documents have one, as in training.
+      num_characters: Characters of the text that are predicted: all, but those of a first token without a score.
     """
 
     pieces: tuple[str, ...]
-    log_probs: npt.NDArray[np.float32]
-    num_tokens: int
+    scores: TokenScores
     num_characters: int
+
+    @property
+    def log_probs(self) -> npt.NDArray[np.float32]:
+        """Log-probability of each token, in nats; NaN where a token has none, or where the model gives NaN."""
+        return self.scores.log_probs
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that are predicted."""
+        return self.scores.count
 
     @property
     def log_prob(self) -> float:
         """Sum over the tokens, in nats."""
-        return math.fsum(self.log_probs[~np.isnan(self.log_probs)].tolist())
+        return self.scores.total
 
     @property
     def perplexity(self) -> float:
         """Of a token."""
-        return math.exp(min(-self.log_prob / self.num_tokens, 700.0)) if self.num_tokens else math.nan
+        return self.scores.perplexity
 
     @property
     def bits_per_character(self) -> float:
-        """Negative log-probability to base 2, over the characters."""
+        """Negative log-probability to base 2, over the characters that are predicted."""
         return -self.log_prob / (math.log(2.0) * self.num_characters) if self.num_characters else math.nan
 
 
@@ -92,6 +102,8 @@ class TextGenerator:
       window_len: Tokens of a training window.
       context_len: Most tokens that the model reads at once; None for no end.
       marks_documents: Whether the model knows where a document starts and ends.
+      document_separator: Text between two documents of a text that is scored; None for none.
+      carries_state: Whether the model is trained with its state carried from window to window.
       report: Counts of what was done to prompts and texts so far.
     """
 
@@ -104,6 +116,8 @@ class TextGenerator:
     window_len: int
     context_len: int | None = None
     marks_documents: bool = False
+    document_separator: str | None = None
+    carries_state: bool = False
     report: LineReport = dataclasses.field(default_factory=LineReport)
     _programs: dict[Any, TokenGenerator] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -237,7 +251,8 @@ class TextGenerator:
         Args:
           texts: Texts of any length.
           stride: Tokens between the starts of two windows; each token is predicted from at least
-            ``context - stride`` tokens before it. None takes half of the training window.
+            ``context - stride`` tokens before it. None takes half of the training window, or the whole text before a
+            token where the model is trained with its state carried from window to window.
 
         Raises:
           ConfigError: If ``stride`` is below 1 or above the window.
@@ -245,29 +260,60 @@ class TextGenerator:
         """
         if isinstance(texts, str):
             raise TypeError(f"texts must be a list of texts, got one text: write [{texts[:20]!r}]")
-        scorer = TokenScorer(
-            self.model,
-            context_len=self.window_len,
-            stride=max(1, self.window_len // 2) if stride is None else stride,
-        )
+        scorer = self.scorer(stride, usual_stride=max(1, self.window_len // 2))
         self._begin()
-        state, found = self.state, []
+        found = []
         for text in texts:
-            ids = self._known_ids(text)
-            if self.marks_documents:
-                ids = [BOS_ID, *ids, EOS_ID]
-            scores = scorer(state, ids)
-            inside = slice(1, -1) if self.marks_documents else slice(None)
+            documents = split_documents(Document("the text", text), self.document_separator)
+            ids = encode_documents(documents, self.tokenizer, marks_documents=self.marks_documents)
+            if self.tokenizer.count_unknown(ids):
+                for document in documents:
+                    self.report.unknown.update(self.tokenizer.unknown_pieces(document.text))
+            scores, kept = scorer(ids), ids != BOS_ID
+            pieces = iter(self.tokenizer.pieces(ids))
             found.append(
                 TextScore(
-                    pieces=tuple(self.tokenizer.pieces(ids[inside])),
-                    log_probs=scores.log_probs[inside],
-                    num_tokens=int(scores.counted[inside].sum()),
-                    num_characters=len(text),
+                    pieces=tuple("" if token == EOS_ID else next(pieces) for token in ids[kept].tolist()),
+                    scores=TokenScores(scores.log_probs[kept], scores.counted[kept]),
+                    num_characters=predicted_characters(
+                        documents, self.tokenizer, marks_documents=self.marks_documents
+                    ),
                 )
             )
         self.report.note_all()
         return found
+
+    def scorer(
+        self, stride: int | None = None, *, usual_stride: int | None = None, batch_size: int = 8
+    ) -> Callable[[npt.NDArray[np.int32]], TokenScores]:
+        """What scores token ids, as `encode_documents` gives them.
+
+        Args:
+          stride: Tokens between the starts of two windows, see `TokenScorer`; None reads the whole text before a token
+            where the model is trained with its state carried, else windows with ``usual_stride``.
+          usual_stride: As ``stride``; None for windows side by side.
+          batch_size: Windows of a batch.
+
+        Raises:
+          ConfigError: If a stride is below 1 or above the window.
+        """
+        carrying = None
+        if stride is None and self.carries_state:
+            carrying = with_carried_state(self.model, vocab_size=self.tokenizer.vocab_size)
+        if carrying is not None:
+            carried, carried_state = (
+                CarriedScorer(carrying, context_len=self.window_len),
+                nnx.split(carrying)[1],
+            )
+            return lambda ids: carried(carried_state, ids)
+        windows = TokenScorer(
+            self.model,
+            context_len=self.window_len,
+            stride=usual_stride if stride is None else stride,
+            batch_size=batch_size,
+        )
+        state = self.state
+        return lambda ids: windows(state, ids)
 
     def _generator(
         self, max_tokens: int | None, search: RequestedSearch | None, beyond: Beyond
@@ -307,10 +353,10 @@ class TextGenerator:
         return newline
 
     def _known_ids(self, text: str) -> list[int]:
-        ids = self.tokenizer.encode(text)
+        ids = self.tokenizer.encode_array(text)
         if self.tokenizer.count_unknown(ids):
             self.report.unknown.update(self.tokenizer.unknown_pieces(text))
-        return ids
+        return ids.tolist()
 
     def _stops(self, stop: str | Sequence[str]) -> list[str]:
         stops = [stop] if isinstance(stop, str) else list(stop)

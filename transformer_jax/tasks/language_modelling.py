@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from flax import nnx
 
 from transformer_jax.bounds import Rows, check_bounds
 from transformer_jax.data.prepare_text import PreparedText, prepare_text
@@ -72,12 +71,10 @@ class LanguageModelling:
         """Whether a recurrent model is trained with its state carried from window to window."""
         return isinstance(self.data.windows, ContiguousWindows)
 
-    def with_carried_state(self, model: Any, *, rows: int) -> Any:
-        """A trained model, able to carry its state over windows of so many rows; itself if it has no state to carry."""
-        sizes = Sizes(vocab_size=model.output_projection()[0].shape[0], carried_rows=rows)
-        again = model.config.build(sizes, rngs=nnx.Rngs(0))
-        nnx.update(again, nnx.state(model, nnx.Param))
-        return again
+    @property
+    def document_separator(self) -> str | None:
+        """Text between two documents of a file; None where a file is one."""
+        return getattr(self.data.dataset, "document_separator", None)
 
     @property
     def window_len(self) -> int:
@@ -122,7 +119,7 @@ class LanguageModelling:
     ) -> "LanguageEvaluator":
         """Scores of the development text."""
         text = prepared.text
-        return LanguageEvaluator(self, model, text.development, text.report.development.num_characters)
+        return LanguageEvaluator(self, model, text.development, text.report.development.num_predicted)
 
     def predictor(self, model: Any, artifacts: Artifacts, *, model_config: Any, name: str) -> TextGenerator:
         """A generator with the task's own search."""
@@ -134,13 +131,18 @@ class LanguageModelling:
             window_len=self.window_len,
             context_len=self._context_len(model_config),
             marks_documents=self.data.marks_documents,
+            document_separator=self.document_separator,
+            carries_state=self.carries_state,
         )
 
     def _context_len(self, model: Any) -> int | None:
-        """Tokens that a model attends to at most: its own limit or the training window; None for no end."""
-        limit = getattr(model, "context_len", None)
+        """Tokens that a model reads at most: the training window if it attends or learns positions; None for no end.
+
+        Learned positions behind the window were never trained.
+        """
+        learns_positions = getattr(model, "context_len", None) is not None
         attends = getattr(model, "self_attention", None) == "softmax"
-        return limit if limit is not None else self.window_len if attends else None
+        return self.window_len if learns_positions or attends else None
 
     def evaluate(self, predictor: TextGenerator, options: TextEvaluation) -> dict[str, Any]:
         """Loss, bits a character and perplexity of a text, see `evaluate_text`."""

@@ -13,13 +13,13 @@ from flax import nnx
 from transformer_jax.bounds import Length, check_bounds
 from transformer_jax.data.documents import Document, first_characters
 from transformer_jax.data.evaluation_windows import evaluation_batches, evaluation_streams
-from transformer_jax.data.prepare_text import encode_documents
-from transformer_jax.data.readers import read_text_file
+from transformer_jax.data.prepare_text import encode_documents, predicted_characters
+from transformer_jax.data.sources.text_files import read_documents
 from transformer_jax.data.token_batches import TokenBatch
 from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, DataError, check_choice
 from transformer_jax.inference.text_generator import TextGenerator
-from transformer_jax.inference.token_scores import TokenScorer
+from transformer_jax.inference.token_scores import non_finite_note, perplexity
 from transformer_jax.nn.parameters import CarriedState, carries_state
 from transformer_jax.objectives import NextToken
 
@@ -59,45 +59,41 @@ def evaluate_text(task: Any, generator: TextGenerator, options: TextEvaluation) 
       options: What to score it on, and how.
 
     Returns:
-      The scores by name; ``"characters"``, ``"tokens"`` and ``"unknown"`` say what they were taken on, ``"text"`` and
-      ``"remarks"`` are for people; ``"environment"`` names machine and versions.
+      The scores by name, non-finite where the model's logits are; ``"characters"``, ``"tokens"`` and ``"unknown"`` say
+      what they were taken on, ``"heading"``, ``"text"`` and ``"remarks"`` are for people; ``"environment"`` names
+      machine and versions.
 
     Raises:
       DataError: If a file is missing, empty or binary, or the data have no such part.
     """
-    documents = _documents(task.data, generator.name, options)
+    documents = _documents(task, generator.name, options)
     ids = encode_documents(documents, generator.tokenizer, marks_documents=task.data.marks_documents)
     if len(ids) < 2:
         raise DataError(
             f"the text of {options.source or options.split} has {len(ids)} tokens: at least two are needed"
         )
     characters = sum(len(one.text) for one in documents)
-    num_tokens = len(ids) - 1
-    if options.stride is None and task.carries_state:
-        model = task.with_carried_state(generator.model, rows=1)
-        scorer = LanguageEvaluator(task, model, ids, characters, rows=1)
-        scores = scorer(nnx.split(model)[1])
-    else:
-        scored = TokenScorer(
-            generator.model,
-            context_len=task.window_len,
-            stride=options.stride,
-            batch_size=task.evaluation_rows,
-        )(generator.state, ids)
-        num_tokens = scored.count
-        scores = language_scores(-scored.total, num_tokens, characters)
+    scored = generator.scorer(options.stride, batch_size=task.evaluation_rows)(ids)
+    num_tokens = scored.count
+    predicted = predicted_characters(
+        documents, generator.tokenizer, marks_documents=task.data.marks_documents
+    )
+    scores = language_scores(-scored.total, num_tokens, predicted)
     unknown = generator.tokenizer.count_unknown(ids)
     where = f"{options.split} text" if options.source is None else str(options.source)
     text = [
-        f"{where}: {characters:,} characters, {num_tokens:,} tokens",
+        f"{where}: {num_tokens:,} tokens",
         f"nats a token {scores['nats']:.4f}, bits a character {scores['bits_per_character']:.4f}, perplexity "
         f"{scores['perplexity']:.3f}",
     ]
-    remarks = (
+    non_finite = non_finite_note(scored)
+    remarks = [] if non_finite is None else [non_finite]
+    remarks += (
         [f"{unknown:,} of {len(ids):,} tokens never seen in training were scored as <unk>"] if unknown else []
     )
     return {
         "task": task.kind,
+        "heading": f"{characters:,} characters",
         "lines": len(documents),
         "characters": characters,
         "tokens": num_tokens,
@@ -109,9 +105,10 @@ def evaluate_text(task: Any, generator: TextGenerator, options: TextEvaluation) 
     }
 
 
-def _documents(data: Any, name: str, options: TextEvaluation) -> list[Document]:
+def _documents(task: Any, name: str, options: TextEvaluation) -> list[Document]:
+    data = task.data
     if options.source is not None:
-        return [Document(str(options.source), read_text_file(str(options.source)))]
+        return read_documents(str(options.source), task.document_separator)
     limit = getattr(data, f"max_{options.split}_characters")
     documents = first_characters(getattr(data.dataset.load(), str(options.split)), limit)
     if not documents:
@@ -129,20 +126,17 @@ class LanguageEvaluator:
       task: The task.
       model: The model; only its structure is kept.
       ids: Token ids of the text.
-      num_characters: Characters of the text.
-      rows: Rows of a batch; None for the task's own.
+      num_characters: Characters of the text that are predicted.
     """
 
     notes: Sequence[str] = ()
     settings: Mapping[str, str] = {}
     record: Mapping[str, Any] = {}
 
-    def __init__(
-        self, task: Any, model: Any, ids: Any, num_characters: int, *, rows: int | None = None
-    ) -> None:
+    def __init__(self, task: Any, model: Any, ids: Any, num_characters: int) -> None:
         self._task, self._ids, self._num_characters = task, ids, num_characters
         self._carries = carries_state(model)
-        self._rows = rows or (task.data.batch_size if self._carries else task.evaluation_rows)
+        self._rows = task.data.batch_size if self._carries else task.evaluation_rows
         graph = nnx.split(model)[0]
 
         def losses(state: Any, batch: TokenBatch) -> Any:
@@ -194,15 +188,14 @@ def language_scores(nats: float, num_tokens: int, num_characters: int) -> dict[s
     Args:
       nats: Summed negative log-likelihood :math:`\ell`.
       num_tokens: Tokens that were predicted, :math:`n`.
-      num_characters: Characters of the text, :math:`c`.
+      num_characters: Characters of the text that are predicted, :math:`c`.
 
     Example:
       >>> {name: round(value, 3) for name, value in language_scores(6.0, 4, 8).items()}
       {'nats': 1.5, 'bits_per_character': 1.082, 'perplexity': 4.482}
     """
-    mean = nats / max(num_tokens, 1)
     return {
-        "nats": mean,
-        "bits_per_character": nats / (max(num_characters, 1) * math.log(2.0)),
-        "perplexity": math.exp(min(mean, 700.0)),
+        "nats": nats / num_tokens if num_tokens else math.nan,
+        "bits_per_character": nats / (num_characters * math.log(2.0)) if num_characters else math.nan,
+        "perplexity": perplexity(nats, num_tokens),
     }

@@ -5,7 +5,13 @@ import glob
 import os
 from typing import Literal
 
-from transformer_jax.data.documents import HELD_OUT_SHARE, Document, TextSplits, hold_out_last
+from transformer_jax.data.documents import (
+    HELD_OUT_SHARE,
+    Document,
+    TextSplits,
+    hold_out_last,
+    split_documents,
+)
 from transformer_jax.data.readers import read_text_file
 from transformer_jax.errors import DataError, require
 
@@ -79,13 +85,23 @@ class TextFiles:
         return [document for path in paths for document in self._documents(path)]
 
     def _documents(self, path: str) -> list[Document]:
-        text = read_text_file(path)
-        if self.document_separator is None:
-            return [Document(path, text)]
-        parts = [part for part in text.split(self.document_separator) if part.strip()]
-        if not parts:
-            raise DataError(f"{path}: no document but separators {self.document_separator!r} and white space")
-        return [Document(f"{path}, document {number}", part) for number, part in enumerate(parts, 1)]
+        return read_documents(path, self.document_separator)
+
+
+def read_documents(path: str, separator: str | None) -> list[Document]:
+    """The documents of a file.
+
+    Args:
+      path: The file, plain or compressed.
+      separator: Text between two documents; None takes the file as one.
+
+    Raises:
+      DataError: If the file is missing or bad, or has no document.
+    """
+    documents = split_documents(Document(path, read_text_file(path)), separator)
+    if not documents:
+        raise DataError(f"{path}: no document but separators {separator!r} and white space")
+    return documents
 
 
 def _matching(pattern: str) -> list[str]:
