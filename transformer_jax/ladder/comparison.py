@@ -30,9 +30,8 @@ from transformer_jax.runs.building import build_checked
 from transformer_jax.runs.experiment import ExperimentConfig, with_overrides
 from transformer_jax.runs.experiment_runner import ExperimentResult, RunOptions, run_experiment
 from transformer_jax.runs.folder import CONFIG_NAME, interruptible
-from transformer_jax.tasks.pair_metrics import bleu_tokenizer, percentages, score_outputs, token_errors
-from transformer_jax.tasks.pairs import encoded_sources
-from transformer_jax.tasks.pronunciation import Pronunciation
+from transformer_jax.tasks.pair_metrics import bleu_tokenizer, percentages, token_errors
+from transformer_jax.tasks.pairs import PairTask, encoded_sources
 from transformer_jax.training.run_folder import check_run_folder, remove_run
 
 MARKER_NAME = "comparison.json"
@@ -123,9 +122,12 @@ def _rung(preset_name: PresetName, name: str, seed: int, overrides: Sequence[str
     return with_overrides(config, overrides) if overrides else config
 
 
-def _task(config: ExperimentConfig) -> Pronunciation:
-    """The task of a rung."""
-    assert isinstance(config.task, Pronunciation)
+def _task(config: ExperimentConfig) -> PairTask:
+    """The task of a rung: on pairs of lines."""
+    if not isinstance(config.task, PairTask):
+        raise ConfigError(
+            f"a comparison is of tasks on pairs of lines; {config.name} is for {config.task.kind}"
+        )
     return config.task
 
 
@@ -186,8 +188,7 @@ def score_rung(result: ExperimentResult) -> dict[str, Any]:
     outputs = [hypotheses[0] for hypotheses in found]
     texts = [data.target_tokenizer.decode_line(output.tokens) for output in outputs]
     scores = percentages(
-        score_outputs(
-            task.score_kind,
+        task.scores_of(
             texts,
             [item.references for item in data.test_items],
             tokenize=bleu_tokenizer(task.data, [item.references for item in data.test_items]),

@@ -14,9 +14,7 @@ from transformer_jax.data.readers import read_parallel
 from transformer_jax.decode.searcher import SearchConfig
 from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, DataError, check_choice
-from transformer_jax.evaluate.error_rates import edit_distance
-from transformer_jax.evaluate.report import score_outputs
-from transformer_jax.evaluate.text import bleu, chrf, paired_bootstrap
+from transformer_jax.evaluate.text import bleu, paired_bootstrap
 from transformer_jax.files import require_other_file, write_whole
 from transformer_jax.inference.batch_search import Hypothesis, not_found_note
 from transformer_jax.inference.line_report import LineReport
@@ -27,11 +25,6 @@ from transformer_jax.tasks.sentence_page import Sentence, render_sentences
 
 SHOWN = 20
 """Sentences of each end that a page shows."""
-
-MEASURES = {
-    "translation": "sentence-level chrF",
-    "pronunciation": "the share of phonemes that are right, against the nearest reference",
-}
 
 LENGTH_EDGES = (0, 10, 20, 30)
 """Most words of a source in each class of ``by_length`` but the last, which has no end."""
@@ -96,11 +89,10 @@ def evaluate_pairs(task: Any, translator: Translator, options: PairEvaluation) -
       DataError: If a file is missing, empty, binary, not UTF-8, or the two differ in their numbers of lines.
       ConfigError: If an option is not for the task.
     """
-    kind = task.score_kind
     translator = dataclasses.replace(translator, report=LineReport())
     other = None if options.against is None else _comparable(task, translator, *options.against)
-    if options.by_length and kind != "translation":
-        raise ConfigError(f"`by_length` is for translation; {translator.name} is for {kind}")
+    if options.by_length:
+        _require_texts(task, "`by_length`", translator.name)
     require_other_file("`page`", options.page, [options.source, options.reference])
     items = _items(task.data, translator.name, options)
     where = f"{options.split} set" if options.source is None else str(options.source)
@@ -124,7 +116,7 @@ def evaluate_pairs(task: Any, translator: Translator, options: PairEvaluation) -
         [one.scored_text(best) for best in chosen]
         for (one, _, _), chosen in zip(systems, hypotheses, strict=True)
     ]
-    report = score_outputs(kind, outputs, references, tokenize=tokenize, with_ter=True)
+    report = task.scores_of(outputs, references, tokenize=tokenize, with_ter=True)
     remarks: list[str] = []
     for (one, _, _), chosen in zip(systems, hypotheses, strict=True):
         remarks += [*one.report.take_remarks(), *one.report.lines()]
@@ -166,14 +158,19 @@ def evaluate_pairs(task: Any, translator: Translator, options: PairEvaluation) -
 
 def _comparable(task: Any, translator: Translator, name: str, other: Any) -> Translator:
     """The other translator, if its outputs can be compared with this one's."""
-    if task.score_kind != "translation":
-        raise ConfigError(f"`against` is for translation; {translator.name} is for {task.score_kind}")
+    _require_texts(task, "`against`", translator.name)
     if not isinstance(other, Translator):
         raise ConfigError(f"{name} does not translate lines; {translator.name} does")
     forms = _scored_form(other.data), _scored_form(translator.data)
     if forms[0] != forms[1]:
         raise ConfigError(f"{name} and {translator.name} are scored on unlike text: {forms[0]}, {forms[1]}")
     return other
+
+
+def _require_texts(task: Any, option: str, name: str) -> None:
+    """Raise ``ConfigError`` unless a task's outputs are texts."""
+    if not task.compares_texts:
+        raise ConfigError(f"{option} is for translation; {name} is for {task.kind}")
 
 
 def _items(data: PairsConfig, name: str, options: PairEvaluation) -> list[EvaluationItem]:
@@ -199,7 +196,7 @@ def _write_page(
 ) -> None:
     """The worst and the best sentences, with their attention."""
     translator, search, sources = system
-    scores = [_sentence_score(task.score_kind, *pair) for pair in zip(outputs, references, strict=True)]
+    scores = [task.sentence_score(*pair) for pair in zip(outputs, references, strict=True)]
     order = sorted(range(len(items)), key=lambda index: (scores[index], index))
     num_worst = min(SHOWN, (len(order) + 1) // 2)
     chosen = [*order[:num_worst], *order[num_worst:][::-1][:SHOWN]]
@@ -220,18 +217,9 @@ def _write_page(
     ]  # fmt: skip
     text = render_sentences(
         sentences[:num_worst], sentences[num_worst:], title=f"Sentences of {title}",
-        measure=MEASURES[task.score_kind], lines=lines, environment=machine,
+        measure=task.sentence_measure, lines=lines, environment=machine,
     )  # fmt: skip
     write_whole(path, text)
-
-
-def _sentence_score(task: str, output: str, references: tuple[str, ...]) -> float:
-    """From 0 to 100, the more the better."""
-    if task == "translation":
-        return chrf([output], [list(references)]).score
-    said = output.split()
-    wanted = [reference.split() for reference in references]
-    return max(100.0 * (1.0 - edit_distance(said, one) / max(len(one), len(said), 1)) for one in wanted)
 
 
 def _items_of_files(source: Path, reference: Path) -> list[EvaluationItem]:

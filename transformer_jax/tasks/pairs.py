@@ -24,7 +24,8 @@ from transformer_jax.data.tokenizer_training import known_vocab_size
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
 from transformer_jax.errors import ConfigError
-from transformer_jax.evaluate.report import score_outputs
+from transformer_jax.evaluate.report import ScoreReport, score_outputs
+from transformer_jax.evaluate.text import chrf
 from transformer_jax.evaluate.tokenization import BleuTokenizer
 from transformer_jax.inference.batch_search import BatchSearcher
 from transformer_jax.inference.translator import Translator
@@ -45,15 +46,24 @@ BLEU_TOKENIZER = "tokenizer of BLEU"
 class PairTask:
     """A task whose examples are pairs of lines.
 
+    It scores outputs as texts. A task that is scored otherwise replaces `scores_of` and `sentence_score`, and says so
+    in ``metrics``, ``compares_texts`` and ``sentence_measure``.
+
     Attributes:
       data: Data set, tokenizers and batches.
       objective: Loss that an update minimises.
+      score_kind: How `score_outputs` scores its outputs.
+      compares_texts: Whether outputs are texts, of which BLEU can be taken: by classes of length, and beside another
+        translator's.
+      sentence_measure: What `sentence_score` measures, in words.
       search: How outputs are found. Evaluations on the development set during training replace a beam search by
         greedy search, for speed.
     """
 
     metrics: ClassVar[Mapping[str, Direction]]
-    score_kind: ClassVar[Any]
+    score_kind: ClassVar[Any] = "translation"
+    compares_texts: ClassVar[bool] = True
+    sentence_measure: ClassVar[str] = "sentence-level chrF"
     artifact_types: ClassVar[Mapping[str, Any]] = {
         "source_tokenizer": Tokenizer,
         "target_tokenizer": Tokenizer,
@@ -123,10 +133,32 @@ class PairTask:
         """Scores of a translator's outputs, see `evaluate_pairs`."""
         return evaluate_pairs(self, predictor, options)
 
+    def sentence_score(self, output: str, references: Sequence[str]) -> float:
+        """Quality of one output, from 0 to 100, the more the better: its chrF."""
+        return chrf([output], [list(references)]).score
+
+    def scores_of(
+        self,
+        outputs: Sequence[str],
+        references: Sequence[Sequence[str]],
+        *,
+        tokenize: BleuTokenizer | None = None,
+        with_ter: bool = False,
+    ) -> ScoreReport:
+        """Scores of outputs.
+
+        Args:
+          outputs: One line each.
+          references: Of each output, one or more.
+          tokenize: How BLEU cuts words.
+          with_ter: Whether the edit rate of texts is taken too.
+        """
+        return score_outputs(self.score_kind, outputs, references, tokenize=tokenize, with_ter=with_ter)
+
     def file_overrides(self, files: Mapping[str, Sequence[str]]) -> list[str]:
         """Overrides that train on files of one's own, aligned by line."""
         known = ("source", "target", "development_source", "development_target")
-        check_files(self.score_kind, files, known=known, needed=known[:2])
+        check_files(getattr(self, "kind", self.score_kind), files, known=known, needed=known[:2])
         names = {"source": "train_source", "target": "train_target"}
         dataset = {names.get(name, name): paths[0] for name, paths in files.items()}
         return [f"task.data.dataset={json.dumps({'kind': 'parallel', **dataset})}"]
@@ -256,7 +288,7 @@ class PairEvaluator:
         found = self.searcher(state, encoded_sources(prepared.development))
         outputs = [prepared.target_tokenizer.decode_line(hypotheses[0].tokens) for hypotheses in found]
         references = [tuple(map(escape_line_breaks, item.references)) for item in prepared.development_items]
-        return percentages(score_outputs(self._task.score_kind, outputs, references, tokenize=self.tokenizer))
+        return percentages(self._task.scores_of(outputs, references, tokenize=self.tokenizer))
 
 
 def encoded_sources(examples: Any) -> list[list[int]]:
