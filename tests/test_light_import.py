@@ -52,6 +52,38 @@ def test_importing_the_library_loads_no_optional_package() -> None:
     assert optional_modules_after("import pooch, transformer_jax") - theirs == {"pooch"}, "nothing is seen"
 
 
+LAZY = ("tasks", "runs", "inference", "ladder", "interop")
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_public_names_of_a_package_are_found_when_they_are_used(package: str) -> None:
+    module = importlib.import_module(f"transformer_jax.{package}")
+    source = Path(module.__file__).read_text()
+    typed = re.findall(rf"    from transformer_jax\.{package}\.(\w+) import (\w+) as \2\n", source)
+    assert {name: where for where, name in typed} == module._MODULES, "type checkers see other names"
+    assert module.__all__ == list(module._MODULES)
+    for name, where in module._MODULES.items():
+        found = getattr(module, name)
+        assert found is getattr(importlib.import_module(f"transformer_jax.{package}.{where}"), name)
+        assert name in dir(module)
+    with pytest.raises(
+        AttributeError, match=f"module 'transformer_jax.{package}' has no attribute 'nothing'"
+    ):
+        _ = module.nothing
+
+
+def test_importing_these_packages_imports_none_of_their_modules() -> None:
+    program = (
+        f"import sys\nimport {', '.join(f'transformer_jax.{package}' for package in LAZY)}\n"
+        f"print([name for name in sys.modules if name.startswith({tuple(f'transformer_jax.{one}.' for one in LAZY)})])"
+        "\nprint('jax' in sys.modules)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True, cwd=ROOT
+    )
+    assert ran.stdout.split("\n")[:2] == ["[]", "False"]
+
+
 def test_every_declared_package_is_imported_somewhere() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = [*project["dependencies"], *project["optional-dependencies"]["cli"]]

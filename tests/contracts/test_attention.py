@@ -331,7 +331,7 @@ def _call(query=None, key=None, value=None, score=None, mask=None, bias=None, dr
         ({"key": _ones(2, 5, 2, 6)}, ShapeError, "ScaledDot needs query and key of one width, got 8 and 6"),
         ({"score": F.General(_ones(8, 6))}, ShapeError, r"General.weight must be \[8, 8\] .* got \[8, 6\]"),
         ({"score": F.General(_ones(2, 8, 8))}, ShapeError, r"or \[4, 8, 8\] \(per head\), got \[2, 8, 8\]"),
-        ({"score": F.Linear(_ones(9))}, ShapeError, r"Linear.weight must be \[16\]"),
+        ({"score": F.LinearConcat(_ones(9))}, ShapeError, r"LinearConcat.weight must be \[16\]"),
         ({"score": F.Location(_ones(4, 8))}, ShapeError, "Location scores 4 key positions, got kv_len 5"),
         ({"score": "dot"}, ConfigError, "score must be a score rule"),
         ({"mask": jnp.ones((2, 1, 3, 5), bool)}, ConfigError, r"AttentionMask.dense\(array\) wraps an array"),

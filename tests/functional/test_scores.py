@@ -85,7 +85,7 @@ def test_a_shared_parameter_equals_the_same_one_for_every_head(random_generator)
         F.Additive(draw(5, 6), draw(5, 6), draw(6), draw(6)),
         F.AdditiveSum(draw(5, 6), draw(5, 6), draw(6)),
         F.Concat(draw(10, 6), draw(6)),
-        F.Linear(draw(10)),
+        F.LinearConcat(draw(10)),
         F.Location(draw(3, 5), draw(3)),
     ]
     for rule in rules:

@@ -44,7 +44,7 @@ def test_a_third_task_is_one_class(tmp_path: Path) -> None:
     assert found["off"] == 50.0
     assert found["text"] == ["OFF    50.00 %  (1 of 2)"]
     assert "whether the last phoneme is right" in page.read_text()
-    with pytest.raises(ConfigError, match="`by_length` is for translation; g2p-en is for rhyme"):
+    with pytest.raises(ConfigError, match=r"`by_length` is for translation; .* is for rhyme"):
         task.evaluate(translator, PairEvaluation(**files, by_length=True))
     with pytest.raises(ConfigError, match="`against` is for translation"):
         task.evaluate(translator, PairEvaluation(**files, against=("other", translator)))

@@ -1,0 +1,79 @@
+"""Trained models on inputs of any number and length: translators, generators, scores and attention."""
+
+from typing import TYPE_CHECKING
+
+from transformer_jax.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from transformer_jax.inference.attention_maps import Alignment as Alignment
+    from transformer_jax.inference.attention_maps import AttentionFile as AttentionFile
+    from transformer_jax.inference.attention_maps import AttentionReader as AttentionReader
+    from transformer_jax.inference.batch_search import BatchSearcher as BatchSearcher
+    from transformer_jax.inference.batch_search import Hypothesis as Hypothesis
+    from transformer_jax.inference.pair_scores import PairScorer as PairScorer
+    from transformer_jax.inference.requested_search import BeamSearch as BeamSearch
+    from transformer_jax.inference.requested_search import GreedySearch as GreedySearch
+    from transformer_jax.inference.requested_search import Sampling as Sampling
+    from transformer_jax.inference.requested_search import search_of as search_of
+    from transformer_jax.inference.text_generator import Generated as Generated
+    from transformer_jax.inference.text_generator import TextGenerator as TextGenerator
+    from transformer_jax.inference.text_generator import TextScore as TextScore
+    from transformer_jax.inference.token_generator import GeneratedTokens as GeneratedTokens
+    from transformer_jax.inference.token_generator import TokenChunk as TokenChunk
+    from transformer_jax.inference.token_generator import TokenGenerator as TokenGenerator
+    from transformer_jax.inference.token_scores import TokenScorer as TokenScorer
+    from transformer_jax.inference.token_scores import TokenScores as TokenScores
+    from transformer_jax.inference.translator import PairScore as PairScore
+    from transformer_jax.inference.translator import Translated as Translated
+    from transformer_jax.inference.translator import Translator as Translator
+
+_MODULES = {
+    "Alignment": "attention_maps",
+    "AttentionFile": "attention_maps",
+    "AttentionReader": "attention_maps",
+    "BatchSearcher": "batch_search",
+    "BeamSearch": "requested_search",
+    "Generated": "text_generator",
+    "GeneratedTokens": "token_generator",
+    "GreedySearch": "requested_search",
+    "Hypothesis": "batch_search",
+    "PairScore": "translator",
+    "PairScorer": "pair_scores",
+    "Sampling": "requested_search",
+    "TextGenerator": "text_generator",
+    "TextScore": "text_generator",
+    "TokenChunk": "token_generator",
+    "TokenGenerator": "token_generator",
+    "TokenScorer": "token_scores",
+    "TokenScores": "token_scores",
+    "Translated": "translator",
+    "Translator": "translator",
+    "search_of": "requested_search",
+}
+"""Where each public name is defined."""
+
+__all__ = [
+    "Alignment",
+    "AttentionFile",
+    "AttentionReader",
+    "BatchSearcher",
+    "BeamSearch",
+    "Generated",
+    "GeneratedTokens",
+    "GreedySearch",
+    "Hypothesis",
+    "PairScore",
+    "PairScorer",
+    "Sampling",
+    "TextGenerator",
+    "TextScore",
+    "TokenChunk",
+    "TokenGenerator",
+    "TokenScorer",
+    "TokenScores",
+    "Translated",
+    "Translator",
+    "search_of",
+]
+
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -1,1 +1,82 @@
 """Tasks: one file each, joining data, model, objective, evaluation and prediction."""
+
+from typing import TYPE_CHECKING
+
+from transformer_jax.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from transformer_jax.tasks.language_modelling import LanguageModelling as LanguageModelling
+    from transformer_jax.tasks.language_modelling import PreparedLanguage as PreparedLanguage
+    from transformer_jax.tasks.pair_evaluation import PairEvaluation as PairEvaluation
+    from transformer_jax.tasks.pair_evaluation import evaluate_pairs as evaluate_pairs
+    from transformer_jax.tasks.pairs import PairEvaluator as PairEvaluator
+    from transformer_jax.tasks.pairs import PairTask as PairTask
+    from transformer_jax.tasks.pronunciation import Pronunciation as Pronunciation
+    from transformer_jax.tasks.task import Artifact as Artifact
+    from transformer_jax.tasks.task import Evaluator as Evaluator
+    from transformer_jax.tasks.task import Prepared as Prepared
+    from transformer_jax.tasks.task import Task as Task
+    from transformer_jax.tasks.task import evaluation_options as evaluation_options
+    from transformer_jax.tasks.task_data import available_splits as available_splits
+    from transformer_jax.tasks.task_data import data_name as data_name
+    from transformer_jax.tasks.task_data import describe_data as describe_data
+    from transformer_jax.tasks.text_evaluation import LanguageEvaluator as LanguageEvaluator
+    from transformer_jax.tasks.text_evaluation import TextEvaluation as TextEvaluation
+    from transformer_jax.tasks.text_evaluation import evaluate_text as evaluate_text
+    from transformer_jax.tasks.translation import Translation as Translation
+    from transformer_jax.tasks.union import TaskConfig as TaskConfig
+    from transformer_jax.tasks.union import register_task as register_task
+    from transformer_jax.tasks.union import task_kinds as task_kinds
+
+_MODULES = {
+    "Artifact": "task",
+    "Evaluator": "task",
+    "LanguageEvaluator": "text_evaluation",
+    "LanguageModelling": "language_modelling",
+    "PairEvaluation": "pair_evaluation",
+    "PairEvaluator": "pairs",
+    "PairTask": "pairs",
+    "Prepared": "task",
+    "PreparedLanguage": "language_modelling",
+    "Pronunciation": "pronunciation",
+    "Task": "task",
+    "TaskConfig": "union",
+    "TextEvaluation": "text_evaluation",
+    "Translation": "translation",
+    "available_splits": "task_data",
+    "data_name": "task_data",
+    "describe_data": "task_data",
+    "evaluate_pairs": "pair_evaluation",
+    "evaluate_text": "text_evaluation",
+    "evaluation_options": "task",
+    "register_task": "union",
+    "task_kinds": "union",
+}
+"""Where each public name is defined."""
+
+__all__ = [
+    "Artifact",
+    "Evaluator",
+    "LanguageEvaluator",
+    "LanguageModelling",
+    "PairEvaluation",
+    "PairEvaluator",
+    "PairTask",
+    "Prepared",
+    "PreparedLanguage",
+    "Pronunciation",
+    "Task",
+    "TaskConfig",
+    "TextEvaluation",
+    "Translation",
+    "available_splits",
+    "data_name",
+    "describe_data",
+    "evaluate_pairs",
+    "evaluate_text",
+    "evaluation_options",
+    "register_task",
+    "task_kinds",
+]
+
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -172,7 +172,7 @@ _add(
     "additive_empty_rows", score=lambda draw: F.Additive(draw(4, 5), draw(4, 5), draw(5)), mask=_one_row_empty
 )
 _add("concat", score=lambda draw: F.Concat(draw(7, 5), draw(5)), key_dim=3, mask=_lengths)
-_add("linear", score=lambda draw: F.Linear(draw(7)), key_dim=3, mask=_lengths)
+_add("linear", score=lambda draw: F.LinearConcat(draw(7)), key_dim=3, mask=_lengths)
 _add("location", score=lambda draw: F.Location(draw(6, 4), draw(6)), mask=_lengths)
 _add(
     "location_positions",

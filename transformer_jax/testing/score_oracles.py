@@ -65,7 +65,7 @@ SCORE_ORACLES: dict[type, ScoreOracle] = {
     F.Additive: _additive,
     F.AdditiveSum: _additive_sum,
     F.Concat: _concat,
-    F.Linear: _linear,
+    F.LinearConcat: _linear,
     F.Location: _location,
 }
 """One row a rule."""

@@ -49,7 +49,7 @@ from transformer_jax.functional.dropout import kept, row_keys
 from transformer_jax.functional.dtypes import wide
 from transformer_jax.functional.masks import AttentionMask, pick
 from transformer_jax.functional.score_products import products
-from transformer_jax.functional.scores import Dot, General, Linear, Location
+from transformer_jax.functional.scores import Dot, General, LinearConcat, Location
 from transformer_jax.typing import Array
 
 BLOCK_ELEMENTS = 2**22
@@ -118,7 +118,7 @@ def _goes_by_lanes() -> bool:
 
 def _is_product(blocks: Blocks) -> bool:
     """Whether the rule holds one number a pair, and not a row of hidden units."""
-    return isinstance(blocks.score, Dot | General | Linear | Location)
+    return isinstance(blocks.score, Dot | General | LinearConcat | Location)
 
 
 def _is_short(blocks: Blocks) -> bool:

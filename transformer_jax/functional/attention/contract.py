@@ -248,7 +248,7 @@ _RULES = {
     "additive_sum": "AdditiveSum",
     "additive_sum_projected": "AdditiveSum",
     "concat": "Concat",
-    "linear": "Linear",
+    "linear": "LinearConcat",
     "location": "Location",
     "location_positions": "Location",
     "additive_empty_rows": "Additive",

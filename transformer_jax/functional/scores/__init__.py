@@ -25,7 +25,7 @@ from transformer_jax.functional.scores.additive_rules import (
     AdditiveSumScore,
     Concat,
     ConcatScore,
-    Linear,
+    LinearConcat,
     LinearScore,
 )
 from transformer_jax.functional.scores.location import Location, LocationScore
@@ -51,7 +51,7 @@ __all__ = [
     "DotScore",
     "General",
     "GeneralScore",
-    "Linear",
+    "LinearConcat",
     "LinearScore",
     "Location",
     "LocationScore",

@@ -38,7 +38,7 @@ __all__ = [
     "AdditiveSumScore",
     "Concat",
     "ConcatScore",
-    "Linear",
+    "LinearConcat",
     "LinearScore",
 ]
 
@@ -269,7 +269,7 @@ class ConcatScore(RuleConfig):
 
 
 @pytree_dataclass
-class Linear:
+class LinearConcat:
     r"""A linear map of query and key side by side, with no nonlinearity.
 
     .. math:: s_{ij} = w^\top [q_i; k_j] = w_q^\top q_i + w_k^\top k_j
@@ -282,7 +282,7 @@ class Linear:
       weight: ``[query_dim + key_dim]`` or ``[heads, query_dim + key_dim]``; the query's half comes first.
 
     Example:
-      >>> rule = Linear(jnp.ones(8))
+      >>> rule = LinearConcat(jnp.ones(8))
       >>> query, key = rule.prepare_query(jnp.ones((1, 4, 1, 3))), rule.prepare_key(jnp.ones((1, 2, 1, 5)))
       >>> rule.score(query, key)[0, 0, 0].tolist()
       [8.0, 8.0]
@@ -298,9 +298,9 @@ class Linear:
 
     def check(self, query_dim: int, key_dim: int | None, num_heads: int, kv_len: int | None) -> None:
         """Raise ``ShapeError`` unless the weight has ``query_dim + key_dim`` entries."""
-        check_parameter("Linear.weight", self.weight, num_heads, (add_dims(query_dim, key_dim),))
+        check_parameter("LinearConcat.weight", self.weight, num_heads, (add_dims(query_dim, key_dim),))
 
-    def for_heads(self, start: int | Array, count: int) -> "Linear":
+    def for_heads(self, start: int | Array, count: int) -> "LinearConcat":
         """The parameters of some heads; shared ones stay."""
         return take_heads(self, start, count, weight=1)
 
@@ -326,10 +326,10 @@ class Linear:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LinearScore(RuleConfig):
-    """``w . [q; k]``; the query cancels in the softmax (see `Linear`)."""
+    """``w . [q; k]``; the query cancels in the softmax (see `LinearConcat`)."""
 
     kind: Literal["linear"] = "linear"
 
-    def initialize(self, next_key: NextKey, query_dim: int, key_dim: int) -> Linear:
+    def initialize(self, next_key: NextKey, query_dim: int, key_dim: int) -> LinearConcat:
         """The rule with random parameters."""
-        return Linear(unit_score_vector(next_key(), query_dim + key_dim))
+        return LinearConcat(unit_score_vector(next_key(), query_dim + key_dim))
