@@ -17,6 +17,7 @@ _FLAGS = {
     "num_best": "--n-best",
     "num_devices": "--devices",
     "overrides": "--set",
+    "start": "--warm-start",
     "timeout": "--host-timeout",
     "vocab_sizes": "--vocab-size",
 }

@@ -37,26 +37,18 @@ class Command:
     """Most ids, the four special ones included."""
 
     def run(self) -> int:
-        import itertools
-
-        from transformer_jax.data.readers import stream_lines
-        from transformer_jax.data.tokenizers import train_subword_tokenizer
-        from transformer_jax.errors import ConfigError
-
         # Loaded here, not above: --help does without.
+        from transformer_jax.data.tokenizer_config import Subwords
+        from transformer_jax.data.tokenizer_training import train_on_files
         from transformer_jax.files import require_other_file
         from transformer_jax.notes import note
 
-        if not self.files:
-            raise ConfigError("tokenizer train needs at least one text file")
         require_other_file("--output", self.output, self.files)
-        lines = list(itertools.chain.from_iterable(map(stream_lines, self.files)))
-        tokenizer = train_subword_tokenizer(lines, algorithm=self.algorithm, vocab_size=self.vocab_size)
-        tokenizer.save(self.output)
-        num_tokens = sum(map(len, tokenizer.encode_batch(lines)))
-        num_words = sum(len(line.split()) for line in lines)
+        config = Subwords(algorithm=self.algorithm, vocab_size=self.vocab_size)
+        trained = train_on_files(config, self.files)
+        trained.tokenizer.save(self.output)
         note(
-            f"{self.output}: {tokenizer.vocab_size:,} ids from {len(lines):,} lines, "
-            f"{num_tokens / max(num_words, 1):.2f} tokens a word"
+            f"{self.output}: {trained.tokenizer.vocab_size:,} ids from {trained.num_lines:,} lines, "
+            f"{trained.tokens_per_word:.2f} tokens a word"
         )
         return 0

@@ -116,7 +116,7 @@ class Command:
         if self.distributed or self.coordinator or self.num_hosts is not None or self.host_id is not None:
             # Before anything is computed.
             hosts.connect(self.coordinator, self.num_hosts, self.host_id, timeout=self.host_timeout)
-        from transformer_jax.runs.experiment import resume_config, saved_config, start_config
+        from transformer_jax.runs.experiment import resume_config, start_config
         from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
         from transformer_jax.tasks.spoken_scores import spoken
 
@@ -136,13 +136,7 @@ class Command:
                 note(f"note: --resume reads {self.run_dir}/config.json; {self.config} is not read")
             if self.too_long is not None:
                 raise ConfigError("--too-long cannot change when a run is resumed: leave it out")
-            config, before = resume_config(self.run_dir, overrides), saved_config(self.run_dir)
-            schedule = config.train.schedule
-            if config.train.updates != before.train.updates and schedule.kind in ("cosine", "linear"):
-                note(
-                    f"note: the {schedule.kind} schedule is stretched from {before.train.updates:,} to "
-                    f"{config.train.updates:,} updates: the learning rate jumps where the run is resumed"
-                )
+            config = resume_config(self.run_dir, overrides)
         elif self.config is None:
             raise ConfigError(
                 "CONFIG is missing: name an experiment (*.py) or a config.json, or add --resume"
@@ -153,8 +147,6 @@ class Command:
         if self.allow_partial and self.warm_start is None:
             raise ConfigError("--allow-partial goes with --warm-start: a resumed run needs all its arrays")
         if self.warm_start is not None:
-            if self.resume and not self.overwrite:
-                raise ConfigError("--warm-start begins a run, --resume continues one: leave one of them out")
             from transformer_jax.runs.warm_start import start_from
 
             start = start_from(self.warm_start, allow_partial=self.allow_partial)

@@ -1,9 +1,13 @@
 """From a tokenizer's config and training text to the tokenizer."""
 
+import dataclasses
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from transformer_jax.data.byte_tokenizer import single_byte_tokenizer, train_byte_pair_tokenizer
+from transformer_jax.data.readers import stream_lines
 from transformer_jax.data.tokenizer_config import (
     BytePairs,
     Bytes,
@@ -19,6 +23,7 @@ from transformer_jax.data.tokenizers import (
     train_subword_tokenizer,
     train_word_tokenizer,
 )
+from transformer_jax.errors import ConfigError
 
 
 def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
@@ -49,6 +54,51 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
             return single_byte_tokenizer()
         case BytePairs():
             return train_byte_pair_tokenizer(texts, vocab_size=config.vocab_size)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainedTokenizer:
+    """A tokenizer, and what it makes of the text that it was trained on.
+
+    Attributes:
+      tokenizer: The tokenizer.
+      num_lines: Lines of the text.
+      num_words: Words between white space.
+      num_tokens: Tokens of the lines, without start and end.
+    """
+
+    tokenizer: Tokenizer
+    num_lines: int
+    num_words: int
+    num_tokens: int
+
+    @property
+    def tokens_per_word(self) -> float:
+        """Mean tokens of a word."""
+        return self.num_tokens / max(self.num_words, 1)
+
+
+def train_on_files(config: TokenizerConfig, files: Sequence[str | os.PathLike[str]]) -> TrainedTokenizer:
+    """Tokenizer of a config, trained on the lines of files.
+
+    Args:
+      config: Kind of tokenizer and its size.
+      files: Plain or gzipped, one example a line.
+
+    Raises:
+      ConfigError: If there is no file, or the vocabulary is larger than one may be.
+      DataError: If a file cannot be read, or the texts do not hold what the trainer needs.
+    """
+    if not files:
+        raise ConfigError("a tokenizer is trained on at least one text file: name it")
+    lines = list(itertools.chain.from_iterable(stream_lines(Path(file)) for file in files))
+    tokenizer = train_tokenizer(config, lines)
+    return TrainedTokenizer(
+        tokenizer=tokenizer,
+        num_lines=len(lines),
+        num_words=sum(len(line.split()) for line in lines),
+        num_tokens=sum(map(len, tokenizer.encode_batch(lines))),
+    )
 
 
 def known_vocab_size(tokenizer: TokenizerConfig) -> int | None:

@@ -132,6 +132,22 @@ def resume_config(run_dir: Path, overrides: Sequence[str] = ()) -> ExperimentCon
     return _with_overrides(document, overrides, str(path))
 
 
+def resume_notes(config: ExperimentConfig, run_dir: Path) -> list[str]:
+    """Remarks on what a resumed run's config changes.
+
+    Args:
+      config: To resume with.
+      run_dir: The run folder, with the config of before.
+    """
+    before, schedule = saved_config(run_dir).train.updates, config.train.schedule
+    if config.train.updates == before or schedule.kind not in ("cosine", "linear"):
+        return []
+    return [
+        f"the {schedule.kind} schedule is stretched from {before:,} to {config.train.updates:,} updates: the learning "
+        "rate jumps where the run is resumed"
+    ]
+
+
 def require_resumable(saved: ExperimentConfig, wanted: ExperimentConfig, run_dir: Path) -> ExperimentConfig:
     """The config to resume a run with, where a caller gives a whole one.
 

@@ -20,7 +20,7 @@ from transformer_jax.runs.artifacts import (
 )
 from transformer_jax.runs.building import build_checked, require_fitting
 from transformer_jax.runs.config_formats import config_text
-from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.runs.experiment import ExperimentConfig, resume_notes
 from transformer_jax.runs.folder import (
     CONFIG_NAME,
     RESULT_NAME,
@@ -63,6 +63,9 @@ class RunOptions:
       strict_compile: Whether a batch shape that was not planned is an error.
       allow_inexact: Whether a run may be resumed with other versions, flags or another device.
       allow_other_data: Whether it may be resumed with other training or development data.
+
+    Raises:
+      ConfigError: If a run is to be resumed and to begin from another one.
     """
 
     resume: bool = False
@@ -73,6 +76,15 @@ class RunOptions:
     strict_compile: bool = False
     allow_inexact: bool = False
     allow_other_data: bool = False
+
+    def __post_init__(self) -> None:
+        if self.resumes and self.start is not None:
+            raise ConfigError("`start` begins a run, `resume` continues one: leave one of them out")
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a run's own config is continued: an overwritten one begins anew."""
+        return self.resume and not self.overwrite
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,8 +174,6 @@ class _Session:
         """Prepare data, model and trainer, and then the folder."""
         config, run_dir, options = self.config, self.run_dir, self.options
         done = max(CheckpointStore(run_dir).updates(), default=0) if options.resume else 0
-        if options.resume and not options.overwrite and options.start is not None:
-            raise ConfigError("`start` begins a run, `resume` continues one: leave one of them out")
         if done > config.train.updates:  # before config.json is written anew
             raise RunError(f"{run_dir} has {done:,} updates already: train.updates must be at least that")
         hint = (
@@ -175,7 +185,8 @@ class _Session:
             if prepared is None:
                 prepared = self._prepared(artifacts)
             self.prepared = prepared
-            for text in config.train.notes():
+            stretched = resume_notes(config, run_dir) if options.resumes else []
+            for text in [*stretched, *config.train.notes()]:
                 self._say(f"note: {text}")
             if done:  # before a model of other sizes than the checkpoint's is built
                 require_fitting(config, prepared.artifacts, run_dir)

@@ -89,23 +89,21 @@ def train(
                 f"train has no option '{name}'{nearest_hint(name, known)}; it has {', '.join(known)}"
             )
     folder = _folder(run_dir)
-    resumes = options.get("resume", False) and not options.get("overwrite", False)
     if isinstance(options.get("start"), str | os.PathLike):
         options["start"] = start_from(_folder(options["start"]))
-    if resumes and options.get("start") is not None:
-        raise ConfigError("`start` begins a run, `resume` continues one: leave one of them out")
+    wanted_run = RunOptions(**options)
     if isinstance(config, ExperimentConfig):
         config = with_overrides(config, overrides, "overrides") if overrides else config
     elif config is not None:
         config = start_config(os.fspath(config), overrides)
-    if resumes:
+    if wanted_run.resumes:
         wanted, config = config, resume_config(folder, overrides if config is None else ())
         if wanted is not None:
             config = require_resumable(config, wanted, folder)
     if config is None:
         raise ConfigError("the config is missing: give an experiment or its file, or `resume=True`")
-    with contextlib.nullcontext() if options.get("quiet") else listening(print_note):
-        run_experiment(config, folder, RunOptions(**options))
+    with contextlib.nullcontext() if wanted_run.quiet else listening(print_note):
+        run_experiment(config, folder, wanted_run)
     return load_run(folder)
 
 
