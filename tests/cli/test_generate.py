@@ -78,6 +78,26 @@ def test_prompts_of_a_file(language_run: Path, tmp_path: Path, run_command: Call
         )
 
 
+def test_lines_of_prompts_may_hold_line_breaks_and_backslashes(
+    language_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    (tmp_path / "prompts.txt").write_text("a\\nb\nc\\\\name\nd\\t\n")
+    found = rows(run_command, language_run, "--input", tmp_path / "prompts.txt", "--max-tokens", 1)
+    assert [row["prompt"] for row in found] == ["a\nb", "c\\name", "d\\t"]
+
+
+def test_output_file(
+    language_run: Path, tmp_path: Path, run_command: Callable[..., Any], fails: Callable[..., str]
+) -> None:
+    (tmp_path / "prompts.txt").write_text("cat\nact\n")
+    for words in (("--prompt", "cat"), ("--input", tmp_path / "prompts.txt"), ("--prompt", "cat", "--json")):
+        wanted = generate(run_command, language_run, *words, *SHORT)
+        assert generate(run_command, language_run, *words, *SHORT, "--output", tmp_path / "out.txt") == ""
+        assert (tmp_path / "out.txt").read_text() == wanted
+    words = ("--input", tmp_path / "prompts.txt", "--output", tmp_path / "prompts.txt")
+    assert "is an input file" in fails("generate", language_run, *words)
+
+
 def test_seed_gives_the_same_text_whatever_stands_beside_it(
     language_run: Path, tmp_path: Path, run_command: Callable[..., Any]
 ) -> None:
@@ -85,7 +105,10 @@ def test_seed_gives_the_same_text_whatever_stands_beside_it(
     prompts.write_text("cat\n" + "tack at act\n" * 11)
     many = rows(run_command, language_run, "--input", prompts, "--seed", 5, *SHORT)
     (alone,) = rows(run_command, language_run, "--prompt", "cat", "--seed", 5, *SHORT)
-    assert many[0] == alone
+    (exact,) = rows(run_command, language_run, "--prompt", "cat", "--seed", 5, "--invariant", *SHORT)
+    assert many[0] == exact
+    assert alone.pop("log_prob") == pytest.approx(many[0]["log_prob"], rel=1e-5)
+    assert alone == {name: value for name, value in many[0].items() if name != "log_prob"}
     assert many == rows(run_command, language_run, "--input", prompts, "--seed", 5, *SHORT)
     (other,) = rows(run_command, language_run, "--prompt", "cat", "--seed", 6, *SHORT)
     assert other["text"] != alone["text"]
@@ -98,6 +121,8 @@ def test_stop_ends_a_text_before_it(language_run: Path, run_command: Callable[..
     (cut,) = rows(run_command, *words, "--stop", "never!", "--stop", stop)
     assert cut["text"] == whole["text"][: whole["text"].index(stop)]
     assert cut["finished"]
+    assert (cut["reason"], whole["reason"]) == ("stop", "length")
+    assert whole["log_prob"] < cut["log_prob"] < 0
     assert generate(run_command, *words, "--stop", "never!", "--stop", stop) == f"cat{cut['text']}\n"
 
 
@@ -129,7 +154,9 @@ def test_prompt_longer_than_the_context(
     text = generate(run_command, language_run, "--prompt", long, *SHORT)
     assert text.startswith(long)
     assert len(text) == len(long) + 9
-    message = fails("generate", language_run, "--prompt", long, "--beyond", "refuse", *SHORT)
+    message = fails(
+        "generate", language_run, "--prompt", long, "--beyond", "refuse", *SHORT
+    )  # and writes nothing
     assert "34 tokens" in message
     assert "16" in message
     assert "context" in message

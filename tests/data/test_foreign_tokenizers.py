@@ -201,3 +201,21 @@ def test_damaged_files_are_refused_in_one_line(change, tmp_path: Path) -> None:
         Tokenizer.load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_text_keeps_the_white_space_at_its_ends() -> None:
+    tokenizer = ForeignTokenizer(byte_level().to_str())
+    ids = tokenizer.encode("\n low new\n\n")
+    assert tokenizer.decode_text(ids) == "\n low new\n\n"
+    assert tokenizer.decode(ids) == "low new", "a line of translation has none"
+
+
+@pytest.mark.parametrize("make", [*MAKERS.values()])
+def test_text_cut_anywhere_is_the_same_text(make) -> None:
+    tokenizer = ForeignTokenizer(make().to_str())
+    ids = tokenizer.encode("newest lower wide ж low new")
+    whole = tokenizer.decode_text(ids)
+    for cut in range(len(ids) + 1):
+        parts = tokenizer.decode_text(ids[:cut]), tokenizer.decode_text(ids[cut:], before=ids[:cut])
+        if not any("\ufffd" in part for part in parts):
+            assert "".join(parts) == whole, cut

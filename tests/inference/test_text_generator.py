@@ -1,23 +1,29 @@
 """Texts of language models that are tables: prompts, stop texts, samples, streams and scores by hand."""
 
 import dataclasses
+import functools
 import math
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tokenizers as hf
 from flax import nnx
 
 from transformer_jax.data.batches import BOS_ID, EOS_ID
+from transformer_jax.data.foreign_tokenizer import ForeignTokenizer
 from transformer_jax.data.tokenizers import Tokenizer, train_character_tokenizer
 from transformer_jax.decode.search_config import BeamConfig, GreedyConfig, SampleConfig
 from transformer_jax.errors import ConfigError, DataError, ShapeError
+from transformer_jax.inference.growing_text import GrowingText
 from transformer_jax.inference.requested_search import BeamSearch, GreedySearch, Sampling
 from transformer_jax.inference.text_generator import TextGenerator
+from transformer_jax.inference.token_generator import TokenGenerator
 from transformer_jax.inference.token_scores import non_finite_note
 from transformer_jax.models import nanogpt_cpu
 from transformer_jax.models.recurrent_lm import RecurrentLMConfig
 from transformer_jax.models.sizes import Sizes
+from transformer_jax.notes import listening
 from transformer_jax.testing.tiny_models import TableLanguageModel
 
 LETTERS = train_character_tokenizer(["abcd\n"])
@@ -219,3 +225,85 @@ def test_impossible_requests_are_refused() -> None:
 def test_own_search_may_be_greedy() -> None:
     one = generator(search=GreedyConfig(max_len=5))
     assert one.generate("a")[0].text == one.generate("a", search=Sampling(temperature=0.0), seed=4)[0].text
+
+
+def test_a_stop_text_cuts_tokens_and_their_probability_whatever_the_chunk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+    for chunk_len in (1, 5, 8, 40):
+        monkeypatch.setattr(
+            "transformer_jax.inference.text_generator.TokenGenerator",
+            functools.partial(TokenGenerator, chunk_len=chunk_len),
+        )
+        one = generator()
+        found.append(one.generate(["b", "cc"], seed=4, num_samples=6, stop=("bc", "dd"), max_tokens=9))
+    assert all(outputs == found[0] for outputs in found)
+    assert {item.reason for item in found[0]} == {"stop", "length"}
+    for item in found[0]:
+        assert "".join(item.tokens) == item.text
+        ids = LETTERS.encode(item.prompt + item.text)
+        wanted = log_probs(one.model, ids)[len(item.prompt) - 1 :]
+        assert item.log_prob == pytest.approx(sum(wanted), rel=1e-4, abs=1e-6)
+        assert item.finished == (item.reason == "stop")
+
+
+def test_reasons() -> None:
+    outputs = generator(marks_documents=True).generate("a", num_samples=20, max_tokens=4)
+    assert {one.reason for one in outputs} == {"end", "length"}
+    one = generator()
+    one.model.table[...] = jnp.full_like(one.model.table[...], jnp.nan)
+    said: list[str] = []
+    with listening(said.append):
+        (found,) = one.generate("ab", max_tokens=3)
+        assert list(one.stream("ab", max_tokens=3)) == []
+    assert (found.reason, found.finished, found.log_prob, found.text) == ("impossible", False, -math.inf, "")
+    assert [text.startswith("note: 1 of 1 texts ends where no token was possible") for text in said] == [
+        True,
+        True,
+    ]
+
+
+def test_one_prompt_is_one_row_with_the_same_tokens() -> None:
+    config = dataclasses.replace(
+        nanogpt_cpu(), model_dim=24, num_heads=3, num_kv_heads=3, feed_forward_dim=40, num_layers=2
+    )
+    model = config.build(Sizes(vocab_size=LETTERS.vocab_size), rngs=nnx.Rngs(1))
+    one = generator(model=model, window_len=32, context_len=32)
+    prompts = ["ab", "dddd", "a\nb", "c", "bb"]
+    search = Sampling(temperature=1.2, top_k=5)
+    among = one.generate(prompts, seed=7, max_tokens=40, search=search)
+    alone, exact = (
+        one.generate(prompts[0], seed=7, max_tokens=40, search=search, invariant=invariant)[0]
+        for invariant in (False, True)
+    )
+    assert alone.tokens == among[0].tokens
+    assert alone.log_prob == pytest.approx(among[0].log_prob, rel=1e-5)
+    assert exact == among[0]
+    assert {rows for *_, rows in one._programs} == {1, 8}
+
+
+@pytest.mark.parametrize("stop", [(), ("\n\n", "d d"), ("d e",)])
+def test_texts_of_other_programs_tokenizers_keep_their_white_space(stop: tuple[str, ...]) -> None:
+    """Pieces that begin with a space, words of several pieces and bytes of one character, against the whole text."""
+    lines = ["a b  c\n\nd d e é 😀 ab abc"] * 9
+    theirs = hf.Tokenizer(hf.models.BPE())
+    theirs.pre_tokenizer = hf.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    theirs.decoder = hf.decoders.ByteLevel()
+    alphabet = hf.pre_tokenizers.ByteLevel.alphabet()
+    theirs.train_from_iterator(
+        lines, trainer=hf.trainers.BpeTrainer(vocab_size=280, initial_alphabet=alphabet, show_progress=False)
+    )
+    tokenizer = ForeignTokenizer(theirs.to_str())
+    prompt, whole = "a b", " c\n\nd d e é 😀 ab\n"
+    ids = tokenizer.encode(prompt + whole)
+    num_prompt = len(tokenizer.encode(prompt))
+    text = GrowingText(tokenizer, ids[:num_prompt], stops=stop)
+    ready = []
+    for token in ids[num_prompt:]:
+        text.add(token)
+        ready.append(text.between(0, text.num_ready))
+    end = min((whole.find(one) for one in stop), default=None)
+    assert text.text == whole[:end]
+    assert all(whole.startswith(one) for one in ready)
+    assert text.stopped == bool(stop)

@@ -1,22 +1,23 @@
 """``transformer-jax generate``: a language model writes on behind a prompt."""
 
 import dataclasses
+import itertools
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import tyro
 
 from transformer_jax.cli.flags import COUNT, SEED, Between
-from transformer_jax.cli.streams import require_open, standard_output
+from transformer_jax.cli.streams import require_open
 from transformer_jax.errors import ConfigError, DataError
 
 DESCRIPTION = """Continue a prompt with a language model. A single text is written as it comes, token by token.
 
 The prompt is --prompt TEXT, or standard input where that is no terminal; without either the model begins by itself.
---input FILE has many prompts, one a line (\\n in a line stands for a line break). With several prompts or --num-samples
-each text stands below a line "=== prompt N, sample M"; --json writes an object a line instead.
+--input FILE has many prompts, one a line (\\n in a line stands for a line break, \\\\ for a backslash). With several
+prompts or --num-samples each text stands below a line "=== prompt N, sample M"; --json writes an object a line instead.
 
 Examples:
   transformer-jax generate runs/shakespeare --prompt "ROMEO:"
@@ -25,7 +26,8 @@ Examples:
   transformer-jax generate runs/shakespeare --input prompts.txt --json > texts.jsonl
   transformer-jax generate --pretrained shakespeare-chars --prompt "KING:"
 
-A text follows from the prompt, the seed and the prompt's number alone, not from the prompts beside it."""
+A text follows from the prompt, the seed and the prompt's number alone, not from the prompts beside it. A single one is
+computed alone, which may round its log-probability differently in the last digits; --invariant keeps those too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,16 +75,28 @@ class Command:
     """Choice where prompt and text pass the model's context: `window` rereads the last half of it and continues,
     `refuse` stops."""
 
+    invariant: bool = False
+    """Compute a single text as among others, to the last bit of its log-probability; it takes longer."""
+
+    output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Where the texts go; without it standard output."""
+
     json: bool = False
-    """Write a JSON object a line: prompt, sample, text, log_prob, finished."""
+    """Write a JSON object a line: prompt, sample, text, log_prob (null where no token was possible), finished, and the
+    reason why the text ended: end, stop, length or impossible."""
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
+        from transformer_jax.cli.line_groups import opened_output, progress_bar
         from transformer_jax.cli.loaded import load_for
+        from transformer_jax.config_json import finite_json
+        from transformer_jax.files import require_other_file
         from transformer_jax.inference.text_generator import TextGenerator
         from transformer_jax.runs.model_folder import chosen_folder
 
-        require_open(1)
+        if self.output is None:
+            require_open(1, "--output FILE")
+        require_other_file("--output", self.output, [self.input])
         folder = chosen_folder(self.run_dir, self.pretrained)
         prompts = self._prompts()
         generator: TextGenerator = load_for("generate", TextGenerator, folder).predictor
@@ -92,14 +106,22 @@ class Command:
             "stop": self.stop,
             "seed": self.seed,
             "beyond": self.beyond,
+            "invariant": self.invariant,
         }
         if len(prompts) == 1 and self.num_samples == 1 and not self.json:
-            _write(prompts[0])
-            for piece in generator.stream(prompts[0], **options):
-                _write(piece)
-            _write("\n")
-        else:
-            outputs = generator.generate(prompts, num_samples=self.num_samples, **options)
+            pieces = generator.stream(
+                prompts[0], **options
+            )  # what it refuses, it refuses before anything is written
+            with opened_output(self.output) as out:
+                for piece in itertools.chain([prompts[0]], pieces, ["\n"]):
+                    _write(out, piece)
+            return 0
+        longest = self.max_tokens or generator.search.max_len
+        with progress_bar(len(prompts) * self.num_samples * longest, unit="tokens") as progress:
+            outputs = generator.generate(
+                prompts, num_samples=self.num_samples, on_progress=progress, **options
+            )
+        with opened_output(self.output) as out:
             for place, one in enumerate(outputs):
                 number, sample = divmod(place, self.num_samples)
                 if self.json:
@@ -109,13 +131,15 @@ class Command:
                         "text": one.text,
                         "log_prob": one.log_prob,
                         "finished": one.finished,
+                        "reason": one.reason,
                     }
-                    _write(json.dumps(document) + "\n")
+                    _write(out, json.dumps(finite_json(document), allow_nan=False) + "\n")
                 else:
-                    _write(f"=== prompt {number + 1}, sample {sample + 1}\n{one.prompt}{one.text}\n")
+                    _write(out, f"=== prompt {number + 1}, sample {sample + 1}\n{one.prompt}{one.text}\n")
         return 0
 
     def _prompts(self) -> list[str]:
+        from transformer_jax.data.line_breaks import unescape_line
         from transformer_jax.data.readers import stream_lines
 
         if self.prompt is not None and self.input is not None:
@@ -125,7 +149,7 @@ class Command:
                 raise ConfigError("--prompt: not UTF-8 text")
             return [self.prompt]
         if self.input is not None:
-            return [line.replace("\\n", "\n") for line in stream_lines(self.input)]
+            return [unescape_line(line) for line in stream_lines(self.input)]
         if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
             return [""]
         try:
@@ -147,8 +171,7 @@ class Command:
         return None if sampling == Sampling() else sampling
 
 
-def _write(text: str) -> None:
-    """Write to standard output at once, as UTF-8 wherever it goes."""
-    out = standard_output()
+def _write(out: BinaryIO, text: str) -> None:
+    """Write at once, as UTF-8 wherever it goes."""
     out.write(text.encode())
     out.flush()

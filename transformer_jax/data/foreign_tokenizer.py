@@ -18,6 +18,9 @@ from transformer_jax.data.tokenizers import SPECIAL_NAMES, UNKNOWN_TEXT, Tokeniz
 from transformer_jax.errors import DataError, shortened
 from transformer_jax.files import write_whole
 
+_CONTEXT = 8
+"""Ids before a part of a text that its decoding looks at."""
+
 
 class ForeignTokenizer(Tokenizer):
     """A tokenizer that another program made; its id ``i`` is ``i + 4`` here, and its unknown one is ours.
@@ -98,10 +101,39 @@ class ForeignTokenizer(Tokenizer):
             if is_unknown:
                 parts += [UNKNOWN_TEXT] * len(tokens)
             else:
-                theirs = [token - NUM_SPECIAL_IDS for token in tokens if token >= NUM_SPECIAL_IDS]
-                theirs = [token for token in theirs if token not in self._never_text]
-                parts.append(self._hf.decode(theirs, skip_special_tokens=False))
+                parts.append(self._hf.decode(self._theirs(tokens), skip_special_tokens=False))
         return " ".join(part.strip() for part in parts if part.strip())
+
+    def decode_text(
+        self,
+        ids: Sequence[int] | npt.NDArray[np.integer],
+        *,
+        before: Sequence[int] | npt.NDArray[np.integer] = (),
+    ) -> str:
+        """Text of the ids where they stand in a text, see `Tokenizer.decode_text`.
+
+        Their decoders drop a space at the start of what they are given, so each part is decoded behind the ids before
+        it.
+        """
+        known, parts = self._theirs(before[-_CONTEXT:]), []
+        for is_unknown, group in itertools.groupby(self.checked(ids), lambda token: token == UNK_ID):
+            tokens = list(group)
+            if is_unknown:
+                parts += [UNKNOWN_TEXT] * len(tokens)
+                continue
+            theirs = self._theirs(tokens)
+            start = self._hf.decode(known, skip_special_tokens=False).removesuffix("\ufffd")
+            text = self._hf.decode([*known, *theirs], skip_special_tokens=False)
+            is_behind = bool(known) and text.startswith(start)
+            parts.append(
+                text[len(start) :] if is_behind else self._hf.decode(theirs, skip_special_tokens=False)
+            )
+            known = [*known, *theirs][-_CONTEXT:]
+        return "".join(parts)
+
+    def _theirs(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> list[int]:
+        theirs = [token - NUM_SPECIAL_IDS for token in map(int, ids) if token >= NUM_SPECIAL_IDS]
+        return [token for token in theirs if token not in self._never_text]
 
     def pieces(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> list[str]:
         """One text for each id that is not padding, start or end.

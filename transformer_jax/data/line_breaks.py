@@ -33,6 +33,16 @@ def escape_field(text: str) -> str:
     return escape_line_breaks(text).replace("\t", r"\t")
 
 
+def unescape_line(text: str) -> str:
+    r"""The text of a line in which ``\n`` stands for a line break and ``\\`` for a backslash; others stay.
+
+    Example:
+      >>> unescape_line(r"two\nlines, a\\name, C:\temp").splitlines()
+      ['two', 'lines, a\\name, C:\\temp']
+    """
+    return re.sub(r"\\([n\\])", lambda found: "\n" if found[1] == "n" else "\\", text)
+
+
 def _escaped(found: re.Match[str]) -> str:
     character = found[0]
     code = ord(character)

@@ -248,14 +248,13 @@ def _check_fit(documents: Sequence[Document], ids: TokenIds, tokenizer: Tokenize
             f"the tokenizer knows less than half of the training text ({num_unknown:,} of {len(ids):,} tokens are "
             "unknown): it was made for another text or model"
         )
-    text = documents[0].text[:_CHECKED_CHARACTERS].strip()
+    text = documents[0].text[:_CHECKED_CHARACTERS]
     tokens = tokenizer.encode(text)
-    if not tokenizer.count_unknown(tokens) and tokenizer.decode(tokens) != text:
-        places = (
-            place for place, (one, other) in enumerate(zip(text, tokenizer.decode(tokens))) if one != other
-        )
+    again = tokenizer.decode_text(tokens)
+    if not tokenizer.count_unknown(tokens) and again != text:
+        places = (place for place, (one, other) in enumerate(zip(text, again)) if one != other)
         start = max(0, next(places, 0) - 10)
         raise DataError(
             f"the tokenizer does not give text back as it was: {shortened(text[start : start + 40])!r} becomes "
-            f"{shortened(tokenizer.decode(tokens)[start : start + 40])!r}; choose characters, bytes or byte pairs"
+            f"{shortened(again[start : start + 40])!r}; choose characters, bytes or byte pairs"
         )

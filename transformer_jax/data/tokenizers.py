@@ -137,6 +137,28 @@ class Tokenizer:
         """
         return ("" if self.unit == "characters" else " ").join(self.pieces(ids))
 
+    def decode_text(
+        self,
+        ids: Sequence[int] | npt.NDArray[np.integer],
+        *,
+        before: Sequence[int] | npt.NDArray[np.integer] = (),
+    ) -> str:
+        """Text of the ids where they stand in a text: white space and line breaks at both ends are kept.
+
+        Args:
+          ids: The ids.
+          before: Ids that stand before them, of which the last few are looked at; none at the start of a text.
+
+        Raises:
+          DataError: If an id is not in the vocabulary.
+
+        Example:
+          >>> Tokenizer("words", ["to", "be"]).decode_text([5], before=[4])
+          ' be'
+        """
+        text = self.decode(ids)
+        return f" {text}" if self.unit == "words" and text and len(before) else text
+
     def decode_line(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> str:
         """Text of the ids on one line: line breaks in it are written as escapes, see `escape_line_breaks`.
 
@@ -293,6 +315,16 @@ class SubwordTokenizer(Tokenizer):
           DataError: If an id is not in the vocabulary.
         """
         return "".join(self.pieces(ids)).replace(SPACE_MARK, " ").strip(" ")
+
+    def decode_text(
+        self,
+        ids: Sequence[int] | npt.NDArray[np.integer],
+        *,
+        before: Sequence[int] | npt.NDArray[np.integer] = (),
+    ) -> str:
+        """Text of the ids where they stand in a text, see `Tokenizer.decode_text`."""
+        text = "".join(self.pieces(ids)).replace(SPACE_MARK, " ")
+        return text if len(before) else text.removeprefix(" ")
 
 
 def _backend(model: Mapping[str, Any]) -> Any:

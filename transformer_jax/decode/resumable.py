@@ -29,6 +29,26 @@ from transformer_jax.pytree import replace
 from transformer_jax.typing import Array, Bool, PyTree
 
 
+class LatestColumns(NamedTuple):
+    """What a search has written last, on the host.
+
+    Attributes:
+      tokens: Ids of the steps asked for, ``[batch, steps]``.
+      log_probs: Log-probability of each of them.
+      lengths: Tokens of each row so far, without the end of the sequence.
+      total_log_probs: Summed log-probability of each row so far.
+      finished: Which rows have reached the end of the sequence.
+      running: Which rows continue.
+    """
+
+    tokens: Any
+    log_probs: Any
+    lengths: Any
+    total_log_probs: Any
+    finished: Any
+    running: Any
+
+
 class SearchProgress(NamedTuple):
     """A search between two chunks, on the device; what it was made into a later one of is gone.
 
@@ -85,6 +105,7 @@ class ResumableSearch:
         self._start = jax.jit(self._started, static_argnames="room")
         self._restart = jax.jit(self._restarted, static_argnames="room", donate_argnames="carry")
         self._advance = jax.jit(self._advanced, donate_argnames="carry")
+        self._columns = jax.jit(_columns, static_argnames="width")
 
     def _model(self, params: PyTree) -> Any:
         return nnx.merge(self._graphdef, params)
@@ -177,3 +198,26 @@ class ResumableSearch:
         steps = jax.device_put(np.int32(num_steps))
         carry = self._advance(params, progress.carry, progress.rows, progress.rng_key, steps, kept)
         return progress._replace(carry=carry)
+
+    def latest(self, progress: SearchProgress, start: int, stop: int, *, width: int) -> LatestColumns:
+        """The steps from ``start`` to ``stop``, without fetching those before.
+
+        Args:
+          progress: The search so far.
+          start: First step.
+          stop: Step behind the last one.
+          width: Most steps between the two in any call: one compiled program fetches so many.
+        """
+        width = min(width, self.config.max_len)
+        first = min(start, self.config.max_len - width)
+        found = jax.device_get(self._columns(progress.carry, jax.device_put(np.int32(first)), width=width))
+        chosen = slice(start - first, stop - first)
+        return found._replace(tokens=found.tokens[:, chosen], log_probs=found.log_probs[:, chosen])
+
+
+def _columns(carry: TokenLoopState, first: Any, *, width: int) -> LatestColumns:
+    tokens, log_probs = (
+        jax.lax.dynamic_slice_in_dim(one, first, width, axis=1)
+        for one in (carry.tokens, carry.token_log_probs)
+    )
+    return LatestColumns(tokens, log_probs, carry.lengths, carry.log_probs, carry.finished, carry.running)

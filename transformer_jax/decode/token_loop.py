@@ -57,13 +57,18 @@ class DecodeOutput:
 
 @pytree_dataclass
 class TokenLoopState:
-    """Carry of the loop; ``seen`` (tokens said so far) is ``None`` without a repetition penalty."""
+    """Carry of the loop.
+
+    ``seen`` (tokens said so far) is ``None`` without a repetition penalty; ``token_log_probs`` are those of each token
+    and sum up to ``log_probs``.
+    """
 
     step: Int[Array, ""]
     last_tokens: Int[Array, "batch"]
     tokens: Int[Array, "batch max_len"]
     lengths: Int[Array, "batch"]
     log_probs: Float[Array, "batch"]
+    token_log_probs: Float[Array, "batch max_len"]
     finished: Bool[Array, "batch"]
     running: Bool[Array, "batch"]
     model_state: PyTree
@@ -111,6 +116,7 @@ def begin_tokens(
         tokens=jnp.full((num_rows, max_len), ids.pad_id, dtype=jnp.int32),
         lengths=jnp.zeros((num_rows,), dtype=jnp.int32),
         log_probs=jnp.zeros((num_rows,), dtype=jnp.float32),
+        token_log_probs=jnp.zeros((num_rows, max_len), dtype=jnp.float32),
         finished=jnp.zeros((num_rows,), dtype=bool),
         running=limits > 0,
         model_state=state,
@@ -178,15 +184,18 @@ def advance_tokens(
         emits = carry.running & possible
         ends = emits & (chosen == ids.eos_id)
         written = jnp.where(emits, chosen, ids.pad_id)
+        added = jnp.where(carry.running, log_probs, 0.0)
+        place = (jnp.int32(0), carry.step)
         seen = carry.seen
         if seen is not None:
             seen = seen.at[jnp.arange(len(chosen)), chosen].max(emits)
         return TokenLoopState(
             step=carry.step + 1,
             last_tokens=written,
-            tokens=jax.lax.dynamic_update_slice(carry.tokens, written[:, None], (jnp.int32(0), carry.step)),
+            tokens=jax.lax.dynamic_update_slice(carry.tokens, written[:, None], place),
             lengths=carry.lengths + (emits & ~ends).astype(jnp.int32),
-            log_probs=carry.log_probs + jnp.where(carry.running, log_probs, 0.0),
+            log_probs=carry.log_probs + added,
+            token_log_probs=jax.lax.dynamic_update_slice(carry.token_log_probs, added[:, None], place),
             finished=carry.finished | ends,
             running=emits & ~ends & (carry.step + 1 < limits),
             model_state=model_state,

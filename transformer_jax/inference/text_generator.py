@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, get_args
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,18 +16,21 @@ from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.search_config import GreedyConfig, SampleConfig, SearchConfig
 from transformer_jax.decode.search_options import SearchIds
 from transformer_jax.errors import ConfigError, DataError, check_choice
+from transformer_jax.inference.growing_text import GrowingText
 from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.requested_search import RequestedSearch, search_of
-from transformer_jax.inference.token_generator import Beyond, TokenGenerator
+from transformer_jax.inference.token_generator import Beyond, GeneratedTokens, TokenChunk, TokenGenerator
 from transformer_jax.inference.token_scores import CarriedScorer, TokenScorer, TokenScores, with_carried_state
+from transformer_jax.notes import note
 
 SAMPLE_NUMBERS = 1 << 20
 """Most prompts of one call: sample ``j`` of prompt ``i`` draws by the number ``i + j * SAMPLE_NUMBERS``."""
 
+BATCH_ROWS = 8
+"""Outputs that are computed side by side."""
+
 MOST_SAMPLES = 2**31 // SAMPLE_NUMBERS - 1
 """Most samples of a prompt, whose numbers stay below 2**31."""
-
-_REPLACEMENT = "\ufffd"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,16 +40,23 @@ class Generated:
     Attributes:
       prompt: The prompt.
       text: What follows it.
-      tokens: Its pieces.
-      log_prob: Sum of the model's log-probabilities of these tokens, in nats.
-      finished: Whether it ended by itself, or by a stop text; False where it was cut off at its longest output.
+      tokens: Its pieces: those that begin before a stop text where one ended it.
+      log_prob: Sum of the model's log-probabilities of these tokens, and of the end where the model ended it, in nats;
+        ``-inf`` where no token was possible.
+      reason: Why it ended: ``"end"`` of the document, a ``"stop"`` text, the ``"length"`` asked for, or
+        ``"impossible"`` where every token was ruled out.
     """
 
     prompt: str
     text: str
     tokens: tuple[str, ...]
     log_prob: float
-    finished: bool
+    reason: Literal["end", "stop", "length", "impossible"]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ended by itself, or by a stop text."""
+        return self.reason in ("end", "stop")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,9 +151,14 @@ class TextGenerator:
         stop: str | Sequence[str] = (),
         seed: int = 0,
         beyond: Beyond = "window",
+        invariant: bool = False,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[Generated]:
-        """Write on behind prompts; an output does not depend on the prompts beside it.
+        """Write on behind prompts; an output's tokens do not depend on the prompts beside it.
+
+        One prompt alone is computed as a batch of one row, several in batches of eight. A processor may round the two
+        differently in the last bits of a log-probability; ``invariant`` gives one prompt the very bits that it has
+        among others.
 
         Args:
           prompts: A text, or several.
@@ -154,6 +169,7 @@ class TextGenerator:
           seed: Of the draws.
           beyond: What becomes of a prompt and an output that together pass the context: ``"window"`` reads the last
             half of it anew and continues, ``"refuse"`` raises.
+          invariant: Whether one prompt is computed as among others, in as many rows.
           on_progress: Called with the number of tokens written so far, over all outputs.
 
         Raises:
@@ -170,34 +186,35 @@ class TextGenerator:
         numbers = [i + j * SAMPLE_NUMBERS for i in range(len(texts)) for j in range(num_samples)]
         stops = self._stops(stop)
         ids = [one for text in texts for one in [self._prompt_ids(text)] * num_samples]
-        written: list[list[int]] = [[] for _ in ids]
+        written = [GrowingText(self.tokenizer, one, stops=stops) for one in ids]
+        num_written = 0
 
         def on_tokens(index: int, tokens: tuple[int, ...]) -> bool:
-            written[index] += tokens
+            nonlocal num_written
+            num_written += len(tokens)
             if on_progress is not None:
-                on_progress(sum(map(len, written)))
-            if not stops:
-                return False
-            # A token has a byte at least, and a character at most four.
-            tail = written[index][-(len(tokens) + 4 * max(map(len, stops))) :]
-            return _first_stop(self.tokenizer.decode(tail), stops) is not None
+                on_progress(num_written)
+            return any(written[index].add(token) for token in tokens)
 
-        generator = self._generator(max_tokens, search, beyond)
+        generator = self._generator(max_tokens, search, beyond, rows=_rows(len(ids), invariant))
         self.report.note_all()
         found = generator.generate(self.state, ids, seed=seed, row_ids=numbers, on_tokens=on_tokens)
         outputs = []
         for index, one in enumerate(found):
-            text = self.tokenizer.decode(list(one.tokens))
-            end = _first_stop(text, stops)
+            text = written[index]
+            kept = one.tokens[: text.num_tokens]
+            log_probs = np.asarray(one.token_log_probs[: text.num_tokens], np.float32)
             outputs.append(
                 Generated(
                     prompt=texts[index // num_samples],
-                    text=text[:end],
-                    tokens=tuple(self.tokenizer.pieces(list(one.tokens))),
-                    log_prob=one.log_prob,
-                    finished=one.finished or end is not None,
+                    text=text.text,
+                    tokens=tuple(self.tokenizer.pieces(kept)),
+                    # Added up one after another, as the search does.
+                    log_prob=float(np.cumsum(log_probs)[-1]) if text.stopped and kept else one.log_prob,
+                    reason=_reason(one, stopped=text.stopped),
                 )
             )
+        self._note_impossible([one.reason == "impossible" for one in outputs])
         return outputs
 
     def stream(
@@ -210,39 +227,49 @@ class TextGenerator:
         seed: int = 0,
         sample: int = 0,
         beyond: Beyond = "window",
+        invariant: bool = False,
     ) -> Iterator[str]:
         """The text that `generate` gives for a prompt, in pieces as they come.
 
         Args:
           prompt: A text.
-          max_tokens: As for `generate`, and so are ``search``, ``stop``, ``seed`` and ``beyond``.
+          max_tokens: As for `generate`, and so are ``search``, ``stop``, ``seed``, ``beyond`` and ``invariant``.
           search: How to choose tokens.
           stop: Texts that end the output.
           seed: Of the draws.
           sample: Which of the outputs of ``generate(num_samples=...)``.
           beyond: What becomes of a prompt and an output that together pass the context.
+          invariant: Whether the prompt is computed as among others.
+
+        Raises:
+          ConfigError: At once, not with the first piece, as `generate` raises it.
+          ShapeError: The same.
         """
         check_choice("beyond", beyond, get_args(Beyond))
         self._begin()
         stops = self._stops(stop)
-        longest = max((len(one) for one in stops), default=1)
-        generator = self._generator(max_tokens, search, beyond)
-        numbers = [sample * SAMPLE_NUMBERS]
-        chunks = generator.stream(self.state, [self._prompt_ids(prompt)], seed=seed, row_ids=numbers)
+        generator = self._generator(max_tokens, search, beyond, rows=_rows(1, invariant))
+        numbers, ids = [sample * SAMPLE_NUMBERS], self._prompt_ids(prompt)
+        chunks = generator.stream(self.state, [ids], seed=seed, row_ids=numbers)
         self.report.note_all()
-        ids: list[int] = []
-        shown = 0
-        for chunk in chunks:
-            ids += chunk.tokens
-            text = self.tokenizer.decode(ids)
-            end = _first_stop(text, stops)
-            if end is not None or chunk.ended:
-                yield text[shown:end]
+        return self._pieces(chunks, GrowingText(self.tokenizer, ids, stops=stops))
+
+    def _pieces(
+        self, chunks: Generator[TokenChunk, bool | None, list[GeneratedTokens]], text: GrowingText
+    ) -> Iterator[str]:
+        shown, stops = 0, None
+        while True:
+            try:
+                chunk = chunks.send(stops)
+            except StopIteration as end:
+                self._note_impossible(
+                    [_reason(one, stopped=text.stopped) == "impossible" for one in end.value]
+                )
                 return
-            # A character may be whole only with the next token, and a stop text may have begun.
-            ready = max(shown, len(text.rstrip(_REPLACEMENT)) - (longest - 1))
+            stops = any(text.add(token) for token in chunk.tokens)
+            ready = text.length if stops or chunk.ended else text.num_ready
             if ready > shown:
-                yield text[shown:ready]
+                yield text.between(shown, ready)
                 shown = ready
 
     def score(self, texts: Sequence[str], *, stride: int | None = None) -> list[TextScore]:
@@ -316,7 +343,7 @@ class TextGenerator:
         return lambda ids: windows(state, ids)
 
     def _generator(
-        self, max_tokens: int | None, search: RequestedSearch | None, beyond: Beyond
+        self, max_tokens: int | None, search: RequestedSearch | None, beyond: Beyond, *, rows: int
     ) -> TokenGenerator:
         config: SearchConfig = search_of(search, self.search)
         if not isinstance(config, SampleConfig | GreedyConfig):
@@ -328,12 +355,17 @@ class TextGenerator:
             forbidden_ids=tuple(sorted({*config.forbidden_ids, *own})),
         )
         ids = SearchIds(bos_id=BOS_ID, eos_id=EOS_ID, pad_id=PAD_ID)
-        key = (config, beyond)
+        key = (config, beyond, rows)
         if key not in self._programs:
             self._programs[key] = TokenGenerator(
-                self.model, config, ids, context_len=self.context_len, beyond=beyond
+                self.model, config, ids, context_len=self.context_len, beyond=beyond, batch_size=rows
             )
         return self._programs[key]
+
+    def _note_impossible(self, outputs: Sequence[bool]) -> None:
+        if any(outputs):
+            said = _impossible_note(sum(outputs), len(outputs), outputs.index(True) + 1)
+            note(f"note: {said}", is_warning=True)
 
     def _begin(self) -> None:
         """Start to count anew: what a call reports is of its own texts."""
@@ -365,7 +397,23 @@ class TextGenerator:
         return [one for one in stops if one]
 
 
-def _first_stop(text: str, stops: Sequence[str]) -> int | None:
-    """Where the first stop text begins; None where there is none."""
-    found = [place for one in stops if (place := text.find(one)) >= 0]
-    return min(found) if found else None
+def _rows(num_outputs: int, invariant: bool) -> int:
+    """Rows of a batch: one where there is one output alone."""
+    return 1 if num_outputs == 1 and not invariant else BATCH_ROWS
+
+
+def _reason(output: GeneratedTokens, *, stopped: bool) -> Literal["end", "stop", "length", "impossible"]:
+    if stopped:
+        return "stop"
+    if not output.found:
+        return "impossible"
+    return "end" if output.finished else "length"
+
+
+def _impossible_note(count: int, total: int, first: int) -> str:
+    ends = "ends" if count == 1 else "end"
+    return (
+        f"{count:,} of {total:,} texts {ends} where no token was possible, the first of them text {first}, with "
+        "log-probability -inf: all tokens were ruled out, or the model gives nothing but NaN; loosen the search, or "
+        "check the model's parameters"
+    )

@@ -35,6 +35,7 @@ class GeneratedTokens:
       finished: Whether the model ended it.
       stopped: Whether the caller ended it.
       found: False where every token was ruled out before the end; the tokens are those up to there.
+      token_log_probs: Log-probability of each token.
     """
 
     tokens: tuple[int, ...]
@@ -42,6 +43,7 @@ class GeneratedTokens:
     finished: bool
     stopped: bool = False
     found: bool = True
+    token_log_probs: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,38 +289,40 @@ class _Batch:
     ) -> Generator[TokenChunk, bool | None, None]:
         """Generate to the end of all rows; ``room`` is what may be fed before the context is full."""
         goes_on, step = np.ones(self._num_rows, bool), 0
-        reported = [0] * len(self._indices)
+        tokens: list[list[int]] = [[] for _ in self._indices]
+        log_probs: list[list[float]] = [[] for _ in self._indices]
         while len(outputs.keys() & set(self._indices)) < len(self._indices):
             if room == 0:
-                progress, room = self._slid(params, progress)
+                progress, room = self._slid(params, progress, tokens)
             size = min(self._chunk_len, room, self._max_len - step)
             progress = self._search.advance(params, progress, size, goes_on=goes_on)
+            latest = self._search.latest(progress, step, step + size, width=self._chunk_len)
             step, room = step + size, room - size
-            output, running = jax.device_get((progress.output, progress.running))
             for row, index in enumerate(self._indices):
                 if index in outputs:
                     continue
-                new = tuple(output.tokens[row, reported[row] : output.lengths[row]].tolist())
-                reported[row], ended = int(output.lengths[row]), not running[row]
+                count = int(latest.lengths[row]) - len(tokens[row])
+                new, ended = tuple(latest.tokens[row, :count].tolist()), not latest.running[row]
+                tokens[row] += new
+                log_probs[row] += latest.log_probs[row, :count].tolist()
                 stops = (yield TokenChunk(index, new, ended)) if new or ended else None
                 if ended or stops:
                     goes_on[row] = False
                     outputs[index] = GeneratedTokens(
-                        tokens=tuple(output.tokens[row, : reported[row]].tolist()),
-                        log_prob=float(output.log_probs[row]),
-                        finished=bool(output.finished[row]),
+                        tokens=tuple(tokens[row]),
+                        log_prob=float(latest.total_log_probs[row]),
+                        finished=bool(latest.finished[row]),
                         stopped=bool(stops),
-                        found=bool(output.log_probs[row] > -np.inf),
+                        found=bool(latest.total_log_probs[row] > -np.inf),
+                        token_log_probs=tuple(log_probs[row]),
                     )
 
-    def _slid(self, params: Any, progress: SearchProgress) -> tuple[SearchProgress, int]:
+    def _slid(
+        self, params: Any, progress: SearchProgress, tokens: Sequence[Sequence[int]]
+    ) -> tuple[SearchProgress, int]:
         """The search after rereading the last half of the context, and the room that this leaves."""
         assert self._context_len is not None
         kept = self._context_len // 2
-        output = jax.device_get(progress.output)
-        read = [
-            [*prompt, *output.tokens[row, : output.lengths[row]].tolist()][:-1][-kept:]
-            for row, prompt in enumerate(self._prompts)
-        ]
+        read = [[*prompt, *new][:-1][-kept:] for prompt, new in zip(self._prompts, tokens, strict=True)]
         room = self._context_len - kept
         return self._search.restart(params, self._inputs(read, kept), progress, room=room), room
