@@ -218,6 +218,10 @@ def test_impossible_requests_are_refused() -> None:
         one.generate("a", stop=("b", ""))
     with pytest.raises(TypeError, match=r"write \['abc'\]"):
         one.score("abc")
+    with pytest.raises(TypeError, match=r"prompts\[1\] must be a text, got NoneType"):
+        one.generate(["a", None])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"texts\[0\] must be a text, got NoneType"):
+        one.score([None])  # type: ignore[list-item]
     with pytest.raises(ConfigError, match="stride"):
         one.score(["abc"], stride=7)
 

@@ -200,3 +200,14 @@ def test_a_window_is_for_self_attention() -> None:
     options: Any = {"use_bias": False, "dropout_rate": 0.0, "rngs": nnx.Rngs(0)}
     with pytest.raises(ConfigError, match="window_len must be at least 1 and is for self-attention, got 2"):
         nn.MultiHeadAttention(8, 2, 2, key_value_dim=8, window_len=2, **options)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_output_projection_computes_in_the_models_dtype(tied: bool) -> None:
+    model = build(config(tied=tied, dtype="bfloat16"))
+    table, _ = model.output_projection()
+    hidden = model.hidden(jnp.ones((1, 3), jnp.int32))
+    assert table.dtype == hidden.dtype == jnp.bfloat16
+    output = model.embedding if tied else model.output_embedding
+    assert output(jnp.ones((1, 3), jnp.int32)).dtype == jnp.bfloat16
+    assert output.embedding[...].dtype == jnp.float32

@@ -1,5 +1,7 @@
 """Our decoder-only model with Hugging Face's names of GPT-2 against its equations in PyTorch: values and gradients."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +26,7 @@ DOCUMENT = {
     "n_layer": 2,
     "n_positions": 7,
     "resid_pdrop": 0.0,
+    "embd_pdrop": 0.0,
     "attn_pdrop": 0.0,
 }
 
@@ -111,11 +114,25 @@ def test_what_is_no_gpt2_is_refused():
         gpt2_to_hugging_face({"output_embedding.embedding": table})
 
 
+def test_parameters_that_are_not_those_of_a_gpt2_are_refused():
+    whole = gpt2_from_hugging_face(part(load_case(FAMILY, "gpt2"), "weight/"))
+    for name in whole:
+        with pytest.raises(ShapeError, match=f"parameter {name} is missing"):
+            gpt2_to_hugging_face({other: array for other, array in whole.items() if other != name})
+        other = np.zeros((*np.shape(whole[name])[:-1], np.shape(whole[name])[-1] + 1))
+        with pytest.raises(ShapeError, match="must have shape"):
+            gpt2_to_hugging_face(whole | {name: other})
+    grouped = dataclasses.replace(gpt2_config(DOCUMENT), num_kv_heads=1)
+    with pytest.raises(ShapeError, match=r"kernel must have shape \(8, 24\) in a GPT-2, got \(8, 16\)"):
+        gpt2_to_hugging_face(named_parameters(build_model(grouped, Sizes(vocab_size=13), seed=0)))
+
+
 def test_the_published_config_is_the_preset():
     assert gpt2_config({"model_type": "gpt2", "vocab_size": 50257}) == gpt2()
     for changes, message in (
         ({"model_type": "llama"}, "model_type must be 'gpt2', got 'llama'"),
         ({"activation_function": "mish"}, "activation_function must be one of"),
+        ({"embd_pdrop": 0.1}, "embd_pdrop must be resid_pdrop, which is 0.0, got 0.1"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx must be False"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -108,6 +108,16 @@ def test_a_model_is_loaded_and_exported_without_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(model.embedding[...], trained["embedding"].astype(np.float16))
 
 
+def test_rolling_back_over_batches_is_refused(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, on_divergence="rollback")
+    options: dict[str, Any] = {"run_dir": tmp_path, "batches": Windows(), "quiet": True}
+    with pytest.raises(
+        ConfigError, match=r"train\.on_divergence is 'rollback', but the model carries a state"
+    ):
+        Trainer(Remembering(ROWS), NextToken(), config, **options)
+    Trainer(Remembering(None), NextToken(), config, **options)
+
+
 def test_micro_batches_are_refused(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, accumulation=3)
     with pytest.raises(

@@ -174,9 +174,13 @@ class TextGenerator:
 
         Raises:
           ConfigError: If the search is impossible.
+          TypeError: If a prompt is no text.
           ShapeError: If the context is passed and ``beyond`` is ``"refuse"``.
         """
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        for index, prompt in enumerate(texts):
+            if not isinstance(prompt, str):
+                raise TypeError(f"prompts[{index}] must be a text, got {type(prompt).__name__}")
         if not 1 <= num_samples <= MOST_SAMPLES:
             raise ConfigError(f"num_samples must be 1 to {MOST_SAMPLES:,}, got {num_samples}")
         if len(texts) > SAMPLE_NUMBERS:
@@ -287,6 +291,9 @@ class TextGenerator:
         """
         if isinstance(texts, str):
             raise TypeError(f"texts must be a list of texts, got one text: write [{texts[:20]!r}]")
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TypeError(f"texts[{index}] must be a text, got {type(text).__name__}")
         scorer = self.scorer(stride, usual_stride=max(1, self.window_len // 2))
         self._begin()
         found = []

@@ -77,6 +77,12 @@ def gpt2_config(document: Mapping[str, Any]) -> DecoderOnlyConfig:
     for name, wanted in plain.items():
         if document.get(name, wanted) != wanted:
             raise ConfigError(f"{name} must be {wanted}, got {document[name]!r}")
+    dropout_rate = document.get("resid_pdrop", 0.1)
+    if document.get("embd_pdrop", 0.1) != dropout_rate:
+        raise ConfigError(
+            f"embd_pdrop must be resid_pdrop, which is {dropout_rate}, got {document.get('embd_pdrop', 0.1)}: one rate "
+            "serves both here; set one of them to the other in the document"
+        )
     activation = document.get("activation_function", "gelu_new")
     if activation not in _ACTIVATIONS:
         raise ConfigError(f"activation_function must be one of {sorted(_ACTIVATIONS)}, got {activation!r}")
@@ -88,7 +94,7 @@ def gpt2_config(document: Mapping[str, Any]) -> DecoderOnlyConfig:
         feed_forward_dim=document.get("n_inner") or 4 * width,
         num_layers=document.get("n_layer", 12),
         positions=Learned(max_len=document.get("n_positions", 1024)),
-        dropout_rate=document.get("resid_pdrop", 0.1),
+        dropout_rate=dropout_rate,
         attention_dropout_rate=document.get("attn_pdrop", 0.1),
         norm_epsilon=document.get("layer_norm_epsilon", 1e-5),
         activation=_ACTIVATIONS[activation],  # type: ignore[arg-type]
@@ -140,11 +146,17 @@ def gpt2_to_hugging_face(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
       Hugging Face's names to arrays, the tied ``lm_head.weight`` too.
 
     Raises:
-      ShapeError: If a parameter is none of a GPT-2: the model is another value of `DecoderOnlyConfig`.
+      ShapeError: If the parameters are not those of a GPT-2, all of them and in its shapes: the model is another value
+        of `DecoderOnlyConfig`.
 
     Example:
-      >>> sorted(gpt2_to_hugging_face({"embedding.embedding": np.zeros((5, 4))}))
-      ['lm_head.weight', 'transformer.wte.weight']
+      >>> from transformer_jax.models import Sizes
+      >>> from transformer_jax.nn.parameters import named_parameters
+      >>> config = gpt2_config({"n_embd": 4, "n_head": 2, "n_layer": 1, "n_positions": 6})
+      >>> arrays = named_parameters(config.build(Sizes(vocab_size=5), rngs=nnx.Rngs(0)))
+      >>> state = gpt2_to_hugging_face(arrays)
+      >>> len(state), state["lm_head.weight"].shape, state["transformer.h.0.mlp.c_fc.weight"].shape
+      (17, (5, 4), (4, 16))
     """
     outside = {own: name for name, own in _OUTSIDE.items()}
     inside = {own: name for name, own in _LAYER.items()}
@@ -155,9 +167,46 @@ def gpt2_to_hugging_face(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
         if name is None:
             raise ShapeError(f"parameter {own} has no place in Hugging Face's GPT-2")
         state[f"{_PREFIX}{name}" if found is None else f"{_PREFIX}h.{found[1]}.{name}"] = np.asarray(value)
-    if f"{_PREFIX}wte.weight" in state:
-        state["lm_head.weight"] = state[f"{_PREFIX}wte.weight"]
+    _check_shapes(arrays)
+    state["lm_head.weight"] = state[f"{_PREFIX}wte.weight"]
     return state
+
+
+def _check_shapes(arrays: Mapping[str, Any]) -> None:
+    """Raise ``ShapeError`` unless the arrays are all parameters of one GPT-2, whose sizes some of them tell."""
+    layers = [found[1] for own in arrays if (found := re.match(r"stack\.layers\.(\d+)\.", own))]
+    num_layers = 1 + max(map(int, layers), default=0)
+    for own in ("embedding.embedding", "stack.positions.table", "stack.layers.0.feed_forward.inner.kernel"):
+        if own not in arrays:
+            raise ShapeError(f"parameter {own} is missing: the model is no GPT-2")
+        if np.ndim(arrays[own]) != 2:
+            raise ShapeError(f"parameter {own} must have two axes, got shape {np.shape(arrays[own])}")
+    vocab_size, width = np.shape(arrays["embedding.embedding"])
+    inner = np.shape(arrays["stack.layers.0.feed_forward.inner.kernel"])[1]
+    wanted: dict[str, tuple[int, ...]] = {
+        "embedding.embedding": (vocab_size, width),
+        "stack.positions.table": (np.shape(arrays["stack.positions.table"])[0], width),
+        "stack.final_norm.scale": (width,),
+        "stack.final_norm.bias": (width,),
+    }
+    shapes = {
+        "self_attention.query_key_value": (width, 3 * width),
+        "self_attention.output": (width, width),
+        "feed_forward.inner": (width, inner),
+        "feed_forward.outer": (inner, width),
+    }
+    for own in _LAYER.values():
+        module, _, kind = own.rpartition(".")
+        matrix = shapes.get(module, (width, width))
+        for layer in range(num_layers):
+            wanted[f"stack.layers.{layer}.{own}"] = matrix if kind == "kernel" else matrix[1:]
+    for own, shape in wanted.items():
+        if own not in arrays:
+            raise ShapeError(f"parameter {own} is missing: the model is no GPT-2")
+        if np.shape(arrays[own]) != shape:
+            raise ShapeError(
+                f"parameter {own} must have shape {shape} in a GPT-2, got {np.shape(arrays[own])}"
+            )
 
 
 def _our_name(bare: str) -> str | None:

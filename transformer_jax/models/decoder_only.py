@@ -203,7 +203,9 @@ class DecoderOnly(nnx.Module):
         self.output_embedding = (
             None
             if config.tied
-            else Embedding(vocab_size, config.model_dim, padding_id=None, scale="none", rngs=rngs)
+            else Embedding(
+                vocab_size, config.model_dim, padding_id=None, scale="none", dtype=config.dtype, rngs=rngs
+            )
         )
         if config.weight_deviation is not None:
             self._draw_normal_weights(config.weight_deviation, rngs)

@@ -95,6 +95,11 @@ class Trainer:
                 f"train.accumulation is {config.accumulation}, but the model carries a state of each row from batch to "
                 "batch, which micro-batches would take apart: set it to 1"
             )
+        if self._structure.carried and config.on_divergence == "rollback":
+            raise ConfigError(
+                "train.on_divergence is 'rollback', but the model carries a state of each row from batch to batch, "
+                "which would not be that of the batch that follows those passed over: set it to 'skip' or 'stop'"
+            )
         self._store = CheckpointStore(
             run_dir,
             keep_best=config.keep_best,
