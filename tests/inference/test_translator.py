@@ -15,6 +15,7 @@ from transformer_jax.data.tokenizers import train_character_tokenizer, train_wor
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
 from transformer_jax.errors import DataError
 from transformer_jax.inference.requested_search import BeamSearch, GreedySearch
+from transformer_jax.inference.scored_lines import ScoredLines
 from transformer_jax.inference.translator import Translator
 from transformer_jax.models.build import build_model
 from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
@@ -155,3 +156,25 @@ def test_one_text_is_no_list(shared: Translator, call: str) -> None:
 def test_no_lines_give_no_outputs(shared: Translator) -> None:
     assert shared.translate([]) == []
     assert shared.score([], []) == []
+
+
+def test_scores_of_a_corpus_in_groups_are_those_of_a_list(shared: Translator) -> None:
+    pairs = list(zip(["abc", "fedcba", "abcdefa", "a"], ["A B", "F E D C B A", "A", "A Z"], strict=True))
+    wanted = shared.score(*map(list, zip(*pairs, strict=True)), too_long="skip")
+    scored = ScoredLines(shared, source_name="in.txt", target_name="out.txt", too_long="skip")
+    found = [*scored.score(pairs[:3]), *scored.score(pairs[3:])]
+    assert str(found) == str(wanted), "NaN of the third, which is too long"
+    assert math.isnan(found[2].log_prob)
+    assert (scored.num_lines, scored.num_left_out, scored.num_tokens, scored.num_unknown) == (4, 1, 13, 1)
+    assert scored.log_prob == pytest.approx(sum(one.log_prob for one in wanted if one.num_tokens))
+    assert scored.perplexity == pytest.approx(math.exp(-scored.log_prob / 13))
+    with pytest.raises(DataError, match=r"in\.txt: line 5: 7 tokens"):
+        _after(shared, 4).score([("abcdefa", "A")])
+    assert math.isnan(ScoredLines(shared, source_name="a", target_name="b").perplexity)
+
+
+def _after(translator: Translator, num_lines: int) -> ScoredLines:
+    """What refuses long lines, after so many."""
+    scored = ScoredLines(translator, source_name="in.txt", target_name="out.txt", too_long="fail")
+    scored.num_lines = num_lines
+    return scored

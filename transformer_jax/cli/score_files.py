@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 from pathlib import Path
 
 from transformer_jax.cli.line_groups import GROUP_LINES, note_lines, note_remarks, opened_output, progress_bar
@@ -10,8 +9,9 @@ from transformer_jax.cli.loaded import load_for
 from transformer_jax.data.readers import count_lines, read_text_file, stream_lines
 from transformer_jax.errors import DataError
 from transformer_jax.files import require_other_file
+from transformer_jax.inference.scored_lines import ScoredLines
 from transformer_jax.inference.text_generator import TextGenerator
-from transformer_jax.inference.token_scores import non_finite_note, perplexity
+from transformer_jax.inference.token_scores import non_finite_note
 from transformer_jax.inference.translator import TooLong, Translator
 from transformer_jax.notes import note
 
@@ -40,43 +40,25 @@ def score_files(
             f"source and target differ in length: {source} has {counts[0]} lines, {target} has {counts[1]}"
         )
     translator: Translator = load_for("score --source --target", Translator, run_dir).predictor
-    scorer = translator.scorer()
-    state, pairs = translator.state, zip(stream_lines(source), stream_lines(target), strict=True)
-    total, num_tokens, num_unknown, num_left_out, number = 0.0, 0, 0, 0, 0
+    scored = ScoredLines(translator, source_name=str(source), target_name=str(target), too_long=too_long)
+    pairs = zip(stream_lines(source), stream_lines(target), strict=True)
     with opened_output(output_path) as out, progress_bar(counts[0]) as progress:
         while group := list(itertools.islice(pairs, GROUP_LINES)):
-            sources = translator.taken_sources(
-                [a for a, _ in group], too_long=too_long, where=str(source), first_line=number + 1
-            )
-            targets = translator.taken_targets(
-                [b for _, b in group], too_long=too_long, where=str(target), first_line=number + 1
-            )
+            rows = scored.score(group)
             note_remarks(translator.report)
-            pairs_taken = {
-                index: (a, b)
-                for index, (a, b) in enumerate(zip(sources, targets))
-                if a is not None and b is not None
-            }
-            scores = scorer(state, [a for a, _ in pairs_taken.values()], [b for _, b in pairs_taken.values()])
-            rows = ["nan\t0\n"] * len(group)
-            for index, score in zip(pairs_taken, scores):
-                rows[index] = f"{score:.4f}\t{len(pairs_taken[index][1]) + 1}\n"
-            out.write("".join(rows).encode())
+            out.write("".join(f"{one.log_prob:.4f}\t{one.num_tokens}\n" for one in rows).encode())
             out.flush()
-            total += math.fsum(scores)
-            num_unknown += sum(translator.target_tokenizer.count_unknown(b) for _, b in pairs_taken.values())
-            num_tokens += sum(len(b) + 1 for _, b in pairs_taken.values())
-            num_left_out += len(group) - len(pairs_taken)
-            number += len(group)
-            progress(number)
+            progress(scored.num_lines)
     note_lines(translator.report)
-    if num_unknown:
-        note(f"note: {num_unknown:,} target tokens never seen in training were scored as <unk>")
-    if num_left_out:
-        are = " is" if num_left_out == 1 else "s are"
-        note(f"note: {num_left_out:,} pair{are} too long: the score is 'nan'")
-    found = perplexity(-total, num_tokens)
-    note(f"{number - num_left_out:,} pairs, {num_tokens:,} target tokens, perplexity {found:.3f}")
+    if scored.num_unknown:
+        note(f"note: {scored.num_unknown:,} target tokens never seen in training were scored as <unk>")
+    if scored.num_left_out:
+        are = " is" if scored.num_left_out == 1 else "s are"
+        note(f"note: {scored.num_left_out:,} pair{are} too long: the score is 'nan'")
+    note(
+        f"{scored.num_lines - scored.num_left_out:,} pairs, {scored.num_tokens:,} target tokens, perplexity "
+        f"{scored.perplexity:.3f}"
+    )
 
 
 def score_text(run_dir: Path, text_path: Path, *, output_path: Path | None, stride: int | None) -> None:

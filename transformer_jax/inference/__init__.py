@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transformer_jax.inference.requested_search import GreedySearch as GreedySearch
     from transformer_jax.inference.requested_search import Sampling as Sampling
     from transformer_jax.inference.requested_search import search_of as search_of
+    from transformer_jax.inference.scored_lines import ScoredLines as ScoredLines
     from transformer_jax.inference.text_generator import Generated as Generated
     from transformer_jax.inference.text_generator import TextGenerator as TextGenerator
     from transformer_jax.inference.text_generator import TextScore as TextScore
@@ -40,6 +41,7 @@ _MODULES = {
     "PairScore": "translator",
     "PairScorer": "pair_scores",
     "Sampling": "requested_search",
+    "ScoredLines": "scored_lines",
     "TextGenerator": "text_generator",
     "TextScore": "text_generator",
     "TokenChunk": "token_generator",
@@ -65,6 +67,7 @@ __all__ = [
     "PairScore",
     "PairScorer",
     "Sampling",
+    "ScoredLines",
     "TextGenerator",
     "TextScore",
     "TokenChunk",
