@@ -15,6 +15,7 @@ import pytest
 from flax import nnx
 
 from transformer_jax.data.tokenizers import train_character_tokenizer
+from transformer_jax.errors import ConfigError
 from transformer_jax.inference.text_generator import TextGenerator
 from transformer_jax.runs.hub import load
 from transformer_jax.testing.processes import cpu_environment
@@ -322,6 +323,33 @@ def test_evaluation_says_what_was_scored(
     assert ran.out.startswith(
         f"{len(text):,} characters, task language_modelling\n{path}: {len(text) - 1:,} tokens\n"
     )
+
+
+def test_two_models_on_the_same_tokens(
+    language_run: Path, tiny_run: Path, language_experiment: Path, run_command: Callable[..., Any], copied_run: Path,
+    fails: Callable[..., str],
+) -> None:  # fmt: skip
+    words = ("evaluate", language_run, "--source", language_experiment.parent / "development.txt")
+    found = json.loads(run_command(*words, "--against", copied_run, "--json").out)["against"]
+    assert (found["difference"], found["interval"], found["differs"]) == (0.0, [0.0, 0.0], False)
+    other = load(copied_run)
+    run = load(language_run)
+    params = nnx.state(other.predictor.model, nnx.Param)
+    nnx.update(other.predictor.model, jax.tree.map(lambda leaf: 0.5 * leaf, params))
+    worse = run.evaluate(split="development", against=other)
+    assert worse["against"]["differs"]
+    assert (
+        worse["against"]["interval"][0]
+        <= worse["against"]["difference"]
+        <= worse["against"]["interval"][1]
+        < 0
+    )
+    assert worse["against"]["difference"] == pytest.approx(worse["nats"] - worse["against"]["nats"], rel=1e-4)
+    assert "difference -" in worse["text"][-1]
+    assert str(tiny_run) in fails(*words, "--against", tiny_run)
+    other.predictor.tokenizer = train_character_tokenizer(["abc"])
+    with pytest.raises(ConfigError, match="cuts text into other tokens"):
+        run.evaluate(split="development", against=other)
 
 
 def test_loss_that_is_no_number_is_said(

@@ -18,7 +18,8 @@ BLEU, chrF, TER, WER and CER. Line n of one file belongs to line n of the other.
 takes plain files and is scored on tokens, as published scores on such text are.
 
 --against OTHER_RUN scores another run on the same lines and says by the paired bootstrap (1,000 resampled
-corpora) whether BLEU and chrF differ by more than the choice of lines explains.
+corpora) whether BLEU and chrF differ by more than the choice of lines explains; of language models it gives the
+difference of their losses on the same tokens, with an interval by the bootstrap over windows of the text.
 --by-length scores translations by the number of words in their sources.
 --page FILE.html shows the twenty worst and the twenty best sentences and what the attention looked at.
 

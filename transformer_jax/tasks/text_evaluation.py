@@ -18,6 +18,7 @@ from transformer_jax.data.sources.text_files import read_documents
 from transformer_jax.data.token_batches import TokenBatch
 from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, DataError, check_choice
+from transformer_jax.evaluate.paired_losses import PairedDifference, paired_difference
 from transformer_jax.inference.text_generator import TextGenerator
 from transformer_jax.inference.token_scores import non_finite_note, perplexity
 from transformer_jax.nn.parameters import CarriedState, carries_state
@@ -33,11 +34,13 @@ class TextEvaluation:
       source: A file of text.
       stride: Tokens between the starts of two windows, see `TokenScorer`; None reads windows side by side, and a model
         that carries its state reads the text without a break.
+      against: Name and generator of another model to compare with on the same tokens, by paired bootstrap over windows.
     """
 
     split: Literal["development", "test"] | None = None
     source: Path | None = None
     stride: Length | None = None
+    against: tuple[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -65,7 +68,10 @@ def evaluate_text(task: Any, generator: TextGenerator, options: TextEvaluation) 
 
     Raises:
       DataError: If a file is missing, empty or binary, or the data have no such part.
+      ConfigError: If another model is to be compared with and cuts text into other tokens.
     """
+    if options.against is not None:
+        _require_comparable(generator, *options.against)
     documents = _documents(task, generator.name, options)
     ids = encode_documents(documents, generator.tokenizer, marks_documents=task.data.marks_documents)
     if len(ids) < 2:
@@ -91,6 +97,19 @@ def evaluate_text(task: Any, generator: TextGenerator, options: TextEvaluation) 
     remarks += (
         [f"{unknown:,} of {len(ids):,} tokens never seen in training were scored as <unk>"] if unknown else []
     )
+    compared: dict[str, Any] = {}
+    if options.against is not None:
+        name, other = options.against
+        others = other.scorer(options.stride, batch_size=task.evaluation_rows)(ids)
+        found = paired_difference(
+            -scored.log_probs[scored.counted], -others.log_probs[scored.counted], window_len=task.window_len
+        )
+        compared = {"against": {"run": name, "nats": -others.total / others.count, **_fields(found)}}
+        verdict = "differs" if found.differs else "not shown to differ"
+        text += [
+            f"against {name}: nats a token {-others.total / others.count:.4f}, difference {found.nats:+.4f}, 95 % "
+            f"interval {found.low:+.4f} to {found.high:+.4f} over {found.num_windows:,} windows: {verdict}"
+        ]
     return {
         "task": task.kind,
         "heading": f"{characters:,} characters",
@@ -99,10 +118,34 @@ def evaluate_text(task: Any, generator: TextGenerator, options: TextEvaluation) 
         "tokens": num_tokens,
         "unknown": unknown,
         **scores,
+        **compared,
         "environment": environment_table(),
         "text": text,
         "remarks": remarks,
     }
+
+
+def _fields(found: PairedDifference) -> dict[str, Any]:
+    return {
+        "difference": found.nats,
+        "interval": [found.low, found.high],
+        "windows": found.num_windows,
+        "differs": found.differs,
+    }
+
+
+def _require_comparable(generator: TextGenerator, name: str, other: Any) -> None:
+    """Raise ``ConfigError`` unless another model has a probability for each of this one's tokens."""
+    if not isinstance(other, TextGenerator):
+        raise ConfigError(f"{name} is no language model; {generator.name} is one")
+    if (
+        other.tokenizer.fingerprint() != generator.tokenizer.fingerprint()
+        or other.marks_documents != generator.marks_documents
+    ):
+        raise ConfigError(
+            f"{name} cuts text into other tokens than {generator.name}, whose losses cannot be paired: compare bits a "
+            "character of two evaluations"
+        )
 
 
 def _documents(task: Any, name: str, options: TextEvaluation) -> list[Document]:
