@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from transformer_jax.inference.token_scores import perplexity
 from transformer_jax.inference.translator import PairScore, TooLong, Translator
 
 
@@ -62,4 +63,4 @@ class ScoredLines:
     @property
     def perplexity(self) -> float:
         """Of a target token; NaN where no pair was scored."""
-        return math.exp(min(-self.log_prob / self.num_tokens, 700.0)) if self.num_tokens else math.nan
+        return perplexity(-self.log_prob, self.num_tokens)
