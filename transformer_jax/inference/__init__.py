@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from transformer_jax.inference.token_generator import TokenGenerator as TokenGenerator
     from transformer_jax.inference.token_scores import TokenScorer as TokenScorer
     from transformer_jax.inference.token_scores import TokenScores as TokenScores
-    from transformer_jax.inference.translator import PairScore as PairScore
-    from transformer_jax.inference.translator import Translated as Translated
+    from transformer_jax.inference.translated import PairScore as PairScore
+    from transformer_jax.inference.translated import Translated as Translated
     from transformer_jax.inference.translator import Translator as Translator
 
 _MODULES = {
@@ -38,7 +38,7 @@ _MODULES = {
     "GeneratedTokens": "token_generator",
     "GreedySearch": "requested_search",
     "Hypothesis": "batch_search",
-    "PairScore": "translator",
+    "PairScore": "translated",
     "PairScorer": "pair_scores",
     "Sampling": "requested_search",
     "ScoredLines": "scored_lines",
@@ -48,7 +48,7 @@ _MODULES = {
     "TokenGenerator": "token_generator",
     "TokenScorer": "token_scores",
     "TokenScores": "token_scores",
-    "Translated": "translator",
+    "Translated": "translated",
     "Translator": "translator",
     "search_of": "requested_search",
 }

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 
 from transformer_jax.inference.token_scores import perplexity
-from transformer_jax.inference.translator import PairScore, TooLong, Translator
+from transformer_jax.inference.translated import PairScore
+from transformer_jax.inference.translator import TooLong, Translator
 
 
 class ScoredLines:

@@ -27,46 +27,13 @@ from transformer_jax.inference.batch_search import (
 from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.pair_scores import PairScorer
 from transformer_jax.inference.requested_search import RequestedSearch, coverage_of, search_of
+from transformer_jax.inference.translated import PairScore, Translated
 from transformer_jax.nn.parameters import parameter_count
 
 TooLong = Literal["whole", "skip", "truncate", "fail"]
 
 FAR = 32
 """Sources and targets so many times as long as the longest of training are taken for no sentences any more."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Translated:
-    """An output of a translator.
-
-    Attributes:
-      text: The line.
-      score: What the search ranks by: log-probability, or that over the length penalty.
-      tokens: Its pieces.
-      finished: False where the search was cut off at its longest output.
-      found: False where no output keeps the rules of the search; the text is empty then.
-      alternatives: Further outputs of the line, best first, where several were asked for.
-    """
-
-    text: str
-    score: float
-    tokens: tuple[str, ...]
-    finished: bool
-    found: bool = True
-    alternatives: tuple["Translated", ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PairScore:
-    """How probable a model finds a target given its source.
-
-    Attributes:
-      log_prob: Sum over the target's tokens and its end, in nats; NaN where the pair is too long for the model.
-      num_tokens: How many those are.
-    """
-
-    log_prob: float
-    num_tokens: int
 
 
 @dataclasses.dataclass
