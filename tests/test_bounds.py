@@ -16,6 +16,7 @@ from transformer_jax.config_json import apply_overrides, from_document, to_json
 from transformer_jax.data.pairs_config import PairsConfig, SyntheticDataset, TsvFiles
 from transformer_jax.decode.searcher import BeamConfig, SampleConfig
 from transformer_jax.errors import ConfigError
+from transformer_jax.kinds import Kinds
 from transformer_jax.models import build
 from transformer_jax.models.build import build_model, model_shapes
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
@@ -33,8 +34,13 @@ def configs(annotation: Any) -> Iterator[type[Any]]:
     """All dataclasses that a config can hold."""
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
         yield annotation
-        for hint in typing.get_type_hints(annotation).values():
+        for hint in typing.get_type_hints(annotation, include_extras=True).values():
             yield from configs(hint)
+    for family in getattr(annotation, "__metadata__", ()):
+        if isinstance(family, Kinds):
+            for member in family.members():
+                if member.__module__.startswith("transformer_jax."):  # not what other tests registered
+                    yield from configs(member)
     for inner in typing.get_args(annotation):
         yield from configs(inner)
 

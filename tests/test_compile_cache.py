@@ -13,6 +13,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from transformer_jax.compile_cache import VARIABLE, keep_compiled_programs, remove_broken_entries
+from transformer_jax.notes import listening, print_note
 
 pytestmark = pytest.mark.usefixtures("compilation_cache")
 
@@ -116,7 +117,8 @@ def test_a_folder_that_cannot_be_is_told(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv(VARIABLE, str(tmp_path / "file"))
-    assert keep_compiled_programs() is None
+    with listening(print_note):
+        assert keep_compiled_programs() is None
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
     said = capsys.readouterr().err
     assert said.startswith("note: compiled programs are not kept: ")
@@ -131,7 +133,8 @@ def test_a_file_system_without_locks_is_told(
 
     monkeypatch.setattr(filelock.FileLock, "acquire", no_lock)
     monkeypatch.setenv(VARIABLE, str(tmp_path))
-    assert keep_compiled_programs() is None
+    with listening(print_note):
+        assert keep_compiled_programs() is None
     assert "does not appear to support flock" in capsys.readouterr().err
 
 

@@ -46,7 +46,7 @@ def run(*words: object, devices: int) -> subprocess.CompletedProcess[str]:
 
 
 def test_tokens_and_scores_are_those_of_one_device() -> None:
-    ran = run("-c", SEARCHED.format(folder=str(Path(__file__).parent)), devices=3)
+    ran = run("-c", SEARCHED.format(folder=str(Path(__file__).parents[1] / "inference")), devices=3)
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert ran.stdout.split() == ["same"] * 3
 
