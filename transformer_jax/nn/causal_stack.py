@@ -1,21 +1,18 @@
 """A stack of layers in which each token sees itself and those before it: the body of a decoder-only model."""
 
 import jax
-from flax import nnx
-from jax.typing import DTypeLike
 
 from transformer_jax.errors import ShapeError
-from transformer_jax.functional import AttentionMask, dropout, split_key
+from transformer_jax.functional import AttentionMask
 from transformer_jax.nn.cache import BeamCache, SelfAttentionCache
-from transformer_jax.nn.position_encodings import PositionalEncoding, Positions
-from transformer_jax.nn.stacks import check_stack, enter_next, enter_stack, make_final_norm
-from transformer_jax.nn.transformer_layers import EncoderLayer, TransformerLayerConfig, empty_cache
+from transformer_jax.nn.stacks import CausalLayers, enter_next
+from transformer_jax.nn.transformer_layers import EncoderLayer
 from transformer_jax.typing import Array, Float, Int
 
 __all__ = ["CausalStack"]
 
 
-class CausalStack(nnx.Module):
+class CausalStack(CausalLayers):
     """Positions, dropout, then layers of causal self-attention and feed-forward network.
 
     Args:
@@ -29,7 +26,8 @@ class CausalStack(nnx.Module):
       ConfigError: As `check_stack`.
 
     Example:
-      >>> from transformer_jax.nn import Sinusoidal
+      >>> from flax import nnx
+      >>> from transformer_jax.nn import Sinusoidal, TransformerLayerConfig
       >>> config = TransformerLayerConfig(
       ...   model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=16, dropout_rate=0.0,
       ...   attention_dropout_rate=0.0, activation_dropout_rate=0.0, norm_placement="pre", normalization="layer",
@@ -43,22 +41,7 @@ class CausalStack(nnx.Module):
     Source: Radford et al. 2018, "Improving language understanding by generative pre-training", section 3.1.
     """
 
-    def __init__(
-        self,
-        config: TransformerLayerConfig,
-        num_layers: int,
-        *,
-        positions: Positions,
-        final_norm: bool,
-        rngs: nnx.Rngs,
-    ) -> None:
-        check_stack(config, positions)
-        self.dropout_rate = config.dropout_rate
-        self.positions = PositionalEncoding(
-            positions, config.model_dim, config.num_heads, bidirectional=False, rngs=rngs
-        )
-        self.layers = nnx.List([EncoderLayer(config, rngs=rngs) for _ in range(num_layers)])
-        self.final_norm = make_final_norm(config, final_norm)
+    layer_class = EncoderLayer
 
     def __call__(
         self,
@@ -82,22 +65,8 @@ class CausalStack(nnx.Module):
         Raises:
           ShapeError: If there are more tokens than learned positions.
         """
-        x, positions, bias = enter_stack(self.positions, x, positions)
         causal = AttentionMask.causal() if mask is None else AttentionMask.causal() & mask
-        keys = split_key(rng_key, len(self.layers) + 1)
-        x = dropout(x, self.dropout_rate, keys[0])
-        for layer, key in zip(self.layers, keys[1:], strict=True):
-            x = layer(x, mask=causal, bias=bias, positions=positions, rng_key=key)
-        return x if self.final_norm is None else self.final_norm(x)
-
-    def empty_caches(self, batch: int, capacity: int, dtype: DTypeLike) -> tuple[SelfAttentionCache, ...]:
-        """A cache for each layer, with room for ``capacity`` tokens a row; linear attention's has one size.
-
-        Raises:
-          ShapeError: If ``capacity`` is more than the learned positions.
-        """
-        self.positions.check_len(capacity)
-        return tuple(empty_cache(layer.self_attention, batch, capacity, dtype) for layer in self.layers)
+        return self._through(x, causal, positions, rng_key)
 
     def extend(
         self,

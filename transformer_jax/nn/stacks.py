@@ -1,5 +1,7 @@
 """Stacks of encoder and decoder layers with their positions, embedding dropout and last norm."""
 
+from typing import Any, ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -28,8 +30,8 @@ from transformer_jax.typing import Array, Float, Int
 __all__ = ["DecoderStack", "EncoderStack", "check_stack", "enter_next", "enter_stack", "make_final_norm"]
 
 
-class EncoderStack(nnx.Module):
-    """Positions, dropout, then encoder layers; an optional last norm (pre-norm needs one).
+class LayerStack(nnx.Module):
+    """Positions, dropout, then layers of one kind, and an optional last norm: what all stacks share.
 
     Args:
       config: Sizes and choices of every layer.
@@ -38,9 +40,16 @@ class EncoderStack(nnx.Module):
       final_norm: Whether the output is normalised once more.
       rngs: Source of the initial parameters.
 
+    Attributes:
+      layer_class: Class of the layers.
+      is_bidirectional: Whether a token sees those after it.
+
     Raises:
       ConfigError: As :func:`check_stack`.
     """
+
+    layer_class: ClassVar[Any]
+    is_bidirectional: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -54,10 +63,52 @@ class EncoderStack(nnx.Module):
         check_stack(config, positions)
         self.dropout_rate = config.dropout_rate
         self.positions = PositionalEncoding(
-            positions, config.model_dim, config.num_heads, bidirectional=True, rngs=rngs
+            positions, config.model_dim, config.num_heads, bidirectional=self.is_bidirectional, rngs=rngs
         )
-        self.layers = nnx.List([EncoderLayer(config, rngs=rngs) for _ in range(num_layers)])
+        self.layers = nnx.List([self.layer_class(config, rngs=rngs) for _ in range(num_layers)])
         self.final_norm = make_final_norm(config, final_norm)
+
+    def _through(
+        self, x: Array, mask: AttentionMask | None, positions: Array | None, rng_key: jax.Array | None
+    ) -> Array:
+        """Whole sequences through layers of self-attention."""
+        x, positions, bias = enter_stack(self.positions, x, positions)
+        keys = split_key(rng_key, len(self.layers) + 1)
+        x = dropout(x, self.dropout_rate, keys[0])
+        for layer, key in zip(self.layers, keys[1:], strict=True):
+            x = layer(x, mask=mask, bias=bias, positions=positions, rng_key=key)
+        return x if self.final_norm is None else self.final_norm(x)
+
+
+class CausalLayers(LayerStack):
+    """A stack that is decoded token by token, with a cache for each layer."""
+
+    def empty_caches(self, batch: int, capacity: int, dtype: DTypeLike) -> tuple[SelfAttentionCache, ...]:
+        """A cache for each layer, with room for ``capacity`` tokens a row; linear attention needs none.
+
+        Raises:
+          ShapeError: If ``capacity`` is more than the learned positions.
+        """
+        self.positions.check_len(capacity)
+        return tuple(empty_cache(layer.self_attention, batch, capacity, dtype) for layer in self.layers)
+
+
+class EncoderStack(LayerStack):
+    """Positions, dropout, then encoder layers; an optional last norm (pre-norm needs one).
+
+    Args:
+      config: Sizes and choices of every layer.
+      num_layers: How many layers.
+      positions: How the order is learned; ``config.rotary_base`` belongs to rotary positions.
+      final_norm: Whether the output is normalised once more.
+      rngs: Source of the initial parameters.
+
+    Raises:
+      ConfigError: As :func:`check_stack`.
+    """
+
+    layer_class = EncoderLayer
+    is_bidirectional = True
 
     def __call__(
         self,
@@ -81,15 +132,10 @@ class EncoderStack(nnx.Module):
         Raises:
           ShapeError: If there are more tokens than learned positions.
         """
-        x, positions, bias = enter_stack(self.positions, x, positions)
-        keys = split_key(rng_key, len(self.layers) + 1)
-        x = dropout(x, self.dropout_rate, keys[0])
-        for layer, key in zip(self.layers, keys[1:], strict=True):
-            x = layer(x, mask=mask, bias=bias, positions=positions, rng_key=key)
-        return x if self.final_norm is None else self.final_norm(x)
+        return self._through(x, mask, positions, rng_key)
 
 
-class DecoderStack(nnx.Module):
+class DecoderStack(CausalLayers):
     """Positions, dropout, then decoder layers over a memory; causal.
 
     Args:
@@ -103,35 +149,11 @@ class DecoderStack(nnx.Module):
       ConfigError: As :func:`check_stack`.
     """
 
-    def __init__(
-        self,
-        config: TransformerLayerConfig,
-        num_layers: int,
-        *,
-        positions: Positions,
-        final_norm: bool,
-        rngs: nnx.Rngs,
-    ) -> None:
-        check_stack(config, positions)
-        self.dropout_rate = config.dropout_rate
-        self.positions = PositionalEncoding(
-            positions, config.model_dim, config.num_heads, bidirectional=False, rngs=rngs
-        )
-        self.layers = nnx.List([DecoderLayer(config, rngs=rngs) for _ in range(num_layers)])
-        self.final_norm = make_final_norm(config, final_norm)
+    layer_class = DecoderLayer
 
     def project_memory(self, memory: Float[Array, "batch memory_len model"]) -> tuple[AttentionMemory, ...]:
         """The encoder's output as every layer's keys and values."""
         return tuple(layer.project_memory(memory) for layer in self.layers)
-
-    def empty_caches(self, batch: int, capacity: int, dtype: DTypeLike) -> tuple[SelfAttentionCache, ...]:
-        """A cache for each layer, with room for ``capacity`` tokens a row; linear attention needs none.
-
-        Raises:
-          ShapeError: If ``capacity`` is more than the learned positions.
-        """
-        self.positions.check_len(capacity)
-        return tuple(empty_cache(layer.self_attention, batch, capacity, dtype) for layer in self.layers)
 
     def __call__(
         self,
