@@ -15,9 +15,10 @@ models, ``decode`` the searches, ``data`` the data sets, ``training`` the traine
 this package is light, and importing ``functional``, ``nn``, ``models`` or ``decode`` needs no extra.
 """
 
-import importlib
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from transformer_jax.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from transformer_jax.errors import ConfigError as ConfigError
@@ -61,22 +62,4 @@ _MODULES = {
 __all__ = ["__version__", *_MODULES]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'transformer_jax' has no attribute {name!r}")
-    try:
-        module = importlib.import_module(f"transformer_jax.{_MODULES[name]}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("transformer_jax"):
-            raise
-        raise ModuleNotFoundError(
-            f"transformer_jax.{name} needs the package {error.name!r}: pip install 'transformer-jax[cli]'",
-            name=error.name,
-        ) from None
-    found = getattr(module, name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -15,7 +15,8 @@ def lazy_names(
 
     Args:
       package: Its ``__name__``.
-      modules: The module of each public name, below the package.
+      modules: The module of each public name, below the package; where one needs a package that is not installed, its
+        name raises ``ModuleNotFoundError`` with what to install.
 
     Example:
       >>> find, names = lazy_names("transformer_jax.tasks", {"Translation": "translation"})
@@ -28,7 +29,16 @@ def lazy_names(
     def find(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        found = getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+        try:
+            module = importlib.import_module(f"{package}.{modules[name]}")
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("transformer_jax"):
+                raise
+            raise ModuleNotFoundError(
+                f"{package}.{name} needs the package {error.name!r}: pip install 'transformer-jax[cli]'",
+                name=error.name,
+            ) from None
+        found = getattr(module, name)
         setattr(sys.modules[package], name, found)
         return found
 
