@@ -1,6 +1,7 @@
 """From a `PairsConfig` to everything that training and evaluation read."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -101,7 +102,7 @@ class PreparedData:
         """Both tokenizers by name."""
         return {"source_tokenizer": self.source_tokenizer, "target_tokenizer": self.target_tokenizer}
 
-    @property
+    @functools.cached_property
     def fingerprints(self) -> dict[str, str]:
         """Fingerprints of the training and the development data."""
         return {

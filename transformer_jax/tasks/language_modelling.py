@@ -1,6 +1,7 @@
 """Language modelling: the next token of a text, scored in nats a token, bits a character and perplexity."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
@@ -217,7 +218,7 @@ class PreparedLanguage:
         """The tokenizer."""
         return {"tokenizer": self.text.tokenizer}
 
-    @property
+    @functools.cached_property
     def fingerprints(self) -> dict[str, str]:
         """Fingerprints of the training and the development text."""
         return {
