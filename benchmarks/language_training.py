@@ -77,8 +77,8 @@ class TorchSide:
         arrays = {name: np.asarray(array) for name, array in named_parameters(model).items()}
         self.version = f"torch {torch.__version__}"
         self._torch, self._step = torch, training_step
-        self._model = TorchGPT(config.model, arrays)  # type: ignore[arg-type]
-        self._optimizer = make_optimizer(self._model, config.train.optimizer)  # type: ignore[arg-type]
+        self._model = TorchGPT(config.model, arrays)  # type: ignore[arg-type]  # a GPT's config
+        self._optimizer = make_optimizer(self._model, config.train.optimizer)  # type: ignore[arg-type]  # AdamW here
         schedule = build_schedule(config.train.schedule, updates=config.train.updates)
         self._rates = np.asarray(jax.vmap(schedule)(np.arange(config.train.updates)))
         self._clip_norm = config.train.clip_norm

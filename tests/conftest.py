@@ -32,7 +32,7 @@ import pytest
 
 from transformer_jax import compile_cache
 
-pytest_plugins = ["command_fixtures"]
+pytest_plugins = ["command_fixtures", "tiny_training_fixtures"]
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 hypothesis.settings.register_profile("no deadline", deadline=None)

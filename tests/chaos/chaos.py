@@ -41,7 +41,7 @@ import orbax.checkpoint  # noqa: F401 - the children need it at once
 from transformer_jax.cli import train  # noqa: F401 - the children need it at once
 from transformer_jax.cli.main import _hush_libraries
 from transformer_jax.cli.main import main as command
-from transformer_jax.runs import experiment_runner  # noqa: F401
+from transformer_jax.runs import experiment_runner  # noqa: F401 - the children need it at once
 from transformer_jax.training import read_rows
 from transformer_jax.training.checkpoint import CheckpointStore
 from transformer_jax.training.orbax_items import read_item

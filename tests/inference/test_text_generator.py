@@ -219,9 +219,9 @@ def test_impossible_requests_are_refused() -> None:
     with pytest.raises(TypeError, match=r"write \['abc'\]"):
         one.score("abc")
     with pytest.raises(TypeError, match=r"prompts\[1\] must be a text, got NoneType"):
-        one.generate(["a", None])  # type: ignore[list-item]
+        one.generate(["a", None])  # type: ignore[list-item]  # refused here
     with pytest.raises(TypeError, match=r"texts\[0\] must be a text, got NoneType"):
-        one.score([None])  # type: ignore[list-item]
+        one.score([None])  # type: ignore[list-item]  # refused here
     with pytest.raises(ConfigError, match="stride"):
         one.score(["abc"], stride=7)
 

@@ -191,7 +191,9 @@ def test_the_learners_learn():
 
 
 def test_pairs_become_texts_of_which_the_targets_count():
-    ints = lambda *rows: np.array(rows, np.int32)  # noqa: E731
+    def ints(*rows: object) -> np.ndarray:
+        return np.array(rows, np.int32)
+
     pairs = Seq2SeqBatch(
         source_tokens=ints([4, 5], [6, 0], [0, 0]), source_lengths=ints(2, 1, 0),
         target_inputs=ints([2, 4, 0], [2, 5, 4], [0, 0, 0]), target_outputs=ints([4, 3, 0], [5, 4, 3], [0, 0, 0]),

@@ -97,7 +97,7 @@ def gpt2_config(document: Mapping[str, Any]) -> DecoderOnlyConfig:
         dropout_rate=dropout_rate,
         attention_dropout_rate=document.get("attn_pdrop", 0.1),
         norm_epsilon=document.get("layer_norm_epsilon", 1e-5),
-        activation=_ACTIVATIONS[activation],  # type: ignore[arg-type]
+        activation=_ACTIVATIONS[activation],  # type: ignore[arg-type]  # a text, not a literal
     )
 
 

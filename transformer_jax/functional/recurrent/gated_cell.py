@@ -130,7 +130,7 @@ class GatedCell:
           more: Static fields of the cell.
         """
         fields = {"recurrent_weight": recurrent_weight, "bias": jnp.asarray(input_bias + recurrent_bias)}
-        return cls(input_weight=input_weight, **fields, **more)  # type: ignore[call-arg]
+        return cls(input_weight=input_weight, **fields, **more)  # type: ignore[call-arg]  # each cell is a dataclass
 
     def __post_init__(self) -> None:
         take_arrays(self)
@@ -153,7 +153,7 @@ class GatedCell:
         """Width of each part of the carry."""
         if self.is_linear:
             return self.bias.shape[0] // self.num_gates
-        return self.recurrent_weight.shape[0]  # type: ignore[attr-defined]
+        return self.recurrent_weight.shape[0]  # type: ignore[attr-defined]  # a linear cell has none
 
     def project(self, inputs: Float[Array, "*positions features"]) -> Float[Array, "*positions gates"]:
         """``inputs @ W + b`` in float32 or wider."""

@@ -81,7 +81,7 @@ class RuleConfig:
     @classmethod
     def has_size(cls, name: str) -> bool:
         """Whether the config has a field of this name, such as ``max_len``."""
-        return any(field.name == name for field in dataclasses.fields(cls))  # type: ignore[arg-type]
+        return any(field.name == name for field in dataclasses.fields(cls))  # type: ignore[arg-type]  # each config is a dataclass
 
     @classmethod
     def of_sizes(cls, **sizes: int | None) -> "RuleConfig":

@@ -1,4 +1,4 @@
-"""A tiny model and a copying task for the tests of objectives."""
+"""A tiny model and a copying task for the tests of objectives and of the trainer."""
 
 from collections.abc import Callable
 
