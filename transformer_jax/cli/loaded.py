@@ -27,14 +27,8 @@ def load_for(command: str, wanted: type[Any], run_dir: Path) -> LoadedRun:
       RunError: If the run is for another task; names the command that suits it.
     """
     run = load_run(run_dir)
-    require_predictor(command, wanted, run, run_dir)
-    return run
-
-
-def require_predictor(command: str, wanted: type[Any], run: LoadedRun, run_dir: Path) -> None:
-    """Raise ``RunError`` unless the run's predictor is of a class; says which command suits it."""
     if isinstance(run.predictor, wanted):
-        return
+        return run
     own = next((names for kind, names in _COMMANDS.items() if isinstance(run.predictor, kind)), ())
     verb = command.partition(" ")[0]
     fitting = [name for name in own if name.partition(" ")[0] == verb] or own[:1]

@@ -178,9 +178,7 @@ class TextGenerator:
           ShapeError: If the context is passed and ``beyond`` is ``"refuse"``.
         """
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        for index, prompt in enumerate(texts):
-            if not isinstance(prompt, str):
-                raise TypeError(f"prompts[{index}] must be a text, got {type(prompt).__name__}")
+        _check_texts("prompts", texts)
         if not 1 <= num_samples <= MOST_SAMPLES:
             raise ConfigError(f"num_samples must be 1 to {MOST_SAMPLES:,}, got {num_samples}")
         if len(texts) > SAMPLE_NUMBERS:
@@ -291,9 +289,7 @@ class TextGenerator:
         """
         if isinstance(texts, str):
             raise TypeError(f"texts must be a list of texts, got one text: write [{texts[:20]!r}]")
-        for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TypeError(f"texts[{index}] must be a text, got {type(text).__name__}")
+        _check_texts("texts", texts)
         scorer = self.scorer(stride, usual_stride=max(1, self.window_len // 2))
         self._begin()
         found = []
@@ -402,6 +398,12 @@ class TextGenerator:
         if "" in stops and not isinstance(stop, str):
             raise ConfigError("a stop text is empty: leave it out")
         return [one for one in stops if one]
+
+
+def _check_texts(name: str, values: Sequence[object]) -> None:
+    for index, one in enumerate(values):
+        if not isinstance(one, str):
+            raise TypeError(f"{name}[{index}] must be a text, got {type(one).__name__}")
 
 
 def _rows(num_outputs: int, invariant: bool) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_jax.runs.experiment import saved_config
+from transformer_jax.runs.folder import CONFIG_NAME
 from transformer_jax.runs.loading import load_run
 from transformer_jax.runs.record import training_record
 from transformer_jax.tasks.task import evaluation_options
@@ -25,7 +26,7 @@ def evaluate_run(run_dir: Path, options: Mapping[str, Any], *, against: Path | N
       RunError: If a folder holds no trained run.
       ConfigError: If the two runs are for different tasks, or the task has no such option.
     """
-    if (run_dir / "config.json").is_file():  # options that cannot be are refused before anything is loaded
+    if (run_dir / CONFIG_NAME).is_file():  # options that cannot be are refused before anything is loaded
         evaluation_options(saved_config(run_dir).task, options)
     run = load_run(run_dir)
     training = training_record(run_dir, run)

@@ -182,9 +182,7 @@ def _leaves(document: Any, path: str = "") -> dict[str, Any]:
     return found
 
 
-def with_overrides(
-    config: ExperimentConfig, overrides: Sequence[str], where: str = "`overrides`"
-) -> ExperimentConfig:
+def with_overrides(config: ExperimentConfig, overrides: Sequence[str]) -> ExperimentConfig:
     """A config with some values replaced, such as ``"train.updates=200"``.
 
     A path may leave ``task.`` out: ``data.batch_size=64`` is ``task.data.batch_size=64``.
@@ -192,7 +190,7 @@ def with_overrides(
     Raises:
       ConfigError: If a path names no field, or a value does not fit.
     """
-    return _with_overrides(load_document(to_json(config)), overrides, where)
+    return _with_overrides(load_document(to_json(config)), overrides, "config")
 
 
 def _with_overrides(document: dict, overrides: Sequence[str], path: str) -> ExperimentConfig:

@@ -93,7 +93,7 @@ def train(
         options["start"] = start_from(_folder(options["start"]))
     wanted_run = RunOptions(**options)
     if isinstance(config, ExperimentConfig):
-        config = with_overrides(config, overrides, "overrides") if overrides else config
+        config = with_overrides(config, overrides) if overrides else config
     elif config is not None:
         config = start_config(os.fspath(config), overrides)
     if wanted_run.resumes:
