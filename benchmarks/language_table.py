@@ -6,7 +6,7 @@ each is trained on ``--tokens`` characters; its own speed there says how many up
 trained anew for so many, since a schedule that falls to its end must know where the end is. Seconds are those of the
 updates alone: compiling, evaluating and saving are apart, and the seconds that a training took are kept beside those
 that were meant. The models take turns seed by seed. The loss is that of the last update on the last tenth of the text,
-in nats a character.
+in nats a character. With ``--json`` every training is kept when it is done, and a run that was stopped goes on there.
 """
 
 import argparse
@@ -14,7 +14,8 @@ import dataclasses
 import json
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,31 +121,66 @@ def updates_for(name: str, tokens: int) -> int:
     return max(1, tokens // (task.data.batch_size * task.window_len))
 
 
-def run(options: Any) -> None:
+class Trainings:
+    """The trainings done so far, kept in the JSON after each one, so that a run that was stopped goes on."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._path = Path(options.json) if options.json else None
+        self._header = {
+            "environment": environment(), "benchmark": "language_table", "tokens": options.tokens,
+            "seconds": options.seconds, "held_out": options.held_out, "seeds": options.seeds,
+        }  # fmt: skip
+        self.models: dict[str, dict[str, list[dict[str, Any]]]] = {
+            name: {"equal_tokens": [], "equal_seconds": []} for name in options.models
+        }
+        if self._path is not None and self._path.exists():
+            self._take_up(json.loads(self._path.read_text()))
+
+    def _take_up(self, document: Mapping[str, Any]) -> None:
+        header = {name: document.get(name) for name in self._header}
+        if header != self._header or set(document["models"]) != set(self.models):
+            raise SystemExit(
+                f"{self._path} is of other models, settings or another machine: name another file, or remove it"
+            )
+        self.models = document["models"]
+
+    def row(
+        self, kind: str, name: str, seed: int, train: Callable[[], ExperimentResult]
+    ) -> Mapping[str, Any]:
+        """The row of a training, which is done unless it is there."""
+        rows = self.models[name][kind]
+        found = next((row for row in rows if row["seed"] == seed), None)
+        if found is None:
+            found = row_of(train(), seed=seed)
+            rows.append(found)
+            if self._path is not None:
+                write_whole(self._path, json.dumps({**self._header, "models": self.models}, indent=1) + "\n")
+        return found
+
+
+def run(options: argparse.Namespace) -> None:
     """Train all, print the table, write the JSON and the figure."""
     keep_freed_memory()
     run_in_calling_thread()
-    models: dict[str, dict[str, list[dict[str, Any]]]] = {
-        name: {"equal_tokens": [], "equal_seconds": []} for name in options.models
-    }
+    trainings = Trainings(options)
     for seed in options.seeds:
         for name in options.models:
             updates = updates_for(name, options.tokens)
-            first = trained(name, updates=updates, seed=seed, held_out=options.held_out)
-            models[name]["equal_tokens"].append(row_of(first, seed=seed))
+            train = partial(trained, name, updates=updates, seed=seed, held_out=options.held_out)
+            trainings.row("equal_tokens", name, seed, train)
         for name in options.models:
-            rate = models[name]["equal_tokens"][-1]
+            rate = next(row for row in trainings.models[name]["equal_tokens"] if row["seed"] == seed)
             updates = max(1, round(options.seconds * rate["updates"] / rate["train_seconds"]))
-            second = trained(name, updates=updates, seed=seed, held_out=options.held_out)
-            models[name]["equal_seconds"].append(row_of(second, seed=seed))
-    check_parameters(models)
+            train = partial(trained, name, updates=updates, seed=seed, held_out=options.held_out)
+            trainings.row("equal_seconds", name, seed, train)
+    check_parameters(trainings.models)
     title = (
         f"nats a character, {options.tokens:,} tokens or {options.seconds:g} s, {len(options.seeds)} seed(s)"
     )
     table = Table(title=title)
     for column in ("model", "parameters", "tokens/s", "equal tokens", "equal seconds", "updates", "took, s"):
         table.add_column(column, justify="left" if column == "model" else "right")
-    for name, found in models.items():
+    for name, found in trainings.models.items():
         by_tokens, by_seconds = found["equal_tokens"], found["equal_seconds"]
         speed = statistics.median(row["tokens"] / row["train_seconds"] for row in by_tokens)
         table.add_row(
@@ -154,14 +190,9 @@ def run(options: Any) -> None:
         )  # fmt: skip
     Console().print(table)
     if options.json:
-        document = {
-            "environment": environment(), "benchmark": "language_table", "tokens": options.tokens,
-            "seconds": options.seconds, "held_out": options.held_out, "models": models,
-        }  # fmt: skip
-        write_whole(Path(options.json), json.dumps(document, indent=1) + "\n")
         note(f"wrote {options.json}")
     if options.figure:
-        draw(models, options.figure)
+        draw(trainings.models, options.figure)
 
 
 def draw(models: Mapping[str, Any], path: str) -> None:
