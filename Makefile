@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUN_DIR ?= runs/compare
 PRESET ?= quick
 
-.PHONY: help compare test test-all test-smoke lint types contracts race chaos check clean
+.PHONY: help native compare test test-all test-smoke lint types contracts race chaos check clean
 
 help:
 	@echo "make compare   train the six rungs on the pronouncing dictionary; table and pictures in $(RUN_DIR)"
@@ -22,6 +22,7 @@ help:
 	@echo "make chaos     inject faults into training runs at 200 places and compare their results, some 25 minutes"
 	@echo "make check     lint, types and contracts"
 	@echo "make race      race recurrent networks against Transformers; tables, report.html, figures in runs/race"
+	@echo "make native    compile the kernels in C++ for the CPU (compare and race do so, too)"
 	@echo "make clean     remove the environment and caches (runs/ stays)"
 
 # One stamp file an extra: reinstall only when pyproject.toml changes.
@@ -34,10 +35,14 @@ $(VENV)/.stamp-%: pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"
 	@touch $@
 
-compare: $(VENV)/.stamp-cli
+# Kernels in C++ for attention on the CPU, where a compiler is found; without one everything works as before.
+native: $(VENV)/.stamp-cli
+	@$(BIN)/transformer-jax native build || echo "going on without the native library"
+
+compare: native
 	$(BIN)/transformer-jax compare --preset $(PRESET) --run-dir $(RUN_DIR) $(ARGS)
 
-race: $(VENV)/.stamp-cli
+race: native
 	$(BIN)/transformer-jax race $(ARGS)
 
 chaos: $(VENV)/.stamp-cli

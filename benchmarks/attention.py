@@ -1,14 +1,16 @@
 """Attention: time and memory of every implementation over length, beside PyTorch and JAX's own, in one run.
 
-    python benchmarks/attention.py                                   all of it (a quarter of an hour on two cores)
+    python benchmarks/attention.py                                   all of it (half an hour on two cores)
     python benchmarks/attention.py --lengths 512 --seconds 5         a look
+    python benchmarks/attention.py --parts shapes                    the shapes of translation, BERT, GPT and the like
     python benchmarks/attention.py --parts memory --json benchmarks/results/attention-memory-cpu.json \
         --figures docs/images                                        what is compiled, not timed
 
-Contestants of a case take turns in one process. Forward, and forward with gradients in query, key and value.
-On a CPU float32, 8 heads of 64; on a GPU bfloat16, heads of 64 and 128. Memory is what the compiled program says
-it needs beside arguments and results, and for one length what a process of its own was seen to take. The floor is
-the multiplications that cannot be left out, over the matmul speed measured in the run.
+Contestants of a case take turns in one process. ``None`` is what the library chooses. The shapes of work are short and
+padded: key lengths are drawn between a half and all of ``kv_len``; PyTorch gets them as a mask. Forward, and forward
+with gradients in query, key and value. On a CPU float32, 8 heads of 64; on a GPU bfloat16, heads of 64 and 128. Memory
+is what the compiled program says it needs beside arguments and results, and for one length what a process of its own
+was seen to take. The floor is the multiplications that cannot be left out, over the matmul speed measured in the run.
 """
 
 import argparse
@@ -49,15 +51,26 @@ HEADS = 8
 CPU_LENGTHS, GPU_LENGTHS = (128, 256, 512, 1024, 2048, 4096), (1024, 2048, 4096, 8192, 16384)
 MEMORY_LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
 MODES = ("forward", "forward and backward")
-PARTS = ("time", "memory")
+PARTS = ("shapes", "time", "memory")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
-    """One problem; ``batch`` fills the machine at short lengths."""
+    """One problem; ``batch`` fills the machine at short lengths.
+
+    Attributes:
+      length: Of the queries.
+      mask: ``full``, ``causal``, ``padded`` or ``window N``.
+      kv_length: Of the keys; None = as many.
+      kv_heads: Of keys and values; None = as many as of the queries.
+      dropout: Rate of dropped weights.
+    """
 
     length: int
     mask: str = "full"
+    kv_length: int | None = None
+    kv_heads: int | None = None
+    dropout: float = 0.0
     mode: str = "forward"
     rule: str = "scaled dot"
     batch: int = 1
@@ -68,18 +81,25 @@ class Case:
     @property
     def name(self) -> str:
         rule = "" if self.rule == "scaled dot" else f"{self.rule}, "
-        return (
-            f"{rule}{self.batch} x {self.length} x {self.heads} x {self.head_dim}, {self.mask}, {self.mode}"
-        )
+        length = f"{self.length}" if self.kv_length is None else f"({self.length}, {self.kv_length})"
+        heads = f"{self.heads}" if self.kv_heads is None else f"({self.heads}, {self.kv_heads})"
+        drops = f", dropout {self.dropout:g}" if self.dropout else ""
+        return f"{rule}{self.batch} x {length} x {heads} x {self.head_dim}, {self.mask}{drops}, {self.mode}"
+
+    @property
+    def num_keys(self) -> int:
+        return self.length if self.kv_length is None else self.kv_length
 
     @property
     def pairs(self) -> float:
-        """Pairs of a query and a key that see each other, of one head."""
+        """Pairs of a query and a key that see each other, of one head of one sequence."""
         if self.mask == "causal":
             return self.length * (self.length + 1) / 2
         if self.mask.startswith("window"):
             return self.length * min(self.length, int(self.mask.split()[1]) + 1)
-        return self.length**2
+        if self.mask == "padded":
+            return self.length * float(self.key_lengths().mean())
+        return self.length * self.num_keys
 
     @property
     def flops(self) -> float:
@@ -90,9 +110,19 @@ class Case:
     def shape(self) -> tuple[int, int, int, int]:
         return self.batch, self.length, self.heads, self.head_dim
 
+    def key_shape(self) -> tuple[int, int, int, int]:
+        return self.batch, self.num_keys, self.kv_heads or self.heads, self.head_dim
+
+    def key_lengths(self) -> np.ndarray:
+        """Between a half of the keys and all of them; the first sequence is full."""
+        drawn = np.random.default_rng(1).integers(self.num_keys // 2, self.num_keys + 1, self.batch)
+        return np.concatenate([[self.num_keys], drawn[1:]]).astype(np.int32)
+
     def attention_mask(self) -> F.AttentionMask | None:
         if self.mask == "causal":
             return F.AttentionMask.causal()
+        if self.mask == "padded":
+            return F.AttentionMask.from_lengths(jnp.asarray(self.key_lengths()), self.num_keys)
         if self.mask.startswith("window"):
             return F.AttentionMask.window(int(self.mask.split()[1]), 0)
         return None
@@ -103,8 +133,10 @@ def our_function(case: Case, implementation: str | None) -> Callable[..., Any]:
 
     def attend(query: Any, key: Any, value: Any, *parameters: Any) -> Any:
         score = F.Additive(*parameters) if case.rule == "additive" else F.ScaledDot()
+        dropout = F.AttentionDropout(case.dropout, jax.random.key(0)) if case.dropout else None
+        mask = case.attention_mask()
         return F.attention(
-            query, key, value, score=score, mask=case.attention_mask(), implementation=implementation
+            query, key, value, score=score, mask=mask, dropout=dropout, implementation=implementation
         )
 
     if case.mode == "forward":
@@ -120,7 +152,8 @@ def our_function(case: Case, implementation: str | None) -> Callable[..., Any]:
 
 def our_arrays(case: Case) -> list[Any]:
     draw = np.random.default_rng(0).normal
-    arrays = [jnp.asarray(draw(size=case.shape()), case.dtype) for _ in range(3)]
+    shapes = case.shape(), case.key_shape(), case.key_shape()
+    arrays = [jnp.asarray(draw(size=shape), case.dtype) for shape in shapes]
     if case.rule == "additive":
         width = case.head_dim
         arrays += [
@@ -150,11 +183,12 @@ class OurSide:
 def torch_side(case: Case, python: Path | None) -> TorchAttention | TorchAttentionElsewhere:
     """PyTorch on the same numbers, in this process or in one of another Python."""
     arrays = [np.asarray(array, np.float32) for array in our_arrays(case)]
-    mask = case.attention_mask() if case.mask.startswith("window") else None
+    mask = None if case.mask == "causal" else case.attention_mask()
     told: dict[str, Any] = {
         "is_causal": case.mask == "causal",
-        "mask": None if mask is None else np.array(mask.materialize(case.length, case.length))[0, 0],
+        "mask": None if mask is None else np.array(mask.compact(case.length, case.num_keys)),
         "dtype": case.dtype,
+        "dropout": case.dropout,
     }
     return TorchAttentionElsewhere(python, arrays, **told) if python else TorchAttention(arrays, **told)
 
@@ -162,7 +196,7 @@ def torch_side(case: Case, python: Path | None) -> TorchAttention | TorchAttenti
 def contestants(case: Case, *, with_torch: bool, torch_python: Path | None) -> dict[str, Any]:
     """Everything that can do the case here and is not out of all proportion."""
     names = [name for name in IMPLEMENTATIONS if name != "tokamax"]
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"None": OurSide(case, None)}
     shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in our_arrays(case)]
     for name in names:
         if name in ("reference", "xla") and case.batch * case.heads * case.length**2 * 4 > 6e9:
@@ -183,7 +217,9 @@ def run_case(
     """Compare outputs, then time all sides in turns."""
     sides = contestants(case, with_torch=with_torch, torch_python=torch_python)
     reference = sides.get("reference", sides["blockwise"]).output()
-    errors = {name: float(np.abs(side.output() - reference).max()) for name, side in sides.items()}
+    # What PyTorch drops it draws by itself: where weights are dropped it is not compared.
+    compared = {name: side for name, side in sides.items() if not (case.dropout and name == "torch")}
+    errors = {name: float(np.abs(side.output() - reference).max()) for name, side in compared.items()}
     tolerance = 1e-3 if case.dtype == "float32" else 5e-2
     wrong = {name: error for name, error in errors.items() if not error < tolerance}
     if wrong:
@@ -200,6 +236,9 @@ def run_case(
         extra: dict[str, Any] = {**dataclasses.asdict(case), "calls": len(milliseconds)}
         ratio, low, high = paired_ratio(milliseconds, times["blockwise"])
         extra["time_over_blockwise"] = {"median": ratio, "low": low, "high": high}
+        if "torch" in times and name != "torch":
+            ratio, low, high = paired_ratio(times["torch"], milliseconds)
+            extra["torch_time_over_this"] = {"median": ratio, "low": low, "high": high}
         if name == "torch":
             extra["version"], extra["process"] = (
                 sides[name].version,
@@ -216,7 +255,7 @@ def run_case(
                 peak_bytes=sides[name].peak_bytes,
                 tokens_per_s=case.batch * case.length / middle * 1e3,
                 flops=case.flops,
-                max_abs_err=errors[name],
+                max_abs_err=errors.get(name),
                 extra=extra,
             )
         )
@@ -292,6 +331,7 @@ def figures(document: dict[str, Any], folder: Path) -> None:
         one for one in document["records"] if one["median_ms"] is not None and not one["extra"]["batch"] > 1
     ]
     timed = [one for one in timed if one["extra"]["head_dim"] == 64 and one["extra"]["heads"] == HEADS]
+    timed = [one for one in timed if one["implementation"] != "None"]
     panels: dict[str, dict[str, dict[str, list[float]]]] = {}
     for one in timed:
         extra = one["extra"]
@@ -347,6 +387,21 @@ def speed_cases(lengths: list[int], *, on_gpu: bool) -> list[Case]:
     return cases + [Case(length=length, mode=mode, rule="additive", heads=1, dtype=dtype) for mode in MODES]
 
 
+def shapes_of_work() -> list[Case]:
+    """A translation model's encoder, and with dropout; its cross attention; BERT; GPT; grouped heads; long; small."""
+    shapes = [
+        Case(batch=64, length=40, mask="padded"),
+        Case(batch=64, length=40, mask="padded", dropout=0.1),
+        Case(batch=32, length=30, kv_length=200, mask="padded"),
+        Case(batch=4, length=384, heads=12, mask="padded"),
+        Case(batch=2, length=768, heads=12, mask="causal"),
+        Case(batch=1, length=1536, kv_heads=2, head_dim=128, mask="causal"),
+        Case(batch=1, length=3000, heads=4),
+        Case(batch=16, length=96, heads=4, head_dim=32, mask="causal"),
+    ]
+    return [dataclasses.replace(case, mode=mode) for case in shapes for mode in MODES]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -361,7 +416,7 @@ def main() -> None:
         "--torch-python", type=Path, help="take PyTorch from this Python, in a process of its own"
     )
     parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: both)"
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: all)"
     )
     parser.add_argument("--json", type=Path, help="write the records here")
     parser.add_argument(
@@ -376,16 +431,19 @@ def main() -> None:
     on_gpu = jax.default_backend() == "gpu"
     lengths = arguments.lengths or list(GPU_LENGTHS if on_gpu else CPU_LENGTHS)
     dtype, size = ("bfloat16", 8192) if on_gpu else ("float32", 1024)
-    header: dict[str, Any] = {}
-    if "time" in arguments.parts:
+    header: dict[str, Any] = {"shapes_of_work": [case.name for case in shapes_of_work()]}
+    is_timed = bool({"shapes", "time"} & set(arguments.parts))
+    if is_timed:
         peak = header["matmul_peak"] = matmul_peak(size, dtype=dtype)
         print(f"matmul peak {peak / 1e9:,.0f} GFLOP/s ({dtype}, {size} x {size})", flush=True)
-    with_torch = "time" in arguments.parts and not arguments.no_torch
+    with_torch = is_timed and not arguments.no_torch
     if with_torch and not arguments.torch_python and find_spec("torch") is None:
         print("PyTorch is not installed here: it is left out; --torch-python PYTHON takes it from another")
         with_torch = False
     records: list[Record] = []
-    for case in speed_cases(lengths, on_gpu=on_gpu) if "time" in arguments.parts else ():
+    timed = shapes_of_work() if "shapes" in arguments.parts else []
+    timed += speed_cases(lengths, on_gpu=on_gpu) if "time" in arguments.parts else []
+    for case in timed:
         records += run_case(
             case,
             calls=arguments.calls,

@@ -17,6 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import performance_table
 from benchmarks.device import tables as device_tables
 from transformer_jax.race.timing import interval_text
 
@@ -26,6 +27,8 @@ EXPERIMENTS = ROOT / "experiments" / "results"
 PAGES = [
     ROOT / "README.md",
     ROOT / "docs" / "attention.md",
+    ROOT / "docs" / "language-models.md",
+    ROOT / "docs" / "performance.md",
     ROOT / "docs" / "recurrence.md",
     ROOT / "docs" / "reliability.md",
     ROOT / "docs" / "scaling.md",
@@ -282,24 +285,56 @@ def train_step_table(*names: str) -> str:
     return _table(titles, rows)
 
 
-def attention_time_table(name: str) -> str:
-    """Milliseconds of each implementation and PyTorch's time over blockwise's, a row for each case."""
-    sides = ("reference", "xla", "blockwise", "torch")
-    cases: dict[str, dict[str, Any]] = {}
-    for record in _document(name)["records"]:
-        cases.setdefault(record["case"], {})[record["implementation"]] = record
+def attention_time_table(name: str, *, shapes: bool) -> str:
+    """Milliseconds of each implementation and PyTorch's time over that of the chosen one, a row for each case.
+
+    Args:
+      name: Of the results.
+      shapes: Take the shapes of work, and not those over length.
+    """
+    document = _document(name)
+    of_work = set(document["shapes_of_work"])
+    cases = {
+        case: found for case, found in performance_table.by_case(document) if (case in of_work) == shapes
+    }
+    sides = [
+        side
+        for side in ("reference", "xla", "blockwise", "native_cpu", "torch")
+        if any(side in found for found in cases.values())
+    ]
     rows = []
     for case, found in cases.items():
-        ratio = found["torch"]["extra"]["time_over_blockwise"] if "torch" in found else None
-        rows.append(
-            [
-                case,
-                *(f"{found[side]['median_ms']:,.1f}" if side in found else "" for side in sides),
-                interval_text(ratio),
-            ]
-        )
+        if case.startswith("memory: "):
+            continue
+        cells = [f"{found[side]['median_ms']:,.1f}" if side in found else "" for side in sides]
+        ours = found["None"]
+        share = performance_table.share_of_peak(ours, document)
+        rows.append([case, *cells, interval_text(ours["extra"].get("torch_time_over_this")), f"{share:.2f}"])
     titles = ["case: batch x length x heads x width", *(f"{side}, ms" for side in sides)]
-    return _table([*titles, "PyTorch's time / blockwise's"], rows)
+    return _table([*titles, "PyTorch's time / ours", "ours, share of peak"], rows)
+
+
+def hot_paths() -> str:
+    """Every hot path beside its peers."""
+    rows = []
+    for path, sources in performance_table.SOURCES.items():
+        for name, rows_of in sources:
+            if not (RESULTS / name).exists():
+                continue
+            document = _document(name)
+            machine = performance_table.machine_of(document)
+            rows += [
+                [
+                    path,
+                    row.case,
+                    row.peer,
+                    interval_text(row.ratio),
+                    "" if row.share is None else f"{row.share:.2f}",
+                    machine,
+                ]
+                for row in rows_of(document)
+            ]
+    return _table(["path", "case", "peer", "its time / ours", "our share of the floor", "machine"], rows)
 
 
 def attention_memory_table(name: str) -> str:
@@ -471,6 +506,41 @@ def scaling_collectives_table(name: str) -> str:
     return _table(["model", "mesh", "collective", "times", "sent, kB", "by the plan, kB"], rows)
 
 
+def language_models_table(name: str) -> str:
+    """Loss of each architecture after the same tokens and after the same seconds, mean over seeds and half the range."""
+    from benchmarks.language_table import spread
+
+    rows = []
+    for model, found in _document(name)["models"].items():
+        by_tokens, by_seconds = found["equal_tokens"], found["equal_seconds"]
+        rows.append(
+            [
+                f"`{model}`",
+                f"{by_tokens[0]['parameters']:,}",
+                f"{statistics.median(row['tokens'] / row['train_seconds'] for row in by_tokens):,.0f}",
+                spread(by_tokens),
+                spread(by_seconds),
+                f"{statistics.mean(row['tokens'] for row in by_seconds) / 1e6:.2f} M",
+            ]
+        )
+    titles = ["model", "parameters", "trained tokens/s", "nats, equal tokens", "nats, equal seconds"]
+    return _table([*titles, "tokens in them"], rows)
+
+
+def language_peers_table() -> str:
+    """Training and generation beside the peers, a row for each case."""
+    rows = []
+    for name, what in (("language_training-cpu.json", "training"), ("language_generation-cpu.json", "generation")):
+        document = _document(name)
+        for case, found in performance_table.by_case(document):
+            ours = found.pop("transformer_jax")
+            for one in found.values():
+                speeds = [f"{side['tokens_per_s']:,.0f}" for side in (ours, one)]
+                ratio = interval_text(one["extra"]["time_over_ours"])
+                rows.append([f"{what}, {case}", document["peer"].replace("+cpu", ""), *speeds, ratio])
+    return _table(["case", "peer", "our tokens/s", "its tokens/s", "its time / ours"], rows)
+
+
 def device_section(stage: str, heading: str, text: str) -> str:
     """What a stage of ``benchmarks/device`` found, a part for each device; nothing where none is committed."""
     parts = []
@@ -501,12 +571,17 @@ TABLES: dict[str, Callable[[], str]] = {
     "checkpointing": lambda: checkpointing_table("checkpointing-cpu.json"),
     "fuzz": lambda: fuzz_table("fuzz-cpu.json"),
     "attention-memory": lambda: attention_memory_table("attention-memory-cpu.json"),
-    "attention-time": lambda: attention_time_table("attention-cpu.json"),
-    "attention-time-newest-jax": lambda: attention_time_table("attention-cpu-newest-jax.json"),
+    "attention-shapes": lambda: attention_time_table("attention-cpu.json", shapes=True),
+    "attention-time": lambda: attention_time_table("attention-cpu.json", shapes=False),
+    "attention-shapes-newest-jax": lambda: attention_time_table("attention-cpu-newest-jax.json", shapes=True),
+    "attention-time-newest-jax": lambda: attention_time_table("attention-cpu-newest-jax.json", shapes=False),
+    "hot-paths": hot_paths,
     "compare-quick": lambda: compare_table("compare-quick-cpu.json"),
     "compare-standard": lambda: standard_table("compare-standard-cpu.json"),
     "experiments": experiments_table,
     "language": language_table,
+    "language-models": lambda: language_models_table("language_table-cpu.json"),
+    "language-peers": language_peers_table,
     "race": lambda: race_table("race-cpu.json", "tokens_per_s", 1e3, 1),
     "race-memory": lambda: race_table("race-cpu.json", "peak_bytes", 1e6, 0),
     "race-machine": lambda: race_machine("race-cpu.json"),

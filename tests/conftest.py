@@ -11,6 +11,7 @@ from transformer_jax.testing.processes import fast_compile_flags
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["TRANSFORMER_JAX_NATIVE"] = "0"  # what a user has compiled changes no test; those of it ask for it
 os.environ["TRANSFORMER_JAX_COMPILED"] = ""  # commands that tests start keep no programs in the user's cache
 if "XLA_FLAGS" not in os.environ:  # child processes of tests have them, too
     os.environ["XLA_FLAGS"] = " ".join(fast_compile_flags())
@@ -32,7 +33,7 @@ import pytest
 
 from transformer_jax import compile_cache
 
-pytest_plugins = ["command_fixtures", "tiny_training_fixtures"]
+pytest_plugins = ["command_fixtures", "native_fixtures", "tiny_training_fixtures"]
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 hypothesis.settings.register_profile("no deadline", deadline=None)

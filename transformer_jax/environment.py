@@ -35,6 +35,8 @@ def environment() -> dict[str, Any]:
         "num_devices": jax.device_count(),
         "processor": _processor_name(),
         "cores": num_cores(),
+        "load": _load(),
+        "native": _native(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "matmul_precision": str(getattr(jax.config, "jax_default_matmul_precision", None)),
     }
@@ -58,9 +60,26 @@ def environment_table() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": found["processor"],
         "cores": found["cores"],
+        "native": found["native"],
         "device": f"{found['num_devices']} x {found['platform']} ({found['device']})",
         "xla_flags": found["xla_flags"],
     }
+
+
+def _native() -> str:
+    """The native library that attention uses here, or ``none``."""
+    from transformer_jax import native
+
+    library = native.library()
+    return "none" if library is None else f"{library.fingerprint} ({library.variant})"
+
+
+def _load() -> float | None:
+    """Mean number of processes that wanted a core in the last minute."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (OSError, AttributeError):
+        return None
 
 
 def _processor_name() -> str:

@@ -21,19 +21,26 @@ class TorchAttention:
     Args:
       arrays: Query, key, value; a fourth is the cotangent, and gradients are taken then.
       is_causal: Whether a query sees only what came before.
-      mask: ``[q_len, kv_len]``, True = may attend, or None.
+      mask: Broadcastable to ``[batch, heads, q_len, kv_len]``, True = may attend, or None.
       dtype: Name of the dtype.
+      dropout: Rate of dropped weights.
     """
 
     compile_s: float | None = None
     peak_bytes: int | None = None
 
     def __init__(
-        self, arrays: list[np.ndarray], *, is_causal: bool, mask: np.ndarray | None, dtype: str
+        self,
+        arrays: list[np.ndarray],
+        *,
+        is_causal: bool,
+        mask: np.ndarray | None,
+        dtype: str,
+        dropout: float = 0.0,
     ) -> None:
         import torch
 
-        self.torch, self.is_causal = torch, is_causal
+        self.torch, self.is_causal, self.dropout = torch, is_causal, dropout
         self.version: str = torch.__version__
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -51,7 +58,11 @@ class TorchAttention:
 
     def __call__(self) -> Any:
         output = self.torch.nn.functional.scaled_dot_product_attention(
-            *self.arrays[:3], attn_mask=self.mask, is_causal=self.is_causal
+            *self.arrays[:3],
+            attn_mask=self.mask,
+            is_causal=self.is_causal,
+            dropout_p=self.dropout,
+            enable_gqa=self.arrays[0].shape[1] != self.arrays[1].shape[1],
         )
         if len(self.arrays) > 3:
             self.torch.autograd.grad(output, self.arrays[:3], self.arrays[3])
@@ -70,13 +81,20 @@ class TorchAttentionElsewhere:
     peak_bytes: int | None = None
 
     def __init__(
-        self, python: Path, arrays: list[np.ndarray], *, is_causal: bool, mask: np.ndarray | None, dtype: str
+        self,
+        python: Path,
+        arrays: list[np.ndarray],
+        *,
+        is_causal: bool,
+        mask: np.ndarray | None,
+        dtype: str,
+        dropout: float = 0.0,
     ) -> None:
         self.folder = tempfile.TemporaryDirectory()
         named = {str(place): np.asarray(array, np.float32) for place, array in enumerate(arrays)}
         np.savez(Path(self.folder.name) / "arrays.npz", **named, **({} if mask is None else {"mask": mask}))
         self.process = subprocess.Popen(
-            [python, __file__, self.folder.name, dtype, str(int(is_causal))],
+            [python, __file__, self.folder.name, dtype, str(int(is_causal)), str(dropout)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.version: str = self._answer()["version"]
@@ -107,12 +125,12 @@ class TorchAttentionElsewhere:
         self.folder.cleanup()
 
 
-def serve(folder: Path, dtype: str, is_causal: bool) -> None:
+def serve(folder: Path, dtype: str, is_causal: bool, dropout: float) -> None:
     """Answer requests until the input ends."""
     with np.load(folder / "arrays.npz", allow_pickle=False) as stored:
         arrays = [stored[name] for name in sorted(set(stored) - {"mask"})]
         mask = stored.get("mask")
-    side = TorchAttention(arrays, is_causal=is_causal, mask=mask, dtype=dtype)
+    side = TorchAttention(arrays, is_causal=is_causal, mask=mask, dtype=dtype, dropout=dropout)
     print(json.dumps({"version": side.version}), flush=True)
     for request in sys.stdin:
         if request.strip() == "output":
@@ -123,4 +141,4 @@ def serve(folder: Path, dtype: str, is_causal: bool) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "1")
+    serve(Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "1", float(sys.argv[4]))

@@ -11,7 +11,7 @@ from transformer_jax.testing import attention_suite as suite
 
 INTERPRETED = {"mosaic_tpu"}  # their kernels run here too, slowly
 # The dearest to build, each in a file that goes to a worker process by itself; all others are in test_attention.py.
-IN_FILES_OF_THEIR_OWN = {"blockwise", "mosaic_tpu"}
+IN_FILES_OF_THEIR_OWN = {"blockwise", "mosaic_tpu", "native_cpu"}
 
 
 def cases(implementation: str, first: set[str]) -> list:

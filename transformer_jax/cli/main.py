@@ -38,6 +38,7 @@ COMMANDS = {
     "evaluate": "Score a trained model on two files or a split of its data, or beside another.",
     "export": "Make a small folder of a trained model, with a card, to pass on.",
     "generate": "Continue a prompt with a language model.",
+    "native": "Kernels in C++ for the CPU: whether they are there; build, clear.",
     "race": "Race recurrent networks against Transformers: speed, generation, quality over seconds.",
     "reproduce": "Retrain a run and verify that every log row is reproduced.",
     "score": "Log-probabilities of given pairs, or of the tokens of a text, under a trained model.",
@@ -47,10 +48,14 @@ COMMANDS = {
     "plot": "Draw the learning curves and attention maps of a run.",
 }
 
-NOT_COMPUTING = ("plan", "plot", "tokenizer")
+NOT_COMPUTING = ("native", "plan", "plot", "tokenizer")
 """Commands that run no model."""
 
-SUBCOMMANDS: dict[tuple[str, ...], str] = {("race", "compare"): "race_compare"}
+SUBCOMMANDS: dict[tuple[str, ...], str] = {
+    ("native", "build"): "native_build",
+    ("native", "clear"): "native_clear",
+    ("race", "compare"): "race_compare",
+}
 """Commands of two words, and the modules that hold them."""
 
 DESCRIPTION = """From the vanilla RNN to the Transformer: train, search and compare on real data.

@@ -44,7 +44,17 @@ def kept(
     word = (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
     word = (word ^ (word >> 16) ^ keys[..., 1, None]) * jnp.uint32(0x9E3779B1)
     word = word ^ (word >> 15)
-    return word >= jnp.uint32(min(round(rate * _WORD), _WORD - 1))
+    return word >= jnp.uint32(kept_from(rate))
+
+
+def kept_from(rate: float) -> int:
+    """The least word of a place's hash with which the place is kept.
+
+    Example:
+      >>> kept_from(0.5) == 2**31
+      True
+    """
+    return min(round(rate * _WORD), _WORD - 1)
 
 
 def dropout(
@@ -81,7 +91,7 @@ def dropout(
         return x
     rows = x.reshape(1, *x.shape) if x.ndim == 0 else x
     keep = kept(row_keys(rng_key, rows.shape[:-1]), 0, rows.shape[-1], rate).reshape(x.shape)
-    threshold = min(round(rate * _WORD), _WORD - 1)
+    threshold = kept_from(rate)
     scale = jnp.asarray(_WORD / (_WORD - threshold), x.dtype)
     return jnp.where(keep, x * scale, jnp.zeros_like(x))
 

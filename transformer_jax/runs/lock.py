@@ -145,6 +145,10 @@ def _read(path: Path) -> list[dict[str, Any]]:
             raise ConfigError(
                 f"{path}: of format {shortened(repr(document['format']))}; this version reads {FORMAT}"
             )
-        return [{str(name): value for name, value in one.items()} for one in document["sessions"]]
+        # Runs from before there was a native library say nothing of it.
+        return [
+            {"native": "none", **{str(name): value for name, value in one.items()}}
+            for one in document["sessions"]
+        ]
     except (KeyError, TypeError, AttributeError):
         raise ConfigError(f"{path}: damaged: remove it to resume without the comparison") from None

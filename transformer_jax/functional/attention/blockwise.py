@@ -81,6 +81,30 @@ def attend(call: AttentionCall) -> Array:
 @by_own_rows
 def attend_with_logsumexp(call: AttentionCall) -> tuple[Array, Array, Array | None]:
     """Output, log-sum-exp of the scores ``[batch, heads, q_len]`` (``-inf`` in empty rows), poisoned rows."""
+    words, rate = None, 0.0
+    if call.drops and call.dropout is not None and call.dropout.rng_key is not None:
+        words, rate = (
+            row_keys(call.dropout.rng_key, (*call.query.shape[:1], call.num_heads, call.q_len)),
+            call.dropout.rate,
+        )
+    return _attend_own_rows(call, words, rate)
+
+
+def attend_with_words(call: AttentionCall, words: Array | None, rate: float) -> tuple[Array, Array]:
+    """Output and log-sum-exp of a call whose dropout is given as its rows' words, in place of the call's own.
+
+    Args:
+      call: Its rows are those of one device.
+      words: As ``dropout.row_keys`` gives them for ``[batch, heads, q_len]``; ``None`` = nothing is dropped.
+      rate: Of dropout.
+    """
+    output, logsumexp, poisoned = _attend_own_rows(call, words, rate)
+    return mark_poisoned(output, poisoned), logsumexp
+
+
+def _attend_own_rows(
+    call: AttentionCall, words: Array | None, rate: float
+) -> tuple[Array, Array, Array | None]:
     batch, q_len, num_heads, _ = call.query.shape
     if not batch or not q_len:
         empty = jnp.zeros((batch, q_len, num_heads, call.value.shape[-1]), call.value.dtype)
@@ -97,10 +121,7 @@ def attend_with_logsumexp(call: AttentionCall) -> tuple[Array, Array, Array | No
         dense_bias,
         call.reweight,
     )
-    keys, rate = None, 0.0
-    if call.drops and call.dropout is not None and call.dropout.rng_key is not None:
-        keys, rate = row_keys(call.dropout.rng_key, (batch, num_heads, q_len)), call.dropout.rate
-    fixed = Fixed(call.mask, keys)
+    fixed = Fixed(call.mask, words)
     value_heads = call.value.shape[2]
     if _goes_by_lanes() and batch * value_heads > 1:
         sizes = _sizes(blocks, call.mask, num_heads // value_heads, rate)

@@ -15,6 +15,7 @@ from transformer_jax.functional.attention import (
     jax_nn,
     mosaic_gpu,
     mosaic_tpu,
+    native_cpu,
     reference,
     tokamax,
 )
@@ -57,6 +58,7 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
     "reference": Implementation(reference.attend, reference.refusals),
     "blockwise": Implementation(blockwise.attend, blockwise.refusals),
     "xla": Implementation(jax_nn.attend, jax_nn.refusals),
+    "native_cpu": Implementation(native_cpu.attend, native_cpu.refusals, native_cpu.device_refusals),
     "cudnn": Implementation(
         cudnn_attention.attend, cudnn_attention.refusals, cudnn_attention.device_refusals, "cudnn"
     ),

@@ -266,6 +266,17 @@ REFUSALS: dict[str, dict[str, str]] = {
     "reference": {},
     "blockwise": {},
     "xla": {**_BEYOND_DOT_PRODUCTS, "value_dim": "value_dim"},
+    "native_cpu": {
+        **_RULES,
+        "reweight": "reweight",
+        "reweight_window": "reweight",
+        "empty_rows_grouped": "dense bias",
+        "bias": "dense bias",
+        "bias_broadcast": "dense bias",
+        "bias_hides_rows": "dense bias",
+        "relative_buckets": "RelativeBuckets",
+        "relative_buckets_causal": "RelativeBuckets",
+    },
     "cudnn": {
         **_BEYOND_DOT_PRODUCTS,
         "value_dim": "value_dim",

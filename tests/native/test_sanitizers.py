@@ -1,0 +1,44 @@
+"""The kernels under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from transformer_jax.native import recipe
+from transformer_jax.native.build import found_compiler
+from transformer_jax.native.folder import NativeError
+
+DRIVER = Path(__file__).with_name("sanitizer_driver.cpp")
+
+pytestmark = pytest.mark.full
+
+
+@pytest.mark.parametrize(("sanitizers", "calls"), [("address,undefined", 60), ("thread", 25)])
+def test_random_calls_are_right_and_clean(tmp_path, sanitizers, calls):
+    try:
+        compiler = found_compiler()
+    except NativeError as error:
+        pytest.skip(str(error))
+    flags = [
+        *(flag for flag in recipe.FLAGS if flag != "-O3"),
+        "-O1", "-g", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", f"-I{recipe.SOURCES}",
+    ]  # fmt: skip
+
+    def run(*words):
+        done = subprocess.run(words, capture_output=True, text=True, timeout=900, env=environment)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+        return done.stdout
+
+    environment = {**os.environ, "UBSAN_OPTIONS": "print_stacktrace=1", "ASAN_OPTIONS": "detect_leaks=0"}
+    objects = []
+    for variant, own_flags in recipe.variants().items():
+        objects.append(str(tmp_path / f"{variant}.o"))
+        run(compiler, *flags, *own_flags, "-c", str(recipe.SOURCES / recipe.KERNELS), "-o", objects[-1])
+    program = str(tmp_path / "driver")
+    tasks = str(recipe.SOURCES / "attention_tasks.cpp")
+    run(compiler, *flags, *recipe.common_flags(), str(DRIVER), tasks, *objects, "-pthread", "-o", program)
+    said = run(program, str(calls), "1")
+    print(sanitizers, said)
+    assert said.startswith(f"{calls * len(objects)} calls of {len(objects)} variants") or len(objects) > 1
