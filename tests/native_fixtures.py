@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from transformer_jax import native
-from transformer_jax.native.folder import SWITCH, NativeError
+from transformer_jax.native.trusted_folder import SWITCH, NativeError
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ def served(case):
     return case.values[0] not in REFUSALS["native_cpu"]
 
 
-@pytest.mark.parametrize("case", filter(served, cases("native_cpu", FIRST)))
+@pytest.mark.parametrize("case", list(filter(served, cases("native_cpu", FIRST))))
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_other_vector_units_agree_with_the_oracle(native_library, variant, case):
     if variant == native_library.variant:

@@ -10,10 +10,10 @@ import sys
 import pytest
 
 from transformer_jax import native
-from transformer_jax.native import build as building
-from transformer_jax.native import library as loading
+from transformer_jax.native import compiler
+from transformer_jax.native import loader
 from transformer_jax.native import recipe
-from transformer_jax.native.folder import SWITCH, NativeError
+from transformer_jax.native.trusted_folder import SWITCH, NativeError
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch):
     """A folder of the test's own, and a process that has not looked for a library yet."""
     path = tmp_path / "native"
     monkeypatch.setenv(SWITCH, str(path))
-    monkeypatch.setattr(loading, "_state", loading._State())
+    monkeypatch.setattr(loader, "_state", loader._State())
     return path
 
 
@@ -29,14 +29,14 @@ def folder(tmp_path, monkeypatch):
 def built(folder, native_folder):
     """A copy of the tests' library in that folder."""
     folder.mkdir(mode=0o700)
-    for path in native_folder.glob("attention-*"):
+    for path in native_folder.glob(f"attention-{recipe.fingerprint()}-*"):
         (folder / path.name).write_bytes(path.read_bytes())
         (folder / path.name).chmod(0o600)
     return folder
 
 
 def library_file(folder):
-    (path,) = folder.glob("attention-*.so")
+    (path,) = folder.glob(f"attention-{recipe.fingerprint()}-*.so")
     return path
 
 
@@ -57,7 +57,7 @@ def test_a_folder_without_a_library(folder):
 
 
 def test_a_library_of_another_version(built, monkeypatch):
-    monkeypatch.setattr(loading, "fingerprint", lambda: "0" * 16)
+    monkeypatch.setattr(loader, "fingerprint", lambda: "0" * 16)
     assert "is of another version of transformer-jax or jax" in native.why_missing()
 
 
@@ -192,7 +192,7 @@ def test_a_full_disk(folder, tmp_path, monkeypatch):
     def full(*arguments, **named):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(building.tempfile, "TemporaryDirectory", full)
+    monkeypatch.setattr(compiler.tempfile, "TemporaryDirectory", full)
     with pytest.raises(NativeError, match="No space left on device; the native library was not kept"):
         native.build()
 

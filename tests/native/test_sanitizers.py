@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from transformer_jax.native import recipe
-from transformer_jax.native.build import found_compiler
-from transformer_jax.native.folder import NativeError
+from transformer_jax.native.compiler import found_compiler
+from transformer_jax.native.trusted_folder import NativeError
 
 DRIVER = Path(__file__).with_name("sanitizer_driver.cpp")
 

@@ -20,7 +20,7 @@ class Command:
 
     def run(self) -> int:
         from transformer_jax import native
-        from transformer_jax.native.folder import NativeError
+        from transformer_jax.native.trusted_folder import NativeError
 
         path = native.build(force=self.force)
         found = native.library()

@@ -3,7 +3,7 @@
 Without it everything works, by XLA's own operations. Nothing is compiled unasked.
 """
 
-from transformer_jax.native.build import build, clear
-from transformer_jax.native.library import Library, library, why_missing
+from transformer_jax.native.compiler import build, clear
+from transformer_jax.native.loader import Library, library, why_missing
 
 __all__ = ["Library", "build", "clear", "library", "why_missing"]

@@ -122,11 +122,17 @@ def all_refusals(name: str, call: AttentionCall) -> list[str]:
 def choose(call: AttentionCall) -> tuple[str, str]:
     """The implementation that ``None`` stands for, and why.
 
-    On an accelerator whose measurements are committed the fastest there; elsewhere the rule measured on CPUs.
+    On an accelerator whose measurements are committed the fastest there; elsewhere the rule measured on CPUs: see
+    ``benchmarks/results/attention-cpu.json``.
     """
     measured = _by_measurement(call)
     if measured is not None:
         return measured
+    if not all_refusals("native_cpu", call):
+        return (
+            "native_cpu",
+            "the native kernels are the fastest of every case measured on a CPU, and hold no weights",
+        )
     pairs = call.q_len * call.kv_len
     if pairs < BLOCKWISE_FROM_PAIRS:
         return (

@@ -8,7 +8,7 @@ are the output and each row's log-sum-exp :math:`L_i`; the backward kernel compu
    ds_{ij} = p_{ij} (do_i \cdot v_j - do_i \cdot o_i), \quad
    dq_i = \gamma \sum_j ds_{ij} k_j, \quad dk_j = \gamma \sum_i ds_{ij} q_i
 
-with :math:`\gamma` the scale of the rule. Sums are made in an order that depends on the lengths of a sequence alone: a
+with :math:`\gamma` the scale of the rule; all of it in float32. Sums are made in an order that depends on the lengths of a sequence alone: a
 result does not depend on threads, on the batch, nor on the slots behind a sequence's length. Other derivatives than
 reverse mode go through ``blockwise``.
 
@@ -37,6 +37,9 @@ from transformer_jax.typing import Array
 _LARGEST_WIDTH = 1024
 """Of a head: the blocks of one thread should fit its caches."""
 
+_DTYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
+"""All computed in float32."""
+
 # Bits of the kernels' argument `given`.
 _LENGTHS, _QUERY_POSITIONS, _KEY_POSITIONS, _VALID, _DENSE, _SLOPES, _DROPOUT = (1 << bit for bit in range(7))
 
@@ -57,8 +60,8 @@ def refusals(call: AttentionCall) -> list[str]:
         reasons.append("reweight after the softmax is not offered")
     if type(call.score) not in (Dot, ScaledDot):
         reasons.append(f"the score rule {type(call.score).__name__} is not a dot product")
-    if call.query.dtype != jnp.float32:
-        reasons.append(f"the dtype must be float32, got {call.query.dtype}")
+    if call.query.dtype not in _DTYPES:
+        reasons.append(f"the dtype must be float32 or of 16 bits, got {call.query.dtype}")
     if call.bias is not None and type(call.bias) is not Alibi:
         kind = "a dense bias" if isinstance(call.bias, jax.Array) else f"the bias {type(call.bias).__name__}"
         reasons.append(f"{kind} is not offered")
@@ -115,8 +118,9 @@ def attend(call: AttentionCall) -> Array:
         score=call.score,
     )
     slopes = call.bias.slopes if isinstance(call.bias, Alibi) else None
-    arrays = _Arrays(call.query, call.key, call.value, slopes)
-    return with_backward(_RULES, static, arrays, _Rest(mask, words))[0][0]
+    wide_arrays = (array.astype(jnp.float32) for array in (call.query, call.key, call.value))
+    arrays = _Arrays(*wide_arrays, None if slopes is None else slopes.astype(jnp.float32))
+    return with_backward(_RULES, static, arrays, _Rest(mask, words))[0][0].astype(call.value.dtype)
 
 
 def _value(static: _Static, arrays: _Arrays, rest: _Rest) -> tuple[tuple[Array, Array], None]:
@@ -172,7 +176,9 @@ def _kernel(
         raise NotImplementedError(native.why_missing())
     results = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
     kernel = jax.ffi.ffi_call(library.target(handler), results, vmap_method="broadcast_all")
-    return kernel(*varying_alike(*operands), **attributes)
+    operands = varying_alike(*operands)
+    # JAX does not know that results vary over the axes of a mesh that the operands do.
+    return varying_alike(*kernel(*operands, **attributes), operands[0])[:-1]
 
 
 def _kernel_arguments(

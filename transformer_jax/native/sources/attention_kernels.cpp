@@ -1,4 +1,4 @@
-// Flash attention, forward and backward, for one kind of vector unit: compiled once for each, see native/build.py.
+// Flash attention, forward and backward, for one kind of vector unit: compiled once for each, see native/compiler.py.
 //
 // A panel is up to three vectors of queries. Scores of a block of keys are computed as K Q^T, so that a query is one
 // lane from the product through the softmax, which then needs no sum across lanes. Keys and values of a block are
@@ -739,7 +739,7 @@ size_t backward_bytes(const Call& call) {
   const size_t head = columns_of(call.head_dim) * COLUMNS, value = columns_of(call.value_dim) * COLUMNS;
   size_t bytes = 2 * (align(head * room * sizeof(float)) + align(value * room * sizeof(float)));
   bytes += 2 * align(room * LANES * sizeof(float)) + align(room) + align(sizeof(Panel));
-  bytes += 2 * (align(head * LANES * sizeof(float)) + align(value * LANES * sizeof(float)));
+  bytes += 2 * align(head * LANES * sizeof(float)) + 3 * align(value * LANES * sizeof(float));
   bytes += align(head * LANES * sizeof(float)) + align(call.num_segment_pairs * LANES * sizeof(int32_t) + 1);
   return bytes;
 }
@@ -762,14 +762,15 @@ void pack_rows(const float* const* rows, int live, int64_t width, float* to) {
   }
 }
 
-float dot(const float* a, const float* b, int64_t width) {
-  Vector sum = splat(0.0f);
-  int64_t at = 0;
-  for (; at + W <= width; at += W) sum += load(a + at) * load(b + at);
-  float rest = 0.0f;
-  for (; at < width; ++at) rest += a[at] * b[at];
-  for (int lane = 0; lane < W; ++lane) rest += sum[lane];
-  return rest;
+// Products of the output and its gradient, both turned: summed in the order of score_tile, so that a query that sees one
+// key alone has a gradient of exactly zero in its score.
+void turned_products(const float* outputs, const float* d_outputs, int64_t width, int lanes, float* to) {
+  for (int lane = 0; lane < lanes; lane += W) {
+    Vector sum = splat(0.0f);
+    for (int64_t at = 0; at < width; ++at)
+      sum += load(outputs + at * lanes + lane) * load(d_outputs + at * lanes + lane);
+    store(to + lane, sum);
+  }
 }
 
 // Weights from scores, and from products with the output's gradient those of the scores; what is dropped is dropped.
@@ -847,6 +848,7 @@ bool backward(const Call& call, int64_t task, Arena& arena, Turns* turns) {
   Panel* panel_room = static_cast<Panel*>(arena.take(sizeof(Panel)));
   float* turned = static_cast<float*>(arena.take(head_stride * LANES * sizeof(float)));
   float* d_turned = static_cast<float*>(arena.take(value_columns * COLUMNS * LANES * sizeof(float)));
+  float* turned_outputs = static_cast<float*>(arena.take(value_columns * COLUMNS * LANES * sizeof(float)));
   float* queries = static_cast<float*>(arena.take(head_stride * LANES * sizeof(float)));
   float* d_outputs = static_cast<float*>(arena.take(value_columns * COLUMNS * LANES * sizeof(float)));
   float* d_queries = static_cast<float*>(arena.take(head_stride * LANES * sizeof(float)));
@@ -885,6 +887,7 @@ bool backward(const Call& call, int64_t task, Arena& arena, Turns* turns) {
     if (sees) {
       const float* rows[LANES];
       const float* d_rows[LANES];
+      const float* outputs[LANES];
       for (int lane = 0; lane < panel.lanes(); ++lane) {
         const float logsumexp = call.logsumexp[panel.row_at[lane]];
         const bool lives = lane < panel.live && is_finite(logsumexp);
@@ -893,11 +896,12 @@ bool backward(const Call& call, int64_t task, Arena& arena, Turns* turns) {
         d_rows[lane] = lives ? d_output : nullptr;
         // A row that is empty, poisoned or not there: every weight is zero.
         panel.maximum[lane] = lives ? logsumexp * LOG2_E : INFINITE;
-        panel.delta[lane] =
-            lives ? dot(d_output, call.output + panel.place[lane] * call.value_dim, call.value_dim) : 0.0f;
+        outputs[lane] = lives ? call.output + panel.place[lane] * call.value_dim : nullptr;
       }
       turn_rows(rows, panel.lanes(), call.head_dim, call.scale * LOG2_E, turned);
       turn_rows(d_rows, panel.lanes(), call.value_dim, 1.0f, d_turned);
+      turn_rows(outputs, panel.lanes(), call.value_dim, 1.0f, turned_outputs);
+      turned_products(turned_outputs, d_turned, call.value_dim, panel.lanes(), panel.delta);
       pack_rows(rows, panel.live, call.head_dim, queries);
       pack_rows(d_rows, panel.live, call.value_dim, d_outputs);
       const int64_t skipped = (range.first - start) * COLUMNS, seen = range.last - range.first;

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from transformer_jax.native.folder import SWITCH, native_folder, why_unsafe
+from transformer_jax.native.trusted_folder import SWITCH, native_folder, why_unsafe
 from transformer_jax.native.recipe import fingerprint
 
 BUILD_HINT = "`transformer-jax native build` makes it"

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transformer_jax.errors import shortened
-from transformer_jax.native import library, recipe
-from transformer_jax.native.folder import NativeError, made_folder, native_folder
+from transformer_jax.native import loader, recipe
+from transformer_jax.native.trusted_folder import NativeError, made_folder, native_folder
 from transformer_jax.notes import note
 
 COMPILERS = ("c++", "g++", "clang++")
@@ -60,7 +60,7 @@ def build(*, force: bool = False) -> Path:
         raise NativeError(f"another process has been building in {folder} for too long: stop it") from None
     except OSError as error:
         raise NativeError(f"{folder}: {error.strerror or error}; the native library was not kept") from None
-    library.forget()
+    loader.forget()
     return path
 
 
@@ -102,7 +102,10 @@ def _is_whole(path: Path) -> bool:
 
 
 def _version_of(compiler: str) -> str:
-    return _run([compiler, "--version"], "does not say its version").splitlines()[0].strip()
+    said = _run([compiler, "--version"], "does not say its version").split("\n")[0].strip()
+    if not said:
+        raise NativeError(f"{compiler} does not say its version: is it a compiler?")
+    return said
 
 
 def _build_into(folder: Path, path: Path, compiler: str, version: str) -> None:
