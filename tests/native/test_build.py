@@ -10,9 +10,7 @@ import sys
 import pytest
 
 from transformer_jax import native
-from transformer_jax.native import compiler
-from transformer_jax.native import loader
-from transformer_jax.native import recipe
+from transformer_jax.native import compiler, loader, recipe
 from transformer_jax.native.trusted_folder import SWITCH, NativeError
 
 

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from transformer_jax.native.trusted_folder import SWITCH, native_folder, why_unsafe
 from transformer_jax.native.recipe import fingerprint
+from transformer_jax.native.trusted_folder import SWITCH, native_folder, why_unsafe
 
 BUILD_HINT = "`transformer-jax native build` makes it"
 

@@ -8,9 +8,9 @@ are the output and each row's log-sum-exp :math:`L_i`; the backward kernel compu
    ds_{ij} = p_{ij} (do_i \cdot v_j - do_i \cdot o_i), \quad
    dq_i = \gamma \sum_j ds_{ij} k_j, \quad dk_j = \gamma \sum_i ds_{ij} q_i
 
-with :math:`\gamma` the scale of the rule; all of it in float32. Sums are made in an order that depends on the lengths of a sequence alone: a
-result does not depend on threads, on the batch, nor on the slots behind a sequence's length. Other derivatives than
-reverse mode go through ``blockwise``.
+with :math:`\gamma` the scale of the rule; all of it in float32. Sums are made in an order that depends on the lengths
+of a sequence alone: a result does not depend on threads, on the batch, nor on the slots behind a sequence's length.
+Other derivatives than reverse mode go through ``blockwise``.
 
 The library is compiled by ``transformer-jax native build``, see `transformer_jax.native`.
 
@@ -31,7 +31,7 @@ from transformer_jax.functional.derivatives import Rules, varying_alike, with_ba
 from transformer_jax.functional.device_record import default_device
 from transformer_jax.functional.dropout import kept_from, row_keys
 from transformer_jax.functional.masks import AttentionMask
-from transformer_jax.functional.scores import Dot, ScaledDot
+from transformer_jax.functional.scores import Dot, ScaledDot, ScoreRule
 from transformer_jax.typing import Array
 
 _LARGEST_WIDTH = 1024
@@ -81,7 +81,7 @@ class _Static(NamedTuple):
     right: int
     rate: float
     key_is_prepared: bool
-    score: Dot | ScaledDot
+    score: ScoreRule
 
 
 class _Arrays(NamedTuple):
@@ -118,8 +118,8 @@ def attend(call: AttentionCall) -> Array:
         score=call.score,
     )
     slopes = call.bias.slopes if isinstance(call.bias, Alibi) else None
-    wide_arrays = (array.astype(jnp.float32) for array in (call.query, call.key, call.value))
-    arrays = _Arrays(*wide_arrays, None if slopes is None else slopes.astype(jnp.float32))
+    arrays = _Arrays(call.query, call.key, call.value, slopes)
+    arrays = jax.tree.map(lambda array: array.astype(jnp.float32), arrays)
     return with_backward(_RULES, static, arrays, _Rest(mask, words))[0][0].astype(call.value.dtype)
 
 
