@@ -65,13 +65,13 @@ def search_rows(document: Document) -> Iterator[Row]:
 
 
 def recurrence_rows(document: Document) -> Iterator[Row]:
-    """Recurrent layers beside PyTorch's."""
+    """What ``None`` chooses, beside PyTorch's layers."""
     for case, found in by_case(document):
         if case.startswith("peers: ") and "torch" in found:
-            ratio, share = (
-                found["torch"]["extra"]["time_over_scan"],
-                found["scan"]["extra"]["share_of_matmul_peak"],
-            )
+            # A single row goes through the scan: see NATIVE_FROM_ROWS.
+            is_native = "native_cpu" in found and found["scan"]["extra"]["batch"] > 1
+            ours = found["native_cpu" if is_native else "scan"]["extra"]
+            ratio, share = ours["torch_time_over_this"], ours["share_of_matmul_peak"]
             yield Row(case.removeprefix("peers: "), "PyTorch", ratio, share)
 
 

@@ -4,7 +4,8 @@
     python benchmarks/recurrence.py --longest 64 --seconds 2         a look
     python benchmarks/recurrence.py --parts peers --json benchmarks/results/recurrence-cpu.json --figures docs/images
 
-Three parts. ``peers``: LSTM and GRU by ``scan`` and ``reference``, by ``flax.nnx.RNN``, by PyTorch, on a GPU also by
+Three parts. ``peers``: LSTM and GRU by ``scan`` and ``reference``, the LSTM
+by the native kernel where it is built, by ``flax.nnx.RNN``, by PyTorch, on a GPU also by
 cuDNN. ``linear``: the cells whose carry is linear, by ``scan`` and ``associative``. ``newton``: LSTM and GRU as
 initialised, by ``scan`` and by ``parallel_recurrence``. Forward, and forward with the gradients in inputs and all
 parameters of the sum of the outputs times a fixed array. Contestants of a case have the same weights, are held to
@@ -37,6 +38,7 @@ from rich.table import Table
 
 from benchmarks.device.watch import is_device_lost
 from benchmarks.peers.torch_recurrence import TorchRecurrence, TorchRecurrenceElsewhere
+from transformer_jax import native
 from transformer_jax.allocator import keep_freed_memory
 from transformer_jax.functional.recurrent import CELLS, Cell, cell_class, parallel_recurrence, recurrence
 from transformer_jax.nn.recurrent import RecurrentCell
@@ -54,7 +56,9 @@ from transformer_jax.race.timing import (
 PARTS = ("peers", "linear", "newton")
 MODES = ("forward", "forward and backward")
 CLASSIC_KINDS = ("lstm", "gru")
-PEER_SIZES = ((32, 32, 256), (64, 64, 512), (16, 512, 256), (1, 128, 256))  # batch, time, hidden
+PEER_SIZES = (  # batch, time, hidden
+    (64, 48, 512), (128, 20, 128), (32, 32, 256), (64, 64, 512), (16, 512, 256), (1, 128, 256),
+)  # fmt: skip
 _LINEAR = tuple(cell.kind for cell in CELLS if cell.is_linear)
 LINEAR_TOKENS, LINEAR_TIMES, LINEAR_HIDDEN = 16384, (64, 512, 4096), 256
 NEWTON_TIMES, NEWTON_WIDTHS, FULL_JACOBIAN_WIDTH = (64, 512, 2048), (32, 256), 32
@@ -254,6 +258,7 @@ def contestants(case: Case, *, with_torch: bool, torch_python: Path | None) -> d
     else:
         names = ["reference", "scan"]
         names += ["cudnn"] if case.cell == "lstm" and jax.default_backend() == "gpu" else []
+        names += ["native_cpu"] if case.cell == "lstm" and native.library() is not None else []
     makers: dict[str, Callable[[], Side]] = {name: partial(our_side, case, name) for name in names}
     if case.part == "peers":
         makers["flax"] = partial(FlaxSide, case)
@@ -336,10 +341,7 @@ def run_case(
             sides.pop("reference", None)
             notes.pop("reference", None)
         times = interleave(sides, calls=calls, max_seconds=seconds)
-        records = [
-            record_of(case, name, side, times[name], times.get("scan"), errors[name], peak)
-            for name, side in sides.items()
-        ]
+        records = [record_of(case, name, side, times, errors[name], peak) for name, side in sides.items()]
     finally:
         pool.shutdown()
         for side in sides.values():
@@ -357,21 +359,23 @@ def run_case(
 
 
 def record_of(
-    case: Case, name: str, side: Side, times: list[float], scan_times: list[float] | None,
-    errors: dict[str, Any], peak: float,
+    case: Case, name: str, side: Side, times: dict[str, list[float]], errors: dict[str, Any], peak: float,
 ) -> Record:  # fmt: skip
     """What was measured of one side."""
-    lower, middle, upper = quartiles(times)
+    lower, middle, upper = quartiles(times[name])
     extra = {
         **case.extra(),
-        "calls": len(times),
+        "calls": len(times[name]),
         "share_of_matmul_peak": case.flops / middle * 1e3 / peak,
         "max_rel_gradient_err": errors["max_rel_gradient_err"],
         **side.extra(),
     }
-    if scan_times is not None:
-        ratio, low, high = paired_ratio(times, scan_times)
-        extra["time_over_scan"] = {"median": ratio, "low": low, "high": high}
+    for key, (above, below) in {
+        "time_over_scan": (name, "scan"), "torch_time_over_this": ("torch", name),
+    }.items():  # fmt: skip
+        if above in times and below in times:
+            ratio, low, high = paired_ratio(times[above], times[below])
+            extra[key] = {"median": ratio, "low": low, "high": high}
     return Record(
         case=case.name, implementation=name, compile_s=side.compile_s, median_ms=middle, q25_ms=lower, q75_ms=upper,
         peak_bytes=side.peak_bytes, tokens_per_s=case.batch * case.time / middle * 1e3, flops=case.flops,

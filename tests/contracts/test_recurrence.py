@@ -23,6 +23,7 @@ SUPPORT = {
     "reference": {**dict.fromkeys(CELL_KINDS, True), "custom": True},
     "parallel": {**{kind: kind not in LINEAR for kind in CELL_KINDS}, "custom": False},
     "cudnn": {**dict.fromkeys(CELL_KINDS, False), "custom": False},  # the LSTM, on a GPU alone
+    "native_cpu": {**dict.fromkeys(CELL_KINDS, False), "custom": False},  # the LSTM: see the test below
 }
 SERVED = [
     pytest.param(name, kind, marks=pytest.mark.smoke if (name, kind) == ("scan", "gru") else [])
@@ -69,6 +70,37 @@ def with_implementation(name):
 @pytest.mark.parametrize(("implementation", "kind"), SERVED)
 def test_contract(implementation, kind, check):
     CHECKS[check](with_implementation(implementation), kind)
+
+
+@pytest.mark.parametrize("check", sorted(set(CHECKS) - {"dtypes"}))  # it computes in float32 alone
+@pytest.mark.parametrize("variant", ["avx512", "avx2", "plain"])
+def test_native_contract(native_library, variant, check):
+    if not native_library.use_variant(variant):
+        pytest.skip("this processor does not have it")
+    CHECKS[check](with_implementation("native_cpu"), "lstm")
+
+
+def test_native_refuses_other_dtypes_and_is_chosen_where_it_can(native_library):
+    cell = make_cell("lstm", random_parameters("lstm", np.random.default_rng(0), features=2, hidden_dim=3))
+    inputs = jnp.ones((4, 3, 2))
+    with pytest.raises(NotImplementedError, match="float32 alone, not with bfloat16"):
+        recurrence(cell, inputs.astype(jnp.bfloat16), implementation="native_cpu")
+    target = native_library.target("lstm_forward")
+    assert target in jax.jit(lambda inputs: recurrence(cell, inputs)[0]).lower(inputs).as_text()
+    for others in (inputs.astype(jnp.bfloat16), inputs[:1]):  # another dtype, a single row
+        assert target not in jax.jit(lambda inputs: recurrence(cell, inputs)[0]).lower(others).as_text()
+
+
+def test_native_bits_of_a_row_do_not_depend_on_the_batch(native_library):
+    generator = np.random.default_rng(0)
+    cell = make_cell("lstm", random_parameters("lstm", generator, features=5, hidden_dim=37))
+    inputs = jnp.asarray(generator.normal(size=(29, 11, 5)), jnp.float32)
+    lengths = jnp.asarray(generator.integers(0, 12, 29))
+    run = jax.jit(partial(recurrence, implementation="native_cpu"))
+    together, _ = run(cell, inputs, lengths=lengths)
+    for first, last in ((0, 1), (3, 10), (10, 29)):
+        part, _ = run(cell, inputs[first:last], lengths=lengths[first:last])
+        np.testing.assert_array_equal(part, together[first:last])
 
 
 def test_support_matrix_is_complete():

@@ -27,21 +27,21 @@ def folder(tmp_path, monkeypatch):
 def built(folder, native_folder):
     """A copy of the tests' library in that folder."""
     folder.mkdir(mode=0o700)
-    for path in native_folder.glob(f"attention-{recipe.fingerprint()}-*"):
+    for path in native_folder.glob(f"library-{recipe.fingerprint()}-*"):
         (folder / path.name).write_bytes(path.read_bytes())
         (folder / path.name).chmod(0o600)
     return folder
 
 
 def library_file(folder):
-    (path,) = folder.glob(f"attention-{recipe.fingerprint()}-*.so")
+    (path,) = folder.glob(f"library-{recipe.fingerprint()}-*.so")
     return path
 
 
 def test_what_was_built_is_for_its_owner_alone_and_is_not_built_again(native_folder, monkeypatch):
     monkeypatch.setenv(SWITCH, str(native_folder))
     assert stat.S_IMODE(native_folder.stat().st_mode) == 0o700
-    for path in native_folder.glob("attention-*"):
+    for path in native_folder.glob("library-*"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     before = library_file(native_folder).stat().st_mtime_ns
     assert native.build() == library_file(native_folder)
@@ -213,7 +213,7 @@ def test_what_a_killed_build_left_is_removed_by_the_next(folder, tmp_path, monke
 
 def test_clear_removes_libraries(built):
     assert native.clear() == 1
-    assert not list(built.glob("attention-*"))
+    assert not list(built.glob("library-*"))
     assert native.clear() == 0
 
 

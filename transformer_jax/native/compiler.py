@@ -51,7 +51,7 @@ def build(*, force: bool = False) -> Path:
     compiler = found_compiler()
     version = _version_of(compiler)
     compiler_hash = hashlib.sha256(f"{compiler}\0{version}".encode()).hexdigest()[:8]
-    path = folder / f"attention-{recipe.fingerprint()}-{compiler_hash}.so"
+    path = folder / f"library-{recipe.fingerprint()}-{compiler_hash}.so"
     try:
         with FileLock(folder / "build.lock", timeout=2 * _SECONDS):
             if force or not _is_whole(path):
@@ -67,8 +67,8 @@ def build(*, force: bool = False) -> Path:
 def clear() -> int:
     """Remove all compiled libraries of this user; returns how many."""
     folder = native_folder()
-    libraries = list(folder.glob("attention-*.so")) if folder.is_dir() else []
-    for path in [*libraries, *(folder.glob("attention-*.json") if folder.is_dir() else [])]:
+    libraries = list(folder.glob("library-*.so")) if folder.is_dir() else []
+    for path in [*libraries, *(folder.glob("library-*.json") if folder.is_dir() else [])]:
         path.unlink(missing_ok=True)
     return len(libraries)
 
@@ -118,8 +118,9 @@ def _build_into(folder: Path, path: Path, compiler: str, version: str) -> None:
         room = Path(name)
         common = [compiler, *recipe.FLAGS, f"-I{recipe.SOURCES}", "-isystem", str(recipe.header_folder())]
         steps = {
-            room / f"{variant}.o": [*common, *flags, "-c", str(recipe.SOURCES / recipe.KERNELS)]
+            room / f"{variant}-{source}.o": [*common, *flags, "-c", str(recipe.SOURCES / source)]
             for variant, flags in variants.items()
+            for source in recipe.KERNELS
         }
         for source in recipe.COMMON:
             words = [*common, *recipe.common_flags(), "-c", str(recipe.SOURCES / source)]

@@ -13,7 +13,7 @@ from transformer_jax.native.trusted_folder import SWITCH, native_folder, why_uns
 
 BUILD_HINT = "`transformer-jax native build` makes it"
 
-_HANDLERS = ("attention_forward", "attention_backward")
+_HANDLERS = ("attention_forward", "attention_backward", "lstm_forward", "lstm_backward")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ def forget() -> None:
 
 def manifests(folder: Path) -> list[Path]:
     """Descriptions of the libraries for this version in a folder, the newest first."""
-    found = folder.glob(f"attention-{fingerprint()}-*.json")
+    found = folder.glob(f"library-{fingerprint()}-*.json")
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
@@ -95,7 +95,7 @@ def _load() -> tuple[Library | None, str | None]:
     except OSError as error:
         return None, f"{folder}: {error.strerror}"
     if not found:
-        other = any(folder.glob("attention-*.json"))
+        other = any(folder.glob("library-*.json"))
         kind = "is of another version of transformer-jax or jax" if other else "is not built"
         return None, f"the native library {kind}: {BUILD_HINT}"
     return _load_checked(found[0])

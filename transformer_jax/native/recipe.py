@@ -7,10 +7,10 @@ from pathlib import Path
 
 SOURCES = Path(__file__).with_name("sources")
 
-KERNELS = "attention_kernels.cpp"
+KERNELS = ("attention_kernels.cpp", "recurrence_kernels.cpp")
 """Compiled once for each vector unit of the architecture; the processor that runs it chooses."""
 
-COMMON = ("attention_tasks.cpp", "attention_ffi.cpp")
+COMMON = ("tasks.cpp", "variants.cpp", "attention_tasks.cpp", "attention_ffi.cpp", "recurrence_ffi.cpp")
 """Compiled once, for any processor of the architecture."""
 
 FLAGS = (

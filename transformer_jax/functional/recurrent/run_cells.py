@@ -14,6 +14,7 @@ from transformer_jax.functional.dtypes import as_array, wide
 from transformer_jax.functional.recurrent import cudnn_recurrence as cudnn
 from transformer_jax.functional.recurrent.cells import Carry, Cell
 from transformer_jax.functional.recurrent.linear_recurrence import LinearCell, run_linear
+from transformer_jax.functional.recurrent.native_lstm import run_native
 from transformer_jax.functional.recurrent.parallel import Jacobian, ParallelReport, run_parallel
 from transformer_jax.functional.recurrent.scan import fused_scan, plain_scan
 from transformer_jax.functional.row_shards import RECURRENT_AXES, by_row_shards
@@ -37,13 +38,18 @@ IMPLEMENTATIONS: dict[str, Callable] = {
     "reference": plain_scan,
     "parallel": _parallel,
     "cudnn": cudnn.run_cudnn,
+    "native_cpu": run_native,
 }
 """By name."""
 
 BY_DEFAULT = ("scan", "associative", "reference")
 """Implementations that ``implementation=None`` tries, in this order; the others are used by name only.
 
-On an accelerator whose measurements are committed the fastest there of these and of ``cudnn`` comes first."""
+On an accelerator whose measurements are committed the fastest there of these and of ``cudnn`` comes first, on a CPU
+``native_cpu`` where it can do the case."""
+
+NATIVE_FROM_ROWS = 2
+"""Rows of a batch from which on the native LSTM is taken: see ``benchmarks/results/recurrence-cpu.json``."""
 
 
 def recurrence(
@@ -76,8 +82,9 @@ def recurrence(
       implementation: ``"scan"`` (gates folded, own backward pass; no forward-mode derivatives),
         ``"associative"`` (all steps at once in a tree; cells linear in their carry alone; likewise),
         ``"reference"`` (plain ``lax.scan``, any cell), ``"parallel"`` (all steps at once by Newton's method, see
-        :func:`parallel_recurrence`), ``"cudnn"`` (LSTM in float32 on an NVIDIA GPU), or ``None`` for the first
-        of these that can.
+        :func:`parallel_recurrence`), ``"cudnn"`` (LSTM in float32 on an NVIDIA GPU), ``"native_cpu"`` (LSTM in
+        float32 by the native library, with the derivatives of ``scan``), or ``None`` for what the library's
+        measurements say: the native kernel where it is there, or else the first of these that can.
 
     Returns:
       The outputs, in the dtype of the inputs, and the carry after each row's last step, in float32 (float64 where
@@ -224,7 +231,9 @@ def _first_that_can(*arguments: object, **options: object) -> tuple[Array, Carry
 def _measured_order(cell: Any, inputs: Any) -> list[str]:
     """Implementations by their times in the nearest case measured on this device, ``cudnn`` if it passed there."""
     entry = device_record.entry_here()
-    if entry is None or 0 in inputs.shape:
+    if entry is None:
+        return ["native_cpu"] if 0 not in inputs.shape and inputs.shape[1] >= NATIVE_FROM_ROWS else []
+    if 0 in inputs.shape:
         return []
     steps, batch, _ = inputs.shape
     near = {"time": float(steps), "batch": float(batch), "hidden_dim": float(cell.hidden_dim)}

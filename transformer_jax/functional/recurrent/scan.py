@@ -8,6 +8,7 @@ run, the carry goes back to zero; it is ``None`` where no row has segments.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -42,6 +43,20 @@ def cleared(resets: Bool[Array, "batch"] | None, carry: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.where(resets[:, None], 0.0, leaf), carry)
 
 
+class Steps(NamedTuple):
+    """Loops over the steps of a fused cell, in place of ``lax.scan``.
+
+    Attributes:
+      forward: ``(folded, projected, carries, valid, resets, *, keep, reverse) -> (carries, outputs)``; with ``keep``
+        there are ``(outputs, other carries, saved)`` of every step in the place of the outputs.
+      backward: ``(folded, final cotangents, output cotangents, valid, resets, previous, saved, *, reverse)
+        -> (cotangents of the first carries, (cotangents of the gates,))``; ``reverse`` is that of the forward pass.
+    """
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+
+
 def plain_scan(
     cell: Cell,
     inputs: Float[Array, "time batch features"],
@@ -73,11 +88,12 @@ def fused_scan(
     *,
     reverse: bool,
     unroll: int,
+    steps: Steps | None = None,
 ) -> tuple[Float[Array, "time batch hidden"], Carry]:
     """The recurrence with one ``tanh`` a step and a backward pass that leaves all weight gradients to one
     matmul.
 
-    Forward-mode derivatives are not defined for it (``plain_scan`` has them).
+    Forward-mode derivatives are not defined for it (``plain_scan`` has them). ``steps`` are other loops than XLA's.
 
     Raises:
       NotImplementedError: If the cell's type has no fused form.
@@ -87,7 +103,7 @@ def fused_scan(
         raise NotImplementedError(f"no fused form of {type(cell).__name__}")
     folded = form.fold(cell)
     carries = carry if isinstance(carry, tuple) else (carry,)
-    run = _Run(form, reverse, unroll, projects_inside=_projects_inside(form, inputs))
+    run = _Run(form, reverse, unroll, projects_inside=_projects_inside(form, inputs), steps=steps)
     outputs, carries = _fused(run, folded, inputs, carries, valid, resets)
     return outputs, carries if isinstance(carry, tuple) else carries[0]
 
@@ -103,6 +119,7 @@ class _Run(NamedTuple):
     reverse: bool
     unroll: int
     projects_inside: bool
+    steps: Steps | None
 
 
 def _projects_inside(form: FusedCell, inputs: Array) -> bool:
@@ -116,6 +133,8 @@ def _forward(
 ) -> Any:  # fmt: skip
     weight, bias = folded.recurrent_weight, folded.recurrent_bias
     sequence = inputs if run.projects_inside else affine(inputs, folded.input_weight, folded.bias)
+    if run.steps is not None:
+        return run.steps.forward(folded, sequence, carries, valid, resets, keep=keep, reverse=run.reverse)
 
     def body(carries: tuple[Array, ...], at_time: tuple[Array, Array | None, Array | None]) -> Any:
         projected_t, valid_t, resets_t = at_time
@@ -160,6 +179,36 @@ def _previous(
     return previous if valid is None else jnp.where(valid[..., None], previous, 0.0)
 
 
+def _backward_steps(
+    run: _Run, folded: FoldedWeights, final_cotangents: Any, output_cotangents: Array,
+    valid: Array | None, resets: Array | None, previous: Any, saved: Any,
+) -> Any:  # fmt: skip
+    if run.steps is not None:
+        return run.steps.backward(
+            folded, final_cotangents, output_cotangents, valid, resets, previous, saved, reverse=run.reverse
+        )
+
+    def body(cotangents: tuple[Array, ...], at_time: Any) -> Any:
+        output_cotangent, valid_t, resets_t, previous_t, saved_t = at_time
+        arriving = (cotangents[0] + output_cotangent, *cotangents[1:])
+        # Zero cotangents where the step does not exist: then what is emitted is zero without another pass.
+        arriving = select(valid_t, arriving, jax.tree.map(jnp.zeros_like, arriving))
+        through_gates, to_projected, to_recurrent = run.form.backward(arriving, previous_t, saved_t)
+        to_state = recur(to_recurrent, folded.recurrent_weight.T)
+        leaving = cleared(resets_t, (through_gates[0] + to_state, *through_gates[1:]))
+        # Most cells give both halves the same cotangent, and then it is stored once.
+        emitted = (to_projected,) if to_recurrent is to_projected else (to_projected, to_recurrent)
+        return select(valid_t, leaving, cotangents), emitted
+
+    return lax.scan(
+        body,
+        final_cotangents,
+        (output_cotangents, valid, resets, previous, saved),
+        reverse=not run.reverse,
+        unroll=run.unroll,
+    )
+
+
 def _fused_backward(run: _Run, residuals: Any, cotangents: Any) -> Any:
     folded, inputs, carries, outputs, memories, saved, valid, resets = residuals
     weight, bias = folded.recurrent_weight, folded.recurrent_bias
@@ -169,24 +218,8 @@ def _fused_backward(run: _Run, residuals: Any, cotangents: Any) -> Any:
         for sequence, initial in zip((outputs, *memories), carries, strict=True)
     )
 
-    def body(cotangents: tuple[Array, ...], at_time: Any) -> Any:
-        output_cotangent, valid_t, resets_t, previous_t, saved_t = at_time
-        arriving = (cotangents[0] + output_cotangent, *cotangents[1:])
-        # Zero cotangents where the step does not exist: then what is emitted is zero without another pass.
-        arriving = select(valid_t, arriving, jax.tree.map(jnp.zeros_like, arriving))
-        through_gates, to_projected, to_recurrent = run.form.backward(arriving, previous_t, saved_t)
-        to_state = recur(to_recurrent, weight.T)
-        leaving = cleared(resets_t, (through_gates[0] + to_state, *through_gates[1:]))
-        # Most cells give both halves the same cotangent, and then it is stored once.
-        emitted = (to_projected,) if to_recurrent is to_projected else (to_projected, to_recurrent)
-        return select(valid_t, leaving, cotangents), emitted
-
-    initial_cotangents, emitted = lax.scan(
-        body,
-        final_cotangents,
-        (output_cotangents, valid, resets, previous, saved),
-        reverse=not run.reverse,
-        unroll=run.unroll,
+    initial_cotangents, emitted = _backward_steps(
+        run, folded, final_cotangents, output_cotangents, valid, resets, previous, saved
     )
     to_projected, to_recurrent = emitted[0], emitted[-1]
     # One matmul for all steps, two-dimensional for the reason given in ``affine``.

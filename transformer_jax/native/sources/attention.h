@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "tasks.h"
+
 namespace transformer_jax {
 
 // An array of some rows: as many as the batch has, or one that all share. Null where a call has none.
@@ -56,24 +58,10 @@ struct Call {
   float* d_slopes;  // [rows, heads, q_len]: what each row of weights adds to its head's slope; null without slopes
 };
 
-// Memory of one thread, kept between calls: `take` gives aligned room, null when there is none.
-class Arena {
- public:
-  ~Arena();
-  bool reserve(size_t bytes);
-  void reset() { used_ = 0; }
-  void* take(size_t bytes);
-
- private:
-  char* data_ = nullptr;
-  size_t size_ = 0, used_ = 0;
-};
-
 class Turns;
 
 // One compiled form of the kernels. Tasks are independent of each other, but for the sums that `Turns` orders.
 struct Kernels {
-  const char* name;
   int64_t (*forward_tasks)(const Call&);
   size_t (*forward_bytes)(const Call&);
   bool (*forward)(const Call&, int64_t task, Arena&);
@@ -83,9 +71,9 @@ struct Kernels {
   bool (*backward)(const Call&, int64_t task, Arena&, Turns*);
 };
 
-const Kernels* avx512_kernels();
-const Kernels* avx2_kernels();
-const Kernels* plain_kernels();
+const Kernels* avx512_attention();
+const Kernels* avx2_attention();
+const Kernels* plain_attention();
 
 // Counters by which tasks add to the same numbers in a fixed order, so that sums do not depend on the threads.
 class Turns {

@@ -4,22 +4,11 @@
 #include <string>
 
 #include "attention_tasks.h"
-#include "xla/ffi/api/ffi.h"
-
-#define TJ_EXPORT __attribute__((visibility("default")))
+#include "interface.h"
 
 namespace transformer_jax {
 
-namespace ffi = xla::ffi;
-
 namespace {
-
-// ---- arguments ----
-
-using Floats = ffi::Buffer<ffi::DataType::F32>;
-using Integers = ffi::Buffer<ffi::DataType::S32>;
-using Words = ffi::Buffer<ffi::DataType::U32>;
-using Bytes = ffi::Buffer<ffi::DataType::PRED>;
 
 struct Shape {
   int64_t outer = 1;
@@ -38,15 +27,6 @@ bool split(const ffi::Span<const int64_t>& dims, size_t rank, Shape& shape) {
 
 ffi::Error wrong(const char* name) {
   return ffi::Error::InvalidArgument(std::string("native_cpu: the shape of ") + name + " does not fit the call");
-}
-
-ffi::Error ended(bool is_done) {
-  if (is_done) return ffi::Error::Success();
-  return ffi::Error(ffi::ErrorCode::kResourceExhausted, "native_cpu: no memory for a task");
-}
-
-Threads threads_of(ffi::ThreadPool& pool) {
-  return Threads{pool.num_threads(), [&pool](std::function<void()> task) { pool.Schedule(std::move(task)); }};
 }
 
 struct Flags {
@@ -241,9 +221,3 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
     transformer_jax_attention_backward, tj::backward,
     TJ_ARGUMENTS.Arg<Floats>().Arg<Floats>().Arg<Floats>().Ret<Floats>().Ret<Floats>().Ret<Floats>().Ret<Floats>()
         TJ_ATTRIBUTES);
-
-// The variant that this processor runs.
-extern "C" TJ_EXPORT const char* transformer_jax_variant() { return tj::kernels_here()->name; }
-
-// Takes another variant, for tests; 0 where this processor or this library does not have it.
-extern "C" TJ_EXPORT int transformer_jax_use_variant(const char* name) { return tj::use_variant(name); }

@@ -20,15 +20,9 @@
 #endif
 
 namespace transformer_jax {
-namespace {  // nothing here may be shared between variants: they are compiled for different processors
+namespace {
 
-#if defined(__AVX512F__)
-constexpr int W = 16;
-#elif defined(__AVX2__)
-constexpr int W = 8;
-#else
-constexpr int W = 4;
-#endif
+#include "vectors.h"
 
 constexpr int MAX_VECTORS = 3;                 // of queries in a panel
 constexpr int LANES = MAX_VECTORS * W;         // queries in a panel, at most
@@ -38,60 +32,9 @@ constexpr int SUM_TILE = W == 16 ? 8 : 6;      // keys of a tile of key and valu
 constexpr int KEY_BLOCK = 128;                 // keys of a block of the forward pass
 constexpr int KEY_CHUNK = 256;                 // keys of a task of the backward pass
 constexpr int TASK_LANES = 192;                // queries of a task of the forward pass
-constexpr float LOG2_E = 1.44269504088896340736f;
-constexpr float LN_2 = 0.69314718055994530942f;
-constexpr float INFINITE = __builtin_inff();
 
-typedef float Vector __attribute__((vector_size(4 * W)));
-typedef float LooseVector __attribute__((vector_size(4 * W), aligned(4), may_alias));
-typedef int32_t Ints __attribute__((vector_size(4 * W)));
-typedef int32_t LooseInts __attribute__((vector_size(4 * W), aligned(4), may_alias));
-typedef uint32_t Words __attribute__((vector_size(4 * W)));
-typedef uint32_t LooseWords __attribute__((vector_size(4 * W), aligned(4), may_alias));
 typedef float Four __attribute__((vector_size(16)));
 typedef float LooseFour __attribute__((vector_size(16), aligned(4), may_alias));
-
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE Vector load(const float* from) { return *reinterpret_cast<const LooseVector*>(from); }
-INLINE void store(float* to, Vector values) { *reinterpret_cast<LooseVector*>(to) = values; }
-INLINE Ints load(const int32_t* from) { return *reinterpret_cast<const LooseInts*>(from); }
-INLINE Words load(const uint32_t* from) { return *reinterpret_cast<const LooseWords*>(from); }
-
-INLINE Vector splat(float value) {
-#if defined(__AVX512F__)
-  return (Vector)_mm512_set1_ps(value);
-#elif defined(__AVX2__)
-  return (Vector)_mm256_set1_ps(value);
-#else
-  return Vector{value, value, value, value};
-#endif
-}
-INLINE Ints splat(int32_t value) { return Ints{} + value; }
-INLINE Words splat(uint32_t value) { return Words{} + value; }
-INLINE Vector bits_to_floats(Ints bits) { return reinterpret_cast<Vector>(bits); }
-
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-INLINE int64_t over(int64_t a, int64_t b) { return (a + b - 1) / b; }
-INLINE bool is_finite(float value) { return value - value == 0.0f; }
-
-// 2^x for x <= 0; zero below the normal numbers, NaN for NaN. The polynomial's relative error is 1e-7 over [-1/2, 1/2].
-INLINE Vector exp2_of(Vector x) {
-  const Vector magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
-  const Vector shifted = x + magic;
-  const Vector whole = shifted - magic;
-  const Vector rest = x - whole;
-  Vector power = splat(1.326472690e-3f);
-  power = power * rest + splat(9.671512661e-3f);
-  power = power * rest + splat(5.550733744e-2f);
-  power = power * rest + splat(2.402224208e-1f);
-  power = power * rest + splat(6.931469776e-1f);
-  power = power * rest + splat(1.0f);
-  const Ints exponent = reinterpret_cast<Ints>(shifted) << 23;
-  const Vector result = bits_to_floats(reinterpret_cast<Ints>(power) + exponent);
-  return x < splat(-126.0f) ? splat(0.0f) : (x == x ? result : x);
-}
 
 #if defined(__clang__) || __GNUC__ >= 12
 #define SHUFFLE(a, b, w, x, y, z) __builtin_shufflevector(a, b, w, x, y, z)
@@ -503,7 +446,7 @@ void mask_scores(
           reinterpret_cast<Words>(position) - reinterpret_cast<Words>(load(panel.position + at)));
       Vector score = load(own);
       if (has_slopes) {
-        const Ints distance = ahead < 0 ? -ahead : ahead;
+        const Ints distance = size_of(ahead);
         score -= load(panel.slope + at) * __builtin_convertvector(distance, Vector);
       }
       if (range.is_masked) {
@@ -800,8 +743,9 @@ INLINE void weight_gradients(
       store(product, d_score);
       if (has_slopes) {
         const int32_t position = side.positions == nullptr ? static_cast<int32_t>(key) : side.positions[key];
-        const Ints ahead = splat(position) - load(panel.position + at);
-        slopes[vector] -= d_score * __builtin_convertvector(ahead < 0 ? -ahead : ahead, Vector);
+        const Ints ahead = reinterpret_cast<Ints>(
+            reinterpret_cast<Words>(splat(position)) - reinterpret_cast<Words>(load(panel.position + at)));
+        slopes[vector] -= d_score * __builtin_convertvector(size_of(ahead), Vector);
       }
     }
   }
@@ -958,19 +902,15 @@ bool backward(const Call& call, int64_t task, Arena& arena, Turns* turns) {
 
 #if defined(__AVX512F__)
 #define VARIANT(name) avx512_##name
-#define VARIANT_NAME "avx512"
 #elif defined(__AVX2__)
 #define VARIANT(name) avx2_##name
-#define VARIANT_NAME "avx2"
 #else
 #define VARIANT(name) plain_##name
-#define VARIANT_NAME "plain"
 #endif
 
-const Kernels* VARIANT(kernels)() {
+const Kernels* VARIANT(attention)() {
   static const Kernels kernels = {
-      VARIANT_NAME,    forward_tasks,  forward_bytes, forward, backward_tasks,
-      backward_bytes, backward_turns, backward};
+      forward_tasks, forward_bytes, forward, backward_tasks, backward_bytes, backward_turns, backward};
   return &kernels;
 }
 
