@@ -285,7 +285,7 @@ def train_step_table(*names: str) -> str:
     return _table(titles, rows)
 
 
-def attention_time_table(name: str, *, shapes: bool) -> str:
+def attention_time_table(name: str, *, shapes: bool = False) -> str:
     """Milliseconds of each implementation and PyTorch's time over that of the chosen one, a row for each case.
 
     Args:
@@ -293,25 +293,29 @@ def attention_time_table(name: str, *, shapes: bool) -> str:
       shapes: Take the shapes of work, and not those over length.
     """
     document = _document(name)
-    of_work = set(document["shapes_of_work"])
+    of_work = set(document.get("shapes_of_work", ()))
     cases = {
         case: found for case, found in performance_table.by_case(document) if (case in of_work) == shapes
     }
-    sides = [
-        side
-        for side in ("reference", "xla", "blockwise", "native_cpu", "torch")
-        if any(side in found for found in cases.values())
-    ]
+    known = ("reference", "xla", "blockwise", "native_cpu", "torch")
+    sides = [side for side in known if any(side in found for found in cases.values())]
     rows = []
     for case, found in cases.items():
-        if case.startswith("memory: "):
-            continue
         cells = [f"{found[side]['median_ms']:,.1f}" if side in found else "" for side in sides]
-        ours = found["None"]
+        # Results from before None was timed have PyTorch's time over that of blockwise.
+        ours = found.get("None", found["blockwise"])
+        if "None" in found:
+            ratio = ours["extra"].get("torch_time_over_this")
+        else:
+            ratio = found["torch"]["extra"]["time_over_blockwise"] if "torch" in found else None
         share = performance_table.share_of_peak(ours, document)
-        rows.append([case, *cells, interval_text(ours["extra"].get("torch_time_over_this")), f"{share:.2f}"])
+        rows.append([case, *cells, interval_text(ratio), f"{share:.2f}"])
+    is_timed = all("None" in found for found in cases.values())
     titles = ["case: batch x length x heads x width", *(f"{side}, ms" for side in sides)]
-    return _table([*titles, "PyTorch's time / ours", "ours, share of peak"], rows)
+    titles += ["PyTorch's time / ours", "ours, share of peak"]
+    if not is_timed:
+        titles[-2:] = ["PyTorch's time / blockwise's", "blockwise, share of peak"]
+    return _table(titles, rows)
 
 
 def hot_paths() -> str:
@@ -575,9 +579,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "fuzz": lambda: fuzz_table("fuzz-cpu.json"),
     "attention-memory": lambda: attention_memory_table("attention-memory-cpu.json"),
     "attention-shapes": lambda: attention_time_table("attention-cpu.json", shapes=True),
-    "attention-time": lambda: attention_time_table("attention-cpu.json", shapes=False),
-    "attention-shapes-newest-jax": lambda: attention_time_table("attention-cpu-newest-jax.json", shapes=True),
-    "attention-time-newest-jax": lambda: attention_time_table("attention-cpu-newest-jax.json", shapes=False),
+    "attention-time": lambda: attention_time_table("attention-cpu.json"),
+    "attention-time-newest-jax": lambda: attention_time_table("attention-cpu-newest-jax.json"),
     "hot-paths": hot_paths,
     "compare-quick": lambda: compare_table("compare-quick-cpu.json"),
     "compare-standard": lambda: standard_table("compare-standard-cpu.json"),

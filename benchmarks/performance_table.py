@@ -76,7 +76,10 @@ def recurrence_rows(document: Document) -> Iterator[Row]:
 
 
 SOURCES: dict[str, list[tuple[str, Callable[[Document], Iterator[Row]]]]] = {
-    "attention": [("attention-cpu.json", attention_rows), ("attention-cpu-newest-jax.json", attention_rows)],
+    "attention": [
+        ("attention-cpu.json", attention_rows),
+        ("attention_shapes-cpu-newest-jax.json", attention_rows),
+    ],
     "training step": [
         ("train_step-cpu.json", step_rows),
         ("train_step-cpu-kept.json", step_rows),
@@ -90,8 +93,11 @@ SOURCES: dict[str, list[tuple[str, Callable[[Document], Iterator[Row]]]]] = {
 
 
 def machine_of(document: Document) -> str:
-    """Processor, load and version of JAX."""
+    """Processor, load, version of JAX, and what else the times depend on."""
     environment = document["environment"]
     processor = re.sub(r"\(R\)|\(TM\)| Processor", "", environment["processor"])
     load = environment.get("load")
-    return f"{processor}{'' if load is None else f', load {load:g}'}, JAX {environment['versions']['jax']}"
+    library = "" if environment.get("native", "none") == "none" else ", native library"
+    kept = ", freed memory kept" if document.get("keep_memory") else ""
+    said = "" if load is None else f", load {load:g}"
+    return f"{processor}{said}, JAX {environment['versions']['jax']}{library}{kept}"

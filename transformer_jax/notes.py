@@ -70,9 +70,14 @@ def print_note(text: str, *, stream: TextIO | None = None) -> None:
         return
     with contextlib.suppress(OSError):
         try:
-            print(text, file=stream, flush=True)
+            _write_line(stream, text)
         except UnicodeEncodeError:  # a file name that is not UTF-8, say
-            print(text.encode("ascii", "backslashreplace").decode(), file=stream, flush=True)
+            _write_line(stream, text.encode("ascii", "backslashreplace").decode())
+
+
+def _write_line(stream: TextIO, text: str) -> None:
+    stream.write(f"{text}\n")  # in one piece: a signal between a text and its end would join two lines
+    stream.flush()
 
 
 def is_watched() -> bool:

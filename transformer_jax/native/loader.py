@@ -13,6 +13,8 @@ from transformer_jax.native.trusted_folder import SWITCH, native_folder, why_uns
 
 BUILD_HINT = "`transformer-jax native build` makes it"
 
+_ANEW = "`transformer-jax native build` with `force=True` makes it anew"
+
 _HANDLERS = ("attention_forward", "attention_backward", "lstm_forward", "lstm_backward")
 
 
@@ -110,14 +112,14 @@ def _load_checked(manifest: Path) -> tuple[Library | None, str | None]:
                 return None, f"{reason}: code is not loaded from it"
         wanted = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
         if hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
-            return None, f"{path} is damaged: `transformer-jax native build --force` makes it anew"
+            return None, f"{path} is damaged: {_ANEW}"
         loaded = ctypes.CDLL(str(path))
         variant = variant_of(loaded)
         _register(loaded)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return (
             None,
-            f"{path} cannot be loaded ({error}): `transformer-jax native build --force` makes it anew",
+            f"{path} cannot be loaded ({error}): {_ANEW}",
         )
     return Library(path, variant, fingerprint(), loaded), None
 
