@@ -49,6 +49,13 @@ def test_what_was_built_is_for_its_owner_alone_and_is_not_built_again(native_fol
     assert not list(native_folder.glob("building-*"))
 
 
+def test_what_is_built_needs_no_compiler_any_more(built, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert native.build() == library_file(built)
+    with pytest.raises(NativeError, match="no compiler"):
+        native.build(force=True)
+
+
 def test_a_folder_without_a_library(folder):
     assert native.library() is None
     assert "not built: `transformer-jax native build` makes it" in native.why_missing()

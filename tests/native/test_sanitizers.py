@@ -23,7 +23,8 @@ def test_random_calls_are_right_and_clean(tmp_path, sanitizers, calls):
         pytest.skip(str(error))
     flags = [
         *(flag for flag in recipe.FLAGS if flag != "-O3"),
-        "-O1", "-g", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", f"-I{recipe.SOURCES}",
+        "-O1", "-g", "-Wall", "-Wextra", "-Werror",
+        f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", f"-I{recipe.SOURCES}",
     ]  # fmt: skip
 
     def run(*words):

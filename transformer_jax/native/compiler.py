@@ -48,6 +48,9 @@ def build(*, force: bool = False) -> Path:
     from filelock import FileLock, Timeout
 
     folder = made_folder()
+    built = [manifest.with_suffix(".so") for manifest in loader.manifests(folder)]
+    if not force and built and _is_whole(built[0]):  # by whatever compiler
+        return built[0]
     compiler = found_compiler()
     version = _version_of(compiler)
     compiler_hash = hashlib.sha256(f"{compiler}\0{version}".encode()).hexdigest()[:8]

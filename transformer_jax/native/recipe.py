@@ -15,7 +15,7 @@ COMMON = ("tasks.cpp", "variants.cpp", "attention_tasks.cpp", "attention_ffi.cpp
 
 FLAGS = (
     "-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno",
-    "-fno-trapping-math", "-Wall", "-Wextra", "-Werror",
+    "-fno-trapping-math",
 )  # fmt: skip
 
 _X86_VARIANTS = {
