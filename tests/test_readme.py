@@ -15,6 +15,7 @@ PAGES = {
     "docs/attention.md": GUIDE,
     "docs/extending.md": (ROOT / "docs" / "extending.md").read_text(),
     "docs/language-models.md": (ROOT / "docs" / "language-models.md").read_text(),
+    "docs/performance.md": (ROOT / "docs" / "performance.md").read_text(),
     "docs/recurrence.md": RECURRENCE,
     "docs/reliability.md": (ROOT / "docs" / "reliability.md").read_text(),
     "docs/scaling.md": (ROOT / "docs" / "scaling.md").read_text(),
