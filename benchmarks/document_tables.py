@@ -580,6 +580,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "attention-memory": lambda: attention_memory_table("attention-memory-cpu.json"),
     "attention-shapes": lambda: attention_time_table("attention-cpu.json", shapes=True),
     "attention-time": lambda: attention_time_table("attention-cpu.json"),
+    "attention-shapes-newest-jax": lambda: attention_time_table(
+        "attention_shapes-cpu-newest-jax.json", shapes=True
+    ),
     "attention-time-newest-jax": lambda: attention_time_table("attention-cpu-newest-jax.json"),
     "hot-paths": hot_paths,
     "compare-quick": lambda: compare_table("compare-quick-cpu.json"),
