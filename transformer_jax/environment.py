@@ -67,7 +67,7 @@ def environment_table() -> dict[str, Any]:
 
 
 def _native() -> str:
-    """The native library that attention uses here, or ``none``."""
+    """The native library that is in use here, or ``none``."""
     from transformer_jax import native
 
     library = native.library()

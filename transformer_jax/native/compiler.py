@@ -49,7 +49,7 @@ def build(*, force: bool = False) -> Path:
 
     folder = made_folder()
     built = [manifest.with_suffix(".so") for manifest in loader.manifests(folder)]
-    if not force and built and _is_whole(built[0]):  # by whatever compiler
+    if not force and built and loader.is_whole(built[0]):  # by whatever compiler
         return built[0]
     compiler = found_compiler()
     version = _version_of(compiler)
@@ -57,7 +57,7 @@ def build(*, force: bool = False) -> Path:
     path = folder / f"library-{recipe.fingerprint()}-{compiler_hash}.so"
     try:
         with FileLock(folder / "build.lock", timeout=2 * _SECONDS):
-            if force or not _is_whole(path):
+            if force or not loader.is_whole(path):
                 _build_into(folder, path, compiler, version)
     except Timeout:
         raise NativeError(f"another process has been building in {folder} for too long: stop it") from None
@@ -94,14 +94,6 @@ def found_compiler() -> str:
         f"no compiler for C++17: {wanted}; install one (Debian: apt-get install g++), or go on without, "
         "which changes nothing but speed"
     )
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        wanted = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["sha256"]
-        return hashlib.sha256(path.read_bytes()).hexdigest() == wanted
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def _version_of(compiler: str) -> str:

@@ -110,8 +110,7 @@ def _load_checked(manifest: Path) -> tuple[Library | None, str | None]:
             reason = why_unsafe(one)
             if reason is not None:
                 return None, f"{reason}: code is not loaded from it"
-        wanted = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
-        if hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
+        if not _has_its_digest(path):
             return None, f"{path} is damaged: {_ANEW}"
         loaded = ctypes.CDLL(str(path))
         variant = variant_of(loaded)
@@ -122,6 +121,19 @@ def _load_checked(manifest: Path) -> tuple[Library | None, str | None]:
             f"{path} cannot be loaded ({error}): {_ANEW}",
         )
     return Library(path, variant, fingerprint(), loaded), None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a library is there, with a description that has its digest."""
+    try:
+        return _has_its_digest(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _has_its_digest(path: Path) -> bool:
+    wanted = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["sha256"]
+    return hashlib.sha256(path.read_bytes()).hexdigest() == wanted
 
 
 def variant_of(loaded: Any) -> str:

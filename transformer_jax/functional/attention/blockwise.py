@@ -45,7 +45,7 @@ from transformer_jax.functional.attention.contract import AttentionCall, by_own_
 from transformer_jax.functional.attention.guard import guard_in_linear_memory, mark_poisoned
 from transformer_jax.functional.biases import PositionBias
 from transformer_jax.functional.derivatives import Rules, with_backward
-from transformer_jax.functional.dropout import kept, row_keys
+from transformer_jax.functional.dropout import kept
 from transformer_jax.functional.dtypes import wide
 from transformer_jax.functional.masks import AttentionMask, pick
 from transformer_jax.functional.score_products import products
@@ -81,13 +81,7 @@ def attend(call: AttentionCall) -> Array:
 @by_own_rows
 def attend_with_logsumexp(call: AttentionCall) -> tuple[Array, Array, Array | None]:
     """Output, log-sum-exp of the scores ``[batch, heads, q_len]`` (``-inf`` in empty rows), poisoned rows."""
-    words, rate = None, 0.0
-    if call.drops and call.dropout is not None and call.dropout.rng_key is not None:
-        words, rate = (
-            row_keys(call.dropout.rng_key, (*call.query.shape[:1], call.num_heads, call.q_len)),
-            call.dropout.rate,
-        )
-    return _attend_own_rows(call, words, rate)
+    return _attend_own_rows(call, *call.dropout_words())
 
 
 def attend_with_words(call: AttentionCall, words: Array | None, rate: float) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 
 from transformer_jax.errors import ConfigError, nearest_hint
-from transformer_jax.functional import device_record
+from transformer_jax.functional import device_record, native_kernels
 from transformer_jax.functional.attention import (
     blockwise,
     cudnn_attention,
@@ -58,7 +58,7 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
     "reference": Implementation(reference.attend, reference.refusals),
     "blockwise": Implementation(blockwise.attend, blockwise.refusals),
     "xla": Implementation(jax_nn.attend, jax_nn.refusals),
-    "native_cpu": Implementation(native_cpu.attend, native_cpu.refusals, native_cpu.device_refusals),
+    "native_cpu": Implementation(native_cpu.attend, native_cpu.refusals, native_kernels.refusals_here),
     "cudnn": Implementation(
         cudnn_attention.attend, cudnn_attention.refusals, cudnn_attention.device_refusals, "cudnn"
     ),

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional.biases import PositionBias
-from transformer_jax.functional.dropout import check_rate
+from transformer_jax.functional.dropout import check_rate, row_keys
 from transformer_jax.functional.dtypes import as_array, take_arrays
 from transformer_jax.functional.masks import AttentionMask, MaskRule, subclass_refusal
 from transformer_jax.functional.reweights import Reweight
@@ -88,6 +88,13 @@ class AttentionCall:
     def drops(self) -> bool:
         """Whether dropout does something."""
         return self.dropout is not None and self.dropout.rate > 0.0
+
+    def dropout_words(self) -> tuple[Array | None, float]:
+        """The words that the rows' dropout is drawn from, ``[batch, heads, q_len, 2]``, and its rate, or (None, 0)."""
+        if not self.drops or self.dropout is None or self.dropout.rng_key is None:
+            return None, 0.0
+        rows = (self.query.shape[0], self.num_heads, self.q_len)
+        return row_keys(self.dropout.rng_key, rows), self.dropout.rate
 
     def dense_bias(self) -> Array | None:
         """The bias as ``[batch|1, heads|1, q_len|1, kv_len|1]``, or ``None``."""

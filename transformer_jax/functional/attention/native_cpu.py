@@ -23,14 +23,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer_jax import native
 from transformer_jax.functional.attention import blockwise
 from transformer_jax.functional.attention.contract import AttentionCall, by_own_rows
 from transformer_jax.functional.biases import Alibi
-from transformer_jax.functional.derivatives import Rules, varying_alike, with_backward
-from transformer_jax.functional.device_record import default_device
-from transformer_jax.functional.dropout import kept_from, row_keys
+from transformer_jax.functional.derivatives import Rules, with_backward
+from transformer_jax.functional.dropout import kept_from
 from transformer_jax.functional.masks import AttentionMask
+from transformer_jax.functional.native_kernels import call_kernel
 from transformer_jax.functional.scores import Dot, ScaledDot, ScoreRule
 from transformer_jax.typing import Array
 
@@ -45,15 +44,6 @@ _DTYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
 
 # Bits of the kernels' argument `given`.
 _LENGTHS, _QUERY_POSITIONS, _KEY_POSITIONS, _VALID, _DENSE, _SLOPES, _DROPOUT = (1 << bit for bit in range(7))
-
-
-def device_refusals() -> list[str]:
-    """Why no call can be done on this machine."""
-    platform = default_device().platform
-    if platform != "cpu":
-        return [f"needs a CPU, the default device is of the platform '{platform}'"]
-    reason = native.why_missing()
-    return [] if reason is None else [reason]
 
 
 def refusals(call: AttentionCall) -> list[str]:
@@ -106,10 +96,7 @@ class _Rest(NamedTuple):
 @by_own_rows
 def attend(call: AttentionCall) -> Array:
     """The output ``[batch, q_len, heads, value_dim]``."""
-    words, rate = None, 0.0
-    if call.drops and call.dropout is not None and call.dropout.rng_key is not None:
-        words = row_keys(call.dropout.rng_key, (call.query.shape[0], call.num_heads, call.q_len))
-        rate = call.dropout.rate
+    words, rate = call.dropout_words()
     mask = call.mask
     right = 0 if mask.is_causal else mask.window_right
     static = _Static(
@@ -130,8 +117,8 @@ def _value(static: _Static, arrays: _Arrays, rest: _Rest) -> tuple[tuple[Array, 
     batch, q_len, heads, _ = arrays.query.shape
     output_shape = (batch, q_len, heads, arrays.value.shape[-1])
     operands, attributes = _kernel_arguments(static, arrays, rest)
-    output, logsumexp = _kernel(
-        "attention_forward", (output_shape, (batch, heads, q_len)), operands, attributes
+    output, logsumexp = call_kernel(
+        "attention_forward", (output_shape, (batch, heads, q_len)), operands, **attributes
     )
     return (output, logsumexp), None
 
@@ -148,7 +135,7 @@ def _backward(
     slopes_shape = (0,) if arrays.slopes is None else logsumexp.shape
     shapes = (arrays.query.shape, arrays.key.shape, arrays.value.shape, slopes_shape)
     operands = (*operands, output, logsumexp, cotangents[0])
-    d_query, d_key, d_value, d_slopes = _kernel("attention_backward", shapes, operands, attributes)
+    d_query, d_key, d_value, d_slopes = call_kernel("attention_backward", shapes, operands, **attributes)
     return _Arrays(d_query, d_key, d_value, None if arrays.slopes is None else d_slopes.sum(axis=(0, 2)))
 
 
@@ -169,19 +156,6 @@ def _plain(static: _Static, arrays: _Arrays, rest: _Rest) -> tuple[Array, Array]
 
 
 _RULES = Rules(_value, _backward, _plain)
-
-
-def _kernel(
-    handler: str, shapes: tuple[tuple[int, ...], ...], operands: tuple[Array, ...], attributes: dict[str, Any]
-) -> Any:
-    library = native.library()
-    if library is None:  # its users asked `device_refusals` before
-        raise NotImplementedError(native.why_missing())
-    results = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
-    kernel = jax.ffi.ffi_call(library.target(handler), results, vmap_method="broadcast_all")
-    operands = varying_alike(*operands)
-    # JAX does not know that results vary over the axes of a mesh that the operands do.
-    return varying_alike(*kernel(*operands, **attributes), operands[0])[:-1]
 
 
 def _kernel_arguments(

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from transformer_jax.functional.attention.contract import AttentionCall
 from transformer_jax.functional.attention.guard import guard, mark_poisoned
-from transformer_jax.functional.dropout import kept, row_keys
+from transformer_jax.functional.dropout import kept
 from transformer_jax.functional.dtypes import wide
 from transformer_jax.functional.softmax import masked_softmax
 from transformer_jax.typing import Array
@@ -35,10 +35,9 @@ def attend_with_weights(call: AttentionCall) -> tuple[Array, Array]:
         factors = call.reweight.block(mask.key_positions_or_default(call.kv_len))
         weights = weights * factors.astype(weights.dtype)
     applied = weights
-    if call.drops and call.dropout is not None and call.dropout.rng_key is not None:
-        keys = row_keys(call.dropout.rng_key, weights.shape[:3])
-        keep = kept(keys, 0, weights.shape[3], call.dropout.rate)
-        applied = jnp.where(keep, weights / (1.0 - call.dropout.rate), 0.0)
+    words, rate = call.dropout_words()
+    if words is not None:
+        applied = jnp.where(kept(words, 0, weights.shape[3], rate), weights / (1.0 - rate), 0.0)
     output = mark_poisoned(_weighted_values(applied, safe.value), safe.poisoned)
     if safe.poisoned is not None:
         weights = jnp.where(safe.poisoned[..., None], jnp.full_like(weights, jnp.nan), weights)

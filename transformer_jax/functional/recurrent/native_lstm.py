@@ -13,9 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from transformer_jax import native
-from transformer_jax.functional.derivatives import varying_alike
-from transformer_jax.functional.device_record import default_device
+from transformer_jax.functional.native_kernels import call_kernel, refusals_here
 from transformer_jax.functional.recurrent.cells import Carry, Cell, LSTMCell
 from transformer_jax.functional.recurrent.fused import FoldedWeights
 from transformer_jax.functional.recurrent.scan import Steps, fused_scan
@@ -31,11 +29,7 @@ def refusals(cell: Cell, inputs: Array, carry: Carry) -> list[str]:
         dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves((cell, inputs, carry))}
         if dtypes != {"float32"}:
             reasons.append(f"it runs in float32 alone, not with {' and '.join(sorted(dtypes - {'float32'}))}")
-    platform = default_device().platform
-    if platform != "cpu":
-        reasons.append(f"it needs a CPU, and the default device is a {platform}")
-    missing = native.why_missing()
-    return reasons if missing is None else [*reasons, missing]
+    return reasons + refusals_here()
 
 
 def run_native(
@@ -69,7 +63,7 @@ def _forward(
     sequence, row = (num_steps, batch, hidden), (batch, hidden)
     kept = (sequence, projected.shape) if keep else ((0,), (0,))
     operands = (folded.recurrent_weight, projected, *carries, _flags(valid), _flags(resets))
-    outputs, state, memory, memories, activated = _kernel(
+    outputs, state, memory, memories, activated = call_kernel(
         "lstm_forward", (sequence, row, row, *kept), operands, reverse=reverse
     )
     return (state, memory), ((outputs, (memories,), (activated, memories)) if keep else outputs)
@@ -85,7 +79,7 @@ def _backward(
     operands = (
         folded.recurrent_weight, outputs, *final, previous[1], memories, activated, _flags(valid), _flags(resets)
     )  # fmt: skip
-    d_gates, d_state, d_memory = _kernel(
+    d_gates, d_state, d_memory = call_kernel(
         "lstm_backward", (activated.shape, row, row), operands, reverse=reverse
     )
     return (d_state, d_memory), (d_gates,)
@@ -93,16 +87,3 @@ def _backward(
 
 def _flags(steps: Array | None) -> Array:
     return jnp.zeros((0,), bool) if steps is None else steps
-
-
-def _kernel(
-    handler: str, shapes: tuple[tuple[int, ...], ...], operands: tuple[Array, ...], *, reverse: bool
-) -> tuple[Array, ...]:
-    library = native.library()
-    if library is None:  # its users asked `refusals` before
-        raise NotImplementedError(native.why_missing())
-    results = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
-    kernel = jax.ffi.ffi_call(library.target(handler), results, vmap_method="broadcast_all")
-    operands = varying_alike(*operands)
-    # JAX does not know that results vary over the axes of a mesh that the operands do.
-    return varying_alike(*kernel(*operands, reverse=reverse), operands[0])[:-1]
