@@ -1,7 +1,6 @@
 // The kernels behind XLA's foreign-function interface: every shape is checked here before anything is read.
 
 #include <cstring>
-#include <string>
 
 #include "attention_tasks.h"
 #include "interface.h"
@@ -23,10 +22,6 @@ bool split(const ffi::Span<const int64_t>& dims, size_t rank, Shape& shape) {
   for (size_t axis = 0; axis < leading; ++axis) shape.outer *= dims[axis];
   for (size_t axis = 0; axis < rank; ++axis) shape.size[axis] = dims[leading + axis];
   return true;
-}
-
-ffi::Error wrong(const char* name) {
-  return ffi::Error::InvalidArgument(std::string("native_cpu: the shape of ") + name + " does not fit the call");
 }
 
 struct Flags {

@@ -15,14 +15,10 @@
 #include <cmath>
 #include <cstring>
 
-#if defined(__AVX512F__) || defined(__AVX2__)
-#include <immintrin.h>
-#endif
+#include "vectors.h"
 
 namespace transformer_jax {
 namespace {
-
-#include "vectors.h"
 
 constexpr int MAX_VECTORS = 3;                 // of queries in a panel
 constexpr int LANES = MAX_VECTORS * W;         // queries in a panel, at most
@@ -770,6 +766,26 @@ void unpack(const float* packed, int64_t count, int64_t width, int64_t room, flo
   }
 }
 
+// Writes, or adds, the gradient of the panel's queries, and what they give to that of the slopes.
+void give_rows(
+    const Call& call, const Panel& panel, const float* d_queries, int64_t stride, const float* d_slopes, bool adds) {
+  for (int lane = 0; lane < panel.live; ++lane) {
+    float* to = call.d_query + panel.place[lane] * call.head_dim;
+    const float* from = d_queries + lane * stride;
+    for (int64_t at = 0; at < call.head_dim; ++at) to[at] = from[at] * call.scale + (adds ? to[at] : 0.0f);
+    if (call.d_slopes == nullptr) continue;
+    float* slope = call.d_slopes + panel.row_at[lane];
+    *slope = d_slopes[lane] + (adds ? *slope : 0.0f);
+  }
+}
+
+void clear_rows(const Call& call, const Panel& panel) {
+  for (int lane = 0; lane < panel.live; ++lane) {
+    std::memset(call.d_query + panel.place[lane] * call.head_dim, 0, call.head_dim * sizeof(float));
+    if (call.d_slopes != nullptr) call.d_slopes[panel.row_at[lane]] = 0.0f;
+  }
+}
+
 bool backward(const Call& call, int64_t task, Arena& arena, Turns* turns) {
   const int64_t chunks = chunks_of(call), num_panels = panels_of(call);
   const int64_t chunk = task % chunks, kv_head = task / chunks % call.kv_heads;
@@ -826,67 +842,52 @@ bool backward(const Call& call, int64_t task, Arena& arena, Turns* turns) {
     const int64_t first = which * LANES;
     fill_panel(call, outer, row, kv_head, first, static_cast<int>(least(LANES, rows_of_group(call) - first)), panel);
     const Range range = visible_range(call, side, panel, start, start + count);
-    const bool sees = range.first < range.last;
-    if (!sees && chunks > 1) continue;
-    if (sees) {
-      const float* rows[LANES];
-      const float* d_rows[LANES];
-      const float* outputs[LANES];
-      for (int lane = 0; lane < panel.lanes(); ++lane) {
-        const float logsumexp = call.logsumexp[panel.row_at[lane]];
-        const bool lives = lane < panel.live && is_finite(logsumexp);
-        const float* d_output = call.d_output + panel.place[lane] * call.value_dim;
-        rows[lane] = lives ? panel.rows[lane] : nullptr;
-        d_rows[lane] = lives ? d_output : nullptr;
-        // A row that is empty, poisoned or not there: every weight is zero.
-        panel.maximum[lane] = lives ? logsumexp * LOG2_E : INFINITE;
-        outputs[lane] = lives ? call.output + panel.place[lane] * call.value_dim : nullptr;
-      }
-      turn_rows(rows, panel.lanes(), call.head_dim, call.scale * LOG2_E, turned);
-      turn_rows(d_rows, panel.lanes(), call.value_dim, 1.0f, d_turned);
-      turn_rows(outputs, panel.lanes(), call.value_dim, 1.0f, turned_outputs);
-      turned_products(turned_outputs, d_turned, call.value_dim, panel.lanes(), panel.delta);
-      pack_rows(rows, panel.live, call.head_dim, queries);
-      pack_rows(d_rows, panel.live, call.value_dim, d_outputs);
-      const int64_t skipped = (range.first - start) * COLUMNS, seen = range.last - range.first;
-      alignas(64) float d_slopes[LANES];
-      BY_VECTORS(panel.vectors, score_rows<V>(keys + skipped, room, turned, call.head_dim, scores, seen));
-      if (range.is_masked || call.slopes.data != nullptr) mask_scores(call, side, panel, range, scores);
-      BY_VECTORS(panel.vectors, score_rows<V>(values + skipped, room, d_turned, call.value_dim, products, seen));
-      BY_VECTORS(panel.vectors, weight_gradients<V>(call, side, panel, range, scores, products, d_slopes));
-      summed_rows(scores, panel.lanes(), panel.live, d_outputs, seen, call.value_dim, d_values + skipped, room);
-      summed_rows(products, panel.lanes(), panel.live, queries, seen, call.head_dim, d_keys + skipped, room);
-      BY_VECTORS(panel.vectors, weighted_rows<V>(products, panel.live, keys + skipped, room, seen, call.head_dim,
-                                                 d_queries, head_stride, false));
-      if (chunks > 1) {
-        int32_t turn = 0;  // chunks before this one that the panel sees, too
-        for (int64_t before = 0; before < chunk; ++before) {
-          const Range other = visible_range(call, side, panel, before * KEY_CHUNK, (before + 1) * KEY_CHUNK);
-          turn += other.first < other.last;
-        }
-        const int64_t counter = (whole_row * call.kv_heads + kv_head) * num_panels + which;
-        turns->wait(counter, turn);
-        for (int lane = 0; lane < panel.live; ++lane) {
-          float* to = call.d_query + panel.place[lane] * call.head_dim;
-          const float* from = d_queries + lane * head_stride;
-          for (int64_t at = 0; at < call.head_dim; ++at) to[at] += from[at] * call.scale;
-          if (call.d_slopes != nullptr) call.d_slopes[panel.row_at[lane]] += d_slopes[lane];
-        }
-        turns->pass(counter);
-        continue;
-      }
-      for (int lane = 0; lane < panel.live; ++lane) {
-        float* to = call.d_query + panel.place[lane] * call.head_dim;
-        const float* from = d_queries + lane * head_stride;
-        for (int64_t at = 0; at < call.head_dim; ++at) to[at] = from[at] * call.scale;
-        if (call.d_slopes != nullptr) call.d_slopes[panel.row_at[lane]] = d_slopes[lane];
-      }
+    if (range.first >= range.last) {
+      if (chunks == 1) clear_rows(call, panel);
       continue;
     }
-    for (int lane = 0; lane < panel.live; ++lane) {
-      std::memset(call.d_query + panel.place[lane] * call.head_dim, 0, call.head_dim * sizeof(float));
-      if (call.d_slopes != nullptr) call.d_slopes[panel.row_at[lane]] = 0.0f;
+    const float* rows[LANES];
+    const float* d_rows[LANES];
+    const float* outputs[LANES];
+    for (int lane = 0; lane < panel.lanes(); ++lane) {
+      const float logsumexp = call.logsumexp[panel.row_at[lane]];
+      const bool lives = lane < panel.live && is_finite(logsumexp);
+      const float* d_output = call.d_output + panel.place[lane] * call.value_dim;
+      rows[lane] = lives ? panel.rows[lane] : nullptr;
+      d_rows[lane] = lives ? d_output : nullptr;
+      // A row that is empty, poisoned or not there: every weight is zero.
+      panel.maximum[lane] = lives ? logsumexp * LOG2_E : INFINITE;
+      outputs[lane] = lives ? call.output + panel.place[lane] * call.value_dim : nullptr;
     }
+    turn_rows(rows, panel.lanes(), call.head_dim, call.scale * LOG2_E, turned);
+    turn_rows(d_rows, panel.lanes(), call.value_dim, 1.0f, d_turned);
+    turn_rows(outputs, panel.lanes(), call.value_dim, 1.0f, turned_outputs);
+    turned_products(turned_outputs, d_turned, call.value_dim, panel.lanes(), panel.delta);
+    pack_rows(rows, panel.live, call.head_dim, queries);
+    pack_rows(d_rows, panel.live, call.value_dim, d_outputs);
+    const int64_t skipped = (range.first - start) * COLUMNS, seen = range.last - range.first;
+    alignas(64) float d_slopes[LANES];
+    BY_VECTORS(panel.vectors, score_rows<V>(keys + skipped, room, turned, call.head_dim, scores, seen));
+    if (range.is_masked || call.slopes.data != nullptr) mask_scores(call, side, panel, range, scores);
+    BY_VECTORS(panel.vectors, score_rows<V>(values + skipped, room, d_turned, call.value_dim, products, seen));
+    BY_VECTORS(panel.vectors, weight_gradients<V>(call, side, panel, range, scores, products, d_slopes));
+    summed_rows(scores, panel.lanes(), panel.live, d_outputs, seen, call.value_dim, d_values + skipped, room);
+    summed_rows(products, panel.lanes(), panel.live, queries, seen, call.head_dim, d_keys + skipped, room);
+    BY_VECTORS(panel.vectors, weighted_rows<V>(products, panel.live, keys + skipped, room, seen, call.head_dim,
+                                               d_queries, head_stride, false));
+    if (chunks == 1) {
+      give_rows(call, panel, d_queries, head_stride, d_slopes, false);
+      continue;
+    }
+    int32_t turn = 0;  // chunks before this one that the panel sees, too
+    for (int64_t before = 0; before < chunk; ++before) {
+      const Range other = visible_range(call, side, panel, before * KEY_CHUNK, (before + 1) * KEY_CHUNK);
+      turn += other.first < other.last;
+    }
+    const int64_t counter = (whole_row * call.kv_heads + kv_head) * num_panels + which;
+    turns->wait(counter, turn);
+    give_rows(call, panel, d_queries, head_stride, d_slopes, true);
+    turns->pass(counter);
   }
 
   unpack(d_keys, count, call.head_dim, room, call.scale, call.d_key + key_at, key_stride);
@@ -899,14 +900,6 @@ bool backward(const Call& call, int64_t task, Arena& arena, Turns* turns) {
 }
 
 }  // namespace
-
-#if defined(__AVX512F__)
-#define VARIANT(name) avx512_##name
-#elif defined(__AVX2__)
-#define VARIANT(name) avx2_##name
-#else
-#define VARIANT(name) plain_##name
-#endif
 
 const Kernels* VARIANT(attention)() {
   static const Kernels kernels = {

@@ -4,6 +4,7 @@
 #define TRANSFORMER_JAX_INTERFACE_H_
 
 #include <functional>
+#include <string>
 #include <utility>
 
 #include "tasks.h"
@@ -23,6 +24,10 @@ using Bytes = ffi::Buffer<ffi::DataType::PRED>;
 inline ffi::Error ended(bool is_done) {
   if (is_done) return ffi::Error::Success();
   return ffi::Error(ffi::ErrorCode::kResourceExhausted, "native_cpu: no memory for a task");
+}
+
+inline ffi::Error wrong(const char* name) {
+  return ffi::Error::InvalidArgument(std::string("native_cpu: the shape of ") + name + " does not fit the call");
 }
 
 inline Threads threads_of(ffi::ThreadPool& pool) {

@@ -1,7 +1,7 @@
 // The steps of an LSTM behind XLA's foreign-function interface: every shape is checked here before anything is read.
 
 #include <algorithm>
-#include <string>
+#include <initializer_list>
 
 #include "interface.h"
 #include "recurrence.h"
@@ -28,10 +28,6 @@ struct Sizes {
   bool flags(const Bytes& buffer) const { return buffer.element_count() == 0 || fit(buffer, {time, batch}); }
 };
 
-ffi::Error wrong(const char* name) {
-  return ffi::Error::InvalidArgument(std::string("native_cpu: the shape of ") + name + " does not fit the recurrence");
-}
-
 // From [..., time, batch, 4 * hidden].
 bool sizes_of(const Floats& gates, Sizes& sizes) {
   const auto dims = gates.dimensions();
@@ -49,10 +45,29 @@ const uint8_t* flags_of(const Bytes& buffer) {
   return buffer.element_count() == 0 ? nullptr : reinterpret_cast<const uint8_t*>(buffer.untyped_data());
 }
 
-// Moves on to the arrays of the next map.
-template <typename T>
-void advance(T*& at, int64_t count) {
-  if (at != nullptr) at += count;
+// A run without the arrays of either pass.
+Run started(const Sizes& sizes, const Floats& weight, const Bytes& valid, const Bytes& resets, bool reverse) {
+  Run run = {};
+  run.time = sizes.time;
+  run.batch = sizes.batch;
+  run.hidden = sizes.hidden;
+  run.reverse = reverse;
+  run.weight = weight.typed_data();
+  run.valid = flags_of(valid);
+  run.resets = flags_of(resets);
+  return run;
+}
+
+// Moves on to the arrays of the next map; those of the other pass are null, and stay so.
+void advance(Run& run) {
+  const auto by = [](int64_t count, auto*&... arrays) { ((arrays = arrays == nullptr ? nullptr : arrays + count), ...); };
+  const int64_t steps = run.time * run.batch, rows = run.batch * run.hidden;
+  by(4 * run.hidden * run.hidden, run.weight);
+  by(steps, run.valid, run.resets);
+  by(rows, run.state, run.memory, run.last_state, run.last_memory);
+  by(rows, run.d_last_state, run.d_last_memory, run.d_state, run.d_memory);
+  by(steps * run.hidden, run.outputs, run.memories, run.d_outputs, run.previous_memories, run.kept_memories);
+  by(4 * steps * run.hidden, run.projected, run.gates, run.kept_gates, run.d_gates);
 }
 
 bool run_one(const Run& run, bool is_backward, const Threads& threads, Arena& arena) {
@@ -81,6 +96,15 @@ bool run_one(const Run& run, bool is_backward, const Threads& threads, Arena& ar
   return run_tasks(tasks, kernels->row_bytes(run, most_rows), false, threads, task);
 }
 
+ffi::Error run_all(Run run, const Sizes& sizes, bool is_backward, ffi::ThreadPool& pool) {
+  static thread_local Arena arena;
+  for (int64_t map = 0; map < sizes.outer; ++map) {
+    if (!run_one(run, is_backward, threads_of(pool), arena)) return ended(false);
+    advance(run);
+  }
+  return ended(true);
+}
+
 ffi::Error forward(
     ffi::ThreadPool pool, Floats weight, Floats projected, Floats state, Floats memory, Bytes valid, Bytes resets,
     ffi::Result<Floats> outputs, ffi::Result<Floats> last_state, ffi::Result<Floats> last_memory,
@@ -94,14 +118,7 @@ ffi::Error forward(
   if (!sizes.sequence(*outputs, 1)) return wrong("the outputs");
   const bool keeps = memories->element_count() > 0;
   if (keeps && (!sizes.sequence(*memories, 1) || !sizes.sequence(*gates, 4))) return wrong("the gates");
-  Run run = {};
-  run.time = sizes.time;
-  run.batch = sizes.batch;
-  run.hidden = sizes.hidden;
-  run.reverse = reverse;
-  run.weight = weight.typed_data();
-  run.valid = flags_of(valid);
-  run.resets = flags_of(resets);
+  Run run = started(sizes, weight, valid, resets, reverse);
   run.projected = projected.typed_data();
   run.state = state.typed_data();
   run.memory = memory.typed_data();
@@ -110,23 +127,7 @@ ffi::Error forward(
   run.last_memory = last_memory->typed_data();
   run.memories = keeps ? memories->typed_data() : nullptr;
   run.gates = keeps ? gates->typed_data() : nullptr;
-  const int64_t steps = sizes.time * sizes.batch, rows = sizes.batch * sizes.hidden, all = steps * sizes.hidden;
-  static thread_local Arena arena;
-  for (int64_t map = 0; map < sizes.outer; ++map) {
-    if (!run_one(run, false, threads_of(pool), arena)) return ended(false);
-    advance(run.weight, 4 * sizes.hidden * sizes.hidden);
-    advance(run.valid, steps);
-    advance(run.resets, steps);
-    advance(run.projected, 4 * all);
-    advance(run.state, rows);
-    advance(run.memory, rows);
-    advance(run.outputs, all);
-    advance(run.last_state, rows);
-    advance(run.last_memory, rows);
-    advance(run.memories, all);
-    advance(run.gates, 4 * all);
-  }
-  return ended(true);
+  return run_all(run, sizes, false, pool);
 }
 
 ffi::Error backward(
@@ -142,14 +143,7 @@ ffi::Error backward(
   if (!sizes.sequence(d_outputs, 1)) return wrong("the outputs' gradient");
   if (!sizes.sequence(previous_memories, 1) || !sizes.sequence(memories, 1)) return wrong("the memories");
   if (!sizes.sequence(*d_gates, 4)) return wrong("the gates' gradient");
-  Run run = {};
-  run.time = sizes.time;
-  run.batch = sizes.batch;
-  run.hidden = sizes.hidden;
-  run.reverse = reverse;
-  run.weight = weight.typed_data();
-  run.valid = flags_of(valid);
-  run.resets = flags_of(resets);
+  Run run = started(sizes, weight, valid, resets, reverse);
   run.d_outputs = d_outputs.typed_data();
   run.d_last_state = d_last_state.typed_data();
   run.d_last_memory = d_last_memory.typed_data();
@@ -159,24 +153,7 @@ ffi::Error backward(
   run.d_gates = d_gates->typed_data();
   run.d_state = d_state->typed_data();
   run.d_memory = d_memory->typed_data();
-  const int64_t steps = sizes.time * sizes.batch, rows = sizes.batch * sizes.hidden, all = steps * sizes.hidden;
-  static thread_local Arena arena;
-  for (int64_t map = 0; map < sizes.outer; ++map) {
-    if (!run_one(run, true, threads_of(pool), arena)) return ended(false);
-    advance(run.weight, 4 * sizes.hidden * sizes.hidden);
-    advance(run.valid, steps);
-    advance(run.resets, steps);
-    advance(run.d_outputs, all);
-    advance(run.d_last_state, rows);
-    advance(run.d_last_memory, rows);
-    advance(run.previous_memories, all);
-    advance(run.kept_memories, all);
-    advance(run.kept_gates, 4 * all);
-    advance(run.d_gates, 4 * all);
-    advance(run.d_state, rows);
-    advance(run.d_memory, rows);
-  }
-  return ended(true);
+  return run_all(run, sizes, true, pool);
 }
 
 }  // namespace

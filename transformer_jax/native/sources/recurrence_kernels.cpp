@@ -8,14 +8,10 @@
 
 #include <cstring>
 
-#if defined(__AVX512F__) || defined(__AVX2__)
-#include <immintrin.h>
-#endif
+#include "vectors.h"
 
 namespace transformer_jax {
 namespace {
-
-#include "vectors.h"
 
 constexpr int FORWARD_ROWS = W == 16 ? 6 : 3;   // of a tile of rows by four gates
 constexpr int BACKWARD_ROWS = W == 16 ? 8 : 4;  // of a tile of rows by two vectors of units
@@ -282,14 +278,6 @@ void backward(const Run& run, const float* packed, int64_t first, int64_t last, 
 }
 
 }  // namespace
-
-#if defined(__AVX512F__)
-#define VARIANT(name) avx512_##name
-#elif defined(__AVX2__)
-#define VARIANT(name) avx2_##name
-#else
-#define VARIANT(name) plain_##name
-#endif
 
 const RecurrenceKernels* VARIANT(recurrence)() {
   static const RecurrenceKernels kernels = {packed_bytes, row_bytes, pack_forward, pack_backward, forward, backward};

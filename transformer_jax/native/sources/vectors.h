@@ -1,5 +1,25 @@
-// Vectors of one kind of vector unit, for the files that are compiled once for each. To be included in a namespace
-// without a name: nothing of it may be shared between variants, which are compiled for different processors.
+// Vectors of one kind of vector unit, for the files that are compiled once for each.
+
+#ifndef TRANSFORMER_JAX_VECTORS_H_
+#define TRANSFORMER_JAX_VECTORS_H_
+
+#include <cstdint>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+// A name that no other variant has.
+#if defined(__AVX512F__)
+#define VARIANT(name) avx512_##name
+#elif defined(__AVX2__)
+#define VARIANT(name) avx2_##name
+#else
+#define VARIANT(name) plain_##name
+#endif
+
+namespace transformer_jax {
+namespace {  // nothing here may be shared between variants: they are compiled for different processors
 
 #if defined(__AVX512F__)
 constexpr int W = 16;
@@ -84,3 +104,8 @@ INLINE Vector tanh_of(Vector x) {
   below = below * square + splat(1.0f);
   return clipped * above / below;
 }
+
+}  // namespace
+}  // namespace transformer_jax
+
+#endif  // TRANSFORMER_JAX_VECTORS_H_
