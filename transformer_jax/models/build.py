@@ -150,7 +150,7 @@ def model_shapes(config: "ModelConfig", sizes: Sizes, *, num_arrays: int | None 
 
 
 def layer_counts(config: "ModelConfig") -> dict[str, int]:
-    """The numbers of layers in a config, by field: its bounded integers whose names end with ``layers``.
+    """The numbers of layers in a config, or in its encoder's, by field: bounded integers with names ending in ``layers``.
 
     Example:
       >>> layer_counts(EncoderDecoderConfig(
@@ -158,7 +158,21 @@ def layer_counts(config: "ModelConfig") -> dict[str, int]:
       ...   num_encoder_layers=1, num_decoder_layers=2))
       {'num_encoder_layers': 1, 'num_decoder_layers': 2}
     """
-    return {name: getattr(config, name) for name in bounds_of(type(config)) if name.endswith("layers")}
+    body = _body(config)
+    return {name: getattr(body, name) for name in bounds_of(type(body)) if name.endswith("layers")}
+
+
+def _body(config: Any) -> Any:
+    """The part of a config that has the layers: its ``encoder`` where it is a head over one."""
+    encoder = getattr(config, "encoder", None)
+    return encoder if dataclasses.is_dataclass(encoder) else config
+
+
+def _with_layers(config: Any, counts: dict[str, int]) -> Any:
+    """The same model with other numbers of layers."""
+    body = _body(config)
+    changed = dataclasses.replace(body, **counts)
+    return changed if body is config else dataclasses.replace(config, encoder=changed)
 
 
 def _check_kind(config: Any) -> None:
@@ -177,7 +191,8 @@ def _built(config: Any, sizes: Sizes, seed: int) -> nnx.Module:
 def _check_memory(config: Any, sizes: Sizes) -> None:
     """Raise ``ConfigError`` if the parameters are more than the memory; count them only where they might be."""
     counts = layer_counts(config)
-    parts = [config, *(getattr(config, name) for name in ("attention", "positions") if hasattr(config, name))]
+    body = _body(config)
+    parts = [body, *(getattr(body, name) for name in ("attention", "positions") if hasattr(body, name))]
     numbers = {name: value for part in parts for name, value in vars(part).items() if value}
     widest = max((value for name, value in numbers.items() if name.endswith("_dim")), default=1)
     # Of the widest width; no model has more.
@@ -190,7 +205,7 @@ def _check_memory(config: Any, sizes: Sizes) -> None:
         return
 
     def parameters(counts: dict[str, int]) -> int:
-        shapes = model_shapes(dataclasses.replace(config, **counts), sizes)
+        shapes = model_shapes(_with_layers(config, counts), sizes)
         return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(shapes)))
 
     # Layers after the second are as large as the third (but for a recurrent bridge): the shapes of a thousand of them

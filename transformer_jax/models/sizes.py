@@ -15,6 +15,8 @@ class Sizes:
       source_vocab_size: Tokens of the source vocabulary of a pair.
       target_vocab_size: Tokens of the target vocabulary of a pair.
       vocab_size: Tokens of the one vocabulary of a text.
+      num_classes: Classes of a whole text.
+      num_labels: Labels of a token.
       carried_rows: Rows of a training batch whose recurrent state is carried from one window to the next; ``None`` =
         nothing is carried.
 
@@ -29,6 +31,8 @@ class Sizes:
     source_vocab_size: int | None = None
     target_vocab_size: int | None = None
     vocab_size: int | None = None
+    num_classes: int | None = None
+    num_labels: int | None = None
     carried_rows: int | None = None
 
     @classmethod

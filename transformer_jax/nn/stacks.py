@@ -27,7 +27,7 @@ from transformer_jax.nn.transformer_layers import (
 )
 from transformer_jax.typing import Array, Float, Int
 
-__all__ = ["DecoderStack", "EncoderStack", "check_stack", "enter_next", "enter_stack", "make_final_norm"]
+__all__ = ["DecoderStack", "EncoderStack", "check_stack", "enter_next", "enter_stack", "make_outer_norm"]
 
 
 class LayerStack(nnx.Module):
@@ -66,7 +66,7 @@ class LayerStack(nnx.Module):
             positions, config.model_dim, config.num_heads, bidirectional=self.is_bidirectional, rngs=rngs
         )
         self.layers = nnx.List([self.layer_class(config, rngs=rngs) for _ in range(num_layers)])
-        self.final_norm = make_final_norm(config, final_norm)
+        self.final_norm = make_outer_norm(config, final_norm)
 
     def _through(
         self, x: Array, mask: AttentionMask | None, positions: Array | None, rng_key: jax.Array | None
@@ -74,10 +74,14 @@ class LayerStack(nnx.Module):
         """Whole sequences through layers of self-attention."""
         x, positions, bias = enter_stack(self.positions, x, positions)
         keys = split_key(rng_key, len(self.layers) + 1)
-        x = dropout(x, self.dropout_rate, keys[0])
+        x = dropout(self._normalized(x), self.dropout_rate, keys[0])
         for layer, key in zip(self.layers, keys[1:], strict=True):
             x = layer(x, mask=mask, bias=bias, positions=positions, rng_key=key)
         return x if self.final_norm is None else self.final_norm(x)
+
+    def _normalized(self, x: Array) -> Array:
+        """Embeddings with their positions as they enter dropout and the first layer."""
+        return x
 
 
 class CausalLayers(LayerStack):
@@ -102,6 +106,7 @@ class EncoderStack(LayerStack):
       positions: How the order is learned; ``config.rotary_base`` belongs to rotary positions.
       final_norm: Whether the output is normalised once more.
       rngs: Source of the initial parameters.
+      embedding_norm: Whether embeddings with their positions are normalised before the first layer (BERT).
 
     Raises:
       ConfigError: As :func:`check_stack`.
@@ -109,6 +114,22 @@ class EncoderStack(LayerStack):
 
     layer_class = EncoderLayer
     is_bidirectional = True
+
+    def __init__(
+        self,
+        config: TransformerLayerConfig,
+        num_layers: int,
+        *,
+        positions: Positions,
+        final_norm: bool,
+        rngs: nnx.Rngs,
+        embedding_norm: bool = False,
+    ) -> None:
+        super().__init__(config, num_layers, positions=positions, final_norm=final_norm, rngs=rngs)
+        self.embedding_norm = make_outer_norm(config, embedding_norm)
+
+    def _normalized(self, x: Array) -> Array:
+        return x if self.embedding_norm is None else self.embedding_norm(x)
 
     def __call__(
         self,
@@ -305,9 +326,9 @@ def _arange(length: int) -> Int[Array, "1 length"]:
     return jnp.arange(length, dtype=jnp.int32)[None, :]
 
 
-def make_final_norm(config: TransformerLayerConfig, final_norm: bool) -> nnx.Module | None:
-    """The norm behind the last layer, where there is one."""
-    if not final_norm:
+def make_outer_norm(config: TransformerLayerConfig, wanted: bool) -> nnx.Module | None:
+    """A norm before the first layer or behind the last, where one is wanted."""
+    if not wanted:
         return None
     return make_norm(
         config.normalization, config.model_dim, epsilon=config.norm_epsilon, use_bias=config.norm_bias

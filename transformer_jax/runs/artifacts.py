@@ -32,7 +32,7 @@ def save_artifacts(folder: Path, artifacts: Artifacts) -> list[str]:
 def save_compact(folder: Path, artifacts: Artifacts) -> list[str]:
     """The same for a model folder, where tokenizers of source and target that are equal become one file."""
     fingerprints = {artifact.fingerprint() for artifact in artifacts.values()}
-    if len(artifacts) > 1 and len(fingerprints) == 1:
+    if _may_share(artifacts) and len(fingerprints) == 1:
         return save_artifacts(folder, {SHARED_TOKENIZER: next(iter(artifacts.values()))})
     return save_artifacts(folder, artifacts)
 
@@ -47,13 +47,18 @@ def load_artifacts(folder: Path, types: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       RunError: If a file is missing.
     """
-    shared = len(types) > 1 and (folder / artifact_file(SHARED_TOKENIZER)).is_file()
+    shared = _may_share(types) and (folder / artifact_file(SHARED_TOKENIZER)).is_file()
     found = {}
     for name, kind in types.items():
         file = artifact_file(SHARED_TOKENIZER if shared else name)
         require_file(folder, file)
         found[name] = kind.load(folder / file)
     return found
+
+
+def _may_share(names: Mapping[str, Any]) -> bool:
+    """Whether the artifacts of these names are several tokenizers, which one file may stand for."""
+    return len(names) > 1 and all(name.endswith(f"_{SHARED_TOKENIZER}") for name in names)
 
 
 def artifact_fingerprints(artifacts: Artifacts) -> dict[str, str]:

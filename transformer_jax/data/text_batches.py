@@ -1,0 +1,106 @@
+"""Batches of texts with what is to be predicted of them: a class, a label for each token, or masked tokens.
+
+All arrays are int32. A row of length 0 fills up a short batch: its tokens are `PAD_ID`, its targets -1, its id -1.
+A target of -1 does not count anywhere.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int32]
+
+IGNORED = -1
+"""A target that does not count."""
+
+
+class ClassBatch(NamedTuple):
+    """Texts with a class each.
+
+    Attributes:
+      tokens: ``[batch, len]``.
+      lengths: ``[batch]``, tokens of each text.
+      classes: ``[batch]``, the class of each text; `IGNORED` where it does not count.
+      example_ids: ``[batch]``, index of each row in the examples.
+    """
+
+    tokens: IntArray
+    lengths: IntArray
+    classes: IntArray
+    example_ids: IntArray
+
+    def num_tokens(self) -> int:
+        """Tokens without padding."""
+        return int(self.lengths.sum())
+
+    def num_positions(self) -> int:
+        """Token positions, padding included."""
+        return self.tokens.size
+
+
+class TagBatch(NamedTuple):
+    """Texts with a label for each token, and a class of the whole where there is one.
+
+    Attributes:
+      tokens: ``[batch, len]``.
+      lengths: ``[batch]``, tokens of each text.
+      labels: ``[batch, len]``, the label of each token; `IGNORED` where it does not count, as behind the first piece of
+        a word and in the padding.
+      classes: ``[batch]``, the class of each text; None where texts have none.
+      example_ids: ``[batch]``, index of each row in the examples.
+    """
+
+    tokens: IntArray
+    lengths: IntArray
+    labels: IntArray
+    classes: IntArray | None
+    example_ids: IntArray
+
+    def num_tokens(self) -> int:
+        """Tokens without padding."""
+        return int(self.lengths.sum())
+
+    def num_positions(self) -> int:
+        """Token positions, padding included."""
+        return self.tokens.size
+
+
+class MaskedBatch(NamedTuple):
+    """Texts of which some tokens are hidden and to be predicted.
+
+    Attributes:
+      tokens: ``[batch, len]``, as the model sees them.
+      lengths: ``[batch]``, tokens of each text.
+      targets: ``[batch, len]``, the token that was there where it is to be predicted, else `IGNORED`.
+      classes: ``[batch]``, whether the parts of each text are in their order, say; None where nothing is asked of the
+        whole.
+      example_ids: ``[batch]``, index of each row in the examples.
+    """
+
+    tokens: IntArray
+    lengths: IntArray
+    targets: IntArray
+    classes: IntArray | None
+    example_ids: IntArray
+
+    def num_tokens(self) -> int:
+        """Tokens without padding."""
+        return int(self.lengths.sum())
+
+    def num_positions(self) -> int:
+        """Token positions, padding included."""
+        return self.tokens.size
+
+
+def row_values(values: npt.ArrayLike, num_rows: int, *, fill: int = IGNORED) -> IntArray:
+    """One number a row, with ``fill`` in the rows below them.
+
+    Example:
+      >>> row_values([4, 5], 3).tolist()
+      [4, 5, -1]
+    """
+    given = np.asarray(values, np.int32).reshape(-1)
+    rows = np.full(num_rows, fill, np.int32)
+    rows[: len(given)] = given
+    return rows

@@ -1,0 +1,415 @@
+"""Text encoders: one vector for each token, by a Transformer, a recurrent stack, or the embeddings alone.
+
+Classifiers, taggers and masked language models are heads over one of these. The attribute names are the same in every
+model that has one (``encoder``, and ``encoder.embedding`` for the table), so that the weights of a pre-trained encoder
+fit wherever the same encoder stands.
+"""
+
+import dataclasses
+import math
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from transformer_jax.bounds import Layers, Width, check_at_least, check_bounds
+from transformer_jax.errors import ConfigError, check_choice
+from transformer_jax.functional import AttentionMask, dropout, split_key
+from transformer_jax.functional.attention import check_attention_implementation
+from transformer_jax.functional.dropout import check_rate
+from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype
+from transformer_jax.functional.recurrent import cell_class, check_recurrence_implementation
+from transformer_jax.nn.embeddings import Embedding
+from transformer_jax.nn.feed_forward import Activation
+from transformer_jax.nn.multi_head import check_heads
+from transformer_jax.nn.norms import Normalization
+from transformer_jax.nn.pooling import valid_steps
+from transformer_jax.nn.position_encodings import Learned, Positions, RelativePositions, Rotary
+from transformer_jax.nn.recurrent import RecurrentStack
+from transformer_jax.nn.stacks import EncoderStack, check_stack
+from transformer_jax.nn.transformer_layers import NormPlacement, TransformerLayerConfig
+from transformer_jax.typing import Array, Float, Int
+
+__all__ = [
+    "RecurrentEncoder",
+    "RecurrentTextEncoder",
+    "TextEncoder",
+    "TokenVectors",
+    "TransformerEncoder",
+    "TransformerTextEncoder",
+    "VectorEncoder",
+]
+
+_Tokens = Int[Array, "batch len"]
+_Lengths = Int[Array, " batch"]
+_Vectors = Float[Array, "batch len features"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerTextEncoder:
+    """A Transformer in which each token sees all others; defaults are BERT's choices.
+
+    Attributes:
+      kind: Tag of the union of text encoders.
+      model_dim: Width of the residual stream, and of the vectors.
+      num_heads: Query heads; divides ``model_dim``.
+      num_kv_heads: Key and value heads; divides ``num_heads``.
+      feed_forward_dim: Width inside the feed-forward networks; of each of the two maps of a gated one.
+      num_layers: Layers.
+      positions: How the order of tokens is learned.
+      dropout_rate: Dropout after the embeddings and of each sublayer's output.
+      attention_dropout_rate: Dropout of attention weights.
+      activation_dropout_rate: Dropout inside the feed-forward networks.
+      norm_placement: ``"post"``, or ``"pre"`` (which adds a last norm).
+      normalization: ``"layer"`` or ``"rms"``.
+      norm_epsilon: Added to the variance.
+      activation: Of the feed-forward networks; ``"swiglu"`` and ``"geglu"`` are gated.
+      use_bias: Whether linear maps and layer normalisation have a bias.
+      embedding_norm: Whether the sum of embeddings and positions is normalised before the first layer, as in BERT.
+      scale_embeddings: Whether embeddings are multiplied by the root of ``model_dim``, as sinusoidal positions want.
+      weight_deviation: Standard deviation of the initial embeddings and matrices; ``None`` = Glorot-uniform matrices.
+      dtype: Of matrix products and activations; parameters, statistics of norms and softmax are float32.
+      attention_implementation: As in :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
+
+    Raises:
+      ConfigError: If a size is below one or above its bound, a rate is no probability, or a name is unknown.
+      ShapeError: If the numbers of heads do not divide.
+
+    Example:
+      >>> TransformerTextEncoder(
+      ...   model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=16, num_layers=1,
+      ...   positions=Learned(max_len=64)).source_limit
+      64
+    """
+
+    kind: Literal["transformer"] = "transformer"
+    model_dim: Width
+    num_heads: Width
+    num_kv_heads: Width
+    feed_forward_dim: Width
+    num_layers: Layers
+    positions: Positions
+    dropout_rate: float = 0.1
+    attention_dropout_rate: float = 0.1
+    activation_dropout_rate: float = 0.0
+    norm_placement: NormPlacement = "post"
+    normalization: Normalization = "layer"
+    norm_epsilon: float = 1e-12
+    activation: Activation = "gelu"
+    use_bias: bool = True
+    embedding_norm: bool = True
+    scale_embeddings: bool = False
+    weight_deviation: float | None = 0.02
+    dtype: ComputeDtype = "float32"
+    attention_implementation: str | None = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        for name in ("model_dim", "num_heads", "num_kv_heads", "feed_forward_dim", "num_layers"):
+            check_at_least(1, **{name: getattr(self, name)})
+        for name in ("dropout_rate", "attention_dropout_rate", "activation_dropout_rate"):
+            check_rate(name, getattr(self, name))
+        for name in ("norm_epsilon", "weight_deviation"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"{name} must be above 0, got {value}")
+        check_choice("norm_placement", self.norm_placement, get_args(NormPlacement))
+        check_choice("normalization", self.normalization, get_args(Normalization))
+        check_choice("activation", self.activation, get_args(Activation))
+        if isinstance(self.positions, RelativePositions):
+            self.positions.check(bidirectional=True)
+        check_heads(self.model_dim, self.num_heads, self.num_kv_heads)
+        check_compute_dtype("dtype", self.dtype)
+        check_attention_implementation("attention_implementation", self.attention_implementation)
+        check_stack(self.layer_config(), self.positions)
+
+    @property
+    def output_dim(self) -> int:
+        """Width of a token's vector."""
+        return self.model_dim
+
+    @property
+    def source_limit(self) -> int | None:
+        """The longest text that the encoder can take, in tokens, limited by learned positions; None = no limit."""
+        return self.positions.max_len if isinstance(self.positions, Learned) else None
+
+    def layer_config(self) -> TransformerLayerConfig:
+        """Sizes and choices of every layer."""
+        names = [field.name for field in dataclasses.fields(TransformerLayerConfig)]
+        return TransformerLayerConfig(
+            **{name: getattr(self, name) for name in names if hasattr(self, name)},
+            self_attention="softmax",
+            attention_bias=self.use_bias,
+            feed_forward_bias=self.use_bias,
+            norm_bias=self.use_bias,
+            rotary_base=self.positions.base if isinstance(self.positions, Rotary) else None,
+        )
+
+    def build(self, vocab_size: int, *, rngs: nnx.Rngs) -> "TransformerEncoder":
+        """The encoder for a vocabulary of this size."""
+        return TransformerEncoder(self, vocab_size=vocab_size, rngs=rngs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecurrentTextEncoder:
+    """A recurrent stack over the embeddings, in one direction or in both.
+
+    Attributes:
+      kind: Tag of the union of text encoders.
+      cell: The cell of all layers, one of :func:`~transformer_jax.functional.recurrent.cell_kinds`.
+      embedding_dim: Width of the token embeddings.
+      hidden_dim: Width of a cell's state, in each direction.
+      num_layers: Layers.
+      bidirectional: Whether a second cell reads from the end; the vectors are twice as wide then.
+      dropout_rate: On embeddings and between layers.
+      residual: Add the input of every layer but the first to its output.
+      dtype: Of matrix products and activations; parameters, gates and carries are float32.
+      recurrence_implementation: See :func:`~transformer_jax.functional.recurrent.recurrence`; ``None`` = the first that
+        can.
+
+    Raises:
+      ConfigError: If a size, a rate or a name is out of range.
+
+    Example:
+      >>> RecurrentTextEncoder(cell="lstm", embedding_dim=4, hidden_dim=6, num_layers=1).output_dim
+      12
+    """
+
+    kind: Literal["recurrent"] = "recurrent"
+    cell: str
+    embedding_dim: Width
+    hidden_dim: Width
+    num_layers: Layers
+    bidirectional: bool = True
+    dropout_rate: float = 0.0
+    residual: bool = False
+    dtype: ComputeDtype = "float32"
+    recurrence_implementation: str | None = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        check_at_least(
+            1, embedding_dim=self.embedding_dim, hidden_dim=self.hidden_dim, num_layers=self.num_layers
+        )
+        cell_class(self.cell)
+        check_rate("dropout_rate", self.dropout_rate)
+        check_compute_dtype("dtype", self.dtype)
+        check_recurrence_implementation("recurrence_implementation", self.recurrence_implementation)
+
+    @property
+    def output_dim(self) -> int:
+        """Width of a token's vector."""
+        return self.hidden_dim * (2 if self.bidirectional else 1)
+
+    @property
+    def source_limit(self) -> int | None:
+        """None: a recurrent encoder reads texts of any length."""
+        return None
+
+    def build(self, vocab_size: int, *, rngs: nnx.Rngs) -> "RecurrentEncoder":
+        """The encoder for a vocabulary of this size."""
+        return RecurrentEncoder(self, vocab_size=vocab_size, rngs=rngs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenVectors:
+    """The embeddings alone: no token knows of another.
+
+    Attributes:
+      kind: Tag of the union of text encoders.
+      embedding_dim: Width of the token embeddings, and of the vectors.
+      dropout_rate: On the embeddings.
+
+    Example:
+      >>> TokenVectors(embedding_dim=4).output_dim
+      4
+    """
+
+    kind: Literal["vectors"] = "vectors"
+    embedding_dim: Width
+    dropout_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        check_at_least(1, embedding_dim=self.embedding_dim)
+        check_rate("dropout_rate", self.dropout_rate)
+
+    @property
+    def output_dim(self) -> int:
+        """Width of a token's vector."""
+        return self.embedding_dim
+
+    @property
+    def source_limit(self) -> int | None:
+        """None: texts of any length."""
+        return None
+
+    def build(self, vocab_size: int, *, rngs: nnx.Rngs) -> "VectorEncoder":
+        """The encoder for a vocabulary of this size."""
+        return VectorEncoder(self, vocab_size=vocab_size, rngs=rngs)
+
+
+TextEncoder = TransformerTextEncoder | RecurrentTextEncoder | TokenVectors
+"""Union of the text encoders' configs."""
+
+
+class TransformerEncoder(nnx.Module):
+    r"""Embeddings and positions through layers of self-attention over the whole text.
+
+    .. math:: h = \mathrm{stack}(\mathrm{norm}(E_x + P))
+
+    Args:
+      config: Sizes and choices.
+      vocab_size: Tokens of the vocabulary.
+      rngs: Source of the initial parameters.
+
+    Example:
+      >>> config = TransformerTextEncoder(
+      ...   model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=16, num_layers=1, positions=Rotary())
+      >>> encoder = config.build(7, rngs=nnx.Rngs(0))
+      >>> encoder(jnp.ones((2, 5), int), lengths=jnp.array([5, 2])).shape
+      (2, 5, 8)
+
+    Source: Devlin et al. 2019, https://arxiv.org/abs/1810.04805, section 3.
+    """
+
+    def __init__(self, config: TransformerTextEncoder, *, vocab_size: int, rngs: nnx.Rngs) -> None:
+        self.config = config
+        self.embedding = Embedding(
+            vocab_size,
+            config.model_dim,
+            padding_id=None,
+            scale="sqrt_dim" if config.scale_embeddings else "none",
+            dtype=config.dtype,
+            rngs=rngs,
+        )
+        self.stack = EncoderStack(
+            config.layer_config(),
+            config.num_layers,
+            positions=config.positions,
+            final_norm=config.norm_placement == "pre",
+            embedding_norm=config.embedding_norm,
+            rngs=rngs,
+        )
+        if config.weight_deviation is not None:
+            self._draw_normal_weights(config.weight_deviation, rngs)
+
+    def __call__(
+        self, tokens: _Tokens, *, lengths: _Lengths, rng_key: jax.Array | None = None
+    ) -> _Vectors:
+        """A vector for each token.
+
+        Args:
+          tokens: ``[batch, len]``. An id outside of the vocabulary gives NaN in its row.
+          lengths: Tokens of each row; what lies behind them may be anything and changes nothing.
+          rng_key: Draws dropout; ``None`` = evaluation.
+
+        Returns:
+          ``[batch, len, output_dim]``, zeros behind each row's length.
+
+        Raises:
+          ShapeError: If there are more tokens than learned positions.
+        """
+        tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)
+        valid = valid_steps(lengths, tokens.shape[1])
+        mask = AttentionMask.from_lengths(lengths, tokens.shape[1])
+        encoded = self.stack(self.embedding(tokens, valid=valid), mask=mask, rng_key=rng_key)
+        return jnp.where(valid[..., None], encoded, jnp.zeros_like(encoded))
+
+    def _draw_normal_weights(self, deviation: float, rngs: nnx.Rngs) -> None:
+        """Overwrite embeddings and matrices as BERT begins; biases, norms and positions stay as they are."""
+        parameters = [self.embedding.embedding]
+        for layer in self.stack.layers:
+            attention, network = layer.self_attention, layer.feed_forward
+            parameters += [attention.query_key_value.kernel, attention.output.kernel]
+            parameters += [network.inner.kernel, network.outer.kernel]
+        for parameter in parameters:
+            parameter[...] = deviation * jax.random.normal(rngs.params(), parameter.shape, parameter.dtype)
+
+
+class RecurrentEncoder(nnx.Module):
+    r"""Embeddings through a recurrent stack.
+
+    .. math:: h_t = [\overrightarrow{h}_t; \overleftarrow{h}_t]
+
+    Args:
+      config: Sizes and choices.
+      vocab_size: Tokens of the vocabulary.
+      rngs: Source of the initial parameters.
+
+    Example:
+      >>> config = RecurrentTextEncoder(cell="gru", embedding_dim=4, hidden_dim=6, num_layers=1)
+      >>> encoder = config.build(7, rngs=nnx.Rngs(0))
+      >>> encoder(jnp.ones((2, 5), int), lengths=jnp.array([5, 2])).shape
+      (2, 5, 12)
+
+    Source: Schuster & Paliwal 1997, https://doi.org/10.1109/78.650093.
+    """
+
+    def __init__(self, config: RecurrentTextEncoder, *, vocab_size: int, rngs: nnx.Rngs) -> None:
+        self.config = config
+        # Unit variance, as the Glorot-uniform weights expect.
+        self.embedding = Embedding(
+            vocab_size,
+            config.embedding_dim,
+            padding_id=None,
+            scale="sqrt_dim",
+            dtype=config.dtype,
+            rngs=rngs,
+        )
+        self.stack = RecurrentStack(
+            config.cell,
+            config.embedding_dim,
+            config.hidden_dim,
+            config.num_layers,
+            bidirectional=config.bidirectional,
+            dropout_rate=config.dropout_rate,
+            residual=config.residual,
+            dtype=config.dtype,
+            implementation=config.recurrence_implementation,
+            rngs=rngs,
+        )
+
+    def __call__(
+        self, tokens: _Tokens, *, lengths: _Lengths, rng_key: jax.Array | None = None
+    ) -> _Vectors:
+        """A vector for each token, see `TransformerEncoder`."""
+        tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)
+        embedding_key, stack_key = split_key(rng_key, 2)
+        embedded = self.embedding(tokens, valid=valid_steps(lengths, tokens.shape[1]))
+        embedded = dropout(embedded, self.config.dropout_rate, embedding_key)
+        outputs, _ = self.stack(embedded, lengths=lengths, rng_key=stack_key)
+        return outputs
+
+
+class VectorEncoder(nnx.Module):
+    r"""The embeddings alone.
+
+    .. math:: h_t = E_{x_t}
+
+    Args:
+      config: Width and dropout.
+      vocab_size: Tokens of the vocabulary.
+      rngs: Source of the initial parameters.
+
+    Example:
+      >>> encoder = TokenVectors(embedding_dim=4).build(7, rngs=nnx.Rngs(0))
+      >>> encoder(jnp.ones((1, 2), int), lengths=jnp.array([1]))[0, 1].tolist()
+      [0.0, 0.0, 0.0, 0.0]
+    """
+
+    def __init__(self, config: TokenVectors, *, vocab_size: int, rngs: nnx.Rngs) -> None:
+        self.config = config
+        self.embedding = Embedding(
+            vocab_size, config.embedding_dim, padding_id=None, scale="sqrt_dim", rngs=rngs
+        )
+
+    def __call__(
+        self, tokens: _Tokens, *, lengths: _Lengths, rng_key: jax.Array | None = None
+    ) -> _Vectors:
+        """A vector for each token, see `TransformerEncoder`."""
+        tokens = jnp.asarray(tokens)
+        valid = valid_steps(jnp.asarray(lengths), tokens.shape[1])
+        vectors = dropout(self.embedding(tokens, valid=valid), self.config.dropout_rate, rng_key)
+        return jnp.where(valid[..., None], vectors, jnp.zeros_like(vectors))
