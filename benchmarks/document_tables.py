@@ -33,6 +33,7 @@ PAGES = [
     ROOT / "docs" / "reliability.md",
     ROOT / "docs" / "scaling.md",
     ROOT / "docs" / "translation.md",
+    ROOT / "docs" / "words-and-sentences.md",
     ROOT / "experiments" / "RESULTS.md",
 ]
 
@@ -365,7 +366,7 @@ def experiments_table() -> str:
     rows = []
     for path in sorted(EXPERIMENTS.glob("*.json")):
         document = json.loads(path.read_text())
-        if document["task"] == "language_modelling":
+        if document["task"] not in ("pronunciation", "translation"):
             continue
         training = document["training"]
         machine = training.get("machine") or document["environment"]

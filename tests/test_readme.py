@@ -20,6 +20,7 @@ PAGES = {
     "docs/reliability.md": (ROOT / "docs" / "reliability.md").read_text(),
     "docs/scaling.md": (ROOT / "docs" / "scaling.md").read_text(),
     "docs/translation.md": (ROOT / "docs" / "translation.md").read_text(),
+    "docs/words-and-sentences.md": (ROOT / "docs" / "words-and-sentences.md").read_text(),
     "experiments/RESULTS.md": (ROOT / "experiments" / "RESULTS.md").read_text(),
 }
 ALL = "\n".join(PAGES.values())

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
+from transformer_jax.data.classes_config import ClassesConfig, ClassFiles
 from transformer_jax.data.pairs_config import ChosenBuckets, PairsConfig, ParallelFiles
 from transformer_jax.data.text_config import (
     ContiguousWindows,
@@ -16,13 +17,24 @@ from transformer_jax.data.text_config import (
     TextFiles,
 )
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
-from transformer_jax.models import DecoderOnlyConfig, EncoderDecoderConfig, RecurrentLMConfig
+from transformer_jax.models import (
+    ClassifierConfig,
+    DecoderOnlyConfig,
+    EncoderDecoderConfig,
+    FirstTokenPool,
+    RecurrentLMConfig,
+    RecurrentTextEncoder,
+    StructuredPool,
+    TransformerTextEncoder,
+)
 from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
-from transformer_jax.nn import Rotary
+from transformer_jax.nn import Learned, Rotary
+from transformer_jax.objectives import ClassCrossEntropy
 from transformer_jax.runs.experiment import ExperimentConfig
 from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
 from transformer_jax.runs.loading import LoadedRun
 from transformer_jax.runs.model_folder import export_model
+from transformer_jax.tasks.classification import Classification
 from transformer_jax.tasks.language_modelling import LanguageModelling
 from transformer_jax.tasks.pronunciation import Pronunciation
 from transformer_jax.tasks.translation import Translation
@@ -56,6 +68,24 @@ GPT = DecoderOnlyConfig(
     model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=16, num_layers=1, positions=Rotary()
 )
 GRU = RecurrentLMConfig(cell="gru", embedding_dim=6, hidden_dim=8, num_layers=1)
+
+STRUCTURED = ClassifierConfig(
+    encoder=RecurrentTextEncoder(cell="lstm", embedding_dim=6, hidden_dim=8, num_layers=1, dropout_rate=0.1),
+    pooling=StructuredPool(attention_dim=6, num_hops=2),
+)
+BERT = ClassifierConfig(
+    encoder=TransformerTextEncoder(
+        model_dim=8,
+        num_heads=2,
+        num_kv_heads=2,
+        feed_forward_dim=16,
+        num_layers=1,
+        positions=Learned(max_len=8),
+    ),
+    pooling=FirstTokenPool(),
+    hidden_dim=8,
+    dropout_rate=0.1,
+)
 
 
 def experiment(task: Any, model: Any, metric: str) -> ExperimentConfig:
@@ -214,6 +244,34 @@ def language(model: Any, windows: Any) -> suite.TaskCase:
     return suite.TaskCase(config=config, predict=predict, score=score)
 
 
+def classes(model: Any, *, penalty_weight: float = 0.0) -> suite.TaskCase:
+    """Classification of words by their first letter; other data have other letters and classes."""
+
+    def config(folder: Path, other: bool) -> ExperimentConfig:
+        rows = [f"{word[0]}-word\t{' '.join(word)}\n" for word in WORDS if word[0] in "ast"] * 4
+        files = {
+            part: write(
+                folder / f"{part}.tsv",
+                "".join(chosen).translate(str.maketrans("ast", "xyz") if other else {}),
+            )
+            for part, chosen in (("train", rows), ("development", rows[:5]))
+        }
+        data = ClassesConfig(
+            dataset=ClassFiles(**files), max_len=8, batch_size=8, num_buckets=1, marks_ends=model is BERT
+        )
+        objective = ClassCrossEntropy(penalty_weight=penalty_weight)
+        return experiment(Classification(data=data, objective=objective), model, "accuracy")
+
+    def predict(run: LoadedRun) -> Any:
+        return [one.label for one in run.classify(["t a c k", "a c t", "", "z o o", "s " * 20])]
+
+    def score(run: LoadedRun) -> list[float]:
+        found = run.classify(["t a c k", "i s"])
+        return [probability for one in found for probability in one.probabilities.values()]
+
+    return suite.TaskCase(config=config, predict=predict, score=score)
+
+
 CASES = {
     "translation-bahdanau": pairs(Translation, BAHDANAU, "chrf", search=GreedyConfig(max_len=9)),
     "pronunciation-bahdanau": pairs(
@@ -223,14 +281,16 @@ CASES = {
     "language-contiguous-gru": language(GRU, ContiguousWindows(context_len=8)),
     "language-packed-gpt": language(GPT, PackedDocuments(context_len=16)),
     "without-data": without_data(BAHDANAU),
+    "classes-structured-lstm": classes(STRUCTURED, penalty_weight=0.1),
     "translation-transformer": pairs(
         Translation, TRANSFORMER, "bleu", search=BeamConfig(max_len=9, num_beams=2)
     ),
     "language-contiguous-gpt": language(GPT, ContiguousWindows(context_len=8)),
     "language-random-gru": language(GRU, RandomWindows(context_len=8)),
+    "classes-bert": classes(BERT),
     "language-packed-gru": language(GRU, PackedDocuments(context_len=16)),
 }
-IN_FIRST_TIER = tuple(CASES)[:6]
+IN_FIRST_TIER = tuple(CASES)[:7]
 
 register_task(Spelling)
 

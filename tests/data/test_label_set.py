@@ -22,7 +22,9 @@ def test_an_unknown_label_is_named_with_the_nearest() -> None:
         LabelSet(("HUM", "LOC")).index("LOCC")
 
 
-@pytest.mark.parametrize(("labels", "message"), [((), "at least one"), (("a", "a"), "twice"), (("a", " "), "not empty")])
+@pytest.mark.parametrize(
+    ("labels", "message"), [((), "at least one"), (("a", "a"), "twice"), (("a", " "), "not empty")]
+)
 def test_impossible_sets_are_refused(labels: tuple[str, ...], message: str) -> None:
     with pytest.raises(DataError, match=message):
         LabelSet(labels)
@@ -37,7 +39,11 @@ def test_a_file_gives_the_same_set(tmp_path: Path) -> None:
     assert LabelSet(("a", "z", "ü\tb")).fingerprint() != labels.fingerprint()
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"labels": 3}', '{"labels": ["a", 2]}', '{"labels": []}', '{"other": ["a"]}', "{" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[1]", '{"labels": 3}', '{"labels": ["a", 2]}', '{"labels": []}', '{"other": ["a"]}', "{" * 100_000],
+    ids=range(7),
+)
 def test_a_damaged_file_gives_one_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "class_set.json"
     path.write_text(text)

@@ -67,7 +67,9 @@ def test_epochs_and_seeds_differ_in_order_alone() -> None:
     per_epoch = source.batches_per_epoch
 
     def order(one: SequenceBatches[ClassBatch], epoch: int) -> list[int]:
-        return [int(i) for step in range(per_epoch) for i in one.batch_at(epoch * per_epoch + step).example_ids]
+        return [
+            int(i) for step in range(per_epoch) for i in one.batch_at(epoch * per_epoch + step).example_ids
+        ]
 
     assert order(source, 0) != order(source, 1)
     assert order(source, 0) != order(other, 0)

@@ -15,11 +15,13 @@ split of the run's own data.
 
 Pronunciation runs give PER (phonemes) and WER (whole outputs with any error), translation runs
 BLEU, chrF, TER, WER and CER. Line n of one file belongs to line n of the other. A run on Moses-style text
-takes plain files and is scored on tokens, as published scores on such text are.
+takes plain files and is scored on tokens, as published scores on such text are. Classifiers take one file of labels
+and texts, separated by tabs, and give accuracy, F1 of each class and the calibration error.
 
 --against OTHER_RUN scores another run on the same lines and says by the paired bootstrap (1,000 resampled
 corpora) whether BLEU and chrF differ by more than the choice of lines explains; of language models it gives the
-difference of their losses on the same tokens, with an interval by the bootstrap over windows of the text.
+difference of their losses on the same tokens, with an interval by the bootstrap over windows of the text, of
+classifiers McNemar's test.
 --by-length scores translations by the number of words in their sources.
 --page FILE.html shows the twenty worst and the twenty best sentences and what the attention looked at.
 
@@ -29,6 +31,7 @@ Examples:
   transformer-jax evaluate runs/multi30k --split test --against runs/multi30k-bahdanau --by-length
   transformer-jax evaluate runs/shakespeare --split development --stride 16
   transformer-jax evaluate runs/shakespeare --source play.txt
+  transformer-jax evaluate runs/questions --split test --figures pictures
   transformer-jax evaluate --pretrained g2p-en --split test --page words.html"""
 
 
@@ -41,7 +44,7 @@ class Command:
     """Instead of a folder: a model that comes with the library."""
 
     source: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Sources, one example a line."""
+    """Sources, one example a line; for a classifier a file of labels and texts, separated by tabs."""
 
     reference: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """References, one example a line."""
@@ -51,6 +54,9 @@ class Command:
 
     against: Annotated[Path | None, tyro.conf.arg(metavar="OTHER_RUN")] = None
     """Another run of the same task, to compare with on the same lines."""
+
+    figures: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Of a classifier: draw its confusion matrix and its calibration there."""
 
     by_length: bool = False
     """Scores of translations by the number of words in the source."""
@@ -97,6 +103,7 @@ class Command:
             "too_long": self.too_long,
             "by_length": self.by_length,
             "page": self.page,
+            "figures": self.figures,
             "num_devices": self.devices,
             "bleu_tokenizer": self.bleu_tokenizer,
             "stride": self.stride,

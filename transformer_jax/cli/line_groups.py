@@ -127,7 +127,7 @@ def translate_lines(run_dir: Path, files: LineFiles, options: LineOptions) -> in
             None if files.prefixes is None else itertools.islice(stream_lines(files.prefixes), done, None)
         )
         progress = stack.enter_context(progress_bar(total))
-        for group in _groups(files.input, files.where, done):
+        for group in line_groups(files.input, files.where, done):
             sources = translator.encode(
                 group, too_long=options.too_long, where=files.where, first_line=number + 1
             )
@@ -147,7 +147,7 @@ def translate_lines(run_dir: Path, files: LineFiles, options: LineOptions) -> in
                 _written(translator, hypotheses, number + index + 1, num_best)
                 for index, hypotheses in enumerate(outputs)
             ]
-            _write_texts(out, texts, files.output)
+            write_texts(out, texts, files.output)
             if options.verify_invariance:
                 search.verify(sources, found, given, files.where, number)
             if attention is not None:
@@ -197,7 +197,7 @@ class _Search:
             )
 
 
-def _write_texts(out: BinaryIO, texts: Sequence[str], path: Path | None) -> None:
+def write_texts(out: BinaryIO, texts: Sequence[str], path: Path | None) -> None:
     """Write lines that are ready.
 
     Raises:
@@ -257,7 +257,8 @@ def require_same_lines(first: Path, second: Path) -> None:
         raise DataError(f"{second} has {counts[1]:,} lines, {first} {counts[0]:,}: one is wanted for each")
 
 
-def _groups(input_path: Path | None, where: str, done: int) -> Iterator[list[str]]:
+def line_groups(input_path: Path | None, where: str, done: int) -> Iterator[list[str]]:
+    """Groups of lines as they come: of a file behind the first ``done``, or of standard input."""
     if input_path is None:
         require_open(0, "--input FILE")
         yield from arriving_lines(sys.stdin.buffer, where=where, max_lines=GROUP_LINES)

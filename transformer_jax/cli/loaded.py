@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_jax.errors import RunError
+from transformer_jax.inference.text_classifier import TextClassifier
 from transformer_jax.inference.text_generator import TextGenerator
 from transformer_jax.inference.translator import Translator
 from transformer_jax.runs.loading import LoadedRun, load_run
@@ -11,6 +12,7 @@ from transformer_jax.runs.loading import LoadedRun, load_run
 _COMMANDS = {
     Translator: ("translate", "score --source FILE --target FILE"),
     TextGenerator: ("generate", "score --input FILE"),
+    TextClassifier: ("classify",),
 }
 """Commands of each predictor, the one that writes first."""
 

@@ -33,6 +33,7 @@ PROGRAM = "transformer-jax"
 
 COMMANDS = {
     "average": "Mean of the parameters of a run's last checkpoints.",
+    "classify": "Classify lines: a class for each line in.",
     "compare": "Train six models, from a vanilla RNN to a Transformer, on real words and compare them.",
     "train": "Train one model as a config file says, into a run folder.",
     "evaluate": "Score a trained model on two files or a split of its data, or beside another.",

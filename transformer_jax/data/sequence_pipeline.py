@@ -120,7 +120,7 @@ class SequenceBatches(Generic[Batch]):
         return 1.0 - int(self.lengths.sum()) / self.epochs.num_positions(self.plan.shapes)
 
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that change when any example, or their order, does; not with the batches' shapes."""
+        """Twelve hexadecimal digits that change when any example, or their order, does; the shapes change nothing."""
         digest = hashlib.sha256()
         for index, length in enumerate(self.lengths.tolist()):
             batch: Any = self.collate(np.array([index]), 1, max(1, length))

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from transformer_jax.inference.requested_search import GreedySearch as GreedySearch
     from transformer_jax.inference.requested_search import Sampling as Sampling
     from transformer_jax.inference.requested_search import search_of as search_of
+    from transformer_jax.inference.row_program import RowProgram as RowProgram
     from transformer_jax.inference.scored_lines import ScoredLines as ScoredLines
+    from transformer_jax.inference.text_classifier import Classified as Classified
+    from transformer_jax.inference.text_classifier import TextClassifier as TextClassifier
     from transformer_jax.inference.text_generator import Generated as Generated
     from transformer_jax.inference.text_generator import TextGenerator as TextGenerator
     from transformer_jax.inference.text_generator import TextScore as TextScore
@@ -34,14 +37,17 @@ _MODULES = {
     "AttentionReader": "attention_maps",
     "BatchSearcher": "batch_search",
     "BeamSearch": "requested_search",
+    "Classified": "text_classifier",
     "Generated": "text_generator",
     "GeneratedTokens": "token_generator",
     "GreedySearch": "requested_search",
     "Hypothesis": "batch_search",
     "PairScore": "translated",
     "PairScorer": "pair_scores",
+    "RowProgram": "row_program",
     "Sampling": "requested_search",
     "ScoredLines": "scored_lines",
+    "TextClassifier": "text_classifier",
     "TextGenerator": "text_generator",
     "TextScore": "text_generator",
     "TokenChunk": "token_generator",
@@ -60,14 +66,17 @@ __all__ = [
     "AttentionReader",
     "BatchSearcher",
     "BeamSearch",
+    "Classified",
     "Generated",
     "GeneratedTokens",
     "GreedySearch",
     "Hypothesis",
     "PairScore",
     "PairScorer",
+    "RowProgram",
     "Sampling",
     "ScoredLines",
+    "TextClassifier",
     "TextGenerator",
     "TextScore",
     "TokenChunk",

@@ -7,11 +7,21 @@ from transformer_jax.models.build import (
     model_shapes,
     register_model,
 )
+from transformer_jax.models.classifier import Classifier, ClassifierConfig, ClassifierOutput
 from transformer_jax.models.decoder_only import DecoderOnly, DecoderOnlyConfig, DecoderOnlyState
 from transformer_jax.models.encoder_decoder import (
     EncoderDecoder,
     EncoderDecoderConfig,
     EncoderDecoderState,
+)
+from transformer_jax.models.poolings import (
+    AttentionPool,
+    FirstTokenPool,
+    LastStatePool,
+    MaxPool,
+    MeanPool,
+    Pool,
+    StructuredPool,
 )
 from transformer_jax.models.presets import (
     gpt2,
@@ -26,24 +36,50 @@ from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, 
 from transformer_jax.models.recurrent_lm import RecurrentLM, RecurrentLMConfig, RecurrentLMState
 from transformer_jax.models.recurrent_seq2seq import RecurrentSeq2Seq
 from transformer_jax.models.sizes import Sizes
+from transformer_jax.models.text_encoders import (
+    RecurrentEncoder,
+    RecurrentTextEncoder,
+    TextEncoder,
+    TokenVectors,
+    TransformerEncoder,
+    TransformerTextEncoder,
+    VectorEncoder,
+)
 
 __all__ = [
+    "AttentionPool",
     "Bahdanau",
+    "Classifier",
+    "ClassifierConfig",
+    "ClassifierOutput",
     "DecoderOnly",
     "DecoderOnlyConfig",
     "DecoderOnlyState",
     "EncoderDecoder",
     "EncoderDecoderConfig",
     "EncoderDecoderState",
+    "FirstTokenPool",
     "LastState",
+    "LastStatePool",
     "Luong",
+    "MaxPool",
+    "MeanPool",
     "ModelConfig",
+    "Pool",
+    "RecurrentEncoder",
     "RecurrentLM",
     "RecurrentLMConfig",
     "RecurrentLMState",
     "RecurrentSeq2Seq",
     "RecurrentSeq2SeqConfig",
+    "RecurrentTextEncoder",
     "Sizes",
+    "StructuredPool",
+    "TextEncoder",
+    "TokenVectors",
+    "TransformerEncoder",
+    "TransformerTextEncoder",
+    "VectorEncoder",
     "build_model",
     "gpt2",
     "llama_like",

@@ -13,6 +13,7 @@ from transformer_jax.errors import ConfigError
 from transformer_jax.functional.seeds import seed_key
 from transformer_jax.kinds import Kinds
 from transformer_jax.memory import machine_memory
+from transformer_jax.models.classifier import ClassifierConfig
 from transformer_jax.models.decoder_only import DecoderOnlyConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import RecurrentSeq2SeqConfig
@@ -41,6 +42,7 @@ BuiltInModelConfig = Union[  # noqa: UP007 (the trailing comma keeps one line a 
     EncoderDecoderConfig,
     DecoderOnlyConfig,
     RecurrentLMConfig,
+    ClassifierConfig,
 ]
 
 
@@ -150,7 +152,7 @@ def model_shapes(config: "ModelConfig", sizes: Sizes, *, num_arrays: int | None 
 
 
 def layer_counts(config: "ModelConfig") -> dict[str, int]:
-    """The numbers of layers in a config, or in its encoder's, by field: bounded integers with names ending in ``layers``.
+    """The numbers of layers in a config or its encoder, by field: bounded integers whose names end with ``layers``.
 
     Example:
       >>> layer_counts(EncoderDecoderConfig(

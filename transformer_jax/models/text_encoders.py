@@ -295,9 +295,7 @@ class TransformerEncoder(nnx.Module):
         if config.weight_deviation is not None:
             self._draw_normal_weights(config.weight_deviation, rngs)
 
-    def __call__(
-        self, tokens: _Tokens, *, lengths: _Lengths, rng_key: jax.Array | None = None
-    ) -> _Vectors:
+    def __call__(self, tokens: _Tokens, *, lengths: _Lengths, rng_key: jax.Array | None = None) -> _Vectors:
         """A vector for each token.
 
         Args:
@@ -371,9 +369,7 @@ class RecurrentEncoder(nnx.Module):
             rngs=rngs,
         )
 
-    def __call__(
-        self, tokens: _Tokens, *, lengths: _Lengths, rng_key: jax.Array | None = None
-    ) -> _Vectors:
+    def __call__(self, tokens: _Tokens, *, lengths: _Lengths, rng_key: jax.Array | None = None) -> _Vectors:
         """A vector for each token, see `TransformerEncoder`."""
         tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)
         embedding_key, stack_key = split_key(rng_key, 2)
@@ -405,9 +401,7 @@ class VectorEncoder(nnx.Module):
             vocab_size, config.embedding_dim, padding_id=None, scale="sqrt_dim", rngs=rngs
         )
 
-    def __call__(
-        self, tokens: _Tokens, *, lengths: _Lengths, rng_key: jax.Array | None = None
-    ) -> _Vectors:
+    def __call__(self, tokens: _Tokens, *, lengths: _Lengths, rng_key: jax.Array | None = None) -> _Vectors:
         """A vector for each token, see `TransformerEncoder`."""
         tokens = jnp.asarray(tokens)
         valid = valid_steps(jnp.asarray(lengths), tokens.shape[1])

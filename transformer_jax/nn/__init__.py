@@ -18,7 +18,14 @@ from transformer_jax.nn.parameters import (
     non_parameters,
     parameter_count,
 )
-from transformer_jax.nn.pooling import AttentionPooling, LastPooling, MaxPooling, MeanPooling
+from transformer_jax.nn.pooling import (
+    AttentionPooling,
+    EndsPooling,
+    FirstPooling,
+    LastPooling,
+    MaxPooling,
+    MeanPooling,
+)
 from transformer_jax.nn.position_encodings import (
     AlibiPositions,
     Learned,
@@ -44,6 +51,7 @@ from transformer_jax.nn.score_attention import (
     ScoreMemory,
 )
 from transformer_jax.nn.stacks import DecoderStack, EncoderStack
+from transformer_jax.nn.structured_pooling import StructuredPooling, redundancy
 from transformer_jax.nn.transformer_layers import DecoderLayer, EncoderLayer, TransformerLayerConfig
 
 __all__ = [
@@ -64,7 +72,9 @@ __all__ = [
     "Embedding",
     "EncoderLayer",
     "EncoderStack",
+    "EndsPooling",
     "FeedForward",
+    "FirstPooling",
     "GeneralScore",
     "KeyValueCache",
     "LastPooling",
@@ -96,6 +106,7 @@ __all__ = [
     "ScoreConfig",
     "ScoreMemory",
     "Sinusoidal",
+    "StructuredPooling",
     "TransformerLayerConfig",
     "carries_state",
     "load_parameters",
@@ -103,4 +114,5 @@ __all__ = [
     "named_parameters",
     "non_parameters",
     "parameter_count",
+    "redundancy",
 ]

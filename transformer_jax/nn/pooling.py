@@ -1,4 +1,8 @@
-"""One vector from a padded sequence. Padding changes nothing; an empty row gives zeros."""
+"""One vector from a padded sequence. Padding changes nothing; an empty row gives zeros.
+
+Each pooling also says which steps its vector is made of: ``with_weights`` gives the vector and a weight for each step,
+which add up to one, or are all zero for an empty row.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +49,15 @@ class MeanPooling(nnx.Module):
         count = jnp.maximum(valid.sum(axis=1), 1).astype(total.dtype)
         return (total / count[:, None]).astype(inputs.dtype)
 
+    def with_weights(
+        self, inputs: Float[Array, "batch time features"], *, lengths: Int[Array, "batch"] | None = None
+    ) -> tuple[Float[Array, "batch features"], Float[Array, "batch time"]]:
+        """The vector, and the same weight for each valid step."""
+        inputs = as_array("inputs", inputs)
+        weights = _valid(inputs, lengths).astype(jnp.float32)
+        total = jnp.maximum(weights.sum(axis=1, keepdims=True), 1.0)
+        return self(inputs, lengths=lengths), weights / jnp.broadcast_to(total, weights.shape)
+
 
 class MaxPooling(nnx.Module):
     r"""The largest value of each feature over each row's valid steps.
@@ -70,6 +83,18 @@ class MaxPooling(nnx.Module):
         largest = jnp.max(jnp.where(valid[..., None], inputs, -jnp.inf), axis=1)
         return jnp.where((lengths > 0)[:, None], largest, jnp.zeros_like(largest)).astype(inputs.dtype)
 
+    def with_weights(
+        self, inputs: Float[Array, "batch time features"], *, lengths: Int[Array, "batch"] | None = None
+    ) -> tuple[Float[Array, "batch features"], Float[Array, "batch time"]]:
+        """The vector, and the share of the features that each step is the first largest of."""
+        inputs = as_array("inputs", inputs)
+        if inputs.shape[1] == 0:
+            return _of_nothing(inputs), jnp.zeros(inputs.shape[:2], jnp.float32)
+        valid = _valid(inputs, lengths)
+        first = jnp.argmax(jnp.where(valid[..., None], inputs, -jnp.inf), axis=1)
+        weights = jax.nn.one_hot(first, inputs.shape[1], dtype=jnp.float32).mean(axis=1)
+        return self(inputs, lengths=lengths), jnp.where(valid, weights, 0.0)
+
 
 class LastPooling(nnx.Module):
     r"""The last valid step of each row.
@@ -94,6 +119,83 @@ class LastPooling(nnx.Module):
         last = jnp.clip(lengths - 1, 0, inputs.shape[1] - 1)[:, None, None]
         picked = jnp.take_along_axis(inputs, last, axis=1)[:, 0]
         return jnp.where((lengths > 0)[:, None], picked, jnp.zeros_like(picked))
+
+    def with_weights(
+        self, inputs: Float[Array, "batch time features"], *, lengths: Int[Array, "batch"] | None = None
+    ) -> tuple[Float[Array, "batch features"], Float[Array, "batch time"]]:
+        """The vector, and weight 1 for the last valid step."""
+        inputs = as_array("inputs", inputs)
+        if inputs.shape[1] == 0:
+            return _of_nothing(inputs), jnp.zeros(inputs.shape[:2], jnp.float32)
+        valid = _valid(inputs, lengths).astype(jnp.float32)
+        weights = valid - jnp.pad(valid[:, 1:], ((0, 0), (0, 1)))
+        return self(inputs, lengths=lengths), weights
+
+
+class FirstPooling(nnx.Module):
+    r"""The first step of each row, such as the start token of BERT, which is called [CLS] there.
+
+    .. math:: y = x_1
+
+    Example:
+      >>> FirstPooling()(jnp.array([[[1.0], [3.0]], [[5.0], [7.0]]]), lengths=jnp.array([2, 0])).tolist()
+      [[1.0], [0.0]]
+
+    Source: Devlin et al. 2019, https://arxiv.org/abs/1810.04805, section 3.
+    """
+
+    def __call__(
+        self, inputs: Float[Array, "batch time features"], *, lengths: Int[Array, "batch"] | None = None
+    ) -> Float[Array, "batch features"]:
+        """Pool; ``lengths`` ``None`` takes rows without padding."""
+        inputs = as_array("inputs", inputs)
+        if inputs.shape[1] == 0:
+            return _of_nothing(inputs)
+        first = inputs[:, 0]
+        return first if lengths is None else jnp.where((lengths > 0)[:, None], first, jnp.zeros_like(first))
+
+    def with_weights(
+        self, inputs: Float[Array, "batch time features"], *, lengths: Int[Array, "batch"] | None = None
+    ) -> tuple[Float[Array, "batch features"], Float[Array, "batch time"]]:
+        """The vector, and weight 1 for the first step."""
+        inputs = as_array("inputs", inputs)
+        if inputs.shape[1] == 0:
+            return _of_nothing(inputs), jnp.zeros(inputs.shape[:2], jnp.float32)
+        valid = _valid(inputs, lengths).astype(jnp.float32)
+        weights = valid - jnp.pad(valid[:, :-1], ((0, 0), (1, 0)))
+        return self(inputs, lengths=lengths), jnp.maximum(weights, 0.0)
+
+
+class EndsPooling(nnx.Module):
+    r"""The last state of both directions of a bidirectional recurrent stack: each where it has read the whole row.
+
+    .. math:: y = [\overrightarrow{x}_n; \overleftarrow{x}_1]
+
+    Steps are the two directions side by side, as `RecurrentStack` gives them.
+
+    Example:
+      >>> EndsPooling()(jnp.array([[[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]]]), lengths=jnp.array([2])).tolist()
+      [[3.0, 2.0]]
+    """
+
+    def __call__(
+        self, inputs: Float[Array, "batch time features"], *, lengths: Int[Array, "batch"] | None = None
+    ) -> Float[Array, "batch features"]:
+        """Pool; ``lengths`` ``None`` takes all steps."""
+        inputs = as_array("inputs", inputs)
+        ahead, back = jnp.split(inputs, 2, axis=-1)
+        ends = (LastPooling()(ahead, lengths=lengths), FirstPooling()(back, lengths=lengths))
+        return jnp.concatenate(ends, axis=-1)
+
+    def with_weights(
+        self, inputs: Float[Array, "batch time features"], *, lengths: Int[Array, "batch"] | None = None
+    ) -> tuple[Float[Array, "batch features"], Float[Array, "batch time"]]:
+        """The vector, and half of the weight for the last step and half for the first."""
+        inputs = as_array("inputs", inputs)
+        ahead, back = jnp.split(inputs, 2, axis=-1)
+        last = LastPooling().with_weights(ahead, lengths=lengths)[1]
+        first = FirstPooling().with_weights(back, lengths=lengths)[1]
+        return self(inputs, lengths=lengths), (last + first) / 2
 
 
 class AttentionPooling(nnx.Module):
@@ -130,10 +232,17 @@ class AttentionPooling(nnx.Module):
         self, inputs: Float[Array, "batch time features"], *, lengths: Int[Array, "batch"] | None = None
     ) -> Float[Array, "batch time"]:
         """The weight of each step; zero in the padding."""
+        return self.with_weights(inputs, lengths=lengths)[1]
+
+    def with_weights(
+        self, inputs: Float[Array, "batch time features"], *, lengths: Int[Array, "batch"] | None = None
+    ) -> tuple[Float[Array, "batch features"], Float[Array, "batch time"]]:
+        """The vector, and the weight that the learned query gives each step."""
         inputs = as_array("inputs", inputs)
-        return attention_with_weights(*self._arrays(inputs), score=Dot(), mask=_mask(lengths, inputs))[1][
-            :, 0, 0
-        ]
+        pooled, weights = attention_with_weights(
+            *self._arrays(inputs), score=Dot(), mask=_mask(lengths, inputs)
+        )
+        return pooled[:, 0, 0], weights[:, 0, 0]
 
     def _arrays(self, inputs: Array) -> tuple[Array, Array, Array]:
         key = jnp.tanh(self.hidden(inputs))[:, :, None, :]
@@ -145,6 +254,12 @@ class AttentionPooling(nnx.Module):
 def _of_nothing(inputs: Array) -> Array:
     """Zeros, as a row of length 0 gives them, where there are no steps at all."""
     return jnp.zeros((inputs.shape[0], inputs.shape[2]), inputs.dtype)
+
+
+def _valid(inputs: Array, lengths: Array | None) -> Bool[Array, "batch time"]:
+    if lengths is None:
+        return jnp.ones(inputs.shape[:2], bool)
+    return valid_steps(as_array("lengths", lengths), inputs.shape[1])
 
 
 def _mask(lengths: Array | None, inputs: Array) -> AttentionMask | None:

@@ -5,8 +5,9 @@ add up to the same gradient. ``rng_key`` None means evaluation, without dropout.
 training also has ``at(update)``, which returns the objective of that update.
 """
 
+from transformer_jax.objectives.classes import ClassCrossEntropy
 from transformer_jax.objectives.next_token import NextToken
 from transformer_jax.objectives.pair_cross_entropy import PairCrossEntropy
 from transformer_jax.objectives.token_loss import token_accuracy
 
-__all__ = ["NextToken", "PairCrossEntropy", "token_accuracy"]
+__all__ = ["ClassCrossEntropy", "NextToken", "PairCrossEntropy", "token_accuracy"]

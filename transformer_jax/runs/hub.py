@@ -32,7 +32,7 @@ def load(folder: str | os.PathLike[str]) -> LoadedRun:
 
     Returns:
       The run: ``translate``, ``score`` and ``align`` of a run on pairs of lines, ``generate`` and ``score`` of a
-      language model, and ``evaluate`` of both.
+      language model, ``classify`` of a classifier, and ``evaluate`` of all.
 
     Raises:
       RunError: If the folder holds no trained run.

@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING
 from transformer_jax.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from transformer_jax.tasks.class_evaluation import ClassEvaluation as ClassEvaluation
+    from transformer_jax.tasks.class_evaluation import evaluate_classes as evaluate_classes
+    from transformer_jax.tasks.classification import Classification as Classification
+    from transformer_jax.tasks.classification import PreparedClassification as PreparedClassification
     from transformer_jax.tasks.language_modelling import LanguageModelling as LanguageModelling
     from transformer_jax.tasks.language_modelling import PreparedLanguage as PreparedLanguage
     from transformer_jax.tasks.pair_evaluation import PairEvaluation as PairEvaluation
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Artifact": "task",
+    "ClassEvaluation": "class_evaluation",
+    "Classification": "classification",
     "Evaluator": "task",
     "LanguageEvaluator": "text_evaluation",
     "LanguageModelling": "language_modelling",
@@ -37,6 +43,7 @@ _MODULES = {
     "PairEvaluator": "pairs",
     "PairTask": "pairs",
     "Prepared": "task",
+    "PreparedClassification": "classification",
     "PreparedLanguage": "language_modelling",
     "Pronunciation": "pronunciation",
     "Task": "task",
@@ -46,6 +53,7 @@ _MODULES = {
     "available_splits": "task_data",
     "data_name": "task_data",
     "describe_data": "task_data",
+    "evaluate_classes": "class_evaluation",
     "evaluate_pairs": "pair_evaluation",
     "evaluate_text": "text_evaluation",
     "evaluation_options": "task",
@@ -56,6 +64,8 @@ _MODULES = {
 
 __all__ = [
     "Artifact",
+    "ClassEvaluation",
+    "Classification",
     "Evaluator",
     "LanguageEvaluator",
     "LanguageModelling",
@@ -63,6 +73,7 @@ __all__ = [
     "PairEvaluator",
     "PairTask",
     "Prepared",
+    "PreparedClassification",
     "PreparedLanguage",
     "Pronunciation",
     "Task",
@@ -72,6 +83,7 @@ __all__ = [
     "available_splits",
     "data_name",
     "describe_data",
+    "evaluate_classes",
     "evaluate_pairs",
     "evaluate_text",
     "evaluation_options",

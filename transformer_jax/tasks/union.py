@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union
 
 from transformer_jax.kinds import Kinds
 from transformer_jax.plugins import config_fault
+from transformer_jax.tasks.classification import Classification
 from transformer_jax.tasks.language_modelling import LanguageModelling
 from transformer_jax.tasks.pronunciation import Pronunciation
 from transformer_jax.tasks.task import Task
@@ -22,6 +23,7 @@ BuiltInTaskConfig = Union[  # noqa: UP007 (the trailing comma keeps one line a m
     Translation,
     Pronunciation,
     LanguageModelling,
+    Classification,
 ]
 
 

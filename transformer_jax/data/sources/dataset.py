@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-Form = Literal["pairs", "pronunciations", "text"]
-"""Form of examples: lines with their targets, words with all their pronunciations, or documents of text.
+Form = Literal["pairs", "pronunciations", "text", "classes", "tags"]
+"""Form of examples: lines with their targets, words with all their pronunciations, documents of text, texts with a
+class, or words with a label each.
 
 The reader of ``pairs`` takes a source and a target language and returns `PairSplits`; that of ``pronunciations``
-takes nothing and returns `PairSplits`; that of ``text`` takes nothing and returns `TextSplits`.
+takes nothing and returns `PairSplits`; that of ``text`` takes nothing and returns `TextSplits`; that of ``classes``
+takes a subset and a fold, where a set has such, and returns `ClassSplits`.
 """
 
 GITHUB = "https://raw.githubusercontent.com"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_jax.data.documents import TextSplits
+from transformer_jax.data.labelled_texts import ClassSplits
 from transformer_jax.data.line_pairs import PairSplits
 from transformer_jax.data.sources.aeslc import AESLC
 from transformer_jax.data.sources.an4 import AN4
@@ -113,6 +114,21 @@ def read_text(name: str) -> TextSplits:
       DataError: If there is no such set, it gives no text, or a file is missing or bad.
     """
     splits: TextSplits = _readers_of(name, "text")["text"]()
+    return splits
+
+
+def read_classes(name: str, *, subset: str, fold: int | None = None) -> ClassSplits:
+    """The three parts of a named set of texts with a class each.
+
+    Args:
+      name: Name of the set.
+      subset: Which of its subsets.
+      fold: Of a set for cross-validation, the fold that is tested on.
+
+    Raises:
+      DataError: If there is no such set, it gives no classes, or a file is missing or bad.
+    """
+    splits: ClassSplits = _readers_of(name, "classes")["classes"](subset, fold)
     return splits
 
 

@@ -1,0 +1,23 @@
+"""Question types of TREC-6 as classification_trec6.py, but pooled by the last state of both directions.
+
+Command: transformer-jax train experiments/classification_trec6_last.py --run-dir runs/questions-last
+"""
+
+import dataclasses
+
+from classification_trec6 import config as base
+
+from transformer_jax.models.poolings import LastStatePool
+from transformer_jax.objectives import ClassCrossEntropy
+from transformer_jax.runs.experiment import ExperimentConfig
+
+
+def config() -> ExperimentConfig:
+    """The same but for the pooling, and without a penalty on hops."""
+    first = base()
+    return dataclasses.replace(
+        first,
+        name="classification_trec6_last",
+        task=dataclasses.replace(first.task, objective=ClassCrossEntropy(label_smoothing=0.1)),
+        model=dataclasses.replace(first.model, pooling=LastStatePool()),
+    )
