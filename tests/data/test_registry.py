@@ -27,6 +27,7 @@ NAMES = [
     "tinyshakespeare",
     "war-and-peace",
     "english-novels",
+    "gcide",
     "sentences",
     "snips-slots",
     "ud-english-ewt",
@@ -142,7 +143,7 @@ def test_entries_agree_with_the_checksum_list():
         f"{name}/{file_name}": file.sha256
         for name, dataset in DATASETS.items()
         for file_name, file in dataset.files.items()
-        if name != "cmudict"
+        if dataset.packaged is None
     }
     assert known == listed
     for path in known:
@@ -156,7 +157,7 @@ def test_unknown_set_and_file():
 
 def test_a_set_without_the_wanted_form_is_refused_and_those_that_have_it_are_named():
     assert refused(read_text, "multi30k") == (
-        "data set 'multi30k' gives no text; these do: tinyshakespeare, war-and-peace, english-novels"
+        "data set 'multi30k' gives no text; these do: tinyshakespeare, war-and-peace, english-novels, gcide"
     )
     assert refused(read_pairs, "tinyshakespeare") == (
         "data set 'tinyshakespeare' gives no pairs or pronunciations; these do: cmudict, cmudict-g2p, multi30k, "
@@ -178,7 +179,7 @@ def test_a_set_with_languages_but_without_a_reader_of_pairs_is_refused(monkeypat
 
 def test_every_reader_is_of_a_form_that_it_can_be_read_by():
     for dataset in DATASETS.values():
-        assert set(dataset.readers) <= {"pairs", "pronunciations", "text"}
+        assert set(dataset.readers) <= {"pairs", "pronunciations", "text", "classes", "tags"}
         assert bool(dataset.languages) == ("pairs" in dataset.readers)
 
 

@@ -7,12 +7,14 @@ from transformer_jax.errors import RunError
 from transformer_jax.inference.text_classifier import TextClassifier
 from transformer_jax.inference.text_generator import TextGenerator
 from transformer_jax.inference.translator import Translator
+from transformer_jax.inference.word_embedder import WordEmbedder
 from transformer_jax.runs.loading import LoadedRun, load_run
 
 _COMMANDS = {
     Translator: ("translate", "score --source FILE --target FILE"),
     TextGenerator: ("generate", "score --input FILE"),
     TextClassifier: ("classify",),
+    WordEmbedder: ("embed",),
 }
 """Commands of each predictor, the one that writes first."""
 

@@ -35,6 +35,7 @@ COMMANDS = {
     "average": "Mean of the parameters of a run's last checkpoints.",
     "classify": "Classify lines: a class for each line in.",
     "compare": "Train six models, from a vanilla RNN to a Transformer, on real words and compare them.",
+    "embed": "Vectors of words and lines, their neighbours, and analogies.",
     "train": "Train one model as a config file says, into a run folder.",
     "evaluate": "Score a trained model on two files or a split of its data, or beside another.",
     "export": "Make a small folder of a trained model, with a card, to pass on.",

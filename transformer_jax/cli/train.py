@@ -78,6 +78,10 @@ class Command:
     warm_start: Annotated[Path | None, tyro.conf.arg(metavar="OTHER_RUN")] = None
     """Begin with the parameters and the tokenizers of another run (or model folder) of the same model."""
 
+    vectors: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Begin with the word vectors of a file in word2vec's format (binary where its name ends in .bin) as the input
+    embeddings of tokens that are words of it."""
+
     allow_partial: bool = False
     """With --warm-start: take what fits of another model's arrays, and list what does not."""
 
@@ -144,13 +148,19 @@ class Command:
             )
         else:
             config = start_config(self.config, overrides, own)
-        start = None
+        start: Any = None
         if self.allow_partial and self.warm_start is None:
             raise ConfigError("--allow-partial goes with --warm-start: a resumed run needs all its arrays")
+        if self.warm_start is not None and self.vectors is not None:
+            raise ConfigError("--warm-start takes the other run's embeddings: leave --vectors out")
         if self.warm_start is not None:
             from transformer_jax.runs.warm_start import start_from
 
             start = start_from(self.warm_start, allow_partial=self.allow_partial)
+        elif self.vectors is not None:
+            from transformer_jax.runs.vector_start import start_from_vectors
+
+            start = start_from_vectors(self.vectors)
         result = run_experiment(
             config,
             self.run_dir,

@@ -28,7 +28,7 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
     Raises:
       DataError: If the file is missing, unreadable, empty, binary (holds NUL bytes), damaged or not UTF-8.
     """
-    return split_lines(_read_bytes(path), str(path))
+    return split_lines(read_bytes(path), str(path))
 
 
 def read_text_file(path: str | os.PathLike[str]) -> str:
@@ -37,7 +37,7 @@ def read_text_file(path: str | os.PathLike[str]) -> str:
     Raises:
       DataError: If the file is missing, unreadable, empty, binary (holds NUL bytes), damaged or not UTF-8.
     """
-    content = _read_bytes(path).removeprefix(BYTE_ORDER_MARK)
+    content = read_bytes(path).removeprefix(BYTE_ORDER_MARK)
     if not content:
         raise DataError(f"{path}: the file is empty; wanted UTF-8 text")
     return _decoded(content, str(path))
@@ -171,7 +171,12 @@ def read_tsv(path: str | os.PathLike[str], *, num_columns: int | None = None) ->
     return rows
 
 
-def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Bytes of a file, unpacked where it is compressed by gzip or xz.
+
+    Raises:
+      DataError: If it is missing, unreadable, or damaged.
+    """
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from transformer_jax.inference.translated import PairScore as PairScore
     from transformer_jax.inference.translated import Translated as Translated
     from transformer_jax.inference.translator import Translator as Translator
+    from transformer_jax.inference.word_embedder import Embedded as Embedded
+    from transformer_jax.inference.word_embedder import Neighbour as Neighbour
+    from transformer_jax.inference.word_embedder import WordEmbedder as WordEmbedder
 
 _MODULES = {
     "Alignment": "attention_maps",
@@ -38,10 +41,12 @@ _MODULES = {
     "BatchSearcher": "batch_search",
     "BeamSearch": "requested_search",
     "Classified": "text_classifier",
+    "Embedded": "word_embedder",
     "Generated": "text_generator",
     "GeneratedTokens": "token_generator",
     "GreedySearch": "requested_search",
     "Hypothesis": "batch_search",
+    "Neighbour": "word_embedder",
     "PairScore": "translated",
     "PairScorer": "pair_scores",
     "RowProgram": "row_program",
@@ -56,6 +61,7 @@ _MODULES = {
     "TokenScores": "token_scores",
     "Translated": "translated",
     "Translator": "translator",
+    "WordEmbedder": "word_embedder",
     "search_of": "requested_search",
 }
 """Where each public name is defined."""
@@ -67,10 +73,12 @@ __all__ = [
     "BatchSearcher",
     "BeamSearch",
     "Classified",
+    "Embedded",
     "Generated",
     "GeneratedTokens",
     "GreedySearch",
     "Hypothesis",
+    "Neighbour",
     "PairScore",
     "PairScorer",
     "RowProgram",
@@ -85,6 +93,7 @@ __all__ = [
     "TokenScores",
     "Translated",
     "Translator",
+    "WordEmbedder",
     "search_of",
 ]
 

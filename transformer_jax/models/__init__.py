@@ -45,6 +45,7 @@ from transformer_jax.models.text_encoders import (
     TransformerTextEncoder,
     VectorEncoder,
 )
+from transformer_jax.models.word_vectors import WordVectors, WordVectorsConfig
 
 __all__ = [
     "AttentionPool",
@@ -80,6 +81,8 @@ __all__ = [
     "TransformerEncoder",
     "TransformerTextEncoder",
     "VectorEncoder",
+    "WordVectors",
+    "WordVectorsConfig",
     "build_model",
     "gpt2",
     "llama_like",

@@ -6,8 +6,18 @@ training also has ``at(update)``, which returns the objective of that update.
 """
 
 from transformer_jax.objectives.classes import ClassCrossEntropy
+from transformer_jax.objectives.negative_sampling import NegativeSampling
 from transformer_jax.objectives.next_token import NextToken
 from transformer_jax.objectives.pair_cross_entropy import PairCrossEntropy
 from transformer_jax.objectives.token_loss import token_accuracy
+from transformer_jax.objectives.word_softmax import FullSoftmax, HierarchicalSoftmax
 
-__all__ = ["ClassCrossEntropy", "NextToken", "PairCrossEntropy", "token_accuracy"]
+__all__ = [
+    "ClassCrossEntropy",
+    "FullSoftmax",
+    "HierarchicalSoftmax",
+    "NegativeSampling",
+    "NextToken",
+    "PairCrossEntropy",
+    "token_accuracy",
+]

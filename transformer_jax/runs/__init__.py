@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from transformer_jax.runs.model_folder import pretrained_names as pretrained_names
     from transformer_jax.runs.reproduction import Comparison as Comparison
     from transformer_jax.runs.reproduction import reproduce_run as reproduce_run
+    from transformer_jax.runs.vector_start import VectorStart as VectorStart
+    from transformer_jax.runs.vector_start import start_from_vectors as start_from_vectors
+    from transformer_jax.runs.vector_start import start_of as start_of
     from transformer_jax.runs.warm_start import Start as Start
     from transformer_jax.runs.warm_start import start_from as start_from
 
@@ -36,6 +39,7 @@ _MODULES = {
     "LoadedRun": "loading",
     "RunOptions": "experiment_runner",
     "Start": "warm_start",
+    "VectorStart": "vector_start",
     "average_run": "averaging",
     "evaluate_run": "evaluation",
     "export_model": "model_folder",
@@ -51,6 +55,8 @@ _MODULES = {
     "saved_config": "experiment",
     "start_config": "experiment",
     "start_from": "warm_start",
+    "start_from_vectors": "vector_start",
+    "start_of": "vector_start",
     "train": "hub",
     "with_overrides": "experiment",
 }
@@ -63,6 +69,7 @@ __all__ = [
     "LoadedRun",
     "RunOptions",
     "Start",
+    "VectorStart",
     "average_run",
     "evaluate_run",
     "export_model",
@@ -78,6 +85,8 @@ __all__ = [
     "saved_config",
     "start_config",
     "start_from",
+    "start_from_vectors",
+    "start_of",
     "train",
     "with_overrides",
 ]

@@ -37,6 +37,7 @@ from transformer_jax.runs.lock import (
     run_setting,
     settings_of_data,
 )
+from transformer_jax.runs.vector_start import VectorStart
 from transformer_jax.runs.warm_start import Start
 from transformer_jax.tasks.task import Artifacts, Evaluator
 from transformer_jax.training import hosts
@@ -57,7 +58,7 @@ class RunOptions:
     Attributes:
       resume: Continue the folder's run (its artifacts are read, not made again).
       overwrite: Remove the folder's run first.
-      start: Another run to begin from; not for a run that is resumed.
+      start: Another run to begin from, or word vectors for the embeddings; not for a run that is resumed.
       quiet: Show no progress.
       label: Name beside the progress; None for the experiment's own.
       strict_compile: Whether a batch shape that was not planned is an error.
@@ -70,7 +71,7 @@ class RunOptions:
 
     resume: bool = False
     overwrite: bool = False
-    start: Start | None = None
+    start: Start | VectorStart | None = None
     quiet: bool = False
     label: str | None = None
     strict_compile: bool = False
@@ -194,7 +195,7 @@ class _Session:
             for text in self.evaluator.notes:
                 self._say(text)
             if options.start is not None:
-                self._say(options.start.fill(self.model))
+                self._say(options.start.fill(self.model, prepared.artifacts))
             self.trainer = self._trainer(after_evaluation)
             self._check_hosts()
             with hosts.first_alone() as is_mine:

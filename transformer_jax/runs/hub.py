@@ -19,7 +19,7 @@ from transformer_jax.runs.experiment import (
 from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
 from transformer_jax.runs.loading import LoadedRun, load_run
 from transformer_jax.runs.model_folder import pretrained_folder, pretrained_names
-from transformer_jax.runs.warm_start import start_from
+from transformer_jax.runs.vector_start import start_of
 
 __all__ = ["load", "load_pretrained", "pretrained_names", "train"]
 
@@ -32,7 +32,8 @@ def load(folder: str | os.PathLike[str]) -> LoadedRun:
 
     Returns:
       The run: ``translate``, ``score`` and ``align`` of a run on pairs of lines, ``generate`` and ``score`` of a
-      language model, ``classify`` of a classifier, and ``evaluate`` of all.
+      language model, ``classify`` of a classifier, ``embed``, ``nearest`` and ``analogy`` of word vectors, and
+      ``evaluate`` of all.
 
     Raises:
       RunError: If the folder holds no trained run.
@@ -72,7 +73,8 @@ def train(
       run_dir: Run folder.
       overrides: ``path=value`` texts that change the config, such as ``"train.updates=200"``.
       options: Of `RunOptions`: ``resume``, ``overwrite``, ``quiet``, ``strict_compile``, ``allow_inexact``,
-        ``allow_other_data``, ``label``, and ``start``: another run, or its folder, to begin from.
+        ``allow_other_data``, ``label``, and ``start``: another run, or its folder, to begin from, or a file of word
+        vectors in word2vec's text or binary format for the input embeddings.
 
     Returns:
       The trained run, with the parameters of its best checkpoint.
@@ -90,7 +92,7 @@ def train(
             )
     folder = _folder(run_dir)
     if isinstance(options.get("start"), str | os.PathLike):
-        options["start"] = start_from(_folder(options["start"]))
+        options["start"] = start_of(_folder(options["start"]))
     wanted_run = RunOptions(**options)
     if isinstance(config, ExperimentConfig):
         config = with_overrides(config, overrides) if overrides else config

@@ -186,7 +186,7 @@ def _card(
     size: int,
 ) -> str:
     config = run.config
-    command = "generate" if "generate" in getattr(run.predictor, "verbs", ()) else "translate"
+    command = next(iter(getattr(run.predictor, "verbs", ())), "translate")
     machine = scores["environment"] if training is None else training.get("machine") or scores["environment"]
     lines = [f"# {name}", "", about, "", f"- Task: {config.task.kind}"]
     lines += [f"- {line}" for line in describe_data(config.task)]

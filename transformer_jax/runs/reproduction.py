@@ -11,7 +11,7 @@ from transformer_jax.runs.experiment import saved_config
 from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
 from transformer_jax.runs.folder import require_run
 from transformer_jax.runs.lock import setting_differences, warm_start_of
-from transformer_jax.runs.warm_start import start_from
+from transformer_jax.runs.vector_start import start_of
 from transformer_jax.training.metrics import Row
 from transformer_jax.training.trackers import METRICS_FILE, as_written, read_rows
 
@@ -130,7 +130,7 @@ def reproduce_run(original: Path, run_dir: Path | None = None, *, updates: int |
     if run_dir is not None and run_dir.resolve() == original.resolve():
         raise ConfigError(f"`run_dir={run_dir}` is the run itself: name another folder")
     config, warm_start = saved_config(original), warm_start_of(original)
-    start = start_from(Path(warm_start), allow_partial=True) if warm_start is not None else None
+    start = start_of(Path(warm_start), allow_partial=True) if warm_start is not None else None
     with contextlib.ExitStack() as stack:
         again = run_dir or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run"
         comparison = Comparison(original, again, up_to=updates)

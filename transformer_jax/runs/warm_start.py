@@ -29,8 +29,12 @@ class Start:
     artifacts: Artifacts
     allow_partial: bool = False
 
-    def fill(self, model: nnx.Module) -> str:
+    def fill(self, model: nnx.Module, artifacts: Artifacts | None = None) -> str:
         """Give ``model`` the parameters.
+
+        Args:
+          model: The new run's.
+          artifacts: The new run's, which are those of the other one.
 
         Returns:
           What was taken and what was not, for a person.
@@ -38,6 +42,7 @@ class Start:
         Raises:
           RunError: If it is of another structure and that is not allowed, or nothing of it fits; says in what.
         """
+        del artifacts
         structure, params, model_state = split_model(model)
         other, *found = split_model(self.model)
         own, arrays = (

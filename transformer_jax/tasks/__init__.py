@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from transformer_jax.tasks.union import TaskConfig as TaskConfig
     from transformer_jax.tasks.union import register_task as register_task
     from transformer_jax.tasks.union import task_kinds as task_kinds
+    from transformer_jax.tasks.vector_evaluation import VectorEvaluation as VectorEvaluation
+    from transformer_jax.tasks.vector_evaluation import WindowEvaluator as WindowEvaluator
+    from transformer_jax.tasks.vector_evaluation import evaluate_vectors as evaluate_vectors
+    from transformer_jax.tasks.word_embedding import PreparedVectors as PreparedVectors
+    from transformer_jax.tasks.word_embedding import WordEmbedding as WordEmbedding
 
 _MODULES = {
     "Artifact": "task",
@@ -45,17 +50,22 @@ _MODULES = {
     "Prepared": "task",
     "PreparedClassification": "classification",
     "PreparedLanguage": "language_modelling",
+    "PreparedVectors": "word_embedding",
     "Pronunciation": "pronunciation",
     "Task": "task",
     "TaskConfig": "union",
     "TextEvaluation": "text_evaluation",
     "Translation": "translation",
+    "VectorEvaluation": "vector_evaluation",
+    "WindowEvaluator": "vector_evaluation",
+    "WordEmbedding": "word_embedding",
     "available_splits": "task_data",
     "data_name": "task_data",
     "describe_data": "task_data",
     "evaluate_classes": "class_evaluation",
     "evaluate_pairs": "pair_evaluation",
     "evaluate_text": "text_evaluation",
+    "evaluate_vectors": "vector_evaluation",
     "evaluation_options": "task",
     "register_task": "union",
     "task_kinds": "union",
@@ -75,17 +85,22 @@ __all__ = [
     "Prepared",
     "PreparedClassification",
     "PreparedLanguage",
+    "PreparedVectors",
     "Pronunciation",
     "Task",
     "TaskConfig",
     "TextEvaluation",
     "Translation",
+    "VectorEvaluation",
+    "WindowEvaluator",
+    "WordEmbedding",
     "available_splits",
     "data_name",
     "describe_data",
     "evaluate_classes",
     "evaluate_pairs",
     "evaluate_text",
+    "evaluate_vectors",
     "evaluation_options",
     "register_task",
     "task_kinds",

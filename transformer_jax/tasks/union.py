@@ -11,6 +11,7 @@ from transformer_jax.tasks.language_modelling import LanguageModelling
 from transformer_jax.tasks.pronunciation import Pronunciation
 from transformer_jax.tasks.task import Task
 from transformer_jax.tasks.translation import Translation
+from transformer_jax.tasks.word_embedding import WordEmbedding
 
 __all__ = ["PLUGIN_GROUP", "TaskConfig", "artifact_names", "register_task", "task_fields", "task_kinds"]
 
@@ -24,6 +25,7 @@ BuiltInTaskConfig = Union[  # noqa: UP007 (the trailing comma keeps one line a m
     Pronunciation,
     LanguageModelling,
     Classification,
+    WordEmbedding,
 ]
 
 

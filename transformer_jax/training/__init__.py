@@ -5,8 +5,17 @@ A model is known here only as an NNX module together with an objective
 """
 
 from transformer_jax.training.checkpoint import CheckpointInfo, CheckpointStore
-from transformer_jax.training.config import Adam, AdamW, Constant, Cosine, LinearDecay, Noam, TrainConfig
-from transformer_jax.training.contracts import BatchSource, Objective
+from transformer_jax.training.config import (
+    Adam,
+    AdamW,
+    Constant,
+    Cosine,
+    LinearDecay,
+    Noam,
+    RowAdagrad,
+    TrainConfig,
+)
+from transformer_jax.training.contracts import BatchSource, Objective, RowObjective
 from transformer_jax.training.loop import Trainer
 from transformer_jax.training.metrics import learning_curve
 from transformer_jax.training.run_folder import check_run_folder, remove_run
@@ -25,6 +34,8 @@ __all__ = [
     "LinearDecay",
     "Noam",
     "Objective",
+    "RowAdagrad",
+    "RowObjective",
     "TrainConfig",
     "TrainResult",
     "Trainer",

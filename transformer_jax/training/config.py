@@ -63,7 +63,30 @@ class AdamW:
         )
 
 
-OptimizerConfig = Adam | AdamW
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowAdagrad:
+    r"""Adagrad (Duchi et al. 2011) with one running sum a row of a matrix, for tables of which a batch reads few rows.
+
+    Each use of a row :math:`r` in a batch, with its gradient :math:`g` of width :math:`d`, counts by itself:
+
+    .. math:: G_r \leftarrow G_r + \lVert g \rVert^2 / d, \quad p_r \leftarrow p_r - \eta \, g / \sqrt{G_r}
+
+    An objective that says which rows it reads (`RowObjective`) has only those changed, by the gradient of its summed
+    loss; an update then takes time for the batch and not for the tables. Another objective's parameters are changed as
+    a whole, each row as one use of its mean loss.
+
+    Args:
+      initial: First value of every running sum.
+    """
+
+    kind: Literal["row_adagrad"] = "row_adagrad"
+    initial: float = 0.01
+
+    def __post_init__(self) -> None:
+        require_field(_is_positive(self.initial), self, "initial", "above 0")
+
+
+OptimizerConfig = Adam | AdamW | RowAdagrad
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ up to the same gradient. An objective that changes during training also has ``at
 of that update.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from transformer_jax.functional.losses import LossSum
@@ -29,6 +29,22 @@ class ScheduledObjective(Protocol):
 
     def at(self, update: Int[Array, ""]) -> Objective:
         """The objective of the update that follows ``update`` updates."""
+        ...
+
+
+@runtime_checkable
+class RowObjective(Protocol):
+    """An objective that reads some parameters only at rows that the batch names; see `RowAdagrad`.
+
+    It draws nothing, and its model has no variables but parameters.
+    """
+
+    def rows(self, batch: Any) -> Mapping[str, Int[Array, " uses"]]:
+        """Rows that a batch reads, by the dotted path of their parameter, once for each use; all in its bounds."""
+        ...
+
+    def on_rows(self, tables: Mapping[str, Array], batch: Any) -> tuple[LossSum, dict[str, LossSum]]:
+        """Loss and metrics from the rows that `rows` named, in that order, and from the other parameters whole."""
         ...
 
 

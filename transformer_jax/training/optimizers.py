@@ -3,7 +3,8 @@
 import jax
 import optax
 
-from transformer_jax.training.config import Adam, AdamW, OptimizerConfig
+from transformer_jax.training.config import Adam, AdamW, OptimizerConfig, RowAdagrad
+from transformer_jax.training.row_updates import row_adagrad
 from transformer_jax.training.schedules import Schedule
 from transformer_jax.typing import PyTree
 
@@ -12,7 +13,7 @@ def build_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.Gradie
     """The optax transformation of ``config`` with the learning rate of ``schedule``.
 
     Args:
-      config: Adam or AdamW.
+      config: Adam, AdamW or RowAdagrad.
       schedule: From updates done to the learning rate.
 
     Returns:
@@ -38,6 +39,8 @@ def build_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.Gradie
                 weight_decay=config.weight_decay,
                 mask=decays,
             )
+        case RowAdagrad():
+            return row_adagrad(schedule, initial=config.initial)
 
 
 def decays(params: PyTree) -> PyTree:

@@ -11,14 +11,15 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from transformer_jax.errors import ShapeError
+from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional.losses import LossSum
 from transformer_jax.pytree import replace
-from transformer_jax.training.config import TrainConfig
-from transformer_jax.training.contracts import Objective, ScheduledObjective
+from transformer_jax.training.config import RowAdagrad, TrainConfig
+from transformer_jax.training.contracts import Objective, RowObjective, ScheduledObjective
 from transformer_jax.training.divergence import note_divergence
 from transformer_jax.training.metrics import add_metrics
 from transformer_jax.training.optimizers import build_optimizer
+from transformer_jax.training.row_updates import change_rows
 from transformer_jax.training.schedules import build_schedule
 from transformer_jax.training.state import (
     ModelStructure,
@@ -90,8 +91,26 @@ def build_step(structure: ModelStructure, objective: Objective, config: TrainCon
         (gradient, *auxiliary), _ = jax.lax.scan(micro_step, carry, (micro_batches, indices))
         return gradient, tuple(auxiliary)
 
+    chooses_rows = isinstance(config.optimizer, RowAdagrad) and isinstance(objective, RowObjective)
+    by_rows: Any = objective if chooses_rows else None
+    if by_rows is not None:
+        _check_updates_by_rows(config)
+
     def step(state: TrainState, batch: Any, updates: Int[Array, ""] | None = None) -> TrainState:
         schedule = build_schedule(config.schedule, updates=config.updates if updates is None else updates)
+        if by_rows is not None:
+            changed = change_rows(by_rows, state.params, state.optimizer_state, batch, schedule=schedule)
+            norm = changed.norm / jnp.where(changed.loss.count > 0, changed.loss.count, 1.0)
+            after = replace(
+                state,
+                params=changed.params,
+                average=moved_average(state.average, changed.params, state.update, config.average_decay),
+                optimizer_state=changed.optimizer_state,
+                metrics=add_metrics(
+                    state.metrics, changed.metrics | own_metrics(state, changed.loss, norm, schedule)
+                ),
+            )
+            return noted(state, after, jnp.isfinite(changed.loss.sum) & jnp.isfinite(norm))
         optimizer = build_optimizer(config.optimizer, schedule)
         rng_key = jax.random.fold_in(state.rng_key, state.update)
         if config.accumulation > 1:
@@ -110,11 +129,7 @@ def build_step(structure: ModelStructure, objective: Objective, config: TrainCon
             "standard"
         ):  # optax mixes dtypes, which a user's "strict" would refuse
             changes, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
-        own_metrics = {
-            "loss": loss,
-            "gradient_norm": LossSum.of(norm, 1.0),
-            "learning_rate": LossSum.of(schedule(state.update), 1.0),
-        }
+        metrics = metrics | own_metrics(state, loss, norm, schedule)
         params = optax.apply_updates(state.params, changes)
         after = replace(
             state,
@@ -122,15 +137,40 @@ def build_step(structure: ModelStructure, objective: Objective, config: TrainCon
             average=moved_average(state.average, params, state.update, config.average_decay),
             model_state=model_state,
             optimizer_state=optimizer_state,
-            metrics=add_metrics(state.metrics, metrics | own_metrics),
+            metrics=add_metrics(state.metrics, metrics),
         )
-        is_finite = jnp.isfinite(loss.sum) & jnp.isfinite(norm)
+        return noted(state, after, jnp.isfinite(loss.sum) & jnp.isfinite(norm))
+
+    def own_metrics(state: TrainState, loss: LossSum, norm: Array, schedule: Any) -> dict[str, LossSum]:
+        """The trainer's own metrics of an update."""
+        return {
+            "loss": loss,
+            "gradient_norm": LossSum.of(norm, 1.0),
+            "learning_rate": LossSum.of(schedule(state.update), 1.0),
+        }
+
+    def noted(state: TrainState, after: TrainState, is_finite: Array) -> TrainState:
+        """The state after an update, counted; the one before where the update was no number and is to be skipped."""
         if config.on_divergence == "skip":
             after = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), after, state)
         update = state.update + 1
         return replace(after, update=update, divergence=note_divergence(state.divergence, is_finite, update))
 
     return step
+
+
+def _check_updates_by_rows(config: TrainConfig) -> None:
+    """Raise ``ConfigError`` for what needs the gradient of whole parameters."""
+    if config.accumulation > 1:
+        raise ConfigError(
+            f"train.accumulation is {config.accumulation}, but optimizer 'row_adagrad' changes the rows of a batch at "
+            "once: set it to 1, and choose data.batch_size instead"
+        )
+    if config.clip_norm is not None:
+        raise ConfigError(
+            f"train.clip_norm is {config.clip_norm}, but optimizer 'row_adagrad' scales each row by itself: set it to "
+            "null"
+        )
 
 
 def loss_gradient(structure: ModelStructure, objective: Objective) -> Callable[..., tuple[Any, Any]]:

