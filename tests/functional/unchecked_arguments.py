@@ -124,6 +124,12 @@ CASES = {
     "projected divergence": (
         lambda a, b, e, w: F.projected_divergence(a, b, e, weights=w).mean(), ROWS, draw(3, 4), EMBEDDING, COUNTED,
     ),
+    "chain likelihood": (
+        lambda s, y, t, b, e, n: F.crf_log_likelihood(s, y, F.ChainScores(t, b, e), n),
+        INPUTS, SEGMENTS, draw(4, 4), draw(4), draw(4), LENGTHS,
+    ),
+    "chain marginals": (lambda s, n: F.crf_marginals(s, F.ChainScores.zeros(4), n), INPUTS, LENGTHS),
+    "chain decoding": (lambda s, n: F.crf_decode(s, F.ChainScores.zeros(4), n), INPUTS, LENGTHS),
     "dropout": (lambda x: F.dropout(x, 0.5, jax.random.key(0)), ROWS),
     "rotary": (F.rotary, QUERY, POSITIONS),
     "sinusoidal": (lambda p: F.sinusoidal_at(p, 4), POSITIONS),

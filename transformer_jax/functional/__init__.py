@@ -13,6 +13,15 @@ from transformer_jax.functional.attention import (
     prepare_key,
 )
 from transformer_jax.functional.biases import Alibi, PositionBias, RelativeBuckets
+from transformer_jax.functional.crf import (
+    FORBIDDEN,
+    ChainScores,
+    crf_decode,
+    crf_log_likelihood,
+    crf_log_normalizer,
+    crf_marginals,
+    crf_path_score,
+)
 from transformer_jax.functional.dropout import dropout, split_key
 from transformer_jax.functional.linear_attention import (
     LinearAttentionState,
@@ -82,6 +91,7 @@ from transformer_jax.functional.softmax import (
 )
 
 __all__ = [
+    "FORBIDDEN",
     "Additive",
     "AdditiveSum",
     "Alibi",
@@ -91,6 +101,7 @@ __all__ = [
     "AttentionMask",
     "Carry",
     "Cell",
+    "ChainScores",
     "Concat",
     "DiagonalCell",
     "Dot",
@@ -119,6 +130,11 @@ __all__ = [
     "attention_with_weights",
     "batch_norm",
     "batch_statistics",
+    "crf_decode",
+    "crf_log_likelihood",
+    "crf_log_normalizer",
+    "crf_marginals",
+    "crf_path_score",
     "cross_entropy",
     "dropout",
     "elu_features",

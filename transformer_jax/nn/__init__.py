@@ -36,6 +36,7 @@ from transformer_jax.nn.position_encodings import (
     Rotary,
     Sinusoidal,
 )
+from transformer_jax.nn.random_field import ConditionalRandomField
 from transformer_jax.nn.recurrent import CarryBridge, RecurrentCell, RecurrentLayer, RecurrentStack
 from transformer_jax.nn.score_attention import (
     AdditiveScore,
@@ -66,6 +67,7 @@ __all__ = [
     "CausalStack",
     "CombineQueryContext",
     "ConcatScore",
+    "ConditionalRandomField",
     "DecoderLayer",
     "DecoderStack",
     "DotScore",
