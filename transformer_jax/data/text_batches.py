@@ -49,6 +49,7 @@ class TagBatch(NamedTuple):
         a word and in the padding.
       classes: ``[batch]``, the class of each text; None where texts have none.
       example_ids: ``[batch]``, index of each row in the examples.
+      letters: ``[batch, len, word_len]``, the bytes of each word, see `WordEncoder`; None where models read none.
     """
 
     tokens: IntArray
@@ -56,6 +57,7 @@ class TagBatch(NamedTuple):
     labels: IntArray
     classes: IntArray | None
     example_ids: IntArray
+    letters: IntArray | None = None
 
     def num_tokens(self) -> int:
         """Tokens without padding."""

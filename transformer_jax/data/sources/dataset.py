@@ -11,7 +11,8 @@ class, or words with a label each.
 
 The reader of ``pairs`` takes a source and a target language and returns `PairSplits`; that of ``pronunciations``
 takes nothing and returns `PairSplits`; that of ``text`` takes nothing and returns `TextSplits`; that of ``classes``
-takes a subset and a fold, where a set has such, and returns `ClassSplits`.
+takes a subset and a fold, where a set has such, and returns `ClassSplits`; that of ``tags`` takes the name of an
+annotation or None and returns `TagSplits`.
 """
 
 GITHUB = "https://raw.githubusercontent.com"

@@ -29,6 +29,7 @@ from transformer_jax.data.sources.tinyshakespeare import TINYSHAKESPEARE
 from transformer_jax.data.sources.ud_english_ewt import UD_ENGLISH_EWT
 from transformer_jax.data.sources.war_and_peace import WAR_AND_PEACE
 from transformer_jax.data.sources.word_similarity import WORD_SIMILARITY
+from transformer_jax.data.tagged_text import TagSplits
 from transformer_jax.errors import DataError, nearest_hint
 
 _DATASETS = (
@@ -131,6 +132,20 @@ def read_classes(name: str, *, subset: str, fold: int | None = None) -> ClassSpl
       DataError: If there is no such set, it gives no classes, or a file is missing or bad.
     """
     splits: ClassSplits = _readers_of(name, "classes")["classes"](subset, fold)
+    return splits
+
+
+def read_tags(name: str, annotation: str | None = None) -> TagSplits:
+    """The three parts of a named set of sentences with a label for each word.
+
+    Args:
+      name: Name of the set.
+      annotation: Which labels, of a set that has several; None takes the first.
+
+    Raises:
+      DataError: If there is no such set or annotation, it gives no labels, or a file is missing or bad.
+    """
+    splits: TagSplits = _readers_of(name, "tags")["tags"](annotation)
     return splits
 
 

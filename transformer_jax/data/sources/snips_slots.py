@@ -1,6 +1,60 @@
 """Snips: requests with slots and intents, a folder for each split."""
 
+from transformer_jax.data.readers import read_lines
 from transformer_jax.data.sources.dataset import GITHUB, Dataset, dataset_files
+from transformer_jax.data.sources.stored_files import locate_file
+from transformer_jax.data.tagged_text import TaggedSentence, TagSplits
+from transformer_jax.errors import DataError
+
+_FILES = ("seq.in", "seq.out", "label")
+
+
+def read_slot_lines(
+    words: list[str], slots: list[str], intents: list[str], where: str
+) -> list[TaggedSentence]:
+    """Sentences of three files that belong together line by line; a tag and a word for each other.
+
+    Args:
+      words: Lines of words between blanks.
+      slots: Lines of labels between blanks.
+      intents: An intent a line.
+      where: Name of the files in messages.
+
+    Raises:
+      DataError: If the files differ in their numbers of lines, or a line has not a label for each word; names it.
+
+    Example:
+      >>> read_slot_lines(["play jazz "], ["O B-genre "], ["PlayMusic"], "the files")[0].labels
+      ('O', 'B-genre')
+    """
+    if not len(words) == len(slots) == len(intents):
+        raise DataError(
+            f"{where}: {len(words)} lines of words, {len(slots)} of slots, {len(intents)} of intents: wanted as many"
+        )
+    found = []
+    for line, (text, labels, intent) in enumerate(zip(words, slots, intents, strict=True), start=1):
+        # Blanks alone separate words: other white space of Unicode belongs to them.
+        tokens, tags = text.strip(" ").split(" "), labels.strip(" ").split(" ")
+        tokens, tags = [one for one in tokens if one], [one for one in tags if one]
+        if not tokens or len(tokens) != len(tags) or not intent.strip():
+            raise DataError(
+                f"{where}, line {line}: {len(tokens)} words, {len(tags)} slots, intent {intent!r}: wanted a slot for "
+                "each word, and an intent"
+            )
+        found.append(TaggedSentence(tuple(tokens), tuple(tags), intent.strip(), line))
+    return found
+
+
+def _read(annotation: str | None) -> TagSplits:
+    if annotation is not None:
+        raise DataError(f"data set 'snips-slots' has slots only, no annotation '{annotation}': leave it out")
+
+    def part(folder: str) -> list[TaggedSentence]:
+        words, slots, intents = (read_lines(locate_file(SNIPS_SLOTS, f"{folder}/{name}")) for name in _FILES)
+        return read_slot_lines(words, slots, intents, f"data set 'snips-slots', {folder}")
+
+    return TagSplits(train=part("train"), development=part("valid"), test=part("test"))
+
 
 SNIPS_SLOTS = Dataset(
     name="snips-slots",
@@ -20,4 +74,5 @@ SNIPS_SLOTS = Dataset(
         ("test/seq.out", 50918, "58c07c9097d5e1f78889765c2a535a160f6455b90b3142055c8051847afcca47"),
         ("test/label", 10120, "37a26da3ad079bb41c42c85a3a8f827eb47efec4c5917ce5d08f4b2736e4f830"),
     ),
+    readers={"tags": _read},
 )

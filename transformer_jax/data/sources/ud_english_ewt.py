@@ -1,6 +1,24 @@
 """English Web Treebank of Universal Dependencies."""
 
 from transformer_jax.data.sources.dataset import GITHUB, Dataset, dataset_files
+from transformer_jax.data.sources.stored_files import locate_file
+from transformer_jax.data.sources.tag_lines import CONLLU_COLUMNS, read_conllu
+from transformer_jax.data.tagged_text import TaggedSentence, TagSplits
+from transformer_jax.errors import DataError
+
+
+def _read(annotation: str | None) -> TagSplits:
+    column = annotation or "upos"
+    if column not in CONLLU_COLUMNS:
+        raise DataError(
+            f"data set 'ud-english-ewt' has no annotation '{column}'; it has {', '.join(CONLLU_COLUMNS)}"
+        )
+
+    def part(name: str) -> list[TaggedSentence]:
+        return read_conllu(locate_file(UD_ENGLISH_EWT, f"en_ewt-ud-{name}.conllu.xz"), column=column)
+
+    return TagSplits(train=part("train"), development=part("dev"), test=part("test"))
+
 
 UD_ENGLISH_EWT = Dataset(
     name="ud-english-ewt",
@@ -32,4 +50,5 @@ UD_ENGLISH_EWT = Dataset(
             ("LICENSE.txt", 20014, "b3d1b0f4c6ae151f7eb78738f46ebd5ee140f8a7f76501ba26af123140d35ae7"),
         ),
     },
+    readers={"tags": _read},
 )

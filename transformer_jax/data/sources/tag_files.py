@@ -1,0 +1,93 @@
+"""A user's own files of words with labels."""
+
+import dataclasses
+import os
+from typing import Literal
+
+from transformer_jax.data.sources.tag_lines import CONLLU_COLUMNS, TagFormat, read_tag_file
+from transformer_jax.data.tagged_text import TaggedSentence, TagSplits, with_held_out
+from transformer_jax.errors import check_choice, require
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TagFiles:
+    """Your own files: one word a line with its label, an empty line behind each sentence; or CoNLL-U.
+
+    Without a development set, a tenth of the sentences is held out of the training set, by a hash of the words; without
+    a test set there is none. Columns are counted from 0, negative ones from the last. A comment ``# class = NAME``
+    before each sentence gives the label of the whole sentence.
+
+    Attributes:
+      train: Path of the training sentences, plain or compressed by gzip or xz.
+      development: Path of the development sentences.
+      test: Path of the test sentences.
+      format: ``"conllu"``, ``"columns"``, or ``"auto"`` to go by the names of the files.
+      word_column: Of a file in columns, where the word stands.
+      label_column: Where its label stands.
+      conllu_column: Of a CoNLL-U file, the column of labels: ``"upos"`` or ``"xpos"``.
+    """
+
+    kind: Literal["files"] = "files"
+    train: str
+    development: str | None = None
+    test: str | None = None
+    format: TagFormat = "auto"
+    word_column: int = 0
+    label_column: int = -1
+    conllu_column: str = "upos"
+
+    def __post_init__(self) -> None:
+        for name in ("train", "development", "test"):
+            require(getattr(self, name) != "", f"the path of {name} is empty")
+        check_choice("format", self.format, ("auto", "conllu", "columns"))
+        check_choice("conllu_column", self.conllu_column, CONLLU_COLUMNS)
+        for name in ("word_column", "label_column"):
+            require(
+                -100 <= getattr(self, name) <= 100,
+                f"{name} must be between -100 and 100, got {getattr(self, name)}",
+            )
+        require(
+            self.word_column != self.label_column,
+            f"word_column {self.word_column} and label_column {self.label_column} are the same",
+        )
+
+    def load(self) -> TagSplits:
+        """Read the three parts.
+
+        Raises:
+          DataError: If a file is missing or bad; one line that says which and what to do.
+        """
+        return with_held_out(
+            self.read(self.train),
+            None if self.development is None else self.read(self.development),
+            None if self.test is None else self.read(self.test),
+        )
+
+    def read(self, path: str) -> list[TaggedSentence]:
+        """Sentences of a file of this form.
+
+        Raises:
+          DataError: If it is missing or bad.
+        """
+        return read_tag_file(
+            os.path.expanduser(path),
+            form=self.format,
+            word_column=self.word_column,
+            label_column=self.label_column,
+            conllu_column=self.conllu_column,
+        )
+
+    def with_absolute_paths(self) -> "TagFiles":
+        """The same files, to be found from any folder.
+
+        Example:
+          >>> TagFiles(train="/data/../words.tsv").with_absolute_paths().train
+          '/words.tsv'
+        """
+        given = {name: getattr(self, name) for name in ("train", "development", "test")}
+        absolute = {
+            name: os.path.abspath(os.path.expanduser(path))
+            for name, path in given.items()
+            if path is not None
+        }
+        return dataclasses.replace(self, **absolute)

@@ -1,0 +1,78 @@
+"""Configs of the data of a tagger: sentences, vocabulary and batches."""
+
+import dataclasses
+from typing import Annotated
+
+from transformer_jax.bounds import AtMost, Count, Length, Rows, Seed, Tokens, check_at_least, check_bounds
+from transformer_jax.data.iob import BrokenIob
+from transformer_jax.data.sources.named_tags import NamedTags
+from transformer_jax.data.sources.tag_files import TagFiles
+from transformer_jax.data.tokenizer_config import SavedTokenizer, Words, with_absolute_path
+from transformer_jax.errors import check_choice
+
+__all__ = ["NamedTags", "SavedTokenizer", "TagConfig", "TagFiles", "Words", "with_absolute_tag_paths"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TagConfig:
+    """Data of a tagger.
+
+    Attributes:
+      dataset: Where the sentences come from.
+      tokenizer: Vocabulary of words. ``min_count=2`` leaves words out that training has once, so that the unknown id
+        learns from them what unknown words are like.
+      lowercase: Whether words are looked up in lower case; letters keep their case.
+      word_len: Bytes of each word that models of letters read; None where no model reads them.
+      broken_iob: What to do with labels that break the IOB scheme, see `transformer_jax.data.iob`.
+      max_words: Longest training sentence; longer ones are left out of training, never of scores. None takes all.
+      batch_tokens: Words of a training batch, padding included, at most: the shorter the sentences, the more rows.
+      batch_size: Instead, rows of every training batch.
+      num_buckets: Most lengths of training batches.
+      seed: Seed of the order of batches.
+      max_train_sentences: Take only the first so many training sentences.
+      max_development_sentences: Take only the first so many development sentences.
+      max_test_sentences: Take only the first so many test sentences.
+
+    Raises:
+      ConfigError: If a number is out of range.
+    """
+
+    dataset: NamedTags | TagFiles = dataclasses.field(default_factory=NamedTags)
+    tokenizer: Words | SavedTokenizer = dataclasses.field(default_factory=lambda: Words(min_count=2))
+    lowercase: bool = True
+    word_len: Length | None = 20
+    broken_iob: BrokenIob = "repair"
+    max_words: Length | None = None
+    batch_tokens: Tokens | None = None
+    batch_size: Rows = 32
+    num_buckets: Annotated[int, AtMost(1_000)] = 5
+    seed: Seed = 0
+    max_train_sentences: Count | None = None
+    max_development_sentences: Count | None = None
+    max_test_sentences: Count | None = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        check_choice("broken_iob", self.broken_iob, ("repair", "refuse"))
+        for name in ("batch_tokens", "batch_size", "num_buckets", "max_words"):
+            check_at_least(1, **{name: getattr(self, name)})
+        for name in ("train", "development", "test"):
+            check_at_least(1, **{f"max_{name}_sentences": getattr(self, f"max_{name}_sentences")})
+        check_at_least(2, word_len=self.word_len)
+        check_at_least(0, seed=self.seed)
+
+
+def with_absolute_tag_paths(config: TagConfig) -> TagConfig:
+    """The same data, to be found from any folder.
+
+    Example:
+      >>> with_absolute_tag_paths(TagConfig(dataset=TagFiles(train="/data/../a.tsv"))).dataset.train
+      '/a.tsv'
+    """
+    dataset, tokenizer = config.dataset, with_absolute_path(config.tokenizer)
+    assert isinstance(tokenizer, Words | SavedTokenizer)
+    return dataclasses.replace(
+        config,
+        dataset=dataset.with_absolute_paths() if isinstance(dataset, TagFiles) else dataset,
+        tokenizer=tokenizer,
+    )
