@@ -9,6 +9,7 @@ import pytest
 
 from transformer_jax.data.classes_config import ClassesConfig, ClassFiles
 from transformer_jax.data.pairs_config import ChosenBuckets, PairsConfig, ParallelFiles
+from transformer_jax.data.tag_config import TagConfig, TagFiles, Words
 from transformer_jax.data.text_config import (
     ContiguousWindows,
     PackedDocuments,
@@ -30,7 +31,9 @@ from transformer_jax.models import (
     WordVectorsConfig,
 )
 from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
+from transformer_jax.models.tagger import TaggerConfig
 from transformer_jax.nn import Learned, Rotary
+from transformer_jax.nn.word_letters import LetterConvolution
 from transformer_jax.objectives import ClassCrossEntropy, FullSoftmax, HierarchicalSoftmax, NegativeSampling
 from transformer_jax.runs.experiment import ExperimentConfig
 from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
@@ -39,6 +42,7 @@ from transformer_jax.runs.model_folder import export_model
 from transformer_jax.tasks.classification import Classification
 from transformer_jax.tasks.language_modelling import LanguageModelling
 from transformer_jax.tasks.pronunciation import Pronunciation
+from transformer_jax.tasks.tagging import Tagging
 from transformer_jax.tasks.translation import Translation
 from transformer_jax.tasks.union import BuiltInTaskConfig, register_task
 from transformer_jax.tasks.word_embedding import WordEmbedding
@@ -71,6 +75,15 @@ GPT = DecoderOnlyConfig(
     model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=16, num_layers=1, positions=Rotary()
 )
 GRU = RecurrentLMConfig(cell="gru", embedding_dim=6, hidden_dim=8, num_layers=1)
+TAGGER = TaggerConfig(
+    encoder=RecurrentTextEncoder(cell="lstm", embedding_dim=6, hidden_dim=5, num_layers=1, dropout_rate=0.1),
+    letters=LetterConvolution(embedding_dim=4, num_filters=6),
+    crf=True,
+    word_dropout_rate=0.1,
+)
+TEXT_TRANSFORMER = TransformerTextEncoder(
+    model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=16, num_layers=1, positions=Learned(max_len=12)
+)
 
 STRUCTURED = ClassifierConfig(
     encoder=RecurrentTextEncoder(cell="lstm", embedding_dim=6, hidden_dim=8, num_layers=1, dropout_rate=0.1),
@@ -310,6 +323,41 @@ def word_vectors(objective: Any, by_rows: bool, **options: Any) -> suite.TaskCas
     return suite.TaskCase(config=config, predict=predict, score=score)
 
 
+def tagging(model: Any, *, has_classes: bool = True, **options: Any) -> suite.TaskCase:
+    """Words with labels and a class of each line; other data have other labels and words."""
+
+    def config(folder: Path, other: bool) -> ExperimentConfig:
+        label, kind = ("last", "Far") if other else ("first", "Near")
+
+        def sentences(count: int) -> str:
+            found = []
+            for start in range(count):
+                words = (WORDS[start:] + WORDS[:start])[: 2 + start % 5]
+                words = [one.translate(str.maketrans("cait", "wxyz")) for one in words] if other else words
+                marked = [f"{word}\t{'B-' if word[0] in 'cw' else 'I-'}{label}" for word in words[1:]]
+                comment = f"# class = {kind if start % 2 else 'Middle'}\n" if has_classes else ""
+                found.append("\n".join([f"{comment}{words[0]}\tO", *marked]))
+            return "\n\n".join(found) + "\n"
+
+        files = TagFiles(
+            train=write(folder / "train.tsv", sentences(12)),
+            development=write(folder / "development.tsv", sentences(5)),
+        )
+        data = TagConfig(dataset=files, tokenizer=Words(max_size=40), batch_size=4, num_buckets=1, **options)
+        return experiment(Tagging(data=data), model, "f1")
+
+    def predict(run: LoadedRun) -> Any:
+        found = run.tag(["cat tack at", ["attack", "zoo"], "", "act " * 9])
+        return [(one.labels, one.label) for one in found]
+
+    def score(run: LoadedRun) -> list[float]:
+        return [
+            probability for one in run.tag(["cat tack at", "sit is"]) for probability in one.probabilities
+        ]
+
+    return suite.TaskCase(config=config, predict=predict, score=score)
+
+
 CASES = {
     "word-vectors-skip-gram": word_vectors(NegativeSampling(shared_noise=4), True),
     "translation-bahdanau": pairs(Translation, BAHDANAU, "chrf", search=GreedyConfig(max_len=9)),
@@ -319,6 +367,7 @@ CASES = {
     "language-random-gpt": language(GPT, RandomWindows(context_len=8)),
     "language-contiguous-gru": language(GRU, ContiguousWindows(context_len=8)),
     "language-packed-gpt": language(GPT, PackedDocuments(context_len=16)),
+    "tagging-lstm-crf": tagging(TAGGER, word_len=6),
     "without-data": without_data(BAHDANAU),
     "classes-structured-lstm": classes(STRUCTURED, penalty_weight=0.1),
     "translation-transformer": pairs(
@@ -335,8 +384,13 @@ CASES = {
     "language-random-gru": language(GRU, RandomWindows(context_len=8)),
     "classes-bert": classes(BERT),
     "language-packed-gru": language(GRU, PackedDocuments(context_len=16)),
+    "tagging-transformer": tagging(
+        dataclasses.replace(TAGGER, encoder=TEXT_TRANSFORMER, letters=None, crf=False),
+        word_len=None,
+        max_words=8,
+    ),
 }
-IN_FIRST_TIER = tuple(CASES)[:8]
+IN_FIRST_TIER = tuple(CASES)[:9]
 
 register_task(Spelling)
 

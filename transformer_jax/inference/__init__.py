@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from transformer_jax.inference.requested_search import search_of as search_of
     from transformer_jax.inference.row_program import RowProgram as RowProgram
     from transformer_jax.inference.scored_lines import ScoredLines as ScoredLines
+    from transformer_jax.inference.sentence_tagger import SentenceTagger as SentenceTagger
+    from transformer_jax.inference.sentence_tagger import Tagged as Tagged
+    from transformer_jax.inference.sentence_tagger import TaggedPiece as TaggedPiece
     from transformer_jax.inference.text_classifier import Classified as Classified
     from transformer_jax.inference.text_classifier import TextClassifier as TextClassifier
     from transformer_jax.inference.text_generator import Generated as Generated
@@ -53,6 +56,9 @@ _MODULES = {
     "Sampling": "requested_search",
     "ScoredLines": "scored_lines",
     "TextClassifier": "text_classifier",
+    "SentenceTagger": "sentence_tagger",
+    "Tagged": "sentence_tagger",
+    "TaggedPiece": "sentence_tagger",
     "TextGenerator": "text_generator",
     "TextScore": "text_generator",
     "TokenChunk": "token_generator",
@@ -84,6 +90,9 @@ __all__ = [
     "RowProgram",
     "Sampling",
     "ScoredLines",
+    "SentenceTagger",
+    "Tagged",
+    "TaggedPiece",
     "TextClassifier",
     "TextGenerator",
     "TextScore",

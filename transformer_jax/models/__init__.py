@@ -36,6 +36,7 @@ from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, 
 from transformer_jax.models.recurrent_lm import RecurrentLM, RecurrentLMConfig, RecurrentLMState
 from transformer_jax.models.recurrent_seq2seq import RecurrentSeq2Seq
 from transformer_jax.models.sizes import Sizes
+from transformer_jax.models.tagger import Tagger, TaggerConfig, TaggerOutput, TaggerPrediction
 from transformer_jax.models.text_encoders import (
     RecurrentEncoder,
     RecurrentTextEncoder,
@@ -76,6 +77,10 @@ __all__ = [
     "RecurrentTextEncoder",
     "Sizes",
     "StructuredPool",
+    "Tagger",
+    "TaggerConfig",
+    "TaggerOutput",
+    "TaggerPrediction",
     "TextEncoder",
     "TokenVectors",
     "TransformerEncoder",

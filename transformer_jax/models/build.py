@@ -19,6 +19,7 @@ from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import RecurrentSeq2SeqConfig
 from transformer_jax.models.recurrent_lm import RecurrentLMConfig
 from transformer_jax.models.sizes import Sizes
+from transformer_jax.models.tagger import TaggerConfig
 from transformer_jax.models.word_vectors import WordVectorsConfig
 from transformer_jax.plugins import config_fault
 
@@ -45,6 +46,7 @@ BuiltInModelConfig = Union[  # noqa: UP007 (the trailing comma keeps one line a 
     RecurrentLMConfig,
     ClassifierConfig,
     WordVectorsConfig,
+    TaggerConfig,
 ]
 
 

@@ -44,6 +44,7 @@ __all__ = [
 _Tokens = Int[Array, "batch len"]
 _Lengths = Int[Array, " batch"]
 _Vectors = Float[Array, "batch len features"]
+_Added = Float[Array, "batch len embedding"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -295,12 +296,20 @@ class TransformerEncoder(nnx.Module):
         if config.weight_deviation is not None:
             self._draw_normal_weights(config.weight_deviation, rngs)
 
-    def __call__(self, tokens: _Tokens, *, lengths: _Lengths, rng_key: jax.Array | None = None) -> _Vectors:
+    def __call__(
+        self,
+        tokens: _Tokens,
+        *,
+        lengths: _Lengths,
+        added: _Added | None = None,
+        rng_key: jax.Array | None = None,
+    ) -> _Vectors:
         """A vector for each token.
 
         Args:
           tokens: ``[batch, len]``. An id outside of the vocabulary gives NaN in its row.
           lengths: Tokens of each row; what lies behind them may be anything and changes nothing.
+          added: Added to the embedding of each token, as what else is known of it; of the embedding's width.
           rng_key: Draws dropout; ``None`` = evaluation.
 
         Returns:
@@ -312,7 +321,7 @@ class TransformerEncoder(nnx.Module):
         tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)
         valid = valid_steps(lengths, tokens.shape[1])
         mask = AttentionMask.from_lengths(lengths, tokens.shape[1])
-        encoded = self.stack(self.embedding(tokens, valid=valid), mask=mask, rng_key=rng_key)
+        encoded = self.stack(_plus(self.embedding(tokens, valid=valid), added), mask=mask, rng_key=rng_key)
         return jnp.where(valid[..., None], encoded, jnp.zeros_like(encoded))
 
     def _draw_normal_weights(self, deviation: float, rngs: nnx.Rngs) -> None:
@@ -369,11 +378,18 @@ class RecurrentEncoder(nnx.Module):
             rngs=rngs,
         )
 
-    def __call__(self, tokens: _Tokens, *, lengths: _Lengths, rng_key: jax.Array | None = None) -> _Vectors:
+    def __call__(
+        self,
+        tokens: _Tokens,
+        *,
+        lengths: _Lengths,
+        added: _Added | None = None,
+        rng_key: jax.Array | None = None,
+    ) -> _Vectors:
         """A vector for each token, see `TransformerEncoder`."""
         tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)
         embedding_key, stack_key = split_key(rng_key, 2)
-        embedded = self.embedding(tokens, valid=valid_steps(lengths, tokens.shape[1]))
+        embedded = _plus(self.embedding(tokens, valid=valid_steps(lengths, tokens.shape[1])), added)
         embedded = dropout(embedded, self.config.dropout_rate, embedding_key)
         outputs, _ = self.stack(embedded, lengths=lengths, rng_key=stack_key)
         return outputs
@@ -401,9 +417,21 @@ class VectorEncoder(nnx.Module):
             vocab_size, config.embedding_dim, padding_id=None, scale="sqrt_dim", rngs=rngs
         )
 
-    def __call__(self, tokens: _Tokens, *, lengths: _Lengths, rng_key: jax.Array | None = None) -> _Vectors:
+    def __call__(
+        self,
+        tokens: _Tokens,
+        *,
+        lengths: _Lengths,
+        added: _Added | None = None,
+        rng_key: jax.Array | None = None,
+    ) -> _Vectors:
         """A vector for each token, see `TransformerEncoder`."""
         tokens = jnp.asarray(tokens)
         valid = valid_steps(jnp.asarray(lengths), tokens.shape[1])
-        vectors = dropout(self.embedding(tokens, valid=valid), self.config.dropout_rate, rng_key)
+        vectors = _plus(self.embedding(tokens, valid=valid), added)
+        vectors = dropout(vectors, self.config.dropout_rate, rng_key)
         return jnp.where(valid[..., None], vectors, jnp.zeros_like(vectors))
+
+
+def _plus(embedded: Array, added: Array | None) -> Array:
+    return embedded if added is None else embedded + added.astype(embedded.dtype)

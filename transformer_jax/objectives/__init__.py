@@ -9,6 +9,7 @@ from transformer_jax.objectives.classes import ClassCrossEntropy
 from transformer_jax.objectives.negative_sampling import NegativeSampling
 from transformer_jax.objectives.next_token import NextToken
 from transformer_jax.objectives.pair_cross_entropy import PairCrossEntropy
+from transformer_jax.objectives.tags import TagLikelihood
 from transformer_jax.objectives.token_loss import token_accuracy
 from transformer_jax.objectives.word_softmax import FullSoftmax, HierarchicalSoftmax
 
@@ -19,5 +20,6 @@ __all__ = [
     "NegativeSampling",
     "NextToken",
     "PairCrossEntropy",
+    "TagLikelihood",
     "token_accuracy",
 ]

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from transformer_jax.tasks.pairs import PairEvaluator as PairEvaluator
     from transformer_jax.tasks.pairs import PairTask as PairTask
     from transformer_jax.tasks.pronunciation import Pronunciation as Pronunciation
+    from transformer_jax.tasks.tag_evaluation import TagEvaluation as TagEvaluation
+    from transformer_jax.tasks.tag_evaluation import evaluate_tags as evaluate_tags
+    from transformer_jax.tasks.tagging import Tagging as Tagging
     from transformer_jax.tasks.task import Artifact as Artifact
     from transformer_jax.tasks.task import Evaluator as Evaluator
     from transformer_jax.tasks.task import Prepared as Prepared
@@ -52,6 +55,8 @@ _MODULES = {
     "PreparedLanguage": "language_modelling",
     "PreparedVectors": "word_embedding",
     "Pronunciation": "pronunciation",
+    "TagEvaluation": "tag_evaluation",
+    "Tagging": "tagging",
     "Task": "task",
     "TaskConfig": "union",
     "TextEvaluation": "text_evaluation",
@@ -64,6 +69,7 @@ _MODULES = {
     "describe_data": "task_data",
     "evaluate_classes": "class_evaluation",
     "evaluate_pairs": "pair_evaluation",
+    "evaluate_tags": "tag_evaluation",
     "evaluate_text": "text_evaluation",
     "evaluate_vectors": "vector_evaluation",
     "evaluation_options": "task",
@@ -87,6 +93,8 @@ __all__ = [
     "PreparedLanguage",
     "PreparedVectors",
     "Pronunciation",
+    "TagEvaluation",
+    "Tagging",
     "Task",
     "TaskConfig",
     "TextEvaluation",
@@ -99,6 +107,7 @@ __all__ = [
     "describe_data",
     "evaluate_classes",
     "evaluate_pairs",
+    "evaluate_tags",
     "evaluate_text",
     "evaluate_vectors",
     "evaluation_options",

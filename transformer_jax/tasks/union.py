@@ -9,6 +9,7 @@ from transformer_jax.plugins import config_fault
 from transformer_jax.tasks.classification import Classification
 from transformer_jax.tasks.language_modelling import LanguageModelling
 from transformer_jax.tasks.pronunciation import Pronunciation
+from transformer_jax.tasks.tagging import Tagging
 from transformer_jax.tasks.task import Task
 from transformer_jax.tasks.translation import Translation
 from transformer_jax.tasks.word_embedding import WordEmbedding
@@ -26,6 +27,7 @@ BuiltInTaskConfig = Union[  # noqa: UP007 (the trailing comma keeps one line a m
     LanguageModelling,
     Classification,
     WordEmbedding,
+    Tagging,
 ]
 
 
