@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_jax.errors import RunError
+from transformer_jax.inference.sentence_tagger import SentenceTagger
 from transformer_jax.inference.text_classifier import TextClassifier
 from transformer_jax.inference.text_generator import TextGenerator
 from transformer_jax.inference.translator import Translator
@@ -15,6 +16,7 @@ _COMMANDS = {
     TextGenerator: ("generate", "score --input FILE"),
     TextClassifier: ("classify",),
     WordEmbedder: ("embed",),
+    SentenceTagger: ("tag",),
 }
 """Commands of each predictor, the one that writes first."""
 

@@ -44,6 +44,7 @@ COMMANDS = {
     "race": "Race recurrent networks against Transformers: speed, generation, quality over seconds.",
     "reproduce": "Retrain a run and verify that every log row is reproduced.",
     "score": "Log-probabilities of given pairs, or of the tokens of a text, under a trained model.",
+    "tag": "Label the words of lines: parts of speech, slots, names.",
     "tokenizer": "Train a subword tokenizer on text files.",
     "translate": "Translate lines: stdin to stdout, or file to file.",
     "plan": "Memory, traffic and time of a run over many devices, by calculation.",
