@@ -15,7 +15,7 @@ from transformer_jax.training.config import AdamW, Cosine, TrainConfig
 
 
 def config() -> ExperimentConfig:
-    """4 hops over 128 units in each direction; 20 epochs of 4,901 questions; a tenth of each class is held out."""
+    """4 hops over 128 units in each direction; 20 epochs of 4,894 questions; a tenth of each class is held out."""
     return ExperimentConfig(
         name="classification_trec6",
         task=Classification(

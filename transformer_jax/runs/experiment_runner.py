@@ -44,6 +44,7 @@ from transformer_jax.training import hosts
 from transformer_jax.training.checkpoint import CheckpointStore, run_folder
 from transformer_jax.training.folder_lock import locked_folder
 from transformer_jax.training.loop import Trainer
+from transformer_jax.training.metrics import development_column
 from transformer_jax.training.run_folder import check_run_folder, holds_any, remove_run
 from transformer_jax.training.trackers import Tracker
 from transformer_jax.training.train_result import ChangedMetadataError, TrainResult
@@ -300,8 +301,9 @@ def _followed(evaluator: Evaluator, after: Callable[[], None] | None) -> Callabl
 
 def last_scores(curve: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
     """The task's scores at the last point of a learning curve that has them."""
+    columns = {name: development_column(curve, name) for name in names}
     for point in reversed(curve):
-        found = {name: point[name] for name in names if point.get(name) is not None}
+        found = {name: point[own] for name, own in columns.items() if point.get(own) is not None}
         if found:
             return found
     return {}

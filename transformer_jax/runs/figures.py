@@ -16,7 +16,7 @@ from transformer_jax.plot.fonts import missing_characters
 from transformer_jax.runs.experiment import saved_config
 from transformer_jax.runs.folder import require_config
 from transformer_jax.runs.loading import load_run
-from transformer_jax.training.metrics import learning_curve
+from transformer_jax.training.metrics import development_column, learning_curve
 from transformer_jax.training.trackers import read_rows
 
 LONGEST_TITLE = 90
@@ -50,7 +50,7 @@ def plot_run(run_dir: Path, lines: Sequence[str], output: Path) -> Iterator[Path
             f"{run_dir}: nothing was logged yet; draw it after the first {config.train.log_every} updates"
         )
     output.mkdir(parents=True, exist_ok=True)
-    for metric in ("loss", config.train.metric):
+    for metric in dict.fromkeys(("loss", development_column(points, config.train.metric))):
         columns = _columns(points, metric)
         if columns["updates"]:
             path = output / f"{metric}.png"

@@ -31,6 +31,7 @@ from transformer_jax.runs.folder import CONFIG_NAME
 from transformer_jax.runs.loading import LoadedRun, load_run
 from transformer_jax.runs.model_folder import export_model
 from transformer_jax.tasks.task import Task, evaluation_options
+from transformer_jax.training.trackers import read_rows
 
 __all__ = ["CHECKS", "TaskCase", "TrainedCase", "train_case"]
 
@@ -160,6 +161,10 @@ def check_evaluation(trained: TrainedCase, folder: Path) -> None:
     metrics = run.config.task.metrics
     assert set(metrics) <= found.keys()
     assert set(trained.result.scores) == set(metrics), "training scores by the same metrics"
+    last = [row for row in read_rows(trained.run_dir) if row["kind"] == "evaluation"][-1]
+    assert trained.result.scores == {name: last[name] for name in metrics}, (
+        "the result is of the last evaluation"
+    )
     assert all(np.isfinite(found[name]) for name in metrics)
     assert found["text"], "no line for people"
     assert found["task"] == run.config.task.kind

@@ -1,6 +1,7 @@
 """Running metrics: sums and counts on the device, fetched and divided only when a row is logged."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -44,7 +45,7 @@ def zero_metrics(metrics: dict[str, LossSum]) -> dict[str, LossSum]:
 def learning_curve(rows: list[Row]) -> list[Row]:
     """Training rows with the development metrics of the same update merged in.
 
-    A development metric whose name a training row uses already becomes ``development_<name>``.
+    A development metric whose name training rows use already becomes ``development_<name>``, see `development_column`.
 
     Example:
       >>> rows = [
@@ -54,6 +55,7 @@ def learning_curve(rows: list[Row]) -> list[Row]:
       >>> learning_curve(rows)
       [{'update': 5, 'seconds': 1.0, 'loss': 2.0, 'per': 40.0}]
     """
+    of_training = {name for row in rows if row["kind"] == "train" for name in row}
     curve: dict[int, Row] = {}
     for row in rows:
         if row["kind"] not in ("train", "evaluation"):
@@ -62,7 +64,22 @@ def learning_curve(rows: list[Row]) -> list[Row]:
         point = curve.setdefault(row["update"], {"update": row["update"], "seconds": row["seconds"]})
         for name, value in numbers.items():
             if row["kind"] == "evaluation" and name not in ("update", "seconds"):
-                point[f"development_{name}" if name in point else name] = value
+                point[f"development_{name}" if name in of_training else name] = value
             else:
                 point[name] = value
     return [curve[update] for update in sorted(curve)]
+
+
+def development_column(curve: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """Name of a development metric in a `learning_curve`.
+
+    Example:
+      >>> rows = [
+      ...     {"kind": "train", "update": 5, "seconds": 1.0, "accuracy": 0.9},
+      ...     {"kind": "evaluation", "update": 5, "seconds": 1.0, "accuracy": 0.7, "per": 40.0},
+      ... ]
+      >>> [development_column(learning_curve(rows), name) for name in ("accuracy", "per")]
+      ['development_accuracy', 'per']
+    """
+    own = f"development_{metric}"
+    return own if any(own in point for point in curve) else metric
