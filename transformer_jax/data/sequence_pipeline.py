@@ -54,13 +54,13 @@ class SequenceBatches(Generic[Batch]):
     Example:
       >>> from transformer_jax.data.padding import pad_rows
       >>> from transformer_jax.data.text_batches import ClassBatch, row_values
-      >>> texts, classes = [[5, 6, 7], [8], [9, 5]], np.array([1, 0, 1])
+      >>> texts, classes = [[5, 6, 7], [8], [9]], np.array([1, 0, 1])
       >>> def collate(indices, num_rows, length):
       ...   tokens, lengths = pad_rows([texts[i] for i in indices], num_rows=num_rows, length=length)
       ...   return ClassBatch(tokens, lengths, row_values(classes[indices], num_rows), row_values(indices, num_rows))
-      >>> batches = SequenceBatches([3, 1, 2], collate, rows=2, num_buckets=2, seed=0)
+      >>> batches = SequenceBatches([3, 1, 1], collate, rows=2, num_buckets=2, seed=0)
       >>> batches.batches_per_epoch, [batch.tokens.shape for batch in batches.abstract_batches()]
-      (2, [(2, 2), (2, 3)])
+      (2, [(2, 1), (2, 3)])
     """
 
     def __init__(

@@ -60,7 +60,7 @@ def mr_fold(text: str) -> int:
 
     Example:
       >>> mr_fold("simplistic , silly and tedious .")
-      0
+      2
     """
     return int(hash_fraction(text) * NUM_FOLDS)
 
