@@ -147,6 +147,20 @@ def test_evaluation_by_label_and_beside_another(tag_run: Path, run_command: Call
     assert set(scores["against"]) == {"run", "accuracy", "f1", "exact_match", "class_accuracy"}
 
 
+def test_figures_of_what_is_taken_for_what(
+    tag_run: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    pictures = tmp_path / "pictures"
+    ran = run_command("evaluate", tag_run, "--split", "development", "--figures", pictures, "--json")
+    assert ran.status == 0, ran.err
+    confusions = json.loads(ran.out)["confusions"]
+    assert confusions["labels"]["names"] == ["O", "what"]
+    assert [sum(row) for row in confusions["labels"]["counts"]] == [8, 8]
+    assert sum(map(sum, confusions["classes"]["counts"])) == 8
+    for name in ("labels", "classes"):
+        assert (pictures / f"confusion_of_{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_own_files_in_the_place_of_the_data_set(
     tag_experiment: Path, tmp_path: Path, run_command: Callable[..., Any]
 ) -> None:

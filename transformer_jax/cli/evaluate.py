@@ -16,12 +16,13 @@ split of the run's own data.
 Pronunciation runs give PER (phonemes) and WER (whole outputs with any error), translation runs
 BLEU, chrF, TER, WER and CER. Line n of one file belongs to line n of the other. A run on Moses-style text
 takes plain files and is scored on tokens, as published scores on such text are. Classifiers take one file of labels
-and texts, separated by tabs, and give accuracy, F1 of each class and the calibration error.
+and texts, separated by tabs, and give accuracy, F1 of each class and the calibration error. Taggers take one file of
+words and labels, and give accuracy, F1 of labels or of IOB pieces, and accuracy of words never seen and of classes.
 
 --against OTHER_RUN scores another run on the same lines and says by the paired bootstrap (1,000 resampled
 corpora) whether BLEU and chrF differ by more than the choice of lines explains; of language models it gives the
 difference of their losses on the same tokens, with an interval by the bootstrap over windows of the text, of
-classifiers McNemar's test.
+classifiers McNemar's test, of taggers the differences of their scores with intervals by the bootstrap over sentences.
 --by-length scores translations by the number of words in their sources.
 --page FILE.html shows the twenty worst and the twenty best sentences and what the attention looked at.
 
@@ -56,7 +57,7 @@ class Command:
     """Another run of the same task, to compare with on the same lines."""
 
     figures: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Of a classifier: draw its confusion matrix and its calibration there."""
+    """Of a classifier or tagger: draw its confusion matrix, and the classifier's calibration, there."""
 
     by_length: bool = False
     """Scores of translations by the number of words in the source."""

@@ -60,7 +60,7 @@ class Command:
         tagger: SentenceTagger = load_for("tag", SentenceTagger, folder).predictor
         write = as_json if self.json else as_conll if self.conll else as_line
         where = "standard input" if self.input is None else str(self.input)
-        limit, done = tagger.program.lengths.longest, 0
+        limit, done = tagger.program.most_words, 0
 
         def predict(lines: list[str]) -> list[str]:
             nonlocal done

@@ -124,32 +124,6 @@ def mean_f1(counts: Mapping[str, LabelCounts]) -> float:
     return float(np.mean([one.f1 for one in counts.values()])) if counts else 0.0
 
 
-def confusion_counts(
-    predicted: Sequence[str], references: Sequence[str], labels: Sequence[str]
-) -> npt.NDArray[np.int64]:
-    """How often each label was put out in the place of each.
-
-    Args:
-      predicted: One label each.
-      references: The wanted ones.
-      labels: Order of rows (wanted) and columns (put out); others are left out.
-
-    Raises:
-      DataError: If the two differ in their numbers.
-
-    Example:
-      >>> confusion_counts(["A", "B", "B"], ["A", "A", "B"], ["A", "B"]).tolist()
-      [[1, 1], [0, 1]]
-    """
-    _check([predicted], [references])
-    places = {label: place for place, label in enumerate(labels)}
-    found = np.zeros((len(labels), len(labels)), np.int64)
-    for one, wanted in zip(predicted, references, strict=True):
-        if one in places and wanted in places:
-            found[places[wanted], places[one]] += 1
-    return found
-
-
 class TagSums(NamedTuple):
     """Counts of one sentence, or of many added up.
 

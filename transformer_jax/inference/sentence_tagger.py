@@ -3,13 +3,12 @@
 import dataclasses
 import functools
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from flax import nnx
 
 from transformer_jax.data.buckets import PaddedLengths
@@ -20,9 +19,7 @@ from transformer_jax.data.word_encoding import WordEncoder
 from transformer_jax.errors import DataError, shortened
 from transformer_jax.functional.crf import FORBIDDEN, ChainScores
 from transformer_jax.inference.line_report import LineReport
-
-BATCH_ROWS = 32
-"""Rows of every batch of the usual lengths."""
+from transformer_jax.inference.row_program import MakeBatch, RowProgram
 
 USUAL_WORDS = 64
 """Sentences up to here are padded to quarters of it; longer ones to lengths that grow by half."""
@@ -96,16 +93,14 @@ class FoundLabels:
       label_probability: Its probability.
     """
 
-    labels: np.ndarray
-    probabilities: np.ndarray
+    labels: npt.NDArray[np.int32]
+    probabilities: npt.NDArray[np.float32]
     label: int | None
     label_probability: float
 
 
 class TagProgram:
-    """The most probable labels of many sentences, in batches whose shapes follow from each sentence alone.
-
-    A batch always has as many rows as its length wants, so that a sentence has the same bits alone and among others.
+    """The most probable labels of many sentences; a sentence has the same bits alone and among others.
 
     Args:
       model: The tagger; only its structure is kept.
@@ -115,10 +110,6 @@ class TagProgram:
 
     def __init__(self, model: Any, tags: TagSet, *, source_limit: int | None = None) -> None:
         limit = MOST_WORDS if source_limit is None else source_limit
-        self.lengths = PaddedLengths.in_steps(min(USUAL_WORDS, limit), limit=limit)
-        self.compile_seconds = 0.0
-        self._model = model
-        graph = nnx.split(model)[0]
         allowed = allowed_neighbours(tags.labels.labels)
         chain = ChainScores(
             jnp.asarray(np.where(allowed.transitions, 0.0, FORBIDDEN), jnp.float32),
@@ -126,65 +117,56 @@ class TagProgram:
             jnp.zeros(len(tags.labels), jnp.float32),
         )
 
-        def predict(state: Any, tokens: Any, lengths: Any, letters: Any) -> Any:
-            model = nnx.merge(graph, state)
+        def predict(model: Any, tokens: Any, lengths: Any, letters: Any) -> Any:
             return model.predict(tokens, lengths=lengths, letters=letters, allowed=chain)
 
-        self._predict = jax.jit(predict)
-        self._seen: set[tuple[int, ...]] = set()
+        self._program = RowProgram(
+            model, predict, lengths=PaddedLengths.in_steps(min(USUAL_WORDS, limit), limit=limit)
+        )
 
-    def check(self, word_len: int | None) -> None:
-        """Raise what predicting would raise for this model, by shapes alone."""
-        shape = (BATCH_ROWS, self.lengths.usual)
-        letters = None if word_len is None else jax.ShapeDtypeStruct((*shape, word_len), jnp.int32)
-        tokens = jax.ShapeDtypeStruct(shape, jnp.int32)
-        lengths = jax.ShapeDtypeStruct(shape[:1], jnp.int32)
-        jax.eval_shape(self._predict, nnx.split(self._model)[1], tokens, lengths, letters)
+    @property
+    def most_words(self) -> int:
+        """The longest sentence that is taken."""
+        return self._program.lengths.longest
+
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds that the first batch of each shape took so far."""
+        return self._program.compile_seconds
+
+    def check(self, state: Any, examples: TagExamples) -> None:
+        """Raise what predicting would raise for such examples, by shapes alone."""
+        self._program.check(state, _batches_of(examples))
 
     def __call__(
         self, state: Any, examples: TagExamples, *, on_progress: Callable[[int], None] | None = None
-    ) -> list[FoundLabels | None]:
-        """Labels of each sentence; None for one without words.
+    ) -> list[FoundLabels]:
+        """Labels of each sentence.
 
         Args:
           state: The model's state, as of ``nnx.split(model)[1]``.
-          examples: The sentences, none longer than the limit.
+          examples: The sentences, none longer than `most_words`.
           on_progress: Called with the number of sentences done so far.
         """
-        found: list[FoundLabels | None] = [None] * len(examples)
-        padded = np.array([self.lengths.of(int(length)) for length in examples.lengths], np.int64)
-        padded[examples.lengths == 0] = 0
-        done = int((padded == 0).sum())
-        for length in sorted(set(padded.tolist()) - {0}):
-            members, rows = np.flatnonzero(padded == length), self.lengths.rows(length, BATCH_ROWS)
-            for start in range(0, len(members), rows):
-                indices = members[start : start + rows]
-                batch = examples.batch(indices, rows, length)
-                prediction = self._predicted(state, batch)
-                for row, index in enumerate(indices.tolist()):
-                    number = int(examples.lengths[index])
-                    has_class = prediction.classes is not None
-                    found[index] = FoundLabels(
-                        labels=prediction.labels[row, :number],
-                        probabilities=prediction.probabilities[row, :number],
-                        label=int(prediction.classes[row]) if has_class else None,
-                        label_probability=float(prediction.class_probabilities[row])
-                        if has_class
-                        else math.nan,
-                    )
-                done += len(indices)
-                if on_progress is not None:
-                    on_progress(done)
-        return found
+        lengths = examples.lengths.tolist()
+        found = self._program.run(state, lengths, _batches_of(examples), on_progress=on_progress)
+        return [
+            FoundLabels(
+                labels=one.labels[:length],
+                probabilities=one.probabilities[:length],
+                label=None if one.classes is None else int(one.classes),
+                label_probability=math.nan if one.classes is None else float(one.class_probabilities),
+            )
+            for one, length in zip(found, lengths, strict=True)
+        ]
 
-    def _predicted(self, state: Any, batch: Any) -> Any:
-        """The prediction as NumPy arrays; the first of a shape counts as compilation."""
-        start, shape = time.perf_counter(), batch.tokens.shape
-        found = jax.device_get(self._predict(state, batch.tokens, batch.lengths, batch.letters))
-        if shape not in self._seen:
-            self._seen.add(shape)
-            self.compile_seconds += time.perf_counter() - start
-        return found
+
+def _batches_of(examples: TagExamples) -> MakeBatch:
+    def make(indices: npt.NDArray[np.int64], num_rows: int, length: int) -> tuple[Any, ...]:
+        batch = examples.batch(indices, num_rows, length)
+        return batch.tokens, batch.lengths, batch.letters
+
+    return make
 
 
 @dataclasses.dataclass
@@ -259,7 +241,7 @@ class SentenceTagger:
                 f"sentences must be a list of sentences, got one text: write [{sentences[:20]!r}]"
             )
         words = [words_of(one, place) for place, one in enumerate(sentences, start=1)]
-        limit = self.program.lengths.longest
+        limit = self.program.most_words
         for place, one in enumerate(words, start=1):
             if len(one) > limit:
                 raise DataError(
@@ -278,8 +260,8 @@ class SentenceTagger:
                 word for words in sentences for word in words if not self.encoder.is_known(word)
             )
 
-    def _tagged(self, words: tuple[str, ...], found: FoundLabels | None) -> Tagged:
-        if found is None:
+    def _tagged(self, words: tuple[str, ...], found: FoundLabels) -> Tagged:
+        if not words:
             return Tagged(words=(), labels=(), probabilities=(), unknown=())
         names = self.tags.labels.labels
         classes = None if self.tags.classes is None else self.tags.classes.labels

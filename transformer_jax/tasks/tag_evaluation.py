@@ -4,12 +4,12 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from transformer_jax.data.iob import is_iob
+from transformer_jax.data.iob import OUTSIDE, is_iob
 from transformer_jax.data.prepare_tags import load_tags, strict_sentences
 from transformer_jax.data.sources.tag_files import TagFiles
 from transformer_jax.data.sources.tag_lines import read_tag_file
@@ -18,6 +18,7 @@ from transformer_jax.data.tag_set import TagSet
 from transformer_jax.data.tagged_text import TaggedSentence
 from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, DataError, check_choice, shortened
+from transformer_jax.evaluate.classification import confusion_matrix
 from transformer_jax.evaluate.paired_sums import PairedScores, paired_bootstrap
 from transformer_jax.evaluate.tag_scores import (
     MEASURES,
@@ -48,20 +49,50 @@ class TagEvaluation:
       split: Part of the task's own data; None where a file is named.
       source: A file of words and labels, read as the task reads its own files.
       against: Name and tagger of another run to compare with on the same sentences, by paired bootstrap.
+      figures: Folder for a figure of which labels, and which classes, are taken for which.
     """
 
     split: Literal["development", "test"] | None = None
     source: Path | None = None
     against: tuple[str, Any] | None = None
+    figures: Path | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "source", None if self.source is None else Path(self.source))
+        for name in ("source", "figures"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else Path(value))
         if self.split is not None:
             check_choice("split", self.split, ("development", "test"))
         if (self.split is None) == (self.source is None):
             raise ConfigError(
                 "wanted one of `split` of the run's data (development or test) and `source`, a file of words and labels"
             )
+
+
+class Confusion(NamedTuple):
+    """How often each label was put out in the place of each.
+
+    Attributes:
+      names: The labels.
+      counts: ``[labels, labels]``, rows are what was wanted.
+    """
+
+    names: tuple[str, ...]
+    counts: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[str, str]]) -> "Confusion":
+        """Count pairs of what was wanted and what was put out.
+
+        Example:
+          >>> found = Confusion.of([("A", "A"), ("A", "B")])
+          >>> found.names, found.counts.tolist()
+          (('A', 'B'), [[1, 1], [0, 0]])
+        """
+        names = tuple(sorted({label for pair in pairs for label in pair}))
+        numbers = {label: place for place, label in enumerate(names)}
+        wanted, found = (np.array([numbers[pair[side]] for pair in pairs], np.int64) for side in (0, 1))
+        return cls(names, confusion_matrix(wanted, found, len(names)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,14 +104,19 @@ class ScoredTags:
       wanted: The wanted ones.
       sums: ``[sentences, 8]``, see :class:`~transformer_jax.evaluate.tag_scores.TagSums`.
       in_pieces: Whether labels are IOB, so that F1 is of pieces.
-      has_classes: Whether sentences have a class.
+      classes: Class of each sentence that was put out and that was wanted; None where they have none.
     """
 
     labels: Sequence[Sequence[str]]
     wanted: Sequence[Sequence[str]]
     sums: npt.NDArray[np.int64]
     in_pieces: bool
-    has_classes: bool
+    classes: tuple[Sequence[str | None], Sequence[str | None]] | None
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether sentences have a class."""
+        return self.classes is not None
 
     @classmethod
     def of(
@@ -102,14 +138,29 @@ class ScoredTags:
         )
         in_pieces = is_iob(tags.labels.labels)
         sums = sentence_sums(labels, wanted, classes=classes, in_pieces=in_pieces)
-        return cls(
-            labels=labels, wanted=wanted, sums=sums, in_pieces=in_pieces, has_classes=tags.classes is not None
-        )
+        return cls(labels=labels, wanted=wanted, sums=sums, in_pieces=in_pieces, classes=classes)
 
     @functools.cached_property
     def counts(self) -> dict[str, LabelCounts]:
         """Counts of each type of piece, or of each label where labels are not IOB."""
         return (piece_counts if self.in_pieces else label_counts)(self.labels, self.wanted)
+
+    def confusions(self) -> dict[str, Confusion]:
+        """Which labels of words are taken for which (of IOB labels, which types), and which classes."""
+
+        def kind(label: str) -> str:
+            return label[2:] if self.in_pieces and label != OUTSIDE else label
+
+        words = [
+            (kind(gold), kind(one))
+            for labels, wanted in zip(self.labels, self.wanted, strict=True)
+            for one, gold in zip(labels, wanted, strict=True)
+        ]
+        found = {"labels": Confusion.of(words)}
+        if self.classes is not None:
+            pairs = zip(self.classes[1], self.classes[0], strict=True)
+            found["classes"] = Confusion.of([(gold or "", one or "") for gold, one in pairs])
+        return found
 
     def score(self, name: str) -> float:
         """A metric by its name."""
@@ -122,15 +173,11 @@ class ScoredTags:
         return {name: self.score(name) for name in MEASURES if name != "class_accuracy" or self.has_classes}
 
 
-def labels_by_name(
-    tags: TagSet, found: Sequence[FoundLabels | None]
-) -> list[tuple[tuple[str, ...], str | None]]:
+def labels_by_name(tags: TagSet, found: Sequence[FoundLabels]) -> list[tuple[tuple[str, ...], str | None]]:
     """Labels and class of each sentence as texts."""
     names, classes = tags.labels.labels, tags.classes
     return [
-        ((), None)
-        if one is None
-        else (
+        (
             tuple(names[label] for label in one.labels.tolist()),
             None if classes is None or one.label is None else classes.labels[one.label],
         )
@@ -149,8 +196,8 @@ def evaluate_tags(task: Any, tagger: SentenceTagger, options: TagEvaluation) -> 
     Returns:
       The scores by name, as shares: ``"accuracy"``, ``"f1"``, ``"exact_match"``, ``"class_accuracy"`` where sentences
       have a class, and ``"unknown_accuracy"`` of words outside of the vocabulary; ``"labels"`` with precision,
-      recall, F1 and support of each; ``"against"`` where it was asked for; ``"text"`` and ``"remarks"`` for people;
-      ``"environment"`` names machine and versions.
+      recall, F1 and support of each; ``"confusions"`` with rows for what was wanted; ``"against"`` where it was asked
+      for; ``"text"`` and ``"remarks"`` for people; ``"environment"`` names machine and versions.
 
     Raises:
       DataError: If a file is missing or bad, or the data have no such part.
@@ -186,6 +233,9 @@ def evaluate_tags(task: Any, tagger: SentenceTagger, options: TagEvaluation) -> 
         compared = {"against": {"run": name, **{measure: _fields(one) for measure, one in found.items()}}}
         text += [_comparison_line(name, measure, one) for measure, one in found.items()]
     text += _label_lines(scored.counts, "type" if scored.in_pieces else "label")
+    confusions = scored.confusions()
+    if options.figures is not None:
+        text.append(f"figures: {', '.join(_draw(options.figures, confusions))}")
     return {
         "task": task.kind,
         "heading": f"{len(sentences):,} sentences",
@@ -202,6 +252,10 @@ def evaluate_tags(task: Any, tagger: SentenceTagger, options: TagEvaluation) -> 
                 "support": one.wanted,
             }
             for label, one in scored.counts.items()
+        },
+        "confusions": {
+            name: {"names": list(one.names), "counts": one.counts.tolist()}
+            for name, one in confusions.items()
         },
         **compared,
         "environment": environment_table(),
@@ -234,7 +288,7 @@ def _sentences(
 
 
 def _scored(tagger: SentenceTagger, sentences: Sequence[TaggedSentence]) -> ScoredTags:
-    limit = tagger.program.lengths.longest
+    limit = tagger.program.most_words
     for one in sentences:
         if len(one.words) > limit:
             raise DataError(
@@ -290,3 +344,13 @@ def _label_lines(counts: Mapping[str, LabelCounts], unit: str) -> list[str]:
         for one in [counts[label]]
     ]
     return lines if len(order) <= SHOWN_LABELS else [*lines, f"and {len(order) - SHOWN_LABELS} more"]
+
+
+def _draw(folder: Path, confusions: Mapping[str, Confusion]) -> list[str]:
+    """Write a figure of each confusion matrix; returns the files."""
+    from transformer_jax.plot.class_figures import confusion_figure
+
+    files = {name: folder / f"confusion_of_{name}.png" for name in confusions}
+    for name, one in confusions.items():
+        confusion_figure(one.counts, one.names, path=files[name])
+    return [str(file) for file in files.values()]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from flax import nnx
 
 from transformer_jax.bounds import check_bounds
 from transformer_jax.data.pipeline import rows_of
@@ -199,10 +200,10 @@ class TagEvaluator:
     record: Mapping[str, Any] = {}
 
     def __init__(self, task: Tagging, model: Any, prepared: PreparedTags) -> None:
-        self._word_len = task.data.word_len
         self._sentences, self._examples = prepared.splits.development, prepared.development
         self._tags = prepared.tags
         self._program = TagProgram(model, prepared.tags, source_limit=model.config.source_limit)
+        self._state = nnx.split(model)[1]
 
     @property
     def compile_seconds(self) -> float:
@@ -212,12 +213,12 @@ class TagEvaluator:
     def check(self) -> None:
         """Raise what evaluating would raise for this model, by shapes alone."""
         longest = max((len(one.words) for one in self._sentences), default=0)
-        if longest > self._program.lengths.longest:
+        if longest > self._program.most_words:
             raise ConfigError(
                 f"the development set has a sentence of {longest} words, the model takes at most "
-                f"{self._program.lengths.longest}: raise model.encoder.positions.max_len"
+                f"{self._program.most_words}: raise model.encoder.positions.max_len"
             )
-        self._program.check(self._word_len)
+        self._program.check(self._state, self._examples)
 
     def __call__(self, state: Any) -> dict[str, float]:
         """Scores by name, from the model's state as of ``nnx.split(model)[1]``."""
