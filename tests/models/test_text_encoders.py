@@ -141,6 +141,22 @@ def test_dropout_is_drawn_from_the_key() -> None:
         assert not np.allclose(once, plain)
 
 
+def test_token_dropout_hides_whole_tokens() -> None:
+    one = {"num_layers": 1, "bidirectional": False}
+    encoder = recurrent(token_dropout_rate=0.5, **one).build(VOCAB, rngs=nnx.Rngs(0))
+    plain = recurrent(**one).build(VOCAB, rngs=nnx.Rngs(0))
+    lengths = jnp.full(400, 1)
+    rows = jnp.full((400, 1), 4, jnp.int32)
+    found = encoder(rows, lengths=lengths, rng_key=jax.random.key(0))
+    nothing = plain.stack(jnp.zeros((1, 1, 5)), lengths=jnp.array([1]))[0][0]
+    doubled = plain.stack(2 * plain.embedding(rows[:1]), lengths=jnp.array([1]))[0][0]
+    is_hidden = np.isclose(found, nothing[None], atol=1e-6).all(axis=(1, 2))
+    is_kept = np.isclose(found, doubled[None], atol=1e-6).all(axis=(1, 2))
+    assert (is_hidden ^ is_kept).all()
+    assert 160 < is_hidden.sum() < 240
+    chex.assert_trees_all_equal(encoder(rows, lengths=lengths), plain(rows, lengths=lengths))
+
+
 def test_parameter_counts_follow_from_the_sizes() -> None:
     model, inner, layers = 8, 12, 2
     attention = 4 * (model * model + model)
@@ -186,6 +202,8 @@ def test_refusals_name_the_field() -> None:
         transformer(norm_epsilon=0.0)
     with pytest.raises(ConfigError, match="hidden_dim must be at least 1"):
         recurrent(hidden_dim=0)
+    with pytest.raises(ConfigError, match="token_dropout_rate"):
+        recurrent(token_dropout_rate=1.0)
     with pytest.raises(ConfigError, match="cell"):
         recurrent(cell="lstn")
     with pytest.raises(ConfigError, match="dropout_rate"):

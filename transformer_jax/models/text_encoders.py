@@ -164,6 +164,7 @@ class RecurrentTextEncoder:
       num_layers: Layers.
       bidirectional: Whether a second cell reads from the end; the vectors are twice as wide then.
       dropout_rate: On embeddings and between layers.
+      token_dropout_rate: Of whole tokens: the share whose vectors are zero in training (word dropout).
       residual: Add the input of every layer but the first to its output.
       dtype: Of matrix products and activations; parameters, gates and carries are float32.
       recurrence_implementation: See :func:`~transformer_jax.functional.recurrent.recurrence`; ``None`` = the first that
@@ -184,6 +185,7 @@ class RecurrentTextEncoder:
     num_layers: Layers
     bidirectional: bool = True
     dropout_rate: float = 0.0
+    token_dropout_rate: float = 0.0
     residual: bool = False
     dtype: ComputeDtype = "float32"
     recurrence_implementation: str | None = None
@@ -195,6 +197,7 @@ class RecurrentTextEncoder:
         )
         cell_class(self.cell)
         check_rate("dropout_rate", self.dropout_rate)
+        check_rate("token_dropout_rate", self.token_dropout_rate)
         check_compute_dtype("dtype", self.dtype)
         check_recurrence_implementation("recurrence_implementation", self.recurrence_implementation)
 
@@ -351,7 +354,8 @@ class RecurrentEncoder(nnx.Module):
       >>> encoder(jnp.ones((2, 5), int), lengths=jnp.array([5, 2])).shape
       (2, 5, 12)
 
-    Source: Schuster & Paliwal 1997, https://doi.org/10.1109/78.650093.
+    Source: Schuster & Paliwal 1997, https://doi.org/10.1109/78.650093; word dropout: Iyyer et al. 2015,
+    https://aclanthology.org/P15-1162, section 4.
     """
 
     def __init__(self, config: RecurrentTextEncoder, *, vocab_size: int, rngs: nnx.Rngs) -> None:
@@ -391,6 +395,11 @@ class RecurrentEncoder(nnx.Module):
         embedding_key, stack_key = split_key(rng_key, 2)
         embedded = _plus(self.embedding(tokens, valid=valid_steps(lengths, tokens.shape[1])), added)
         embedded = dropout(embedded, self.config.dropout_rate, embedding_key)
+        if rng_key is not None and self.config.token_dropout_rate:
+            # A key of its own, so that runs without it draw what they drew before there was such a rate.
+            token_key = jax.random.fold_in(rng_key, 2)
+            kept = dropout(jnp.ones_like(embedded[..., :1]), self.config.token_dropout_rate, token_key)
+            embedded = embedded * jnp.broadcast_to(kept, embedded.shape)
         outputs, _ = self.stack(embedded, lengths=lengths, rng_key=stack_key)
         return outputs
 
