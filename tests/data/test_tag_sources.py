@@ -80,6 +80,14 @@ def test_columns_by_tabs_and_by_blanks(tmp_path: Path) -> None:
     assert read_columns(path, word_column=2, label_column=0) == [TaggedSentence(("c",), ("a",))]
 
 
+def test_a_line_of_headings_is_no_word(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tsv", "Word\tTag\nword\tNOUN\ntag\ttag\n\nword\ttag\n")
+    assert read_columns(path) == [
+        TaggedSentence(("word", "tag"), ("NOUN", "tag")),
+        TaggedSentence(("word",), ("tag",)),
+    ]
+
+
 def test_classes_of_sentences(tmp_path: Path) -> None:
     path = write(
         tmp_path / "a.tsv", "# class = PlayMusic\nplay\tO\njazz\tB-genre\n\n# class = GetWeather\nrain\tO\n"

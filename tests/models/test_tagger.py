@@ -190,6 +190,22 @@ def test_letters_must_be_given_to_a_model_of_letters_alone(random_generator) -> 
         built("vectors", "none", False)(batch.tokens, lengths=batch.lengths, letters=batch.letters)
 
 
+def test_class_feedback_adds_to_each_word_what_its_sentence_class_says(random_generator) -> None:
+    batch = batch_of(random_generator, False)
+    plain, told = built("vectors", "none", False), built("vectors", "none", False, class_feedback=True)
+    table = told.class_map.kernel[...]
+    output, other = (one(batch.tokens, lengths=batch.lengths) for one in (told, plain))
+    np.testing.assert_allclose(output.classes, other.classes, rtol=1e-6)
+    added = jax.nn.softmax(output.classes, axis=-1) @ table
+    np.testing.assert_allclose(
+        output.labels - other.labels, np.broadcast_to(added[:, None], (3, 5, LABELS)), atol=1e-5
+    )
+    # Without classes there is nothing to feed back.
+    sizes = Sizes(vocab_size=VOCAB, num_labels=LABELS)
+    config = TaggerConfig(encoder=ENCODERS["vectors"], class_feedback=True)
+    assert build_model(config, sizes, seed=0).class_map is None
+
+
 def test_labels_are_needed_and_classes_are_not() -> None:
     config = TaggerConfig(encoder=ENCODERS["vectors"])
     with pytest.raises(ConfigError, match="needs num_labels"):

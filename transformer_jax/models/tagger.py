@@ -38,6 +38,7 @@ class TaggerConfig:
         None where words are known by their ids alone.
       crf: Whether labels form a chain whose neighbours have scores (a conditional random field), or each is on its own.
       class_pooling: How the class of a sentence, where the task gives classes, reads the encoder's vectors.
+      class_feedback: Whether the probabilities of the classes, where there are any, add to the scores of the labels.
       word_dropout_rate: Share of the words that become unknown in training, so that the unknown id learns what a word
         without a vector of its own may be; letters stay.
       dropout_rate: On the encoder's vectors before labels and class are read.
@@ -59,6 +60,7 @@ class TaggerConfig:
     letters: WordLetters | None = None
     crf: bool = False
     class_pooling: Literal["mean", "max"] = "max"
+    class_feedback: bool = False
     word_dropout_rate: float = 0.0
     dropout_rate: float = 0.0
 
@@ -118,6 +120,8 @@ class Tagger(nnx.Module):
       h = \mathrm{encoder}(E_x + V\,\mathrm{letters}(x)), \quad s_t = W h_t + b, \quad
       c = W' \mathrm{pool}(h) + b'
 
+    With ``class_feedback`` the scores of labels are :math:`s_t + U\,\mathrm{softmax}(c)`.
+
     Args:
       config: Sizes and choices.
       vocab_size: Words of the vocabulary.
@@ -134,7 +138,8 @@ class Tagger(nnx.Module):
       ((2, 5, 3), (2, 2))
 
     Source: Huang et al. 2015, https://arxiv.org/abs/1508.01991; Lample et al. 2016, https://arxiv.org/abs/1603.01360;
-    slots and intent together: Liu & Lane 2016, https://arxiv.org/abs/1609.01454.
+    slots and intent together: Liu & Lane 2016, https://arxiv.org/abs/1609.01454; labels that know the class: Qin et al.
+    2019, https://aclanthology.org/D19-1214, section 3.2, there for each word.
     """
 
     def __init__(
@@ -161,6 +166,11 @@ class Tagger(nnx.Module):
             None
             if num_classes is None
             else Linear(config.encoder.output_dim, (num_classes,), use_bias=True, rngs=rngs)
+        )
+        self.class_map = (
+            Linear(num_classes, (num_labels,), use_bias=False, rngs=rngs)
+            if config.class_feedback and num_classes is not None
+            else None
         )
         self.num_labels = num_labels
 
@@ -208,7 +218,10 @@ class Tagger(nnx.Module):
         if self.class_head is not None:
             pooling = MaxPooling() if self.config.class_pooling == "max" else MeanPooling()
             classes = self.class_head(pooling(hidden, lengths=lengths)).astype(jnp.float32)
-        return TaggerOutput(self.label_head(hidden).astype(jnp.float32), classes)
+        labels = self.label_head(hidden).astype(jnp.float32)
+        if self.class_map is not None and classes is not None:
+            labels = labels + self.class_map(jax.nn.softmax(classes, axis=-1))[:, None]
+        return TaggerOutput(labels, classes)
 
     def chain_scores(self) -> ChainScores:
         """Scores of neighbouring labels: learned, or zeros where labels are on their own."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -105,6 +106,7 @@ class ScoredTags:
       sums: ``[sentences, 8]``, see :class:`~transformer_jax.evaluate.tag_scores.TagSums`.
       in_pieces: Whether labels are IOB, so that F1 is of pieces.
       classes: Class of each sentence that was put out and that was wanted; None where they have none.
+      is_finite: Whether all probabilities are numbers; the scores are NaN otherwise.
     """
 
     labels: Sequence[Sequence[str]]
@@ -112,6 +114,7 @@ class ScoredTags:
     sums: npt.NDArray[np.int64]
     in_pieces: bool
     classes: tuple[Sequence[str | None], Sequence[str | None]] | None
+    is_finite: bool = True
 
     @property
     def has_classes(self) -> bool:
@@ -122,23 +125,27 @@ class ScoredTags:
     def of(
         cls,
         tags: TagSet,
-        found: Sequence[tuple[Sequence[str], str | None]],
+        found: Sequence[FoundLabels],
         sentences: Sequence[TaggedSentence],
     ) -> "ScoredTags":
         """Score sentences.
 
         Args:
           tags: Labels that the model knows.
-          found: Labels and class that the model put out.
+          found: What the model put out.
           sentences: The sentences with what is wanted.
         """
-        labels, wanted = [one for one, _ in found], [one.labels for one in sentences]
-        classes = (
-            None if tags.classes is None else ([one for _, one in found], [one.label for one in sentences])
-        )
+        named = labels_by_name(tags, found)
+        labels, wanted = [one for one, _ in named], [one.labels for one in sentences]
+        classes = None
+        if tags.classes is not None:
+            classes = ([one for _, one in named], [one.label for one in sentences])
         in_pieces = is_iob(tags.labels.labels)
         sums = sentence_sums(labels, wanted, classes=classes, in_pieces=in_pieces)
-        return cls(labels=labels, wanted=wanted, sums=sums, in_pieces=in_pieces, classes=classes)
+        is_finite = all(bool(np.isfinite(one.probabilities).all()) for one in found)
+        return cls(
+            labels=labels, wanted=wanted, sums=sums, in_pieces=in_pieces, classes=classes, is_finite=is_finite
+        )
 
     @functools.cached_property
     def counts(self) -> dict[str, LabelCounts]:
@@ -164,6 +171,8 @@ class ScoredTags:
 
     def score(self, name: str) -> float:
         """A metric by its name."""
+        if not self.is_finite:
+            return math.nan
         if name == "f1" and not self.in_pieces:
             return mean_f1(self.counts)
         return float(MEASURES[name](self.sums.sum(axis=0)))
@@ -224,6 +233,8 @@ def evaluate_tags(task: Any, tagger: SentenceTagger, options: TagEvaluation) -> 
     if strange:
         shown = shortened(", ".join(strange))
         remarks.append(f"{len(strange)} labels that training never saw count as errors: {shown}")
+    if not scored.is_finite:
+        remarks.append("the model gives non-finite probabilities: its labels mean nothing")
     compared: dict[str, Any] = {}
     if options.against is not None:
         name, other = options.against
@@ -296,7 +307,7 @@ def _scored(tagger: SentenceTagger, sentences: Sequence[TaggedSentence]) -> Scor
             )
     examples = encode_sentences([one.words for one in sentences], tagger.encoder)
     found = tagger.program(tagger.state, examples)
-    return ScoredTags.of(tagger.tags, labels_by_name(tagger.tags, found), sentences)
+    return ScoredTags.of(tagger.tags, found, sentences)
 
 
 def _compared(scored: ScoredTags, other: ScoredTags) -> dict[str, PairedScores]:

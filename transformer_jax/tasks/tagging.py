@@ -25,7 +25,6 @@ from transformer_jax.tasks.tag_evaluation import (
     ScoredTags,
     TagEvaluation,
     evaluate_tags,
-    labels_by_name,
 )
 from transformer_jax.tasks.task import Artifacts, Direction, check_files, check_sizes
 
@@ -223,5 +222,5 @@ class TagEvaluator:
     def __call__(self, state: Any) -> dict[str, float]:
         """Scores by name, from the model's state as of ``nnx.split(model)[1]``."""
         found = self._program(state, self._examples)
-        scored = ScoredTags.of(self._tags, labels_by_name(self._tags, found), self._sentences)
+        scored = ScoredTags.of(self._tags, found, self._sentences)
         return {name: scored.score(name) for name in Tagging.metrics}

@@ -19,6 +19,8 @@ CONLLU_COLUMNS = {"upos": 3, "xpos": 4}
 _NUM_CONLLU_COLUMNS = 10
 _CLASS_COMMENTS = ("class", "label", "intent")
 _DOCUMENT_START = "-DOCSTART-"
+_WORD_HEADINGS = {"form", "token", "tokens", "word", "words"}
+_LABEL_HEADINGS = {"label", "labels", "ner", "pos", "slot", "slots", "tag", "tags", "upos", "xpos"}
 
 
 def read_conllu(path: str | os.PathLike[str], *, column: str = "upos") -> list[TaggedSentence]:
@@ -38,7 +40,7 @@ def read_conllu(path: str | os.PathLike[str], *, column: str = "upos") -> list[T
     Source: https://universaldependencies.org/format.html
     """
     place = CONLLU_COLUMNS[column]
-    found = []
+    found: list[TaggedSentence] = []
     for comments, rows in _blocks(path):
         words: list[str] = []
         labels: list[str] = []
@@ -69,7 +71,8 @@ def read_columns(
 ) -> list[TaggedSentence]:
     """Sentences of a file in columns, separated by tabs, or by blanks in a line without a tab.
 
-    Lines that begin with ``-DOCSTART-`` (CoNLL-2003) are passed over.
+    Lines that begin with ``-DOCSTART-`` (CoNLL-2003) are passed over, and so is a first line of headings such as
+    ``word`` and ``tag``.
 
     Args:
       path: The file, plain or compressed by gzip or xz.
@@ -80,7 +83,7 @@ def read_columns(
       DataError: If the file cannot be read, a line lacks a column or has an empty word or label, or there is no
         sentence; names the line.
     """
-    found = []
+    found: list[TaggedSentence] = []
     for comments, rows in _blocks(path):
         words: list[str] = []
         labels: list[str] = []
@@ -99,6 +102,8 @@ def read_columns(
                 raise DataError(
                     f"{path}, line {number}: wanted columns {word_column} and {label_column}, got {len(fields)} fields"
                 ) from None
+            if not found and number == rows[0][0] and _are_headings(word, label):
+                continue
             if not word or not label:
                 raise DataError(f"{path}, line {number}: the {'label' if word else 'word'} is empty")
             words.append(word)
@@ -106,6 +111,10 @@ def read_columns(
         if words:
             found.append(TaggedSentence(tuple(words), tuple(labels), _class_of(comments), rows[0][0]))
     return _some(found, path)
+
+
+def _are_headings(word: str, label: str) -> bool:
+    return word.lower() in _WORD_HEADINGS and label.lower() in _LABEL_HEADINGS
 
 
 def read_tag_file(
