@@ -361,6 +361,36 @@ def attention_memory_table(name: str) -> str:
     return _table(["case", "reference, MB", "blockwise, MB", "reference / blockwise"], rows)
 
 
+def classification_table(name: str) -> str:
+    """Accuracies of poolings as means over runs and half of their range, and those of the baseline."""
+    document = _document(name)
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in document["rows"]:
+        groups.setdefault((row["subset"], row["pooling"]), []).append(row)
+
+    def accuracy(rows: list[dict[str, Any]], split: str) -> str:
+        values = [100 * row[split]["accuracy"] for row in rows if split in row]
+        if not values:
+            return ""
+        return f"{statistics.mean(values):.2f} ± {(max(values) - min(values)) / 2:.2f}"
+
+    cells = []
+    for (subset, pooling), rows in groups.items():
+        seconds = statistics.mean(row["train_seconds"] for row in rows)
+        scores = [accuracy(rows, split) for split in ("development", "test")]
+        cells.append(
+            [subset, pooling, f"{rows[0]['parameters']:,}", f"{len(rows)}", *scores, f"{seconds:,.0f}"]
+        )
+    for subset, found in document["baselines"].items():
+        if found is not None:
+            scores = [f"{100 * found[part]:.2f}" if part in found else "" for part in ("development", "test")]
+            cells.append([subset, "TF-IDF, logistic regression", "", "1", *scores, ""])
+    order = list(document["baselines"])
+    cells.sort(key=lambda row: order.index(row[0]))
+    titles = ["set", "pooling", "parameters", "runs", "development %", "test %", "training s"]
+    return _table(titles, cells)
+
+
 def experiments_table() -> str:
     """A row for each file that ``transformer-jax evaluate --json`` wrote."""
     rows = []

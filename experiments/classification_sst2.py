@@ -16,8 +16,5 @@ def config() -> ExperimentConfig:
     first = base()
     data = dataclasses.replace(first.task.data, dataset=NamedClasses(subset="sst-2"), max_len=64)
     return dataclasses.replace(
-        first,
-        name="classification_sst2",
-        task=dataclasses.replace(first.task, data=data),
-        train=dataclasses.replace(first.train, updates=2200, evaluate_every=110, checkpoint_every=110),
+        first, name="classification_sst2", task=dataclasses.replace(first.task, data=data)
     )
