@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from transformer_jax.functional.word_losses import (
+    Windows,
     full_softmax_loss,
     hierarchical_softmax_loss,
     negative_sampling_loss,
-    window_mask,
-    window_mean,
 )
 
 BATCH, TIME, MARGIN, WIDTH, NOISE, VOCAB = 3, 7, 2, 5, 4, 11
@@ -52,8 +51,7 @@ def inputs(averages: bool) -> list[tuple[int, int, np.ndarray]]:
     return found
 
 
-def mask() -> jax.Array:
-    return window_mask(jnp.asarray(RADIUS), jnp.asarray(SEGMENTS))
+WINDOWS = Windows(jnp.asarray(RADIUS), jnp.asarray(SEGMENTS))
 
 
 @pytest.mark.parametrize("averages", [False, True])
@@ -63,7 +61,7 @@ def test_negative_sampling_is_that_of_the_paper(averages: bool) -> None:
         wanted -= log_sigmoid(vector @ CENTRES[row, place])
         wanted -= 3.0 / NOISE * sum(log_sigmoid(-(vector @ one)) for one in NOISE_VECTORS[row])
     loss = negative_sampling_loss(
-        jnp.asarray(WORDS), jnp.asarray(CENTRES), jnp.asarray(NOISE_VECTORS), mask(),
+        jnp.asarray(WORDS), jnp.asarray(CENTRES), jnp.asarray(NOISE_VECTORS), WINDOWS,
         num_negatives=3, averages=averages,
     )  # fmt: skip
     assert float(loss.count) == len(inputs(averages)) > 10
@@ -78,7 +76,7 @@ def test_hierarchical_softmax_is_that_of_the_paper(averages: bool) -> None:
             sign = SIGNS[row, place, level]
             wanted -= log_sigmoid(sign * (vector @ NODES[row, place, level])) if sign else 0.0
     loss = hierarchical_softmax_loss(
-        jnp.asarray(WORDS), jnp.asarray(NODES), jnp.asarray(SIGNS), mask(), averages=averages
+        jnp.asarray(WORDS), jnp.asarray(NODES), jnp.asarray(SIGNS), WINDOWS, averages=averages
     )
     assert float(loss.count) == len(inputs(averages))
     np.testing.assert_allclose(float(loss.sum), wanted, rtol=1e-5)
@@ -91,7 +89,7 @@ def test_full_softmax_is_that_of_the_paper(averages: bool) -> None:
         logits = TABLE.astype(np.float64) @ vector
         wanted -= logits[IDS[row, place]] - np.log(np.exp(logits).sum())
     loss = full_softmax_loss(
-        jnp.asarray(WORDS), jnp.asarray(CENTRES), jnp.asarray(TABLE), mask(), averages=averages
+        jnp.asarray(WORDS), jnp.asarray(CENTRES), jnp.asarray(TABLE), WINDOWS, averages=averages
     )
     assert float(loss.count) == len(inputs(averages))
     np.testing.assert_allclose(float(loss.sum), wanted, rtol=1e-5)
@@ -99,11 +97,14 @@ def test_full_softmax_is_that_of_the_paper(averages: bool) -> None:
 
 @pytest.mark.parametrize("averages", [False, True])
 def test_gradients_of_negative_sampling_are_those_of_plain_autodiff(averages: bool) -> None:
-    chosen = mask().astype(jnp.float32)
+    chosen = WINDOWS.mask().astype(jnp.float32)
 
     def plain(words: jax.Array, centres: jax.Array, noise: jax.Array) -> jax.Array:
         if averages:
-            hidden, weights = window_mean(words, mask()), (chosen.sum(axis=-1) > 0).astype(jnp.float32)
+            weights = (chosen.sum(axis=-1) > 0).astype(jnp.float32)
+            hidden = (
+                jnp.einsum("btw,bwd->btd", chosen, words) / jnp.maximum(chosen.sum(axis=-1), 1.0)[..., None]
+            )
             own = jnp.sum(weights * jax.nn.softplus(-jnp.einsum("btd,btd->bt", hidden, centres)))
             other = jax.nn.softplus(jnp.einsum("btd,bnd->btn", hidden, noise)).sum(axis=-1)
             return own + 3.0 / NOISE * jnp.sum(weights * other)
@@ -112,7 +113,7 @@ def test_gradients_of_negative_sampling_are_those_of_plain_autodiff(averages: bo
         return own + 3.0 / NOISE * jnp.sum(chosen.sum(axis=1) * other)
 
     def ours(words: jax.Array, centres: jax.Array, noise: jax.Array) -> jax.Array:
-        return negative_sampling_loss(words, centres, noise, mask(), num_negatives=3, averages=averages).sum
+        return negative_sampling_loss(words, centres, noise, WINDOWS, num_negatives=3, averages=averages).sum
 
     arguments = tuple(map(jnp.asarray, (WORDS, CENTRES, NOISE_VECTORS)))
     for found, wanted in zip(
@@ -124,7 +125,7 @@ def test_gradients_of_negative_sampling_are_those_of_plain_autodiff(averages: bo
 def test_a_word_outside_of_every_window_has_no_gradient() -> None:
     def loss(words: jax.Array) -> jax.Array:
         return negative_sampling_loss(
-            words, jnp.asarray(CENTRES), jnp.asarray(NOISE_VECTORS), mask(), num_negatives=3, averages=False
+            words, jnp.asarray(CENTRES), jnp.asarray(NOISE_VECTORS), WINDOWS, num_negatives=3, averages=False
         ).sum
 
     gradient = np.asarray(jax.grad(loss)(jnp.asarray(WORDS)))

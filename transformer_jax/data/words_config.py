@@ -54,7 +54,7 @@ class WordsConfig:
     subwords: SubwordBuckets | None = None
     window: Length = 5
     sample: float = 1e-3
-    row_len: Length = 64
+    row_len: Length = 32
     batch_size: Rows = 64
     seed: Seed = 0
 

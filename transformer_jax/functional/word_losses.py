@@ -14,63 +14,78 @@ import jax.numpy as jnp
 
 from transformer_jax.functional.losses import LossSum
 from transformer_jax.functional.projected_logsumexp import projected_logsumexp_sum
+from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Bool, Float, Int
 
 __all__ = [
+    "Windows",
     "full_softmax_loss",
     "hierarchical_softmax_loss",
     "mean_with_subwords",
     "negative_sampling_loss",
     "weighted_logistic_loss",
-    "window_mask",
     "window_mean",
 ]
 
 
-def window_mask(
-    radius: Int[Array, "batch time"], segments: Int[Array, "batch words"]
-) -> Bool[Array, "batch time words"]:
-    r"""Which words are contexts of which centre.
+@pytree_dataclass
+class Windows:
+    r"""Contexts of the centres of rows: words at most ``radius`` places away and of the same sentence.
 
     .. math:: m_{ij} = [0 < |i + w - j| \le r_i] \, [s_{i + w} = s_j], \quad w = (\text{words} - \text{time}) / 2
 
-    Args:
-      radius: Of each centre, 0 for one that does not count.
-      segments: Number of the sentence of each word; ``w`` words stand before the first centre and behind the last.
-
-    Returns:
-      ``[batch, time, words]``.
+    Attributes:
+      radius: Of each centre, 0 for one that does not count; at most :math:`w`.
+      segments: Number of the sentence of each word; :math:`w` words stand before the first centre and behind the last.
 
     Example:
-      >>> window_mask(jnp.array([[1, 2]]), jnp.array([[1, 1, 1, 2]])).astype(int)[0].tolist()
-      [[1, 0, 1, 0], [1, 1, 0, 0]]
+      >>> windows = Windows(jnp.array([[1, 1]]), jnp.array([[1, 1, 1, 2]]))
+      >>> windows.mask().astype(int)[0].tolist()
+      [[1, 0, 1, 0], [0, 1, 0, 0]]
     """
-    num_centres, num_words = radius.shape[1], segments.shape[1]
-    margin = (num_words - num_centres) // 2
-    distance = jnp.abs(jnp.arange(num_centres)[:, None] + margin - jnp.arange(num_words)[None, :])
-    distance = distance[None]
-    is_near = (distance > 0) & (distance <= radius[:, :, None])
-    own = jax.lax.slice_in_dim(segments, margin, margin + num_centres, axis=1)
-    return is_near & (own[:, :, None] == segments[:, None, :])
+
+    radius: Int[Array, "batch time"]
+    segments: Int[Array, "batch words"]
+
+    @property
+    def margin(self) -> int:
+        """Words before the first centre, and behind the last."""
+        return (self.segments.shape[1] - self.radius.shape[1]) // 2
+
+    def mask(self) -> Bool[Array, "batch time words"]:
+        """Which words are contexts of which centre."""
+        num_centres, num_words = self.radius.shape[1], self.segments.shape[1]
+        places = jnp.arange(num_centres)[:, None] + self.margin
+        distance = jnp.abs(places - jnp.arange(num_words)[None, :])[None]
+        is_near = (distance > 0) & (distance <= self.radius[:, :, None])
+        return is_near & (self._own()[:, :, None] == self.segments[:, None, :])
+
+    def _own(self) -> Int[Array, "batch time"]:
+        return jax.lax.slice_in_dim(self.segments, self.margin, self.margin + self.radius.shape[1], axis=1)
 
 
 def window_mean(
-    vectors: Float[Array, "batch words model"], mask: Bool[Array, "batch time words"]
+    vectors: Float[Array, "batch words model"], windows: Windows
 ) -> Float[Array, "batch time model"]:
     r"""Mean of the contexts of each centre; zero for one without contexts.
 
     .. math:: h_i = \sum_j m_{ij} x_j \Big/ \max\Big(1, \sum_j m_{ij}\Big)
 
+    Args:
+      vectors: Of the words of each row.
+      windows: Contexts of each centre.
+
     Example:
-      >>> mask = window_mask(jnp.array([[1]]), jnp.array([[1, 1, 1]]))
-      >>> window_mean(jnp.array([[[1.0], [5.0], [2.0]]]), mask).tolist()
+      >>> windows = Windows(jnp.array([[1]]), jnp.array([[1, 1, 1]]))
+      >>> window_mean(jnp.array([[[1.0], [5.0], [2.0]]]), windows).tolist()
       [[[1.5]]]
 
     Source: Mikolov et al. 2013, https://arxiv.org/abs/1301.3781, section 3.1 (CBOW).
     """
-    weights = mask.astype(vectors.dtype)
-    weights = weights / jnp.maximum(weights.sum(axis=-1, keepdims=True), 1.0)
-    return jnp.einsum("btw,bwd->btd", weights, vectors)
+    weights = windows.mask().astype(vectors.dtype)
+    return jnp.einsum(
+        "btw,bwd->btd", weights / jnp.maximum(weights.sum(axis=-1, keepdims=True), 1.0), vectors
+    )
 
 
 def mean_with_subwords(
@@ -155,7 +170,7 @@ def negative_sampling_loss(
     words: Float[Array, "batch words model"],
     centres: Float[Array, "batch time model"],
     noise: Float[Array, "batch noise model"],
-    mask: Bool[Array, "batch time words"],
+    windows: Windows,
     *,
     num_negatives: int,
     averages: bool,
@@ -176,7 +191,7 @@ def negative_sampling_loss(
       words: Input vectors :math:`x` of a row's words.
       centres: Output vectors :math:`y` of its centres.
       noise: Output vectors :math:`z` of its noise words.
-      mask: Contexts of each centre, see `window_mask`.
+      windows: Contexts of each centre.
       num_negatives: Draws a pair, :math:`k`.
       averages: Whether contexts are averaged (CBOW) or taken one by one (skip-gram).
 
@@ -184,9 +199,9 @@ def negative_sampling_loss(
       The sum; the count is that of pairs, or of centres with contexts.
 
     Example:
-      >>> mask = window_mask(jnp.array([[1]]), jnp.array([[1, 1, 1]]))
+      >>> windows = Windows(jnp.array([[1]]), jnp.array([[1, 1, 1]]))
       >>> zeros = jnp.zeros((1, 3, 2)), jnp.zeros((1, 1, 2)), jnp.zeros((1, 4, 2))
-      >>> loss = negative_sampling_loss(*zeros, mask, num_negatives=5, averages=False)
+      >>> loss = negative_sampling_loss(*zeros, windows, num_negatives=5, averages=False)
       >>> print(f"{float(loss.mean()):.4f}", float(loss.count))  # 6 log 2
       4.1589 2.0
 
@@ -194,8 +209,8 @@ def negative_sampling_loss(
     """
     share = num_negatives / noise.shape[1]
     if averages:
-        counted = mask.any(axis=-1).astype(jnp.float32)
-        hidden = window_mean(words, mask)
+        counted = windows.mask().any(axis=-1).astype(jnp.float32)
+        hidden = window_mean(words, windows)
         own = jnp.sum(hidden * centres, axis=-1)
         # A zero product in the place of one that does not count, which may hold anything.
         own = jnp.where(counted > 0, own, 0.0)
@@ -203,7 +218,7 @@ def negative_sampling_loss(
         weights = jnp.broadcast_to(counted[:, :, None] * share, (*counted.shape, noise.shape[1]))
         total = positive + weighted_logistic_loss(hidden, noise, jnp.zeros_like(weights), weights)
         return LossSum(total, counted.sum())
-    pairs = jnp.swapaxes(mask, 1, 2).astype(jnp.float32)  # [batch, words, time]
+    pairs = jnp.swapaxes(windows.mask(), 1, 2).astype(jnp.float32)  # [batch, words, time]
     uses = pairs.sum(axis=-1, keepdims=True)
     right = jnp.concatenate([centres, noise], axis=1)
     noise_width = ((0, 0), (0, 0), (0, noise.shape[1]))
@@ -216,7 +231,7 @@ def hierarchical_softmax_loss(
     words: Float[Array, "batch words model"],
     nodes: Float[Array, "batch time depth model"],
     signs: Float[Array, "batch time depth"],
-    mask: Bool[Array, "batch time words"],
+    windows: Windows,
     *,
     averages: bool,
 ) -> LossSum:
@@ -230,16 +245,16 @@ def hierarchical_softmax_loss(
       words: Input vectors :math:`x` of a row's words.
       nodes: Vectors :math:`v` of the inner nodes on the path to each centre.
       signs: 1 where the path takes the left branch, -1 where it takes the right one, 0 behind its end.
-      mask: Contexts of each centre, see `window_mask`.
+      windows: Contexts of each centre.
       averages: Whether contexts are averaged (CBOW) or taken one by one (skip-gram).
 
     Returns:
       The sum; the count is that of pairs, or of centres with contexts.
 
     Example:
-      >>> mask = window_mask(jnp.array([[1]]), jnp.array([[1, 1, 1]]))
+      >>> windows = Windows(jnp.array([[1]]), jnp.array([[1, 1, 1]]))
       >>> loss = hierarchical_softmax_loss(
-      ...   jnp.zeros((1, 3, 2)), jnp.zeros((1, 1, 4, 2)), jnp.array([[[1.0, -1.0, 1.0, 0.0]]]), mask, averages=True)
+      ...   jnp.zeros((1, 3, 2)), jnp.zeros((1, 1, 4, 2)), jnp.array([[[1.0, -1.0, 1.0, 0.0]]]), windows, averages=True)
       >>> print(f"{float(loss.mean()):.4f}", float(loss.count))  # 3 log 2
       2.0794 1.0
 
@@ -248,10 +263,11 @@ def hierarchical_softmax_loss(
     is_node = signs != 0
     nodes = jnp.where(is_node[..., None], nodes, 0.0)
     if averages:
-        counted = mask.any(axis=-1).astype(jnp.float32)
-        products = jnp.einsum("btd,btld->btl", window_mean(words, mask), nodes)
+        counted = windows.mask().any(axis=-1).astype(jnp.float32)
+        products = jnp.einsum("btd,btld->btl", window_mean(words, windows), nodes)
         losses = jnp.where(is_node, jax.nn.softplus(-signs * products), 0.0).sum(axis=-1)
         return LossSum(jnp.sum(losses * counted), counted.sum())
+    mask = windows.mask()
     products = jnp.einsum("bwd,btld->btlw", words, nodes)
     weights = (is_node[..., None] & mask[:, :, None, :]).astype(jnp.float32)
     losses = jax.nn.softplus(-signs[..., None] * products) * weights
@@ -262,7 +278,7 @@ def full_softmax_loss(
     words: Float[Array, "batch words model"],
     centres: Float[Array, "batch time model"],
     table: Float[Array, "vocab model"],
-    mask: Bool[Array, "batch time words"],
+    windows: Windows,
     *,
     averages: bool,
 ) -> LossSum:
@@ -277,26 +293,26 @@ def full_softmax_loss(
       words: Input vectors :math:`x` of a row's words.
       centres: Output vectors :math:`y` of its centres.
       table: Output vectors of all words.
-      mask: Contexts of each centre, see `window_mask`.
+      windows: Contexts of each centre.
       averages: Whether contexts are averaged (CBOW) or taken one by one (skip-gram).
 
     Returns:
       The sum; the count is that of pairs, or of centres with contexts.
 
     Example:
-      >>> mask = window_mask(jnp.array([[1]]), jnp.array([[1, 1, 1]]))
+      >>> windows = Windows(jnp.array([[1]]), jnp.array([[1, 1, 1]]))
       >>> zeros = jnp.zeros((1, 3, 2)), jnp.zeros((1, 1, 2)), jnp.zeros((8, 2))
-      >>> loss = full_softmax_loss(*zeros, mask, averages=False)
+      >>> loss = full_softmax_loss(*zeros, windows, averages=False)
       >>> print(f"{float(loss.mean()):.4f}", float(loss.count))  # log 8
       2.0794 2.0
 
     Source: Mikolov et al. 2013, https://arxiv.org/abs/1310.4546, equation 2.
     """
-    pairs = mask.astype(jnp.float32)
     if averages:
-        hidden, uses = window_mean(words, mask), mask.any(axis=-1).astype(jnp.float32)
+        hidden, uses = window_mean(words, windows), windows.mask().any(axis=-1).astype(jnp.float32)
         own = jnp.sum(jnp.sum(hidden * centres, axis=-1) * uses)
     else:
+        pairs = windows.mask().astype(jnp.float32)
         hidden, uses = words, pairs.sum(axis=1)
         own = jnp.sum(jnp.einsum("btd,bwd->btw", centres, words) * pairs)
     states, weights = hidden.reshape(-1, hidden.shape[-1]), uses.reshape(-1)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from transformer_jax.bounds import Count, Rows, check_at_least, check_bounds, require_field
 from transformer_jax.errors import check_choice
 from transformer_jax.functional.losses import LossSum
-from transformer_jax.functional.word_losses import negative_sampling_loss
+from transformer_jax.functional.word_losses import Windows, negative_sampling_loss
 from transformer_jax.objectives.window_objective import Architecture, WindowObjective, centres_of
 from transformer_jax.typing import Array
 
@@ -42,7 +42,7 @@ class NegativeSampling(WindowObjective):
     kind: Literal["negative_sampling"] = "negative_sampling"
     architecture: Architecture = "skip_gram"
     num_negatives: Count = 5
-    shared_noise: Rows = 32
+    shared_noise: Rows = 16
     exponent: float = 0.75
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class NegativeSampling(WindowObjective):
         """Rows of the centres and of the noise words."""
         return jnp.concatenate([centres_of(batch).reshape(-1), batch.noise.reshape(-1)])
 
-    def loss(self, words: Array, output: Array, mask: Array, batch: Any) -> LossSum:
+    def loss(self, words: Array, output: Array, windows: Windows, batch: Any) -> LossSum:
         """The summed loss."""
         rows, time = batch.radius.shape
         centres, noise = output[: rows * time], output[rows * time :]
@@ -73,7 +73,7 @@ class NegativeSampling(WindowObjective):
             words,
             centres.reshape(rows, time, -1),
             noise.reshape(rows, batch.noise.shape[1], -1),
-            mask,
+            windows,
             num_negatives=self.num_negatives,
             averages=self.averages,
         )

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from transformer_jax.functional.losses import LossSum
-from transformer_jax.functional.word_losses import mean_with_subwords, window_mask
+from transformer_jax.functional.word_losses import Windows, mean_with_subwords
 from transformer_jax.nn.parameters import named_parameters, non_parameters
-from transformer_jax.typing import Array, Bool, Float, Int, Key, PyTree
+from transformer_jax.typing import Array, Float, Int, Key, PyTree
 
 Architecture = Literal["skip_gram", "cbow"]
 """Whether each context of a centre is scored by itself, or the mean of its contexts."""
@@ -69,8 +69,8 @@ class WindowObjective(abc.ABC):
         """
         rows = _input_rows(batch)
         words = mean_with_subwords(tables[INPUT].reshape(*rows.shape, -1), rows)
-        mask = window_mask(batch.radius, batch.segments)
-        return self.loss(words, tables[OUTPUT], mask, batch), {}
+        windows = Windows(batch.radius, batch.segments)
+        return self.loss(words, tables[OUTPUT], windows, batch), {}
 
     def __call__(
         self, model: Any, batch: Any, rng_key: Key[Array, ""] | None
@@ -102,7 +102,7 @@ class WindowObjective(abc.ABC):
         self,
         words: Float[Array, "batch words model"],
         output: Float[Array, "uses model"],
-        mask: Bool[Array, "batch time words"],
+        windows: Windows,
         batch: Any,
     ) -> LossSum:
         """The summed loss.
@@ -110,7 +110,7 @@ class WindowObjective(abc.ABC):
         Args:
           words: Input vectors of a row's words.
           output: The output table, or its rows of `output_rows`.
-          mask: Contexts of each centre.
+          windows: Contexts of each centre.
           batch: ``WordBatch``.
         """
 

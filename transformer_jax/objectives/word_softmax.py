@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from transformer_jax.errors import check_choice
 from transformer_jax.functional.losses import LossSum
-from transformer_jax.functional.word_losses import full_softmax_loss, hierarchical_softmax_loss
+from transformer_jax.functional.word_losses import Windows, full_softmax_loss, hierarchical_softmax_loss
 from transformer_jax.objectives.window_objective import Architecture, WindowObjective, centres_of
 from transformer_jax.typing import Array
 
@@ -40,11 +40,11 @@ class HierarchicalSoftmax(WindowObjective):
         """Rows of the inner nodes on the path to each centre."""
         return batch.nodes.reshape(-1)
 
-    def loss(self, words: Array, output: Array, mask: Array, batch: Any) -> LossSum:
+    def loss(self, words: Array, output: Array, windows: Windows, batch: Any) -> LossSum:
         """The summed loss."""
         nodes = output.reshape(*batch.nodes.shape, -1)
         signs = batch.signs.astype(jnp.float32)
-        return hierarchical_softmax_loss(words, nodes, signs, mask, averages=self.averages)
+        return hierarchical_softmax_loss(words, nodes, signs, windows, averages=self.averages)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class FullSoftmax(WindowObjective):
         """None: every word is compared with."""
         return
 
-    def loss(self, words: Array, output: Array, mask: Array, batch: Any) -> LossSum:
+    def loss(self, words: Array, output: Array, windows: Windows, batch: Any) -> LossSum:
         """The summed loss."""
         centres = jnp.take(output, centres_of(batch), axis=0)
-        return full_softmax_loss(words, centres, output, mask, averages=self.averages)
+        return full_softmax_loss(words, centres, output, windows, averages=self.averages)
