@@ -55,7 +55,7 @@ class WordsConfig:
     window: Length = 5
     sample: float = 1e-3
     row_len: Length = 32
-    batch_size: Rows = 64
+    batch_size: Rows = 128
     seed: Seed = 0
 
     def __post_init__(self) -> None:

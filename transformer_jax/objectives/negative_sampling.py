@@ -42,7 +42,7 @@ class NegativeSampling(WindowObjective):
     kind: Literal["negative_sampling"] = "negative_sampling"
     architecture: Architecture = "skip_gram"
     num_negatives: Count = 5
-    shared_noise: Rows = 16
+    shared_noise: Rows = 32
     exponent: float = 0.75
 
     def __post_init__(self) -> None:
