@@ -56,9 +56,7 @@ def test_non_finite_probabilities_have_no_scores(task: Tagging) -> None:
 def test_sentences_of_more_words_than_positions(task: Tagging) -> None:
     prepared = task.prepare()
     model = build_model(POSITIONS, task.sizes(prepared.artifacts), seed=0)
-    with pytest.raises(
-        ConfigError, match="sentence of 4 words, the model takes at most 3"
-    ):
+    with pytest.raises(ConfigError, match="sentence of 4 words, the model takes at most 3"):
         task.evaluator(model, prepared).check()
     tagger = task.predictor(model, prepared.artifacts, model_config=POSITIONS, name="tiny")
     with pytest.raises(DataError, match="line 1: a sentence of 4 words, the model takes at most 3"):

@@ -18,6 +18,7 @@ from transformer_jax.data.prepare_classes import (
     prepare_classes,
     text_encoding,
 )
+from transformer_jax.data.sources.sentences import SUBSETS
 from transformer_jax.data.sources.stored_files import is_at_hand
 from transformer_jax.data.text_batches import ClassBatch
 from transformer_jax.data.tokenizer_training import known_vocab_size
@@ -28,6 +29,7 @@ from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import ClassCrossEntropy
 from transformer_jax.tasks.class_evaluation import ClassEvaluation, ClassEvaluator, evaluate_classes
 from transformer_jax.tasks.task import Artifacts, Direction, check_files, check_sizes
+from transformer_jax.tasks.task_data import describe_dataset
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,6 +190,15 @@ class Classification:
     def is_at_hand(self) -> bool:
         """Whether the texts can be read without fetching anything."""
         return not isinstance(self.data.dataset, NamedClasses) or is_at_hand(self.data.dataset.name)
+
+    def describe_data(self) -> list[str]:
+        """Data, licences, and what a reader of scores should know of the subset."""
+        dataset = self.data.dataset
+        lines = describe_dataset(dataset)
+        if isinstance(dataset, NamedClasses):
+            fold = "" if dataset.fold is None else f", fold {dataset.fold} held out as the test set"
+            lines.insert(1, f"Subset: {dataset.subset}{fold}; {SUBSETS[dataset.subset].remark}")
+        return lines
 
     def data_name(self) -> str:
         """Name of the data in messages."""

@@ -28,7 +28,16 @@ def describe_data(task: Any) -> Sequence[str]:
     """
     if hasattr(task, "describe_data"):
         return list(task.describe_data())
-    dataset = _dataset(task)
+    return describe_dataset(_dataset(task))
+
+
+def describe_dataset(dataset: Any) -> list[str]:
+    """Data and licences of a data set in a config, as `describe_data` gives them; files of one's own have none.
+
+    Example:
+      >>> describe_dataset(None)
+      ["Data: files of one's own", 'Licence: to be filled in by who passes it on']
+    """
     if getattr(dataset, "kind", None) != "named":
         return ["Data: files of one's own", "Licence: to be filled in by who passes it on"]
     entry = find_dataset(dataset.name)

@@ -47,7 +47,7 @@ class NamedClasses:
     @property
     def num_classes(self) -> int:
         """Classes of the subset."""
-        return SUBSETS[self.subset]
+        return SUBSETS[self.subset].num_classes
 
     def load(self) -> ClassSplits:
         """Read the three parts.

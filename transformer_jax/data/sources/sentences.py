@@ -5,6 +5,7 @@ A line is a label, a space and words. TREC and MR are Latin-1, SST-2 is UTF-8; M
 training set, word for word; they are left out of the training set here.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 from transformer_jax.data.hash_fraction import hash_fraction
@@ -124,8 +125,23 @@ def read_sentences(subset: str, fold: int | None = None) -> ClassSplits:
     raise DataError(f"data set 'sentences' has no subset {subset!r}; known: {', '.join(SUBSETS)}")
 
 
-SUBSETS: Mapping[str, int] = {"trec-6": 6, "trec-50": 50, "sst-2": 2, "mr": 2}
-"""Numbers of classes of the subsets."""
+@dataclasses.dataclass(frozen=True)
+class Subset:
+    """A part of the set: how many classes it has, and what a reader of scores should know."""
+
+    num_classes: int
+    remark: str
+
+
+_TREC_REMARK = "the ten test questions that stand in the training set, too, are left out of training"
+
+SUBSETS: Mapping[str, Subset] = {
+    "trec-6": Subset(6, _TREC_REMARK),
+    "trec-50": Subset(50, _TREC_REMARK),
+    "sst-2": Subset(2, "whole sentences alone, without the phrases that most publications train on as well"),
+    "mr": Subset(2, "folds are by a hash of the sentence, and not those of any publication"),
+}
+"""Subsets by name."""
 
 SENTENCES = Dataset(
     name="sentences",
