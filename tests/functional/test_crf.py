@@ -22,6 +22,12 @@ from transformer_jax.functional.crf import (
 LABELS, STEPS = 3, 5
 LENGTHS = (5, 1, 0, 3)
 
+# Compiled once for each shape, where a call by itself compiles its loops anew.
+log_normalizer = jax.jit(crf_log_normalizer)
+log_likelihood = jax.jit(crf_log_likelihood)
+marginals = jax.jit(crf_marginals)
+decode = jax.jit(crf_decode)
+
 
 @pytest.fixture(params=[1.0, 30.0], ids=["mild", "peaked"])
 def case(request, random_generator):
@@ -62,8 +68,8 @@ def log_sum(values):
 
 def test_log_normalizer_and_likelihood_equal_the_enumeration(case):
     scores, labels, chain, lengths = case
-    totals = jax.jit(crf_log_normalizer)(scores, chain, lengths)
-    likelihoods = jax.jit(crf_log_likelihood)(scores, labels, chain, lengths)
+    totals = log_normalizer(scores, chain, lengths)
+    likelihoods = log_likelihood(scores, labels, chain, lengths)
     path_scores = crf_path_score(scores, labels, chain, lengths)
     for row, length in enumerate(LENGTHS):
         paths = all_paths(scores[row], chain, length)
@@ -75,7 +81,7 @@ def test_log_normalizer_and_likelihood_equal_the_enumeration(case):
 
 def test_marginals_equal_the_enumeration(case):
     scores, _, chain, lengths = case
-    found = np.asarray(jax.jit(crf_marginals)(scores, chain, lengths))
+    found = np.asarray(marginals(scores, chain, lengths))
     for row, length in enumerate(LENGTHS):
         paths = all_paths(scores[row], chain, length)
         total = log_sum(paths.values())
@@ -88,7 +94,7 @@ def test_marginals_equal_the_enumeration(case):
 
 def test_decoding_equals_the_enumeration(case):
     scores, _, chain, lengths = case
-    labels, best = jax.jit(crf_decode)(scores, chain, lengths)
+    labels, best = decode(scores, chain, lengths)
     for row, length in enumerate(LENGTHS):
         paths = all_paths(scores[row], chain, length)
         path = max(paths, key=paths.__getitem__)
@@ -99,9 +105,9 @@ def test_decoding_equals_the_enumeration(case):
 def test_gradient_of_the_normalizer_is_the_marginals_and_transitions_pass_finite_differences(case):
     scores, _, chain, lengths = case
     gradient, of_chain = jax.grad(
-        lambda scores, chain: crf_log_normalizer(scores, chain, lengths).sum(), argnums=(0, 1)
+        lambda scores, chain: log_normalizer(scores, chain, lengths).sum(), argnums=(0, 1)
     )(scores, chain)
-    np.testing.assert_allclose(gradient, crf_marginals(scores, chain, lengths), atol=1e-4)
+    np.testing.assert_allclose(gradient, marginals(scores, chain, lengths), atol=1e-4)
     # Expected numbers of neighbours, starts and ends, by the enumeration.
     transitions, starts, ends = (np.zeros(shape) for shape in ((LABELS, LABELS), (LABELS,), (LABELS,)))
     for row, length in enumerate(LENGTHS):
@@ -130,7 +136,7 @@ def test_gradients_pass_finite_differences(random_generator):
         labels, lengths = jnp.array([[0, 2, 1, 1], [2, 2, 0, 0]]), jnp.array([4, 2])
 
         def loss(scores, chain):
-            return -crf_log_likelihood(scores, labels, chain, lengths).sum()
+            return -log_likelihood(scores, labels, chain, lengths).sum()
 
         gradients = jax.grad(loss, argnums=(0, 1))(scores, chain)
         leaves, structure = jax.tree.flatten((scores, chain))
@@ -152,16 +158,16 @@ def test_a_row_has_the_same_bits_alone_and_padded_further(case):
     wide_scores = jnp.pad(scores, more, constant_values=jnp.nan)
     wide_labels = jnp.pad(labels, more[:2], constant_values=-1)
     together = (
-        crf_log_likelihood(wide_scores, wide_labels, chain, lengths),
-        crf_marginals(wide_scores, chain, lengths)[:, :STEPS],
-        crf_decode(wide_scores, chain, lengths)[0][:, :STEPS],
+        log_likelihood(wide_scores, wide_labels, chain, lengths),
+        marginals(wide_scores, chain, lengths)[:, :STEPS],
+        decode(wide_scores, chain, lengths)[0][:, :STEPS],
     )
     for row, length in enumerate(LENGTHS):
         own = slice(row, row + 1)
         alone = (
-            crf_log_likelihood(scores[own], labels[own], chain, lengths[own]),
-            crf_marginals(scores[own], chain, lengths[own]),
-            crf_decode(scores[own], chain, lengths[own])[0],
+            log_likelihood(scores[own], labels[own], chain, lengths[own]),
+            marginals(scores[own], chain, lengths[own]),
+            decode(scores[own], chain, lengths[own])[0],
         )
         for one, other in zip(together, alone, strict=True):
             np.testing.assert_array_equal(np.asarray(one[row]), np.asarray(other[0])), length
@@ -170,27 +176,51 @@ def test_a_row_has_the_same_bits_alone_and_padded_further(case):
 def test_padding_has_no_gradient_and_spreads_none(case):
     scores, labels, chain, lengths = case
     gradients = jax.grad(
-        lambda scores, chain: crf_log_likelihood(scores, labels, chain, lengths).sum(), argnums=(0, 1)
+        lambda scores, chain: log_likelihood(scores, labels, chain, lengths).sum(), argnums=(0, 1)
     )(scores, chain)
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradients))
     for row, length in enumerate(LENGTHS):
         assert not np.asarray(gradients[0][row, length:]).any()
 
 
+def test_rows_whose_products_underflow_are_exact_and_change_no_other_row(random_generator):
+    # Label 1 comes from label 0 alone, which the scores make improbable beyond float32 at each step.
+    chain = ChainScores(jnp.array([[0.0, 0.0], [0.0, FORBIDDEN]]), jnp.zeros(2), jnp.array([FORBIDDEN, 0.0]))
+    hard = jnp.array([[[0.0, 0.0], [-200.0, 0.0], [0.0, 300.0]]])
+    easy = jnp.asarray(random_generator.normal(size=(1, 3, 2)), jnp.float32)
+    value_and_grad = jax.jit(
+        jax.value_and_grad(
+            lambda scores, lengths: log_normalizer(scores, chain, lengths).sum(), has_aux=False
+        )
+    )
+    totals = log_normalizer(jnp.concatenate([hard, easy]), chain, jnp.array([3, 3]))
+    for row, scores in enumerate((hard, easy)):
+        paths = [
+            sum(float(scores[0, step, label]) for step, label in enumerate(path))
+            + sum(float(chain.transitions[pair]) for pair in itertools.pairwise(path))
+            + float(chain.ends[path[-1]])
+            for path in itertools.product(range(2), repeat=3)
+        ]
+        np.testing.assert_allclose(totals[row], log_sum(paths), rtol=1e-6, atol=1e-5)
+        alone, gradient = value_and_grad(scores, jnp.array([3]))
+        assert float(alone) == float(totals[row])
+        np.testing.assert_allclose(gradient[0], marginals(scores, chain, jnp.array([3]))[0], atol=1e-5)
+
+
 def test_forbidden_neighbours_never_come_and_leave_finite_gradients(random_generator):
     chain = ChainScores(jnp.array([[0.0, FORBIDDEN], [0.0, 0.0]]), jnp.array([0.0, FORBIDDEN]), jnp.zeros(2))
     scores = jnp.asarray(random_generator.normal(size=(8, 6, 2)), jnp.float32)
     lengths = jnp.full(8, 6)
-    assert not np.asarray(crf_decode(scores, chain, lengths)[0]).any()
-    np.testing.assert_array_equal(crf_marginals(scores, chain, lengths)[..., 1], 0.0)
-    gradient = jax.grad(lambda scores: crf_log_normalizer(scores, chain, lengths).sum())(scores)
+    assert not np.asarray(decode(scores, chain, lengths)[0]).any()
+    np.testing.assert_array_equal(marginals(scores, chain, lengths)[..., 1], 0.0)
+    gradient = jax.grad(lambda scores: log_normalizer(scores, chain, lengths).sum())(scores)
     np.testing.assert_allclose(gradient[..., 0], 1.0, atol=1e-5)
 
 
 def test_zero_chain_is_a_softmax_of_each_step(case):
     scores, labels, _, lengths = case
     chain = ChainScores.zeros(LABELS)
-    found = np.asarray(crf_log_likelihood(scores, labels, chain, lengths))
+    found = np.asarray(log_likelihood(scores, labels, chain, lengths))
     for row, length in enumerate(LENGTHS):
         own = jax.nn.log_softmax(scores[row, :length], axis=-1)
         wanted = float(own[np.arange(length), labels[row, :length]].sum()) if length else 0.0
@@ -200,22 +230,22 @@ def test_zero_chain_is_a_softmax_of_each_step(case):
 def test_a_label_that_is_none_gives_nan_in_its_row_alone(case):
     scores, labels, chain, lengths = case
     for wrong in (-1, LABELS):
-        found = np.asarray(crf_log_likelihood(scores, labels.at[0, 2].set(wrong), chain, lengths))
+        found = np.asarray(log_likelihood(scores, labels.at[0, 2].set(wrong), chain, lengths))
         assert np.isnan(found[0])
         assert np.isfinite(found[1:]).all()
 
 
 def test_no_steps_at_all():
     scores, lengths, chain = jnp.zeros((2, 0, 3)), jnp.zeros(2, jnp.int32), ChainScores.zeros(3)
-    assert crf_log_likelihood(scores, jnp.zeros((2, 0), jnp.int32), chain, lengths).tolist() == [0.0, 0.0]
-    assert crf_marginals(scores, chain, lengths).shape == (2, 0, 3)
-    assert crf_decode(scores, chain, lengths)[0].shape == (2, 0)
+    assert log_likelihood(scores, jnp.zeros((2, 0), jnp.int32), chain, lengths).tolist() == [0.0, 0.0]
+    assert marginals(scores, chain, lengths).shape == (2, 0, 3)
+    assert decode(scores, chain, lengths)[0].shape == (2, 0)
 
 
 def test_sixteen_bit_scores_are_summed_in_float32(random_generator):
     scores = jnp.asarray(random_generator.normal(size=(1, 64, LABELS)), jnp.bfloat16)
     chain, lengths = ChainScores.zeros(LABELS), jnp.array([64])
-    found = crf_log_normalizer(scores, chain, lengths)
+    found = log_normalizer(scores, chain, lengths)
     assert found.dtype == jnp.float32
     wanted = jax.nn.logsumexp(scores[0].astype(jnp.float32), axis=-1).sum()
     np.testing.assert_allclose(found[0], wanted, rtol=1e-6)

@@ -73,6 +73,10 @@ def crf_log_normalizer(scores: _Scores, chain: ChainScores, lengths: _Lengths) -
       \alpha_1(j) = b_j + s_{1j}, \quad \alpha_t(j) = s_{tj} + \log\sum_i e^{\alpha_{t-1}(i) + T_{ij}}, \quad
       \log Z = \log\sum_j e^{\alpha_n(j) + e_j}
 
+    The sums are matrix products of exponentials, each less its maximum, and in the rare rows where one of them
+    underflows log-sum-exps; an associative scan over products of whole matrices would cost as many operations again as
+    there are labels.
+
     Args:
       scores: Score of each label at each step, ``[batch, time, labels]``; anything behind a row's length.
       chain: Scores of neighbouring labels.
@@ -93,8 +97,16 @@ def crf_log_normalizer(scores: _Scores, chain: ChainScores, lengths: _Lengths) -
     https://arxiv.org/abs/1011.4088, section 3.1.
     """
     given = _prepared(scores, chain, lengths)
-    final, _ = _forward(given)
-    return _total(final, given)
+    if given.scores.shape[1] == 0:
+        return _total(*_forward(given)[:1], given)
+    totals, is_exact = _product_totals(given)
+
+    def in_logs() -> Array:
+        return _total(_forward(given)[0], given)
+
+    # Kept for its gradient are its inputs alone; without it, zeros of the size of all its steps would be.
+    others = lax.cond(is_exact.all(), lambda: jnp.zeros_like(totals), jax.checkpoint(in_logs))
+    return jnp.where(is_exact, totals, others)
 
 
 def crf_path_score(
@@ -178,7 +190,7 @@ def crf_marginals(scores: _Scores, chain: ChainScores, lengths: _Lengths) -> _Sc
     .. math:: p(y_t = j \mid x) = e^{\alpha_t(j) + \beta_t(j) - \log Z}, \quad
       \beta_t(i) = \log\sum_j e^{T_{ij} + s_{t+1,j} + \beta_{t+1}(j)}, \quad \beta_n(i) = e_i
 
-    They are the gradient of :func:`crf_log_normalizer` with respect to the scores.
+    They are the gradient of :func:`crf_log_normalizer` with respect to the scores, computed in log space throughout.
 
     Args:
       scores: As in :func:`crf_log_normalizer`.
@@ -338,6 +350,36 @@ def _forward(given: _Given) -> tuple[Array, Array]:
     first = _first(given)
     final, later = lax.scan(ahead, first, (by_time.scores[1:], by_time.valid[1:]))
     return final, jnp.concatenate([first[None], later])
+
+
+_SMALLEST = 1e-30
+"""Least sum of products that is exact: terms lost by underflow are below 1e-37."""
+
+
+def _product_totals(given: _Given) -> tuple[Array, Array]:
+    """The log-normaliser of each row by matrix products, and whether it is exact.
+
+    A step takes the exponential of ``alpha`` and of the transitions, each less its maximum: as many exponentials as
+    labels, not pairs of them. Where the only way to a label is from one that is improbable beyond float32, the sum
+    underflows.
+    """
+    by_time = given.by_time()
+    shifts = lax.stop_gradient(given.chain.transitions.max(axis=0, keepdims=True))
+    factors = jnp.exp(given.chain.transitions - shifts)
+
+    def ahead(carry: tuple[Array, Array], at_time: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
+        (alpha, is_exact), (emitted, exists) = carry, at_time
+        top = lax.stop_gradient(alpha.max(axis=1, keepdims=True))
+        sums = jnp.exp(alpha - top) @ factors
+        is_fine = sums >= _SMALLEST
+        after = emitted + top + shifts + jnp.log(jnp.where(is_fine, sums, 1.0))
+        is_exact = is_exact & (is_fine.all(axis=1) | ~exists)
+        return (jnp.where(exists[:, None], after, alpha), is_exact), None
+
+    first = _first(given)
+    start = (first, jnp.ones(first.shape[0], jnp.bool_))
+    (final, is_exact), _ = lax.scan(ahead, start, (by_time.scores[1:], by_time.valid[1:]))
+    return _total(final, given), is_exact
 
 
 def _total(final: Array, given: _Given) -> Array:
