@@ -2,6 +2,9 @@
 
 Command: transformer-jax train experiments/tagging_ewt.py --run-dir runs/ewt
 Then: transformer-jax evaluate runs/ewt --split test
+With vectors of other text (see the experiments of word vectors) it knows more words:
+transformer-jax train experiments/tagging_ewt.py --run-dir runs/ewt-vectors --vectors FILE --set data.more_words=FILE
+model.encoder.embedding_dim=WIDTH
 Beside it: a conditional random field of hand-made features on the same files, 94.30 % of the test words.
 """
 

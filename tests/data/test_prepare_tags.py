@@ -100,6 +100,17 @@ def test_given_labels_must_know_those_of_training(files: TagFiles) -> None:
         prepare_tags(config, tags=TagSet(LabelSet(("B-city", "B-day", "I-city", "O"))))
 
 
+def test_words_of_a_vector_file_join_the_vocabulary(files: TagFiles, tmp_path: Path) -> None:
+    path = tmp_path / "some.vec"
+    path.write_text("3 2\nParis 1 0\nto 0 1\nlondon 1 1\n")
+    config = TagConfig(dataset=files, tokenizer=Words(min_count=2), more_words=str(path))
+    assert prepare_tags(config).tokenizer.symbols == ("to", "paris", "london")
+    config = TagConfig(dataset=files, tokenizer=Words(min_count=2), more_words=str(path), max_more_words=1)
+    assert prepare_tags(config).tokenizer.symbols == ("to", "paris")
+    with pytest.raises(DataError, match="no such file"):
+        prepare_tags(TagConfig(dataset=files, more_words=str(tmp_path / "none.vec")))
+
+
 def test_words_seen_once_become_unknown(files: TagFiles) -> None:
     prepared = prepare_tags(TagConfig(dataset=files, tokenizer=Words(min_count=2)))
     assert prepared.tokenizer.symbols == ("to",)

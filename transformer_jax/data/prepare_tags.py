@@ -3,7 +3,9 @@
 import collections
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from transformer_jax.data.iob import broken_places, is_iob, repaired, require_whole
@@ -15,7 +17,8 @@ from transformer_jax.data.tagged_text import TaggedSentence, TagSplits
 from transformer_jax.data.text_batches import TagBatch
 from transformer_jax.data.tokenizer_training import train_tokenizer
 from transformer_jax.data.tokenizers import Tokenizer
-from transformer_jax.data.word_encoding import WordEncoder, vocabulary_lines
+from transformer_jax.data.vector_files import read_vectors
+from transformer_jax.data.word_encoding import WordEncoder, vocabulary_form, vocabulary_lines
 from transformer_jax.errors import DataError, shortened
 
 PARTS = ("train", "development", "test")
@@ -168,7 +171,7 @@ def prepare_tags(
     splits = dataclasses.replace(splits, train=train)
     if tokenizer is None:
         lines = vocabulary_lines([one.words for one in train], lowercase=config.lowercase)
-        tokenizer = train_tokenizer(config.tokenizer, lines)
+        tokenizer = _with_more_words(train_tokenizer(config.tokenizer, lines), config)
     if tags is None:
         tags = TagSet.of(train)
     else:
@@ -268,6 +271,15 @@ def word_encoder(config: TagConfig, tokenizer: Tokenizer) -> WordEncoder:
       DataError: If the tokenizer is not one of words.
     """
     return WordEncoder(tokenizer, lowercase=config.lowercase, word_len=config.word_len)
+
+
+def _with_more_words(tokenizer: Tokenizer, config: TagConfig) -> Tokenizer:
+    """The vocabulary with the words of a file behind its own."""
+    if config.more_words is None:
+        return tokenizer
+    words = read_vectors(Path(os.path.expanduser(config.more_words))).words[: config.max_more_words]
+    forms = [vocabulary_form(word, lowercase=config.lowercase) for word in words]
+    return Tokenizer("words", list(dict.fromkeys([*tokenizer.symbols, *forms])))
 
 
 def _require_known(train: Sequence[TaggedSentence], tags: TagSet) -> None:

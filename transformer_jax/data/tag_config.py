@@ -1,14 +1,25 @@
 """Configs of the data of a tagger: sentences, vocabulary and batches."""
 
 import dataclasses
+import os
 from typing import Annotated
 
-from transformer_jax.bounds import AtMost, Count, Length, Rows, Seed, Tokens, check_at_least, check_bounds
+from transformer_jax.bounds import (
+    AtMost,
+    Count,
+    Length,
+    Rows,
+    Seed,
+    Tokens,
+    Vocabulary,
+    check_at_least,
+    check_bounds,
+)
 from transformer_jax.data.iob import BrokenIob
 from transformer_jax.data.sources.named_tags import NamedTags
 from transformer_jax.data.sources.tag_files import TagFiles
 from transformer_jax.data.tokenizer_config import SavedTokenizer, Words, with_absolute_path
-from transformer_jax.errors import check_choice
+from transformer_jax.errors import check_choice, require
 
 __all__ = ["NamedTags", "SavedTokenizer", "TagConfig", "TagFiles", "Words", "with_absolute_tag_paths"]
 
@@ -21,6 +32,9 @@ class TagConfig:
       dataset: Where the sentences come from.
       tokenizer: Vocabulary of words. ``min_count=2`` leaves words out that training has once, so that the unknown id
         learns from them what unknown words are like.
+      more_words: A file of word vectors (word2vec's formats) whose words join the vocabulary, so that a run that begins
+        with these vectors (``--vectors``) knows words that its own sentences do not have.
+      max_more_words: Most of them, the first in the file, which are the most frequent.
       lowercase: Whether words are looked up in lower case; letters keep their case.
       word_len: Bytes of each word that models of letters read; None where no model reads them.
       broken_iob: What to do with labels that break the IOB scheme, see `transformer_jax.data.iob`.
@@ -39,6 +53,8 @@ class TagConfig:
 
     dataset: NamedTags | TagFiles = dataclasses.field(default_factory=NamedTags)
     tokenizer: Words | SavedTokenizer = dataclasses.field(default_factory=lambda: Words(min_count=2))
+    more_words: str | None = None
+    max_more_words: Vocabulary = 20_000
     lowercase: bool = True
     word_len: Length | None = 20
     broken_iob: BrokenIob = "repair"
@@ -59,6 +75,8 @@ class TagConfig:
         for name in ("train", "development", "test"):
             check_at_least(1, **{f"max_{name}_sentences": getattr(self, f"max_{name}_sentences")})
         check_at_least(2, word_len=self.word_len)
+        check_at_least(1, max_more_words=self.max_more_words)
+        require(self.more_words != "", "the path of more_words is empty; None for no more words")
         check_at_least(0, seed=self.seed)
 
 
@@ -75,4 +93,5 @@ def with_absolute_tag_paths(config: TagConfig) -> TagConfig:
         config,
         dataset=dataset.with_absolute_paths() if isinstance(dataset, TagFiles) else dataset,
         tokenizer=tokenizer,
+        more_words=config.more_words and os.path.abspath(os.path.expanduser(config.more_words)),
     )

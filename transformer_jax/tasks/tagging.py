@@ -164,6 +164,8 @@ class Tagging:
     def known_sizes(self, vocab_sizes: tuple[int, ...] = ()) -> Sizes | None:
         """The vocabulary that is given or that the tokenizer's config bounds, with the labels of the data."""
         size = vocab_sizes[0] if vocab_sizes else known_vocab_size(self.data.tokenizer)
+        if size is not None and not vocab_sizes and self.data.more_words is not None:
+            size += self.data.max_more_words
         return None if size is None else _sizes(size, self._data_tags())
 
     def is_at_hand(self) -> bool:
