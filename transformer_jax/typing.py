@@ -16,6 +16,9 @@ axis           meaning
 ``vocab``      entries of a vocabulary
 ``layers``     stacked layers
 ``beams``      hypotheses of one sequence during search
+``words``      words of a stretch of text, its margins included
+``noise``      noise words that a stretch of text shares
+``uses``       rows of a table that a batch reads, each as often as it is read
 =============  ===============================================================
 """
 

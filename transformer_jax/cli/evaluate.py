@@ -23,6 +23,8 @@ words and labels, and give accuracy, F1 of labels or of IOB pieces, and accuracy
 corpora) whether BLEU and chrF differ by more than the choice of lines explains; of language models it gives the
 difference of their losses on the same tokens, with an interval by the bootstrap over windows of the text, of
 classifiers McNemar's test, of taggers the differences of their scores with intervals by the bootstrap over sentences.
+Word vectors give their loss, Spearman's rho on WordSim-353 and SimLex-999 and the accuracy on analogies, or rho on
+--source FILE: two words and a number on each line, separated by tabs.
 --by-length scores translations by the number of words in their sources.
 --page FILE.html shows the twenty worst and the twenty best sentences and what the attention looked at.
 
@@ -33,6 +35,7 @@ Examples:
   transformer-jax evaluate runs/shakespeare --split development --stride 16
   transformer-jax evaluate runs/shakespeare --source play.txt
   transformer-jax evaluate runs/questions --split test --figures pictures
+  transformer-jax evaluate runs/vectors --source pairs.tsv
   transformer-jax evaluate --pretrained g2p-en --split test --page words.html"""
 
 
