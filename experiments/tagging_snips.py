@@ -40,8 +40,9 @@ def config() -> ExperimentConfig:
             ),
             letters=LetterConvolution(embedding_dim=32, num_filters=64, widths=(3,), dropout_rate=0.1),
             crf=True,
+            class_feedback=True,
             word_dropout_rate=0.1,
             dropout_rate=0.5,
         ),
-        train=dataclasses.replace(start.train, updates=6000, metric="f1"),
+        train=dataclasses.replace(start.train, updates=8000, metric="f1"),
     )
