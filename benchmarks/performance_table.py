@@ -79,6 +79,7 @@ SOURCES: dict[str, list[tuple[str, Callable[[Document], Iterator[Row]]]]] = {
     "attention": [
         ("attention-cpu.json", attention_rows),
         ("attention_shapes-cpu-newest-jax.json", attention_rows),
+        ("attention_shapes-cpu-pure-jax.json", attention_rows),
     ],
     "training step": [
         ("train_step-cpu.json", step_rows),
@@ -87,7 +88,11 @@ SOURCES: dict[str, list[tuple[str, Callable[[Document], Iterator[Row]]]]] = {
         ("train_step-cpu-xeon-kept.json", step_rows),
         ("language_training-cpu.json", step_rows),
     ],
-    "decoding": [("decoding-cpu.json", search_rows), ("language_generation-cpu.json", search_rows)],
+    "decoding": [
+        ("decoding-cpu.json", search_rows),
+        ("decoding-cpu-xeon.json", search_rows),
+        ("language_generation-cpu.json", search_rows),
+    ],
     "recurrence": [("recurrence-cpu.json", recurrence_rows)],
 }
 

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks import document_tables
 from benchmarks.device import attention, commit, contract, run, tables, train, training
 from benchmarks.device.attention_cases import MODES, Case, groups
+from benchmarks.tables import result_files
 from transformer_jax.functional import AttentionMask, device_record
 from transformer_jax.functional.attention import REFUSALS, choice, mosaic_gpu
 from transformer_jax.runs.experiment import start_config
@@ -220,7 +221,7 @@ def test_results_become_the_record_and_the_tables(results, monkeypatch):
     (results / "device-contract.json").unlink()
     again, _ = commit.take(results, results=results / "committed", record=record)
     assert again == entry, "what the folder lacks stays as it was"
-    monkeypatch.setattr(document_tables, "RESULTS", results / "committed")
+    monkeypatch.setattr(result_files, "RESULTS", results / "committed")
     text = document_tables.filled_in(
         "<!-- table device-contract -->\n<!-- end -->\n<!-- table device-attention -->\n<!-- end -->\n"
         "<!-- table device-race -->\n<!-- end -->\n"

@@ -275,6 +275,10 @@ def test_explanation_tells_the_choice_and_every_refusal():
         assert set(IMPLEMENTATIONS[name].device_refusals()) <= set(explanation.refusals[name])
     lines = str(explanation).splitlines()
     assert [line.split()[0] for line in lines] == ["reference", "blockwise", *explanation.refusals]
+    assert explanation.refusals["batched"] == (
+        "the score rule AdditiveSum is not a product of queries and keys",
+    )
+    assert F.explain_attention(short, short, short, dropout=drop).chosen == "batched"
     assert F.explain_attention(long, long, long).chosen == "blockwise"
 
 

@@ -97,7 +97,7 @@ def test_none_takes_the_fastest_that_passed_at_the_nearest_case():
     ("length", "options", "chosen"),
     [
         (4096, {}, "blockwise"),  # no full mask was measured
-        (400, {"mask": CAUSAL}, "reference"),  # more than four times fewer pairs than any measured
+        (400, {"mask": CAUSAL}, "batched"),  # more than four times fewer pairs than any measured
         (9000, {"mask": CAUSAL}, "blockwise"),  # more than four times more
         (4096, {"mask": CAUSAL, "dtype": jnp.float32}, "blockwise"),
         (4096, {"mask": CAUSAL, "kv_heads": 1}, "blockwise"),

@@ -37,8 +37,8 @@ def attention(
 
     A query that may attend to no key gives zeros and has zero gradient. NaN or Inf in a masked slot changes
     neither output nor gradient. Softmax and scores are float32 for inputs of 16 or 32 bits, float64 for
-    those of 64. ``reference`` and ``blockwise`` have derivatives of every order and mode; the kernels, which ``None``
-    takes only where measurements on the device say so, have reverse-mode ones of the first order.
+    those of 64. Derivatives of every order and mode; those of the kernels beyond reverse mode of the first
+    order go through ``blockwise``.
 
     Args:
       query: Queries, ``[batch, q_len, heads, query_dim]``.
@@ -52,8 +52,8 @@ def attention(
       reweight: What the weights are multiplied with after the softmax, such as :class:`GaussianReweight`;
         ``None`` = 1.
       dropout: Drop attention weights; ``None`` = evaluation.
-      implementation: ``"reference"``, ``"blockwise"`` (memory linear in the length), ``"xla"``, ``"cudnn"``,
-        ``"tokamax"``, or the experimental ``"mosaic_gpu"`` and ``"mosaic_tpu"``; ``None`` takes what the library's
+      implementation: ``"reference"``, ``"batched"``, ``"blockwise"`` (memory linear in the length), ``"native_cpu"``,
+        ``"xla"``, ``"cudnn"``, ``"tokamax"``, ``"mosaic_gpu"`` or ``"mosaic_tpu"``; ``None`` takes what the library's
         measurements say for the size (:func:`explain_attention` tells). A named one never falls back.
 
     Returns:
@@ -116,7 +116,7 @@ def explain_attention(
       >>> ones = jax.numpy.ones((1, 8, 2, 4))
       >>> explanation = explain_attention(ones, ones, ones, dropout=AttentionDropout(0.1, jax.random.key(0)))
       >>> explanation.chosen, explanation.refusals["xla"]
-      ('reference', ('dropout of attention weights is not offered',))
+      ('batched', ('dropout of attention weights is not offered',))
 
     Source: none; the order follows the measurements under ``benchmarks/results``.
     """

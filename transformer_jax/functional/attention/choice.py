@@ -10,6 +10,7 @@ import jax
 from transformer_jax.errors import ConfigError, nearest_hint
 from transformer_jax.functional import device_record, native_kernels
 from transformer_jax.functional.attention import (
+    batched,
     blockwise,
     cudnn_attention,
     jax_nn,
@@ -56,6 +57,7 @@ class Implementation(NamedTuple):
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "reference": Implementation(reference.attend, reference.refusals),
+    "batched": Implementation(batched.attend, batched.refusals),
     "blockwise": Implementation(blockwise.attend, blockwise.refusals),
     "xla": Implementation(jax_nn.attend, jax_nn.refusals),
     "native_cpu": Implementation(native_cpu.attend, native_cpu.refusals, native_kernels.refusals_here),
@@ -136,7 +138,7 @@ def choose(call: AttentionCall) -> tuple[str, str]:
     pairs = call.q_len * call.kv_len
     if pairs < BLOCKWISE_FROM_PAIRS:
         return (
-            "reference",
+            "reference" if all_refusals("batched", call) else "batched",
             f"q_len * kv_len = {pairs} is below {BLOCKWISE_FROM_PAIRS}, where blocks begin to pay",
         )
     return (

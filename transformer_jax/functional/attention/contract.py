@@ -247,9 +247,7 @@ def _checked_bias(bias: Any, sizes: tuple[int, int, int, int]) -> PositionBias |
     return bias
 
 
-_RULES = {
-    "general": "General",
-    "general_per_head": "General",
+_BEYOND_PRODUCTS = {
     "additive": "Additive",
     "additive_grouped": "Additive",
     "additive_sum": "AdditiveSum",
@@ -260,6 +258,7 @@ _RULES = {
     "location_positions": "Location",
     "additive_empty_rows": "Additive",
 }
+_RULES = {"general": "General", "general_per_head": "General", **_BEYOND_PRODUCTS}
 _BEYOND_DOT_PRODUCTS = {
     **_RULES,
     "reweight": "reweight",
@@ -271,6 +270,7 @@ _BEYOND_DOT_PRODUCTS = {
 # of the reason. Every case not listed must agree with the oracle; the suite holds this table to the code.
 REFUSALS: dict[str, dict[str, str]] = {
     "reference": {},
+    "batched": _BEYOND_PRODUCTS,
     "blockwise": {},
     "xla": {**_BEYOND_DOT_PRODUCTS, "value_dim": "value_dim"},
     "native_cpu": {

@@ -1,0 +1,1 @@
+"""Tables of the documents, a file for each subject; each has its own ``TABLES`` by name."""
