@@ -72,8 +72,9 @@ def attend(call: AttentionCall) -> Array:
     words, rate = call.dropout_words()
     query = call.score.prepare_query(safe.query)
     key = safe.key if call.key_is_prepared else call.score.prepare_key(safe.key)
-    is_scaled = not isinstance(call.score, ScaledDot) or query.dtype.itemsize >= 4
-    scale = 1.0 if is_scaled else call.score.scale_for(query.shape[-1])
+    scale = 1.0  # of wide queries `prepare_query` has scaled, of 16 bits the scores are
+    if isinstance(call.score, ScaledDot) and query.dtype.itemsize < 4:
+        scale = call.score.scale_for(query.shape[-1])
     factors = None
     if call.reweight is not None:
         factors = call.reweight.block(call.mask.key_positions_or_default(call.kv_len))
