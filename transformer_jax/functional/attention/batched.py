@@ -23,10 +23,9 @@ https://arxiv.org/abs/2205.14135, section 3.1.
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from einops import rearrange
 from jax import lax
 
-from transformer_jax.functional.attention.contract import AttentionCall
+from transformer_jax.functional.attention.contract import AttentionCall, by_own_rows
 from transformer_jax.functional.attention.guard import guard, mark_poisoned
 from transformer_jax.functional.derivatives import Rules, with_backward
 from transformer_jax.functional.dropout import kept
@@ -66,6 +65,7 @@ def refusals(call: AttentionCall) -> list[str]:
     return [f"the score rule {type(call.score).__name__} is not a product of queries and keys"]
 
 
+@by_own_rows
 def attend(call: AttentionCall) -> Array:
     """The output ``[batch, q_len, heads, value_dim]``."""
     safe = guard(call)
@@ -146,13 +146,13 @@ def _einsum(equation: str, left: Array, right: Array) -> Array:
 
 def _by_head(array: Array, num: int) -> Array:
     """Head by head, the rows of the heads that share one of ``num`` heads below each other."""
-    return rearrange(array, "batch len (num group) width -> batch num (group len) width", num=num)
+    return _of_heads(jnp.swapaxes(array, 1, 2), num)
 
 
 def _by_place(array: Array, like: Array) -> Array:
     """The inverse of `_by_head`, as an array like another."""
-    pattern = "batch num (group len) width -> batch len (num group) width"
-    return rearrange(array, pattern, len=like.shape[1]).astype(like.dtype)
+    batch, length, heads, width = like.shape
+    return jnp.swapaxes(array.reshape(batch, heads, length, width), 1, 2).astype(like.dtype)
 
 
 def _of_heads(array: Array, num: int) -> Array:
