@@ -21,7 +21,6 @@ from benchmarks.tables import (
     ladder_tables,
     race_tables,
     reliability_tables,
-    text_tables,
     training_tables,
 )
 from benchmarks.tables.result_files import ROOT
@@ -46,7 +45,6 @@ SUBJECTS = (
     ladder_tables,
     race_tables,
     reliability_tables,
-    text_tables,
     training_tables,
 )
 

@@ -31,6 +31,7 @@ from transformer_jax.data.word_judgements import read_analogies, read_judgements
 from transformer_jax.environment import environment
 from transformer_jax.evaluate.vector_scores import analogies, correlation, unit_rows
 from transformer_jax.files import write_json
+from transformer_jax.models import WordVectorsConfig
 from transformer_jax.objectives import NegativeSampling
 from transformer_jax.runs.experiment import ExperimentConfig, start_config
 from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
@@ -89,13 +90,14 @@ def train_gensim(
     python: str, config: ExperimentConfig, corpus: Path, seed: int, passes: int
 ) -> dict[str, Any]:
     """Their side, by the peer's own Python."""
-    data, objective = config.task.data, config.task.objective
+    data, objective, model = config.task.data, config.task.objective, config.model
+    assert isinstance(model, WordVectorsConfig)
     vectors = corpus.with_suffix(f".{seed}.bin")
     options = {
         "corpus": str(corpus),
         "vectors": str(vectors),
         "architecture": objective.architecture,
-        "width": config.model.embedding_dim,  # type: ignore[union-attr]
+        "width": model.embedding_dim,
         "window": data.window,
         "min_count": 1,  # the corpus holds the words of the vocabulary alone
         "sample": data.sample,
