@@ -8,20 +8,19 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from transformer_jax.bounds import Layers, Length, Width, check_bounds
+from transformer_jax.bounds import Layers, Length, Width
 from transformer_jax.decode.protocol import TokenInputs
-from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
+from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional import AttentionMask, segment_positions
-from transformer_jax.functional.dropout import check_rate
-from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype, in_compute_dtype
+from transformer_jax.functional.dtypes import ComputeDtype, in_compute_dtype
 from transformer_jax.models.sizes import Sizes
+from transformer_jax.models.transformer_choices import check_choices, draw_normal_weights, layer_config_of
 from transformer_jax.nn.cache import SelfAttentionCache
 from transformer_jax.nn.causal_stack import CausalStack
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import Activation
-from transformer_jax.nn.multi_head import check_heads
 from transformer_jax.nn.norms import Normalization
-from transformer_jax.nn.position_encodings import Learned, Positions, RelativePositions, Rotary
+from transformer_jax.nn.position_encodings import Learned, Positions
 from transformer_jax.nn.stacks import check_stack
 from transformer_jax.nn.transformer_layers import NormPlacement, SelfAttention, TransformerLayerConfig
 from transformer_jax.pytree import pytree_dataclass
@@ -101,37 +100,12 @@ class DecoderOnlyConfig:
     attention_implementation: str | None = None
 
     def __post_init__(self) -> None:
-        check_bounds(self)
-        for name in (
-            "model_dim",
-            "num_heads",
-            "num_kv_heads",
-            "feed_forward_dim",
-            "num_layers",
-            "window_len",
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}")
-        for name in ("dropout_rate", "attention_dropout_rate", "activation_dropout_rate"):
-            check_rate(name, getattr(self, name))
-        for name in ("norm_epsilon", "weight_deviation"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"{name} must be above 0, got {value}")
-        for name, known in (
-            ("norm_placement", get_args(NormPlacement)),
-            ("normalization", get_args(Normalization)),
-            ("activation", get_args(Activation)),
-            ("self_attention", get_args(SelfAttention)),
-        ):
-            value = getattr(self, name)
-            if value not in known:
-                raise ConfigError(f"{name} must be one of {known}, got {value!r}{nearest_hint(value, known)}")
-        if isinstance(self.positions, RelativePositions):
-            self.positions.check(bidirectional=False)
-        check_heads(self.model_dim, self.num_heads, self.num_kv_heads)
-        check_compute_dtype("dtype", self.dtype)
+        check_choices(
+            self,
+            counts=("num_layers", "window_len"),
+            bidirectional=(False,),
+            further={"self_attention": get_args(SelfAttention)},
+        )
         check_stack(self.layer_config(), self.positions)
 
     @property
@@ -145,13 +119,8 @@ class DecoderOnlyConfig:
 
     def layer_config(self) -> TransformerLayerConfig:
         """Sizes and choices of every layer."""
-        names = [field.name for field in dataclasses.fields(TransformerLayerConfig)]
-        return TransformerLayerConfig(
-            **{name: getattr(self, name) for name in names if hasattr(self, name)},
-            attention_bias=self.use_bias,
-            feed_forward_bias=self.use_bias,
-            norm_bias=self.use_bias,
-            rotary_base=self.positions.base if isinstance(self.positions, Rotary) else None,
+        return layer_config_of(
+            self, attention_bias=self.use_bias, feed_forward_bias=self.use_bias, norm_bias=self.use_bias
         )
 
 
@@ -208,7 +177,16 @@ class DecoderOnly(nnx.Module):
             )
         )
         if config.weight_deviation is not None:
-            self._draw_normal_weights(config.weight_deviation, rngs)
+            # As GPT-2 begins: what writes to the residual stream adds up over the layers.
+            draw_normal_weights(
+                [self.embedding]
+                if self.output_embedding is None
+                else [self.embedding, self.output_embedding],
+                self.stack.layers,
+                deviation=config.weight_deviation,
+                into_stream=config.weight_deviation / math.sqrt(2 * config.num_layers),
+                rngs=rngs,
+            )
 
     def __call__(
         self, tokens: _Tokens, *, segments: _Tokens | None = None, rng_key: jax.Array | None = None
@@ -317,21 +295,3 @@ class DecoderOnly(nnx.Module):
 
     def _logits(self, hidden: Array) -> Array:
         return self._output().attend(hidden).astype(jnp.float32)
-
-    def _draw_normal_weights(self, deviation: float, rngs: nnx.Rngs) -> None:
-        """Overwrite embeddings and matrices as GPT-2 begins; biases and norms stay as they are."""
-        into_stream = deviation / math.sqrt(2 * self.config.num_layers)
-        tables = (
-            [self.embedding] if self.output_embedding is None else [self.embedding, self.output_embedding]
-        )
-        parameters = [(table.embedding, deviation) for table in tables]
-        for layer in self.stack.layers:
-            attention, network = layer.self_attention, layer.feed_forward
-            parameters += [
-                (attention.query_key_value.kernel, deviation),
-                (attention.output.kernel, into_stream),
-                (network.inner.kernel, deviation),
-                (network.outer.kernel, into_stream),
-            ]
-        for parameter, width in parameters:
-            parameter[...] = width * jax.random.normal(rngs.params(), parameter.shape, parameter.dtype)

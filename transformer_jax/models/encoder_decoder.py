@@ -1,27 +1,24 @@
 """The Transformer of Vaswani et al. 2017: an encoder, a decoder, and its variants as values."""
 
 import dataclasses
-import math
 from typing import ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from transformer_jax.bounds import Layers, TokenId, Width, check_bounds
+from transformer_jax.bounds import Layers, TokenId, Width
 from transformer_jax.decode.protocol import TokenInputs
-from transformer_jax.errors import ConfigError, nearest_hint
+from transformer_jax.errors import ConfigError
 from transformer_jax.functional import AttentionMask, segment_positions, split_key
-from transformer_jax.functional.attention import check_attention_implementation
-from transformer_jax.functional.dropout import check_rate
-from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype, in_compute_dtype
+from transformer_jax.functional.dtypes import ComputeDtype, in_compute_dtype
 from transformer_jax.models.sizes import Sizes
+from transformer_jax.models.transformer_choices import check_choices, layer_config_of
 from transformer_jax.nn.cache import AttentionMemory, SelfAttentionCache
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import Activation
-from transformer_jax.nn.multi_head import check_heads
 from transformer_jax.nn.norms import Normalization
-from transformer_jax.nn.position_encodings import Learned, Positions, RelativePositions, Rotary, Sinusoidal
+from transformer_jax.nn.position_encodings import Learned, Positions, Sinusoidal
 from transformer_jax.nn.stacks import DecoderStack, EncoderStack, check_stack
 from transformer_jax.nn.transformer_layers import NormPlacement, SelfAttention, TransformerLayerConfig
 from transformer_jax.pytree import pytree_dataclass
@@ -98,33 +95,17 @@ class EncoderDecoderConfig:
     attention_implementation: str | None = None
 
     def __post_init__(self) -> None:
-        check_bounds(self)
-        sizes = ("model_dim", "num_heads", "num_kv_heads", "feed_forward_dim")
-        for name in (*sizes, "num_encoder_layers", "num_decoder_layers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("dropout_rate", "attention_dropout_rate", "activation_dropout_rate"):
-            check_rate(name, getattr(self, name))
-        if not (math.isfinite(self.norm_epsilon) and self.norm_epsilon > 0):
-            raise ConfigError(f"norm_epsilon must be above 0, got {self.norm_epsilon}")
+        check_choices(
+            self,
+            counts=("num_encoder_layers", "num_decoder_layers"),
+            bidirectional=(True, False),
+            further={
+                "decoder_self_attention": get_args(SelfAttention),
+                "share_embeddings": get_args(ShareEmbeddings),
+            },
+        )
         if self.padding_id < 0:  # that it is in the vocabularies is checked by their embeddings
             raise ConfigError(f"padding_id must be at least 0, got {self.padding_id}")
-        if isinstance(self.positions, RelativePositions):
-            for bidirectional in (True, False):  # the encoder, the decoder
-                self.positions.check(bidirectional=bidirectional)
-        check_heads(self.model_dim, self.num_heads, self.num_kv_heads)
-        for name, known in (
-            ("norm_placement", get_args(NormPlacement)),
-            ("normalization", get_args(Normalization)),
-            ("activation", get_args(Activation)),
-            ("decoder_self_attention", get_args(SelfAttention)),
-            ("share_embeddings", get_args(ShareEmbeddings)),
-        ):
-            value = getattr(self, name)
-            if value not in known:
-                raise ConfigError(f"{name} must be one of {known}, got {value!r}{nearest_hint(value, known)}")
-        check_compute_dtype("dtype", self.dtype)
-        check_attention_implementation("attention_implementation", self.attention_implementation)
         check_stack(self.layer_config(self.decoder_self_attention), self.positions)
 
     @property
@@ -148,11 +129,7 @@ class EncoderDecoderConfig:
 
     def layer_config(self, self_attention: SelfAttention) -> TransformerLayerConfig:
         """Config of the layers of both stacks, with the self-attention of one of them."""
-        names = [field.name for field in dataclasses.fields(TransformerLayerConfig)]
-        own = ("rotary_base", "self_attention")
-        shared = {name: getattr(self, name) for name in names if name not in own and hasattr(self, name)}
-        rotary_base = self.positions.base if isinstance(self.positions, Rotary) else None
-        return TransformerLayerConfig(**shared, rotary_base=rotary_base, self_attention=self_attention)
+        return layer_config_of(self, self_attention=self_attention)
 
 
 @pytree_dataclass

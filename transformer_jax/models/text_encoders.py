@@ -6,26 +6,23 @@ fit wherever the same encoder stands.
 """
 
 import dataclasses
-import math
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from transformer_jax.bounds import Layers, Width, check_at_least, check_bounds
-from transformer_jax.errors import ConfigError, check_choice
 from transformer_jax.functional import AttentionMask, dropout, split_key
-from transformer_jax.functional.attention import check_attention_implementation
 from transformer_jax.functional.dropout import check_rate
 from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype
 from transformer_jax.functional.recurrent import cell_class, check_recurrence_implementation
+from transformer_jax.models.transformer_choices import check_choices, draw_normal_weights, layer_config_of
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import Activation
-from transformer_jax.nn.multi_head import check_heads
 from transformer_jax.nn.norms import Normalization
 from transformer_jax.nn.pooling import valid_steps
-from transformer_jax.nn.position_encodings import Learned, Positions, RelativePositions, Rotary
+from transformer_jax.nn.position_encodings import Learned, Positions
 from transformer_jax.nn.recurrent import RecurrentStack
 from transformer_jax.nn.stacks import EncoderStack, check_stack
 from transformer_jax.nn.transformer_layers import NormPlacement, TransformerLayerConfig
@@ -106,23 +103,7 @@ class TransformerTextEncoder:
     attention_implementation: str | None = None
 
     def __post_init__(self) -> None:
-        check_bounds(self)
-        for name in ("model_dim", "num_heads", "num_kv_heads", "feed_forward_dim", "num_layers"):
-            check_at_least(1, **{name: getattr(self, name)})
-        for name in ("dropout_rate", "attention_dropout_rate", "activation_dropout_rate"):
-            check_rate(name, getattr(self, name))
-        for name in ("norm_epsilon", "weight_deviation"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"{name} must be above 0, got {value}")
-        check_choice("norm_placement", self.norm_placement, get_args(NormPlacement))
-        check_choice("normalization", self.normalization, get_args(Normalization))
-        check_choice("activation", self.activation, get_args(Activation))
-        if isinstance(self.positions, RelativePositions):
-            self.positions.check(bidirectional=True)
-        check_heads(self.model_dim, self.num_heads, self.num_kv_heads)
-        check_compute_dtype("dtype", self.dtype)
-        check_attention_implementation("attention_implementation", self.attention_implementation)
+        check_choices(self, counts=("num_layers",), bidirectional=(True,))
         check_stack(self.layer_config(), self.positions)
 
     @property
@@ -137,14 +118,12 @@ class TransformerTextEncoder:
 
     def layer_config(self) -> TransformerLayerConfig:
         """Sizes and choices of every layer."""
-        names = [field.name for field in dataclasses.fields(TransformerLayerConfig)]
-        return TransformerLayerConfig(
-            **{name: getattr(self, name) for name in names if hasattr(self, name)},
+        return layer_config_of(
+            self,
             self_attention="softmax",
             attention_bias=self.use_bias,
             feed_forward_bias=self.use_bias,
             norm_bias=self.use_bias,
-            rotary_base=self.positions.base if isinstance(self.positions, Rotary) else None,
         )
 
     def build(self, vocab_size: int, *, rngs: nnx.Rngs) -> "TransformerEncoder":
@@ -297,7 +276,10 @@ class TransformerEncoder(nnx.Module):
             rngs=rngs,
         )
         if config.weight_deviation is not None:
-            self._draw_normal_weights(config.weight_deviation, rngs)
+            deviation = config.weight_deviation
+            draw_normal_weights(
+                [self.embedding], self.stack.layers, deviation=deviation, into_stream=deviation, rngs=rngs
+            )
 
     def __call__(
         self,
@@ -326,16 +308,6 @@ class TransformerEncoder(nnx.Module):
         mask = AttentionMask.from_lengths(lengths, tokens.shape[1])
         encoded = self.stack(_plus(self.embedding(tokens, valid=valid), added), mask=mask, rng_key=rng_key)
         return jnp.where(valid[..., None], encoded, jnp.zeros_like(encoded))
-
-    def _draw_normal_weights(self, deviation: float, rngs: nnx.Rngs) -> None:
-        """Overwrite embeddings and matrices as BERT begins; biases, norms and positions stay as they are."""
-        parameters = [self.embedding.embedding]
-        for layer in self.stack.layers:
-            attention, network = layer.self_attention, layer.feed_forward
-            parameters += [attention.query_key_value.kernel, attention.output.kernel]
-            parameters += [network.inner.kernel, network.outer.kernel]
-        for parameter in parameters:
-            parameter[...] = deviation * jax.random.normal(rngs.params(), parameter.shape, parameter.dtype)
 
 
 class RecurrentEncoder(nnx.Module):

@@ -1,0 +1,102 @@
+"""What all Transformers share: checks of their configs, the config of a layer, and weights drawn from a normal."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, get_args
+
+import jax
+from flax import nnx
+
+from transformer_jax.bounds import check_at_least, check_bounds
+from transformer_jax.errors import ConfigError, check_choice
+from transformer_jax.functional.dropout import check_rate
+from transformer_jax.functional.dtypes import check_compute_dtype
+from transformer_jax.nn.feed_forward import Activation
+from transformer_jax.nn.multi_head import check_heads
+from transformer_jax.nn.norms import Normalization
+from transformer_jax.nn.position_encodings import RelativePositions, Rotary
+from transformer_jax.nn.transformer_layers import NormPlacement, TransformerLayerConfig
+
+_CHOICES = {
+    "norm_placement": get_args(NormPlacement),
+    "normalization": get_args(Normalization),
+    "activation": get_args(Activation),
+}
+
+
+def check_choices(
+    config: Any,
+    *,
+    counts: Iterable[str],
+    bidirectional: Sequence[bool],
+    further: Mapping[str, tuple[str, ...]] | None = None,
+) -> None:
+    """Raise unless a Transformer's config holds values that are possible, each by itself.
+
+    What its layers and positions say of each other, `check_stack` checks.
+
+    Args:
+      config: The config.
+      counts: Names of its fields that are at least 1, beside widths and heads.
+      bidirectional: For each kind of stack whether a token sees those after it.
+      further: Known values of its choices beside norms and activation.
+
+    Raises:
+      ConfigError: Naming the field.
+      ShapeError: If the numbers of heads do not divide.
+    """
+    check_bounds(config)
+    sizes = ("model_dim", "num_heads", "num_kv_heads", "feed_forward_dim", *counts)
+    check_at_least(1, **{name: getattr(config, name) for name in sizes})
+    for name in ("dropout_rate", "attention_dropout_rate", "activation_dropout_rate"):
+        check_rate(name, getattr(config, name))
+    for name in ("norm_epsilon", "weight_deviation"):
+        value = getattr(config, name, None)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"{name} must be above 0, got {value}")
+    for name, known in {**_CHOICES, **(further or {})}.items():
+        check_choice(name, getattr(config, name), known)
+    if isinstance(config.positions, RelativePositions):
+        for both_ways in bidirectional:
+            config.positions.check(bidirectional=both_ways)
+    check_heads(config.model_dim, config.num_heads, config.num_kv_heads)
+    check_compute_dtype("dtype", config.dtype)
+
+
+def layer_config_of(config: Any, **own: Any) -> TransformerLayerConfig:
+    """Config of a Transformer's layers: the fields of its own config that have the same names.
+
+    Args:
+      config: The Transformer's.
+      **own: Fields that it does not say, or says otherwise.
+    """
+    names = [field.name for field in dataclasses.fields(TransformerLayerConfig)]
+    found = {name: getattr(config, name) for name in names if hasattr(config, name)}
+    rotary_base = config.positions.base if isinstance(config.positions, Rotary) else None
+    return TransformerLayerConfig(**found | {"rotary_base": rotary_base} | own)
+
+
+def draw_normal_weights(
+    tables: Iterable[Any], layers: Iterable[Any], *, deviation: float, into_stream: float, rngs: nnx.Rngs
+) -> None:
+    """Overwrite embeddings and matrices by normal draws; biases, norms and positions stay as they are.
+
+    Args:
+      tables: Embeddings.
+      layers: With a ``self_attention`` and a ``feed_forward``.
+      deviation: Standard deviation.
+      into_stream: That of the matrices which write to the residual stream.
+      rngs: Source of the draws.
+    """
+    parameters = [(table.embedding, deviation) for table in tables]
+    for layer in layers:
+        attention, network = layer.self_attention, layer.feed_forward
+        parameters += [
+            (attention.query_key_value.kernel, deviation),
+            (attention.output.kernel, into_stream),
+            (network.inner.kernel, deviation),
+            (network.outer.kernel, into_stream),
+        ]
+    for parameter, width in parameters:
+        parameter[...] = width * jax.random.normal(rngs.params(), parameter.shape, parameter.dtype)
