@@ -4,7 +4,7 @@ import concurrent.futures
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from transformer_jax.training.divergence import note_divergence
 from transformer_jax.training.metrics import add_metrics
 from transformer_jax.training.optimizers import build_optimizer
 from transformer_jax.training.row_updates import change_rows
-from transformer_jax.training.schedules import build_schedule
+from transformer_jax.training.schedules import Schedule, build_schedule
 from transformer_jax.training.state import (
     ModelStructure,
     NamedArrays,
@@ -33,6 +33,17 @@ from transformer_jax.typing import Array, Float, Int, Key, PyTree
 
 StepFunction = Callable[..., TrainState]
 BatchKey = tuple[tuple[tuple[int, ...], str], ...]
+
+
+class _Update(NamedTuple):
+    """What an update changes, with its loss and the norm of the gradient of its mean loss."""
+
+    params: Any
+    model_state: Any
+    optimizer_state: Any
+    loss: LossSum
+    metrics: dict[str, LossSum]
+    norm: Float[Array, ""]
 
 
 def build_step(structure: ModelStructure, objective: Objective, config: TrainConfig) -> StepFunction:
@@ -91,26 +102,7 @@ def build_step(structure: ModelStructure, objective: Objective, config: TrainCon
         (gradient, *auxiliary), _ = jax.lax.scan(micro_step, carry, (micro_batches, indices))
         return gradient, tuple(auxiliary)
 
-    chooses_rows = isinstance(config.optimizer, RowAdagrad) and isinstance(objective, RowObjective)
-    by_rows: Any = objective if chooses_rows else None
-    if by_rows is not None:
-        _check_updates_by_rows(config)
-
-    def step(state: TrainState, batch: Any, updates: Int[Array, ""] | None = None) -> TrainState:
-        schedule = build_schedule(config.schedule, updates=config.updates if updates is None else updates)
-        if by_rows is not None:
-            changed = change_rows(by_rows, state.params, state.optimizer_state, batch, schedule=schedule)
-            norm = changed.norm / jnp.where(changed.loss.count > 0, changed.loss.count, 1.0)
-            after = replace(
-                state,
-                params=changed.params,
-                average=moved_average(state.average, changed.params, state.update, config.average_decay),
-                optimizer_state=changed.optimizer_state,
-                metrics=add_metrics(
-                    state.metrics, changed.metrics | own_metrics(state, changed.loss, norm, schedule)
-                ),
-            )
-            return noted(state, after, jnp.isfinite(changed.loss.sum) & jnp.isfinite(norm))
+    def updated_by_gradient(state: TrainState, batch: Any, schedule: Schedule) -> _Update:
         optimizer = build_optimizer(config.optimizer, schedule)
         rng_key = jax.random.fold_in(state.rng_key, state.update)
         if config.accumulation > 1:
@@ -129,28 +121,39 @@ def build_step(structure: ModelStructure, objective: Objective, config: TrainCon
             "standard"
         ):  # optax mixes dtypes, which a user's "strict" would refuse
             changes, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
-        metrics = metrics | own_metrics(state, loss, norm, schedule)
         params = optax.apply_updates(state.params, changes)
-        after = replace(
-            state,
-            params=params,
-            average=moved_average(state.average, params, state.update, config.average_decay),
-            model_state=model_state,
-            optimizer_state=optimizer_state,
-            metrics=add_metrics(state.metrics, metrics),
-        )
-        return noted(state, after, jnp.isfinite(loss.sum) & jnp.isfinite(norm))
+        return _Update(params, model_state, optimizer_state, loss, metrics, norm)
 
-    def own_metrics(state: TrainState, loss: LossSum, norm: Array, schedule: Any) -> dict[str, LossSum]:
-        """The trainer's own metrics of an update."""
-        return {
-            "loss": loss,
-            "gradient_norm": LossSum.of(norm, 1.0),
+    def updated_by_rows(state: TrainState, batch: Any, schedule: Schedule) -> _Update:
+        changed = change_rows(by_rows, state.params, state.optimizer_state, batch, schedule=schedule)
+        norm = changed.norm / jnp.where(changed.loss.count > 0, changed.loss.count, 1.0)
+        return _Update(
+            changed.params, state.model_state, changed.optimizer_state, changed.loss, changed.metrics, norm
+        )
+
+    chooses_rows = isinstance(config.optimizer, RowAdagrad) and isinstance(objective, RowObjective)
+    by_rows: Any = objective if chooses_rows else None
+    if by_rows is not None:
+        _check_updates_by_rows(config)
+    updated = updated_by_gradient if by_rows is None else updated_by_rows
+
+    def step(state: TrainState, batch: Any, updates: Int[Array, ""] | None = None) -> TrainState:
+        schedule = build_schedule(config.schedule, updates=config.updates if updates is None else updates)
+        found = updated(state, batch, schedule)
+        own_metrics = {
+            "loss": found.loss,
+            "gradient_norm": LossSum.of(found.norm, 1.0),
             "learning_rate": LossSum.of(schedule(state.update), 1.0),
         }
-
-    def noted(state: TrainState, after: TrainState, is_finite: Array) -> TrainState:
-        """The state after an update, counted; the one before where the update was no number and is to be skipped."""
+        after = replace(
+            state,
+            params=found.params,
+            average=moved_average(state.average, found.params, state.update, config.average_decay),
+            model_state=found.model_state,
+            optimizer_state=found.optimizer_state,
+            metrics=add_metrics(state.metrics, found.metrics | own_metrics),
+        )
+        is_finite = jnp.isfinite(found.loss.sum) & jnp.isfinite(found.norm)
         if config.on_divergence == "skip":
             after = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), after, state)
         update = state.update + 1
