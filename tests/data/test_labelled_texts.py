@@ -16,6 +16,7 @@ from transformer_jax.data.prepare_classes import prepare_classes
 from transformer_jax.data.sources import sentences
 from transformer_jax.data.sources.class_files import read_labelled_file
 from transformer_jax.data.sources.sentences import mr_fold, parse_labelled_lines, read_sentences
+from transformer_jax.data.sources.stored_files import is_at_hand
 from transformer_jax.data.text_cleaning import clean_text
 from transformer_jax.data.text_encoding import TextEncoding
 from transformer_jax.data.tokenizer_config import Characters, Subwords, Words
@@ -71,12 +72,10 @@ def test_folds_of_mr_part_the_sentences_and_nel_ends_no_line(
         assert len(splits.train) + len(splits.development) + len(splits.test) == 300
 
 
+@pytest.mark.skipif(not is_at_hand("sentences"), reason="the set is not at hand")
 def test_published_sets_have_their_sizes() -> None:
     config = NamedClasses(subset="trec-6")
-    try:
-        splits = config.load()
-    except DataError:
-        pytest.skip("the data set is not on this machine")
+    splits = config.load()
     assert (len(splits.train) + len(splits.development), len(splits.test)) == (5442, 500)
     assert len(LabelSet.of(one.label for one in splits.train)) == config.num_classes
     fine = NamedClasses(subset="trec-50")

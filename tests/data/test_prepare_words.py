@@ -148,11 +148,11 @@ def test_rules_and_sizes_out_of_range_are_refused() -> None:
         {"datasets": ()},
     ):
         with pytest.raises(ConfigError):
-            WordsConfig(**options)  # type: ignore[arg-type]
+            WordsConfig(**options)
     with pytest.raises(ConfigError):
         SubwordBuckets(min_len=4, max_len=3)
     with pytest.raises(ConfigError):
         Phrases(threshold=0.0)
     with pytest.raises(ConfigError):
-        WordRule(unit="syllables")  # type: ignore[arg-type]
+        WordRule(unit="syllables")
     assert dataclasses.replace(WordsConfig(), window=2).window == 2

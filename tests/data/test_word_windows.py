@@ -18,7 +18,7 @@ SENTENCES = (np.arange(len(IDS)) // 17).astype(np.int32)
 
 def source(**options: int | float | bool) -> WordWindows:
     plan = {"window": 3, "row_len": 8, "batch_size": 4, "sample": 0.01, "num_noise": 5, "seed": 3}
-    return WordWindows(IDS, SENTENCES, VOCABULARY, WindowPlan(**(plan | options)))  # type: ignore[arg-type]
+    return WordWindows(IDS, SENTENCES, VOCABULARY, WindowPlan(**(plan | options)))
 
 
 def rows(one: WordWindows, epoch: int = 0) -> dict[int, tuple[bytes, ...]]:
@@ -91,7 +91,9 @@ def test_noise_is_drawn_by_counts_to_the_three_quarters() -> None:
     one = source(batch_size=64, num_noise=64)
     drawn = np.zeros(50)
     for step in range(30):
-        drawn += np.bincount(one.batch_at(step).noise.reshape(-1), minlength=50)  # type: ignore[union-attr]
+        noise = one.batch_at(step).noise
+        assert noise is not None
+        drawn += np.bincount(noise.reshape(-1), minlength=50)
     wanted = COUNTS**0.75 / (COUNTS**0.75).sum()
     total = drawn.sum()
     assert (np.abs(drawn - total * wanted) < 5 * np.sqrt(total * wanted)).all()

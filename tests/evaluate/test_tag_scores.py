@@ -1,5 +1,7 @@
 """Scores of taggers against golden values of seqeval and scikit-learn, and against a loop."""
 
+from typing import Any
+
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -89,7 +91,10 @@ def test_bootstrap_finds_a_difference_and_none() -> None:
     words = generator.integers(5, 20, 300)
     sums = np.stack([generator.binomial(words, 0.9), words], axis=1)
     worse = np.stack([generator.binomial(words, 0.8), words], axis=1)
-    measure = lambda counts: counts[..., 0] / counts[..., 1]  # noqa: E731
+
+    def measure(counts: Any) -> Any:
+        return counts[..., 0] / counts[..., 1]
+
     found = paired_bootstrap(sums, worse, measure)
     assert found.differs
     assert found.low < found.difference < found.high

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from transformer_jax.data.sources.registry import locate
+from transformer_jax.data.sources.stored_files import is_at_hand
 from transformer_jax.data.word_judgements import read_analogies, read_judgements
 from transformer_jax.errors import DataError
 from transformer_jax.evaluate.vector_scores import analogies, average_ranks, correlation, spearman, unit_rows
@@ -55,16 +57,11 @@ def test_analogies_are_those_of_a_loop() -> None:
     assert right > 0
 
 
+@pytest.mark.skipif(not is_at_hand("word-similarity"), reason="the set is not at hand")
 def test_judgements_and_analogies_of_the_named_set_are_read() -> None:
-    from transformer_jax.data.sources.registry import locate
-
-    try:
-        files = [
-            locate("word-similarity", one)
-            for one in ("wordsim353.tsv", "simlex999.txt", "questions-words.txt")
-        ]
-    except DataError:
-        pytest.skip("the data set word-similarity is not at hand")
+    files = [
+        locate("word-similarity", one) for one in ("wordsim353.tsv", "simlex999.txt", "questions-words.txt")
+    ]
     assert [len(read_judgements(one)) for one in files[:2]] == [353, 999]
     questions = read_analogies(files[2])
     assert len(questions) == 19544

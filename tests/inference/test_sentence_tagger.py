@@ -118,7 +118,7 @@ def test_what_is_refused(tagger: SentenceTagger) -> None:
     with pytest.raises(TypeError, match="got one text: write"):
         tagger.tag("play jazz")
     with pytest.raises(TypeError, match="sentence 2 must be a text or a list of words, got 3"):
-        tagger.tag(["play", 3])  # type: ignore[list-item]
+        tagger.tag(["play", 3])
     with pytest.raises(DataError, match="sentence 1: word 2 is empty"):
         tagger.tag([["play", " "]])
 

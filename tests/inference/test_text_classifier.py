@@ -137,7 +137,7 @@ def test_longer_texts_than_in_training_are_read_whole() -> None:
 
 def test_what_is_no_list_of_texts_is_refused(trained: TextClassifier) -> None:
     with pytest.raises(TypeError, match=r"write \['who is"):
-        trained.classify("who is")  # type: ignore[arg-type]
+        trained.classify("who is")
     with pytest.raises(TypeError, match=r"texts\[1\] must be a text, got int"):
-        trained.classify(["a", 3])  # type: ignore[list-item]
+        trained.classify(["a", 3])
     assert trained.classify([]) == []

@@ -111,7 +111,9 @@ def test_learns_a_word_that_decides() -> None:
 
     @jax.jit
     def step(params: Any, state: Any) -> Any:
-        loss = lambda params: ClassCrossEntropy()(nnx.merge(graph, params), batch, None)[0].mean()  # noqa: E731
+        def loss(params: Any) -> Any:
+            return ClassCrossEntropy()(nnx.merge(graph, params), batch, None)[0].mean()
+
         updates, state = optimizer.update(jax.grad(loss)(params), state)
         return optax.apply_updates(params, updates), state
 

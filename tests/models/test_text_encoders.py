@@ -164,7 +164,10 @@ def test_parameter_counts_follow_from_the_sizes() -> None:
     norms = 2 * 2 * model
     wanted = VOCAB * model + LEN * model + 2 * model + layers * (attention + network + norms)
     assert parameter_count(CONFIGS["bert"].build(VOCAB, rngs=nnx.Rngs(0))) == wanted
-    both_ways = lambda inputs: 2 * 4 * (4 * (inputs + 4) + 4)  # noqa: E731 - gates by inputs, carry and bias
+
+    def both_ways(inputs: int) -> int:
+        return 2 * 4 * (4 * (inputs + 4) + 4)  # gates by inputs, carry and bias
+
     assert parameter_count(CONFIGS["lstm"].build(VOCAB, rngs=nnx.Rngs(0))) == VOCAB * 5 + both_ways(
         5
     ) + both_ways(8)

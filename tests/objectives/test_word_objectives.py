@@ -26,7 +26,7 @@ WORDS = [f"word{chr(97 + place)}" for place in range(20)]
 SUBWORDS = SubwordBuckets(min_len=3, max_len=4, num_buckets=30)
 
 OBJECTIVES = {
-    f"{kind.__name__}-{architecture}": kind(architecture=architecture)  # type: ignore[call-arg]
+    f"{kind.__name__}-{architecture}": kind(architecture=architecture)
     for kind in (NegativeSampling, HierarchicalSoftmax, FullSoftmax)
     for architecture in ("skip_gram", "cbow")
 }

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,8 +28,6 @@ Examples:
   transformer-jax embed runs/vectors --input words.txt --json > vectors.jsonl
   transformer-jax embed runs/vectors --vectors vectors.bin
   transformer-jax embed runs/vectors --input words.txt --map words.png"""
-
-_GROUP_LINES = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,12 +84,10 @@ class Command:
         num_unknown = 0
         with opened_output(self.output) as out:
             for group in self._groups():
-                texts = []
                 for line in group:
                     text, is_known = self._answer(embedder, line)
                     num_unknown += not is_known
-                    texts.append(text + "\n")
-                out.write("".join(texts).encode())
+                    out.write(f"{text}\n".encode())
                 out.flush()
         if num_unknown:
             note(f"note: {num_unknown:,} lines have no word of the vocabulary")
@@ -132,16 +127,9 @@ class Command:
         return list(embedder.analogy(*words, num_neighbours=self.nearest or 10))
 
     def _groups(self) -> Iterator[list[str]]:
-        from transformer_jax.cli.lines import arriving_lines
-        from transformer_jax.cli.streams import require_open
-        from transformer_jax.data.readers import stream_lines
+        from transformer_jax.cli.line_groups import line_groups
 
-        if self.input is None:
-            require_open(0, "--input FILE")
-            yield from arriving_lines(sys.stdin.buffer, where="standard input", max_lines=_GROUP_LINES)
-            return
-        for line in stream_lines(self.input):
-            yield [line]
+        return line_groups(self.input, "standard input" if self.input is None else str(self.input), 0)
 
     def _draw(self, embedder: Any) -> int:
         from transformer_jax.plot.word_map import word_map

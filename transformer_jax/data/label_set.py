@@ -2,19 +2,19 @@
 
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from transformer_jax.data.artifact_file import fingerprint_of, load_artifact
 from transformer_jax.errors import DataError, nearest_hint, shortened
 from transformer_jax.files import write_whole
 
-MAX_FILE_BYTES = 16_000_000
 MAX_SHOWN = 8
 
 
@@ -86,7 +86,7 @@ class LabelSet:
 
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that change when any number would mean another label."""
-        return hashlib.sha256(json.dumps(self.labels).encode()).hexdigest()[:12]
+        return fingerprint_of(self.labels)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the labels as JSON."""
@@ -99,21 +99,14 @@ class LabelSet:
         Raises:
           DataError: If it is missing or damaged.
         """
-        try:
-            if os.path.getsize(path) > MAX_FILE_BYTES:
-                raise DataError(f"{path}: larger than {MAX_FILE_BYTES:,} bytes; not a label set")
-            labels = json.loads(Path(path).read_text(encoding="utf-8"))["labels"]
-            if not isinstance(labels, list):
-                raise ValueError
-            return cls(tuple(labels))
-        except OSError as error:
-            raise DataError(f"{path}: cannot read the label set: {error.strerror}") from None
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from None
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise DataError(
-                f"{path}: not a label set that this library saved, or damaged; take a copy that is whole"
-            ) from None
+        return load_artifact(path, cls._of_document, what="the label set", noun="a label set")
+
+    @classmethod
+    def _of_document(cls, document: Any) -> "LabelSet":
+        labels = document["labels"]
+        if not isinstance(labels, list):
+            raise ValueError("labels must be a list")
+        return cls(tuple(labels))
 
     def _numbers(self) -> dict[str, int]:
         return _numbers_of(self.labels)

@@ -9,6 +9,16 @@ from transformer_jax.data.batches import PAD_ID
 from transformer_jax.errors import ShapeError
 
 
+def planned_integers(*shape: int) -> npt.NDArray[np.int32]:
+    """An array of a shape without content, which takes no memory: what to compile and plan for.
+
+    Example:
+      >>> planned_integers(2, 3).shape
+      (2, 3)
+    """
+    return np.broadcast_to(np.int32(0), shape)
+
+
 def pad_rows(
     sequences: Sequence[Sequence[int]], *, num_rows: int, length: int, pad_id: int = PAD_ID
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:

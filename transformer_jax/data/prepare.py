@@ -8,6 +8,7 @@ import numpy as np
 
 from transformer_jax.data.buckets import BucketPlan, choose_shapes
 from transformer_jax.data.examples import EncodedExamples, EncodingReport, encode_examples
+from transformer_jax.data.limited_parts import limited_parts
 from transformer_jax.data.line_pairs import EvaluationItem, Pair, PairSplits
 from transformer_jax.data.moses import MosesSides
 from transformer_jax.data.packing import PackedPipeline
@@ -177,15 +178,11 @@ def prepare(
 
 def limited_splits(splits: PairSplits, config: PairsConfig) -> PairSplits:
     """The parts of a set, cut to the numbers of examples that a config allows."""
-    train = splits.train
-    if config.max_train_pairs is not None and config.max_train_pairs < len(train):
-        order = np.random.default_rng(0).permutation(len(train))[: config.max_train_pairs]
-        train = [train[place] for place in np.sort(order)]
-    return dataclasses.replace(
+    return limited_parts(
         splits,
-        train=train,
-        development=splits.development[: config.max_development_items],
-        test=splits.test[: config.max_test_items],
+        train=config.max_train_pairs,
+        development=config.max_development_items,
+        test=config.max_test_items,
     )
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from transformer_jax.data.classes_config import ClassesConfig
 from transformer_jax.data.label_set import LabelSet
 from transformer_jax.data.labelled_texts import ClassSplits, LabelledText
+from transformer_jax.data.limited_parts import limited_parts
 from transformer_jax.data.padding import pad_rows
 from transformer_jax.data.prepare_text import check_token_ids
 from transformer_jax.data.sequence_pipeline import SequenceBatches
@@ -193,15 +194,11 @@ def text_encoding(config: ClassesConfig, tokenizer: Tokenizer) -> TextEncoding:
 
 def limited_classes(splits: ClassSplits, config: ClassesConfig) -> ClassSplits:
     """The parts of a set, cut to the numbers of texts that a config allows: of training texts a fixed random choice."""
-    train = splits.train
-    if config.max_train_texts is not None and config.max_train_texts < len(train):
-        order = np.random.default_rng(0).permutation(len(train))[: config.max_train_texts]
-        train = [train[place] for place in np.sort(order)]
-    return dataclasses.replace(
+    return limited_parts(
         splits,
-        train=train,
-        development=splits.development[: config.max_development_texts],
-        test=splits.test[: config.max_test_texts],
+        train=config.max_train_texts,
+        development=config.max_development_texts,
+        test=config.max_test_texts,
     )
 
 

@@ -1,13 +1,14 @@
 """What a tagger can say: the labels of words, and of whole sentences where those have one."""
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from transformer_jax.data.label_set import MAX_FILE_BYTES, LabelSet
+from transformer_jax.data.artifact_file import fingerprint_of, load_artifact
+from transformer_jax.data.label_set import LabelSet
 from transformer_jax.data.tagged_text import TaggedSentence
 from transformer_jax.errors import DataError
 from transformer_jax.files import write_whole
@@ -49,7 +50,7 @@ class TagSet:
 
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that change when any number would mean another label."""
-        return hashlib.sha256(json.dumps(self._document()).encode()).hexdigest()[:12]
+        return fingerprint_of(self._document())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the labels as JSON."""
@@ -62,22 +63,14 @@ class TagSet:
         Raises:
           DataError: If it is missing or damaged.
         """
-        try:
-            if os.path.getsize(path) > MAX_FILE_BYTES:
-                raise DataError(f"{path}: larger than {MAX_FILE_BYTES:,} bytes; not the labels of a tagger")
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
-            labels, classes = document["labels"], document["classes"]
-            if not isinstance(labels, list) or not (classes is None or isinstance(classes, list)):
-                raise ValueError
-            return cls(LabelSet(tuple(labels)), None if classes is None else LabelSet(tuple(classes)))
-        except OSError as error:
-            raise DataError(f"{path}: cannot read the labels: {error.strerror}") from None
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from None
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise DataError(
-                f"{path}: not the labels of a tagger that this library saved, or damaged; take a copy that is whole"
-            ) from None
+        return load_artifact(path, cls._of_document, what="the labels", noun="the labels of a tagger")
+
+    @classmethod
+    def _of_document(cls, document: Any) -> "TagSet":
+        labels, classes = document["labels"], document["classes"]
+        if not isinstance(labels, list) or not (classes is None or isinstance(classes, list)):
+            raise ValueError("labels must be a list, and classes a list or null")
+        return cls(LabelSet(tuple(labels)), None if classes is None else LabelSet(tuple(classes)))
 
     def _document(self) -> dict[str, list[str] | None]:
         return {

@@ -8,13 +8,14 @@ loss.
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from transformer_jax.data.batches import DUMMY_EXAMPLE_ID
+from transformer_jax.data.padding import planned_integers
 from transformer_jax.data.pipeline import BatchIterator
 from transformer_jax.data.token_windows import token_fingerprint
 from transformer_jax.data.word_batches import WordBatch
@@ -137,9 +138,9 @@ class WordWindows:
         """Batches from a step on, without end."""
         return BatchIterator(self.batch_at, start_step)
 
-    def epoch_batches(self) -> Sequence[WordBatch]:
+    def epoch_batches(self) -> Iterator[WordBatch]:
         """The batches of the first epoch, as an evaluation reads them."""
-        return _Batches(self)
+        return map(self.batch_at, range(self.batches_per_epoch))
 
     def abstract_batches(self) -> list[WordBatch]:
         """A batch of the one shape that all batches have, without content: what a trainer compiles for."""
@@ -219,21 +220,6 @@ class WordWindows:
         return radius, noise
 
 
-class _Batches(Sequence[WordBatch]):
-    """The batches of an epoch, made when they are asked for."""
-
-    def __init__(self, source: WordWindows) -> None:
-        self._source = source
-
-    def __len__(self) -> int:
-        return self._source.batches_per_epoch
-
-    def __getitem__(self, place: Any) -> Any:
-        if not 0 <= place < len(self):
-            raise IndexError(place)
-        return self._source.batch_at(place)
-
-
 def abstract_word_batch(
     plan: WindowPlan, rows: int, *, depth: int | None = None, num_subwords: int | None = None
 ) -> WordBatch:
@@ -250,19 +236,16 @@ def abstract_word_batch(
       (4, 12)
     """
 
-    def zeros(*shape: int) -> Ids:
-        return np.broadcast_to(np.int32(0), shape)
-
     num_words = plan.row_len + 2 * plan.window
     return WordBatch(
-        words=zeros(rows, num_words),
-        segments=zeros(rows, num_words),
-        radius=zeros(rows, plan.row_len),
-        example_ids=zeros(rows),
-        noise=zeros(rows, plan.num_noise) if plan.num_noise else None,
-        nodes=None if depth is None else zeros(rows, plan.row_len, depth),
-        signs=None if depth is None else zeros(rows, plan.row_len, depth),
-        subwords=None if num_subwords is None else zeros(rows, num_words, num_subwords),
+        words=planned_integers(rows, num_words),
+        segments=planned_integers(rows, num_words),
+        radius=planned_integers(rows, plan.row_len),
+        example_ids=planned_integers(rows),
+        noise=planned_integers(rows, plan.num_noise) if plan.num_noise else None,
+        nodes=None if depth is None else planned_integers(rows, plan.row_len, depth),
+        signs=None if depth is None else planned_integers(rows, plan.row_len, depth),
+        subwords=None if num_subwords is None else planned_integers(rows, num_words, num_subwords),
     )
 
 

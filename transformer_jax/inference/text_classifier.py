@@ -139,13 +139,14 @@ class TextClassifier:
         ):
             self._count(text, whole, ids)
             probabilities = np.exp(log_probs).tolist()
+            words = self.encoding.words(text)
             found.append(
                 Classified(
                     text=text,
                     label=self.class_set.labels[int(np.argmax(log_probs))],
                     probabilities=dict(zip(self.class_set.labels, probabilities, strict=True)),
-                    words=self.encoding.words(text),
-                    weights=self._word_weights(text, weights[:, : len(ids)]),
+                    words=words,
+                    weights=self._word_weights(text, len(words), weights[:, : len(ids)]),
                     num_tokens=len(ids),
                     num_unknown=ids.count(UNK_ID),
                     is_cut=len(ids) < len(whole),
@@ -169,8 +170,10 @@ class TextClassifier:
             )
         return self._program(self.state, sequences)
 
-    def _word_weights(self, text: str, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        found = np.zeros((weights.shape[0], len(self.encoding.words(text))), np.float32)
+    def _word_weights(
+        self, text: str, num_words: int, weights: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        found = np.zeros((weights.shape[0], num_words), np.float32)
         for token, word in enumerate(self.encoding.word_of_token(text)[: weights.shape[1]]):
             if word is not None:
                 found[:, word] += weights[:, token]

@@ -6,7 +6,6 @@ from typing import Any, Literal
 import jax.numpy as jnp
 
 from transformer_jax.bounds import Count, Rows, check_at_least, check_bounds, require_field
-from transformer_jax.errors import check_choice
 from transformer_jax.functional.losses import LossSum
 from transformer_jax.functional.word_losses import Windows, negative_sampling_loss
 from transformer_jax.objectives.window_objective import Architecture, WindowObjective, centres_of
@@ -47,7 +46,7 @@ class NegativeSampling(WindowObjective):
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        check_choice("architecture", self.architecture, ("skip_gram", "cbow"))
+        super().__post_init__()
         check_at_least(1, num_negatives=self.num_negatives, shared_noise=self.shared_noise)
         require_field(-10.0 <= self.exponent <= 10.0, self, "exponent", "between -10 and 10")
 

@@ -2,11 +2,12 @@
 
 import abc
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
+from transformer_jax.errors import check_choice
 from transformer_jax.functional.losses import LossSum
 from transformer_jax.functional.word_losses import Windows, mean_with_subwords
 from transformer_jax.nn.parameters import named_parameters, non_parameters
@@ -26,6 +27,9 @@ class WindowObjective(abc.ABC):
     """
 
     architecture: Architecture
+
+    def __post_init__(self) -> None:
+        check_choice("architecture", self.architecture, get_args(Architecture))
 
     @property
     def averages(self) -> bool:

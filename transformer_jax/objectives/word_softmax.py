@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from transformer_jax.errors import check_choice
 from transformer_jax.functional.losses import LossSum
 from transformer_jax.functional.word_losses import Windows, full_softmax_loss, hierarchical_softmax_loss
 from transformer_jax.objectives.window_objective import Architecture, WindowObjective, centres_of
@@ -27,9 +26,6 @@ class HierarchicalSoftmax(WindowObjective):
 
     kind: Literal["hierarchical_softmax"] = "hierarchical_softmax"
     architecture: Architecture = "skip_gram"
-
-    def __post_init__(self) -> None:
-        check_choice("architecture", self.architecture, ("skip_gram", "cbow"))
 
     @property
     def has_paths(self) -> bool:
@@ -62,9 +58,6 @@ class FullSoftmax(WindowObjective):
 
     kind: Literal["full_softmax"] = "full_softmax"
     architecture: Architecture = "skip_gram"
-
-    def __post_init__(self) -> None:
-        check_choice("architecture", self.architecture, ("skip_gram", "cbow"))
 
     def output_rows(self, batch: Any) -> None:
         """None: every word is compared with."""

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from transformer_jax.data.labelled_texts import LabelledText
 from transformer_jax.data.prepare_classes import ClassPart, limited_classes
 from transformer_jax.data.sources.class_files import read_labelled_file
 from transformer_jax.environment import environment_table
-from transformer_jax.errors import ConfigError, DataError, check_choice, shortened
+from transformer_jax.errors import ConfigError, DataError, shortened
 from transformer_jax.evaluate.classification import (
     Calibration,
     ClassScores,
@@ -24,37 +24,24 @@ from transformer_jax.evaluate.classification import (
     mcnemar,
 )
 from transformer_jax.inference.text_classifier import TextClassifier, class_program
+from transformer_jax.tasks.evaluation_source import EvaluationSource
 
 SHOWN_CLASSES = 12
 """Classes that the text for people has a line for; the result has all."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClassEvaluation:
-    """Options of a classifier's evaluation.
+class ClassEvaluation(EvaluationSource):
+    """Options of a classifier's evaluation; another run is compared with by McNemar's test.
 
     Attributes:
-      split: Part of the task's own data; None where a file is named.
-      source: A file of labels and texts, as the task's own data may be.
-      against: Name and classifier of another run to compare with on the same texts, by McNemar's test.
       figures: Folder for a figure of the confusion matrix and one of the calibration.
     """
 
-    split: Literal["development", "test"] | None = None
-    source: Path | None = None
-    against: tuple[str, Any] | None = None
-    figures: Path | None = None
+    file_form: ClassVar[str] = "a file of labels and texts"
+    path_fields: ClassVar[tuple[str, ...]] = ("source", "figures")
 
-    def __post_init__(self) -> None:
-        for name in ("source", "figures"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else Path(value))
-        if self.split is not None:
-            check_choice("split", self.split, ("development", "test"))
-        if (self.split is None) == (self.source is None):
-            raise ConfigError(
-                "wanted one of `split` of the run's data (development or test) and `source`, a file of labels and texts"
-            )
+    figures: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,7 +100,6 @@ class ClassEvaluator:
     notes: Sequence[str] = ()
     settings: Mapping[str, str] = {}
     record: Mapping[str, Any] = {}
-    compile_seconds = 0.0
 
     def __init__(self, model: Any, part: ClassPart, *, usual_len: int, source_limit: int | None) -> None:
         from flax import nnx
@@ -121,6 +107,11 @@ class ClassEvaluator:
         self._part = part
         self._program = class_program(model, usual_len=usual_len, source_limit=source_limit)
         self._state = nnx.split(model)[1]
+
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds spent on compiling so far."""
+        return self._program.compile_seconds
 
     def check(self) -> None:
         """Raise what evaluating would raise for this model, by shapes alone."""
@@ -151,14 +142,13 @@ def evaluate_classes(task: Any, classifier: TextClassifier, options: ClassEvalua
       ConfigError: If the other run has other classes.
     """
     examples, remarks = _examples(task, classifier, options)
-    where = f"{options.split} set" if options.source is None else str(options.source)
-    truth = _truth(examples, classifier.class_set, where)
+    truth = _truth(examples, classifier.class_set, options.where)
     found = _predicted(classifier, examples, truth)
     scores, bins = found.scores(), found.calibration()
     metrics = found.metrics()
     names = classifier.class_set.labels
     text = [
-        f"{where}: {len(examples):,} texts",
+        f"{options.where}: {len(examples):,} texts",
         f"accuracy {metrics['accuracy']:.2%}, macro F1 {metrics['macro_f1']:.2%}, cross entropy "
         f"{metrics['cross_entropy']:.4f} nats, calibration error {bins.error:.2%}",
         *_class_lines(names, scores),

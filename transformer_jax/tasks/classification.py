@@ -6,11 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
-
 from transformer_jax.bounds import check_bounds
 from transformer_jax.data.classes_config import ClassesConfig, NamedClasses, with_absolute_class_paths
 from transformer_jax.data.label_set import LabelSet
+from transformer_jax.data.padding import planned_integers
 from transformer_jax.data.pipeline import rows_of
 from transformer_jax.data.prepare_classes import (
     PreparedClasses,
@@ -165,14 +164,11 @@ class Classification:
     def abstract_batch(self, rows: int, lengths: tuple[int, ...]) -> ClassBatch:
         """Shapes of a training batch."""
 
-        def zeros(*shape: int) -> Any:
-            return np.broadcast_to(np.int32(0), shape)
-
         return ClassBatch(
-            tokens=zeros(rows, lengths[0]),
-            lengths=zeros(rows),
-            classes=zeros(rows),
-            example_ids=zeros(rows),
+            tokens=planned_integers(rows, lengths[0]),
+            lengths=planned_integers(rows),
+            classes=planned_integers(rows),
+            example_ids=planned_integers(rows),
         )
 
     def known_sizes(self, vocab_sizes: tuple[int, ...] = ()) -> Sizes | None:

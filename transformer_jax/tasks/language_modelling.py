@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
-
 from transformer_jax.bounds import Rows, check_bounds
+from transformer_jax.data.padding import planned_integers
 from transformer_jax.data.prepare_text import PreparedText, prepare_text
 from transformer_jax.data.sources.stored_files import is_at_hand
 from transformer_jax.data.text_config import (
@@ -175,17 +174,14 @@ class LanguageModelling:
     def abstract_batch(self, rows: int, lengths: tuple[int, ...]) -> TokenBatch:
         """Shapes of a training batch."""
 
-        def zeros(*shape: int) -> Any:
-            return np.broadcast_to(np.int32(0), shape)
-
         length = lengths[0]
         return TokenBatch(
-            inputs=zeros(rows, length),
-            targets=zeros(rows, length),
-            lengths=zeros(rows),
-            segments=zeros(rows, length) if self.data.marks_documents else None,
-            restarts=zeros(rows),
-            example_ids=zeros(rows),
+            inputs=planned_integers(rows, length),
+            targets=planned_integers(rows, length),
+            lengths=planned_integers(rows),
+            segments=planned_integers(rows, length) if self.data.marks_documents else None,
+            restarts=planned_integers(rows),
+            example_ids=planned_integers(rows),
         )
 
     def known_sizes(self, vocab_sizes: tuple[int, ...] = ()) -> Sizes | None:

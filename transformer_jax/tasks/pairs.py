@@ -7,10 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-import numpy as np
-
 from transformer_jax.data.batches import PAD_ID, PackedBatch, empty_batch
 from transformer_jax.data.line_breaks import escape_line_breaks
+from transformer_jax.data.padding import planned_integers
 from transformer_jax.data.pairs_config import (
     GivenBuckets,
     NamedDataset,
@@ -199,15 +198,12 @@ class PairTask:
         if self.data.packing is None:
             return plain
 
-        def zeros(*shape: int) -> Any:
-            return np.broadcast_to(np.int32(0), shape)
-
         return PackedBatch(
             **plain._asdict()
             | {
-                "source_segments": zeros(rows, source_len),
-                "target_segments": zeros(rows, target_len),
-                "example_ids": zeros(rows, PAIRS_IN_A_PACKED_ROW),
+                "source_segments": planned_integers(rows, source_len),
+                "target_segments": planned_integers(rows, target_len),
+                "example_ids": planned_integers(rows, PAIRS_IN_A_PACKED_ROW),
             }
         )
 

@@ -5,7 +5,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from transformer_jax.data.tag_examples import encode_sentences
 from transformer_jax.data.tag_set import TagSet
 from transformer_jax.data.tagged_text import TaggedSentence
 from transformer_jax.environment import environment_table
-from transformer_jax.errors import ConfigError, DataError, check_choice, shortened
+from transformer_jax.errors import ConfigError, DataError, shortened
 from transformer_jax.evaluate.classification import confusion_matrix
 from transformer_jax.evaluate.paired_sums import PairedScores, paired_bootstrap
 from transformer_jax.evaluate.tag_scores import (
@@ -30,6 +30,7 @@ from transformer_jax.evaluate.tag_scores import (
     sentence_sums,
 )
 from transformer_jax.inference.sentence_tagger import FoundLabels, SentenceTagger
+from transformer_jax.tasks.evaluation_source import EvaluationSource
 
 SHOWN_LABELS = 40
 """Labels whose scores are printed, the most frequent first."""
@@ -43,31 +44,17 @@ _NAMES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TagEvaluation:
-    """Options of a tagger's evaluation.
+class TagEvaluation(EvaluationSource):
+    """Options of a tagger's evaluation; another run is compared with by paired bootstrap over sentences.
 
     Attributes:
-      split: Part of the task's own data; None where a file is named.
-      source: A file of words and labels, read as the task reads its own files.
-      against: Name and tagger of another run to compare with on the same sentences, by paired bootstrap.
       figures: Folder for a figure of which labels, and which classes, are taken for which.
     """
 
-    split: Literal["development", "test"] | None = None
-    source: Path | None = None
-    against: tuple[str, Any] | None = None
-    figures: Path | None = None
+    file_form: ClassVar[str] = "a file of words and labels"
+    path_fields: ClassVar[tuple[str, ...]] = ("source", "figures")
 
-    def __post_init__(self) -> None:
-        for name in ("source", "figures"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else Path(value))
-        if self.split is not None:
-            check_choice("split", self.split, ("development", "test"))
-        if (self.split is None) == (self.source is None):
-            raise ConfigError(
-                "wanted one of `split` of the run's data (development or test) and `source`, a file of words and labels"
-            )
+    figures: Path | None = None
 
 
 class Confusion(NamedTuple):
@@ -225,8 +212,10 @@ def evaluate_tags(task: Any, tagger: SentenceTagger, options: TagEvaluation) -> 
     )
     num_unknown = int((~known).sum())
     unknown_accuracy = float(right[~known].mean()) if num_unknown else None
-    where = f"{options.split} set" if options.source is None else str(options.source)
-    text = [f"{where}: {len(sentences):,} sentences, {len(known):,} words", *_score_lines(scores, scored)]
+    text = [
+        f"{options.where}: {len(sentences):,} sentences, {len(known):,} words",
+        *_score_lines(scores, scored),
+    ]
     if unknown_accuracy is not None:
         text.append(f"{num_unknown:,} words outside of the vocabulary: accuracy {unknown_accuracy:.2%}")
     strange = sorted({label for one in sentences for label in one.labels if label not in tagger.tags.labels})

@@ -1,14 +1,15 @@
 """Tagging: a label for each word of a sentence, and a class of the sentence where the data have one."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
 from flax import nnx
 
 from transformer_jax.bounds import check_bounds
+from transformer_jax.data.padding import planned_integers
 from transformer_jax.data.pipeline import rows_of
 from transformer_jax.data.prepare_tags import PreparedTags, load_tags, prepare_tags, word_encoder
 from transformer_jax.data.sources.stored_files import is_at_hand
@@ -148,17 +149,14 @@ class Tagging:
     def abstract_batch(self, rows: int, lengths: tuple[int, ...]) -> TagBatch:
         """Shapes of a training batch."""
 
-        def zeros(*shape: int) -> Any:
-            return np.broadcast_to(np.int32(0), shape)
-
         length, word_len = lengths[0], self.data.word_len
         return TagBatch(
-            tokens=zeros(rows, length),
-            lengths=zeros(rows),
-            labels=zeros(rows, length),
-            classes=zeros(rows) if self._data_tags().classes is not None else None,
-            example_ids=zeros(rows),
-            letters=None if word_len is None else zeros(rows, length, word_len),
+            tokens=planned_integers(rows, length),
+            lengths=planned_integers(rows),
+            labels=planned_integers(rows, length),
+            classes=planned_integers(rows) if self._data_tags.classes is not None else None,
+            example_ids=planned_integers(rows),
+            letters=None if word_len is None else planned_integers(rows, length, word_len),
         )
 
     def known_sizes(self, vocab_sizes: tuple[int, ...] = ()) -> Sizes | None:
@@ -166,12 +164,13 @@ class Tagging:
         size = vocab_sizes[0] if vocab_sizes else known_vocab_size(self.data.tokenizer)
         if size is not None and not vocab_sizes and self.data.more_words is not None:
             size += self.data.max_more_words
-        return None if size is None else _sizes(size, self._data_tags())
+        return None if size is None else _sizes(size, self._data_tags)
 
     def is_at_hand(self) -> bool:
         """Whether the sentences can be read without fetching anything."""
         return not isinstance(self.data.dataset, NamedTags) or is_at_hand(self.data.dataset.name)
 
+    @functools.cached_property
     def _data_tags(self) -> TagSet:
         """Labels of the training sentences, which no config says."""
         train = load_tags(self.data)[0].train

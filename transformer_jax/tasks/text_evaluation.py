@@ -3,54 +3,40 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from transformer_jax.bounds import Length, check_bounds
+from transformer_jax.bounds import Length
 from transformer_jax.data.documents import Document, first_characters
 from transformer_jax.data.evaluation_windows import evaluation_batches, evaluation_streams
 from transformer_jax.data.prepare_text import encode_documents, predicted_characters
 from transformer_jax.data.sources.text_files import read_documents
 from transformer_jax.data.token_batches import TokenBatch
 from transformer_jax.environment import environment_table
-from transformer_jax.errors import ConfigError, DataError, check_choice
+from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.evaluate.paired_losses import PairedDifference, paired_difference
 from transformer_jax.inference.text_generator import TextGenerator
 from transformer_jax.inference.token_scores import non_finite_note, perplexity
 from transformer_jax.nn.parameters import CarriedState, carries_state
 from transformer_jax.objectives import NextToken
+from transformer_jax.tasks.evaluation_source import EvaluationSource
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TextEvaluation:
-    """Options of a language model's evaluation.
+class TextEvaluation(EvaluationSource):
+    """Options of a language model's evaluation; another one is compared with by paired bootstrap over windows.
 
     Attributes:
-      split: Part of the task's own data; None where a file is named.
-      source: A file of text.
       stride: Tokens between the starts of two windows, see `TokenScorer`; None reads windows side by side, and a model
         that carries its state reads the text without a break.
-      against: Name and generator of another model to compare with on the same tokens, by paired bootstrap over windows.
     """
 
-    split: Literal["development", "test"] | None = None
-    source: Path | None = None
-    stride: Length | None = None
-    against: tuple[str, Any] | None = None
+    file_form: ClassVar[str] = "a file of text"
 
-    def __post_init__(self) -> None:
-        check_bounds(self)
-        object.__setattr__(self, "source", None if self.source is None else Path(self.source))
-        if self.split is not None:
-            check_choice("split", self.split, ("development", "test"))
-        if (self.split is None) == (self.source is None):
-            raise ConfigError(
-                "wanted one of `split` of the run's data (development or test) and `source`, a file of text"
-            )
+    stride: Length | None = None
 
 
 def evaluate_text(task: Any, generator: TextGenerator, options: TextEvaluation) -> dict[str, Any]:

@@ -3,52 +3,35 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import jax
 from flax import nnx
 
-from transformer_jax.bounds import check_bounds
 from transformer_jax.data.prepare_words import WordStream, encode_words
 from transformer_jax.data.sources.registry import locate
 from transformer_jax.data.word_judgements import Judgement, read_analogies, read_judgements
 from transformer_jax.data.word_vocabulary import WordVocabulary
 from transformer_jax.data.word_windows import WordWindows
 from transformer_jax.environment import environment_table
-from transformer_jax.errors import ConfigError, DataError, check_choice
+from transformer_jax.errors import DataError
 from transformer_jax.evaluate.vector_scores import CorrelationScore, analogies, correlation
 from transformer_jax.inference.word_embedder import WordEmbedder
+from transformer_jax.tasks.evaluation_source import EvaluationSource
 
 SIMILARITY_FILES = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
 """Files of judgements by the names of their scores."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VectorEvaluation:
+class VectorEvaluation(EvaluationSource):
     """Options of an evaluation of word vectors.
 
-    Attributes:
-      split: Part of the task's own text whose loss is taken; None where a file is named. With the test text come
-        WordSim-353, SimLex-999 and Google's analogies, with the development text SimLex-999 alone.
-      source: A file of judgements, two words and a number on each line, separated by tabs.
-      against: Name and vectors of another run, to compare with on the same words.
+    With the test text come WordSim-353, SimLex-999 and Google's analogies, with the development text SimLex-999 alone;
+    a file has two words and a number on each line, separated by tabs.
     """
 
-    split: Literal["development", "test"] | None = None
-    source: Path | None = None
-    against: tuple[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
-        object.__setattr__(self, "source", None if self.source is None else Path(self.source))
-        if self.split is not None:
-            check_choice("split", self.split, ("development", "test"))
-        if (self.split is None) == (self.source is None):
-            raise ConfigError(
-                "wanted one of `split` of the run's data (development or test) and `source`, a file of pairs of words "
-                "with a number each"
-            )
+    file_form: ClassVar[str] = "a file of pairs of words with a number each"
 
 
 class WindowEvaluator:
@@ -118,8 +101,9 @@ def evaluate_vectors(task: Any, embedder: WordEmbedder, options: VectorEvaluatio
             text.append(f"{options.against[0]}: {_line(name, other)}")
     if options.split == "test" and not remarks:
         questions = read_analogies(locate("word-similarity", "questions-words.txt"))
-        ids = [tuple(embedder.vocabulary.id_of(word) for word in one[1:]) for one in questions]
-        answered = analogies(embedder.units, ids)  # type: ignore[arg-type]
+        id_of = embedder.vocabulary.id_of
+        ids = [(id_of(a), id_of(b), id_of(c), id_of(d)) for _, a, b, c, d in questions]
+        answered = analogies(embedder.units, ids)
         scores["analogies"], unknown["analogies"] = answered.accuracy, answered.unknown_share
         num_items += len(questions)
         text.append(

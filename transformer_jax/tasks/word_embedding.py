@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from transformer_jax.data.prepare_words import PreparedWords, WordStream, prepare_words
-from transformer_jax.data.sources.registry import find_dataset
 from transformer_jax.data.sources.stored_files import is_at_hand
 from transformer_jax.data.token_windows import token_fingerprint
 from transformer_jax.data.word_batches import WordBatch
@@ -19,6 +18,7 @@ from transformer_jax.inference.word_embedder import WordEmbedder
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import FullSoftmax, HierarchicalSoftmax, NegativeSampling
 from transformer_jax.tasks.task import Artifacts, Direction, check_files, check_sizes
+from transformer_jax.tasks.task_data import describe_dataset
 from transformer_jax.tasks.vector_evaluation import VectorEvaluation, WindowEvaluator, evaluate_vectors
 
 DEPTH_BOUND = 40
@@ -160,16 +160,7 @@ class WordEmbedding:
 
     def describe_data(self) -> list[str]:
         """Texts and licences, as lines of a model card."""
-        lines = []
-        for dataset in self.data.datasets:
-            if not isinstance(dataset, NamedText):
-                lines += ["Data: files of one's own", "Licence: to be filled in by who passes it on"]
-                continue
-            entry = find_dataset(dataset.name)
-            lines += [
-                f"Data: `{dataset.name}`: {entry.description} ({entry.homepage})",
-                f"Licence of the data: {entry.licence}; to be cited: {entry.citation}",
-            ]
+        lines = [line for dataset in self.data.datasets for line in describe_dataset(dataset)[:2]]
         return [*lines, "Licence of the weights: as the data allow, otherwise Apache-2.0"]
 
 
