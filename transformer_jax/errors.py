@@ -38,6 +38,20 @@ class RunError(TransformerJaxError, RuntimeError):
     """A run folder or checkpoint cannot be used in the requested way."""
 
 
+def answer(interrupt: KeyboardInterrupt) -> None:
+    """Say of a caught interrupt that the program goes on knowing of it.
+
+    The command line raises an interrupt again that was dropped (`transformer_jax.cli.interrupts`); not so this one.
+
+    Example:
+      >>> try:
+      ...   raise KeyboardInterrupt
+      ... except KeyboardInterrupt as interrupt:
+      ...   answer(interrupt)
+    """
+    vars(interrupt)["answered"] = True
+
+
 def require(holds: bool, message: str) -> None:
     """Raise ``ConfigError`` with a message unless a condition holds.
 

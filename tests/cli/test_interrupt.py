@@ -181,6 +181,38 @@ def test_an_interrupt_inside_the_garbage_collector_is_not_lost() -> None:
     assert ran.stderr == ""
 
 
+DROPS_ITS_INTERRUPT = """
+import signal, sys, time
+from transformer_jax.cli.interrupts import keep_interrupts
+from transformer_jax.errors import answer
+
+keep_interrupts()
+try:
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except BaseException as interrupt:
+        if sys.argv[1] == "answered":
+            answer(interrupt)
+    time.sleep(0.5)
+    print("went on")
+except KeyboardInterrupt as interrupt:
+    answer(interrupt)
+    print("came again")
+"""
+
+
+@pytest.mark.parametrize(("how", "wanted"), [("dropped", "came again"), ("answered", "went on")])
+def test_only_an_interrupt_that_nothing_answered_comes_again(how: str, wanted: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", DROPS_ITS_INTERRUPT, how],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+    assert (ran.stdout, ran.stderr) == (f"{wanted}\n", "")
+
+
 def test_translate_answers_a_line_at_once_and_stops_quietly(tiny_run: Path) -> None:
     with started("translate", tiny_run) as process:
         assert process.stdin is not None

@@ -15,7 +15,7 @@ from transformer_jax.data.pairs_config import NamedDataset
 from transformer_jax.data.sources import registry
 from transformer_jax.data.sources.dataset import Dataset, DatasetFile, dataset_files
 from transformer_jax.data.sources.registry import DATASETS, find_dataset, locate, read_pairs, read_text
-from transformer_jax.data.sources.stored_files import DATA_VARIABLE
+from transformer_jax.data.sources.stored_files import DATA_VARIABLE, is_at_hand
 from transformer_jax.errors import ConfigError, DataError
 
 CONTENT = b"A small set.\n" * 1000
@@ -200,6 +200,19 @@ def test_data_folder_with_a_cut_off_or_wrong_file(small_set, tmp_path):
     message = refused(locate, "small", "set.txt")
     assert "wrong checksum" in message
     assert "delete" in message
+
+
+def test_a_set_is_at_hand_once_a_file_of_it_is_there(small_set, server, tmp_path):
+    small_set(None)
+    assert not is_at_hand("small")
+    (tmp_path / "cache" / "small").mkdir(parents=True)  # a download that failed leaves its folder
+    assert not is_at_hand("small")
+    put(tmp_path / "data", CONTENT)
+    assert is_at_hand("small")
+    (tmp_path / "data" / "small" / "set.txt").unlink()
+    small_set(server.address)
+    locate("small", "set.txt")
+    assert is_at_hand("small")
 
 
 def test_download_is_kept_in_the_cache(small_set, server, tmp_path):

@@ -13,13 +13,26 @@ _SOON = 0.01
 """Seconds until a lost interrupt is raised again: enough to be out of the place where it was lost."""
 
 
+class _Interrupt(KeyboardInterrupt):
+    """An interrupt that comes again if it dies before anything answered it."""
+
+    answered = False
+
+    def __del__(self) -> None:
+        if not self.answered:
+            signal.setitimer(signal.ITIMER_REAL, _SOON)
+
+
 def keep_interrupts() -> None:
     """Raise a ``KeyboardInterrupt`` again when it was lost.
 
-    A handler of SIGINT raises wherever the main thread happens to be. Inside a finaliser or a callback of the
-    garbage collector (JAX has one) an exception cannot go anywhere: Python reports it as ignored, and the
-    program runs on. Here such a report becomes a second delivery, by a timer. For programs that own their
-    process: it takes ``sys.unraisablehook`` and, where the system has it, SIGALRM.
+    A handler of SIGINT raises wherever the main thread happens to be, and there the exception may have nowhere to go:
+    inside a finaliser or a callback of the garbage collector (JAX has one) Python reports it as ignored, and an
+    ``except BaseException`` of a library, or a callback from C, may drop it without a word. Here a lost one is
+    delivered again, by a timer. For programs that own their process: it takes SIGINT, ``sys.unraisablehook`` and,
+    where the system has it, SIGALRM.
+
+    Who catches an interrupt and goes on calls `transformer_jax.errors.answer`.
 
     Example:
       >>> keep_interrupts()
@@ -29,20 +42,25 @@ def keep_interrupts() -> None:
     report = sys.unraisablehook
     numbers: list[int] = []
 
+    def interrupt(number: int, frame: Any) -> None:
+        raise _Interrupt
+
     def hook(lost: Any) -> None:
-        if issubclass(lost.exc_type, KeyboardInterrupt):
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            report(lost)
+        elif not issubclass(lost.exc_type, _Interrupt):  # those see to it themselves
             numbers.append(getattr(lost.exc_value, "signal_number", signal.SIGINT))
             signal.setitimer(signal.ITIMER_REAL, _SOON)
-        else:
-            report(lost)
 
     def deliver(_: int, frame: Any) -> None:
-        number = numbers.pop()
+        number = numbers.pop() if numbers else signal.SIGINT
         handler = signal.getsignal(number)  # of now: it may hold interrupts back, or ignore them
         if callable(handler):
             handler(number, frame)
 
     signal.signal(signal.SIGALRM, deliver)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
     sys.unraisablehook = hook
 
 

@@ -68,6 +68,7 @@ class DecoderOnlyConfig:
       ShapeError: If the numbers of heads do not divide.
 
     Example:
+      >>> from transformer_jax.nn.position_encodings import Rotary
       >>> config = DecoderOnlyConfig(
       ...   model_dim=8, num_heads=2, num_kv_heads=1, feed_forward_dim=16, num_layers=1, positions=Rotary())
       >>> config.context_len is None

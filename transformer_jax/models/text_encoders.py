@@ -248,6 +248,7 @@ class TransformerEncoder(nnx.Module):
       rngs: Source of the initial parameters.
 
     Example:
+      >>> from transformer_jax.nn.position_encodings import Rotary
       >>> config = TransformerTextEncoder(
       ...   model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=16, num_layers=1, positions=Rotary())
       >>> encoder = config.build(7, rngs=nnx.Rngs(0))

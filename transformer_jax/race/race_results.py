@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from transformer_jax.errors import ConfigError, DataError
+from transformer_jax.errors import ConfigError, DataError, answer
 from transformer_jax.files import write_whole
 from transformer_jax.race.contestants import PEERS, parse
 from transformer_jax.race.race_page import render_race, write_figures
@@ -50,7 +50,8 @@ def run_race(
     stopped = False
     try:
         running.run(progress, advance)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        answer(interrupt)
         stopped = True
     document = running.document()
     write_results(document, run_dir)

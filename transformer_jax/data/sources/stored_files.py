@@ -125,4 +125,5 @@ def is_at_hand(name: str) -> bool:
     folders = [user_cache()]
     if os.environ.get(DATA_VARIABLE):
         folders.append(Path(os.environ[DATA_VARIABLE]))
-    return any((folder / name).is_dir() for folder in folders)
+    # A download that failed may have left an empty folder.
+    return any(any((folder / name).glob("*")) for folder in folders)
