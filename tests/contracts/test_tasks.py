@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import pytest
 
 from transformer_jax.data.classes_config import ClassesConfig, ClassFiles
+from transformer_jax.data.masked_config import MaskedTextConfig, Masking, WordPieces
 from transformer_jax.data.pairs_config import ChosenBuckets, PairsConfig, ParallelFiles
 from transformer_jax.data.tag_config import TagConfig, TagFiles, Words
 from transformer_jax.data.text_config import (
@@ -23,6 +24,7 @@ from transformer_jax.models import (
     ClassifierConfig,
     DecoderOnlyConfig,
     EncoderDecoderConfig,
+    EncoderOnlyConfig,
     FirstTokenPool,
     RecurrentLMConfig,
     RecurrentTextEncoder,
@@ -34,13 +36,20 @@ from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqCo
 from transformer_jax.models.tagger import TaggerConfig
 from transformer_jax.nn import Learned, Rotary
 from transformer_jax.nn.word_letters import LetterConvolution
-from transformer_jax.objectives import ClassCrossEntropy, FullSoftmax, HierarchicalSoftmax, NegativeSampling
+from transformer_jax.objectives import (
+    ClassCrossEntropy,
+    FullSoftmax,
+    HierarchicalSoftmax,
+    MaskedTokens,
+    NegativeSampling,
+)
 from transformer_jax.runs.experiment import ExperimentConfig
 from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
 from transformer_jax.runs.loading import LoadedRun
 from transformer_jax.runs.model_folder import export_model
 from transformer_jax.tasks.classification import Classification
 from transformer_jax.tasks.language_modelling import LanguageModelling
+from transformer_jax.tasks.masked_language_modelling import MaskedLanguageModelling
 from transformer_jax.tasks.pronunciation import Pronunciation
 from transformer_jax.tasks.tagging import Tagging
 from transformer_jax.tasks.translation import Translation
@@ -358,6 +367,39 @@ def tagging(model: Any, *, has_classes: bool = True, **options: Any) -> suite.Ta
     return suite.TaskCase(config=config, predict=predict, score=score)
 
 
+def masked(model: Any, *, order_weight: float = 0.0, **options: Any) -> suite.TaskCase:
+    """Hidden tokens of lines of words; other data have other letters."""
+
+    def config(folder: Path, other: bool) -> ExperimentConfig:
+        lines = [" ".join((WORDS[start:] + WORDS[:start])[: 3 + start % 6]) for start in range(12)]
+        text = "\n".join(lines) + "\n"
+        text = text.translate(str.maketrans("cait", "wxyz")) if other else text
+        files = TextFiles(
+            train=(write(folder / "train.txt", text * 2),),
+            development=(write(folder / "development.txt", text[:150]),),
+        )
+        data = MaskedTextConfig(
+            dataset=files,
+            tokenizer=WordPieces(vocab_size=30),
+            max_len=12,
+            batch_size=4,
+            sentence_order=order_weight > 0,
+            **options,
+        )
+        task = MaskedLanguageModelling(data=data, objective=MaskedTokens(order_weight=order_weight))
+        return experiment(task, model, "nats")
+
+    def predict(run: LoadedRun) -> Any:
+        texts = ["cat [MASK] at", "[MASK]", "", "zoo [MASK][MASK]", "act " * 9 + "[MASK]"]
+        filled = [(one.best, [len(mask) for mask in one.masks]) for one in run.fill(texts, num_best=3)]
+        return filled, [one.vector.tolist() for one in run.embed(["cat tack", ""])]
+
+    def score(run: LoadedRun) -> list[float]:
+        return [one.log_prob for one in run.score(["cat tack at", "sit is"])]
+
+    return suite.TaskCase(config=config, predict=predict, score=score)
+
+
 CASES = {
     "word-vectors-skip-gram": word_vectors(NegativeSampling(shared_noise=4), True),
     "translation-bahdanau": pairs(Translation, BAHDANAU, "chrf", search=GreedyConfig(max_len=9)),
@@ -370,6 +412,9 @@ CASES = {
     "tagging-lstm-crf": tagging(TAGGER, word_len=6),
     "without-data": without_data(BAHDANAU),
     "classes-structured-lstm": classes(STRUCTURED, penalty_weight=0.1),
+    "masked-bert-order": masked(
+        EncoderOnlyConfig(encoder=TEXT_TRANSFORMER, order_head=True), order_weight=2.0, unit="line"
+    ),
     "translation-transformer": pairs(
         Translation, TRANSFORMER, "bleu", search=BeamConfig(max_len=9, num_beams=2)
     ),
@@ -384,13 +429,19 @@ CASES = {
     "language-random-gru": language(GRU, RandomWindows(context_len=8)),
     "classes-bert": classes(BERT),
     "language-packed-gru": language(GRU, PackedDocuments(context_len=16)),
+    "masked-lstm-whole-words": masked(
+        EncoderOnlyConfig(
+            encoder=RecurrentTextEncoder(cell="lstm", embedding_dim=6, hidden_dim=5, num_layers=1)
+        ),
+        masking=Masking(rate=0.3, whole_words=True),
+    ),
     "tagging-transformer": tagging(
         dataclasses.replace(TAGGER, encoder=TEXT_TRANSFORMER, letters=None, crf=False),
         word_len=None,
         max_words=8,
     ),
 }
-IN_FIRST_TIER = tuple(CASES)[:9]
+IN_FIRST_TIER = tuple(CASES)[:10]
 
 register_task(Spelling)
 

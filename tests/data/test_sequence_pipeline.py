@@ -105,6 +105,6 @@ def test_batches_count_their_tokens() -> None:
     for batch in (
         ClassBatch(tokens, lengths, row_values([1, 0], 3), row_values([0, 1], 3)),
         TagBatch(tokens, lengths, tokens, None, row_values([0, 1], 3)),
-        MaskedBatch(tokens, lengths, tokens, None, row_values([0, 1], 3)),
+        MaskedBatch(tokens, lengths, tokens, tokens, None, row_values([0, 1], 3)),
     ):
         assert (batch.num_tokens(), batch.num_positions()) == (3, 12)

@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 # Every family with the number of its cases: its list, its manifest and its files must all have that many.
 # A family joins here, with make_golden_<family>.py and test_<family>_parity.py beside this file.
 NUM_CASES = {
+    "bert": 2,
     "functional": 9,
     "gpt": 1,
     "recurrent": 16,

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -12,7 +12,7 @@ from transformer_jax.cli.flags import COUNT
 from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.notes import note
 
-DESCRIPTION = """Vectors of words and lines, their neighbours, and analogies, by a run of word vectors.
+DESCRIPTION = """Vectors of words and lines, their neighbours, and analogies, by a run of word vectors or a masked language model.
 
 Words or lines come from --input FILE or standard input; one line is written for each, as soon as it has come. Without
 options that is the vector, its numbers separated by spaces: of a line the mean of those of its words, zeros where none
@@ -22,12 +22,18 @@ of them has one. --nearest N writes the N nearest words with their cosines inste
 --vectors FILE writes the vectors of the whole vocabulary in word2vec's format, binary where the name ends in .bin;
 --map FILE.png draws the words of the input (without any the most frequent ones) by their two main components.
 
+Of a masked language model the vector of a line is the mean over its words as they stand there, or with
+--pooling first that of the start token; --words writes an object a line with a vector for each word. Neighbours,
+analogies, --vectors and --map need word vectors.
+
 Examples:
   echo king | transformer-jax embed runs/vectors --nearest 10
   echo man king woman | transformer-jax embed runs/vectors --analogy
   transformer-jax embed runs/vectors --input words.txt --json > vectors.jsonl
   transformer-jax embed runs/vectors --vectors vectors.bin
-  transformer-jax embed runs/vectors --input words.txt --map words.png"""
+  transformer-jax embed runs/vectors --input words.txt --map words.png
+  transformer-jax embed runs/bert --input lines.txt > vectors.txt
+  transformer-jax embed runs/bert --input lines.txt --words > words.jsonl"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +56,13 @@ class Command:
     analogy: bool = False
     """Take three words a line and write the words that complete the analogy, ten or as many as --nearest says."""
 
+    pooling: Literal["mean", "first"] | None = None
+    """Of a masked language model: a line's vector is the mean over its words (without the option), or that of the start
+    token."""
+
+    words: bool = False
+    """Of a masked language model: write a JSON object a line with its words and a vector of each."""
+
     json: bool = False
     """Write a JSON object a line: text, vector, words, known; or text, neighbours (word, similarity)."""
 
@@ -65,6 +78,7 @@ class Command:
         from transformer_jax.cli.loaded import load_for
         from transformer_jax.cli.streams import require_open
         from transformer_jax.files import require_other_file
+        from transformer_jax.inference.mask_filler import MaskFiller
         from transformer_jax.inference.word_embedder import WordEmbedder
         from transformer_jax.runs.model_folder import chosen_folder
 
@@ -72,9 +86,12 @@ class Command:
             require_open(1, "--output FILE")
         for flag, path in (("--output", self.output), ("--vectors", self.vectors), ("--map", self.map)):
             require_other_file(flag, path, [self.input])
-        embedder: WordEmbedder = load_for(
-            "embed", WordEmbedder, chosen_folder(self.run_dir, self.pretrained)
-        ).predictor
+        folder = chosen_folder(self.run_dir, self.pretrained)
+        embedder: Any = load_for("embed", (WordEmbedder, MaskFiller), folder).predictor
+        if isinstance(embedder, MaskFiller):
+            return self._embed_lines(embedder)
+        if self.pooling is not None or self.words:
+            raise ConfigError("--pooling and --words need a masked language model: leave them out")
         if self.vectors is not None:
             embedder.save_vectors(self.vectors)
             print(self.vectors)
@@ -93,20 +110,35 @@ class Command:
             note(f"note: {num_unknown:,} lines have no word of the vocabulary")
         return 0
 
+    def _embed_lines(self, filler: Any) -> int:
+        """Vectors of lines, or of the words in them, by a masked language model."""
+        from transformer_jax.cli.predicted_lines import predict_lines
+
+        of_vectors = {
+            "--nearest": self.nearest is not None,
+            "--analogy": self.analogy,
+            "--vectors": self.vectors is not None,
+            "--map": self.map is not None,
+        }
+        if named := [flag for flag, is_given in of_vectors.items() if is_given]:
+            raise ConfigError(f"{named[0]} needs word vectors, and {filler.name} is a masked language model")
+        if self.words and self.pooling is not None:
+            raise ConfigError("--words writes the vectors of words: leave --pooling out")
+
+        def predict(lines: list[str]) -> list[str]:
+            if self.words:
+                return [_words_line(found) for found in filler.embed_words(lines)]
+            found = filler.embed(lines, pooling=self.pooling or "mean")
+            return [_vector_line(one, as_json=self.json) for one in found]
+
+        predict_lines(predict, filler.report, input_path=self.input, output_path=self.output)
+        return 0
+
     def _answer(self, embedder: Any, line: str) -> tuple[str, bool]:
         """What is written for a line, and whether the line has a vector."""
         if not self.analogy and self.nearest is None:
             found = embedder.embed([line])[0]
-            numbers = [float(str(one)) for one in found.vector]  # the fewest digits that name the number
-            if self.json:
-                document = {
-                    "text": line,
-                    "vector": numbers,
-                    "words": found.num_words,
-                    "known": found.num_known,
-                }
-                return json.dumps(document), found.num_known > 0
-            return " ".join(map(str, numbers)), found.num_known > 0
+            return _vector_line(found, as_json=self.json), found.num_known > 0
         try:
             neighbours = self._neighbours(embedder, line)
         except DataError:
@@ -145,3 +177,21 @@ class Command:
         )
         print(self.map)
         return 0
+
+
+def _numbers(vector: Any) -> list[float]:
+    """The fewest digits that name each number."""
+    return [float(str(one)) for one in vector]
+
+
+def _vector_line(found: Any, *, as_json: bool) -> str:
+    numbers = _numbers(found.vector)
+    if not as_json:
+        return " ".join(map(str, numbers))
+    document = {"text": found.text, "vector": numbers, "words": found.num_words, "known": found.num_known}
+    return json.dumps(document)
+
+
+def _words_line(found: Any) -> str:
+    vectors = [_numbers(vector) for vector in found.vectors]
+    return json.dumps({"text": found.text, "words": list(found.words), "vectors": vectors})

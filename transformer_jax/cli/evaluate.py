@@ -18,6 +18,8 @@ BLEU, chrF, TER, WER and CER. Line n of one file belongs to line n of the other.
 takes plain files and is scored on tokens, as published scores on such text are. Classifiers take one file of labels
 and texts, separated by tabs, and give accuracy, F1 of each class and the calibration error. Taggers take one file of
 words and labels, and give accuracy, F1 of labels or of IOB pieces, and accuracy of words never seen and of classes.
+Masked language models give the loss and the accuracy of hidden tokens of a text, and with --pseudo-texts N the
+pseudo-perplexity of the first N texts of the model's length, each token hidden by itself.
 
 --against OTHER_RUN scores another run on the same lines and says by the paired bootstrap (1,000 resampled
 corpora) whether BLEU and chrF differ by more than the choice of lines explains; of language models it gives the
@@ -36,6 +38,7 @@ Examples:
   transformer-jax evaluate runs/shakespeare --source play.txt
   transformer-jax evaluate runs/questions --split test --figures pictures
   transformer-jax evaluate runs/vectors --source pairs.tsv
+  transformer-jax evaluate runs/bert --split test --pseudo-texts 50
   transformer-jax evaluate --pretrained g2p-en --split test --page words.html"""
 
 
@@ -78,6 +81,9 @@ class Command:
     """Of a language model: tokens between two windows of the model's context; without it windows side by side, or the
     whole text where the model carries its state."""
 
+    pseudo_texts: Annotated[int | None, tyro.conf.arg(metavar="N"), COUNT] = None
+    """Of a masked language model: the pseudo-perplexity too, of the first N texts; a pass of the model for each token."""
+
     devices: Annotated[int, tyro.conf.arg(metavar="N"), COUNT] = 1
     """Devices (GPUs) of this machine that share the lines, each with the whole model; scores are the same."""
 
@@ -111,6 +117,7 @@ class Command:
             "num_devices": self.devices,
             "bleu_tokenizer": self.bleu_tokenizer,
             "stride": self.stride,
+            "pseudo_texts": self.pseudo_texts,
         }
         scores = evaluate_run(
             chosen_folder(self.run_dir, self.pretrained), self._changed(given), against=self.against

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_jax.errors import RunError
+from transformer_jax.inference.mask_filler import MaskFiller
 from transformer_jax.inference.sentence_tagger import SentenceTagger
 from transformer_jax.inference.text_classifier import TextClassifier
 from transformer_jax.inference.text_generator import TextGenerator
@@ -17,16 +18,17 @@ _COMMANDS = {
     TextClassifier: ("classify",),
     WordEmbedder: ("embed",),
     SentenceTagger: ("tag",),
+    MaskFiller: ("fill", "embed"),
 }
 """Commands of each predictor, the one that writes first."""
 
 
-def load_for(command: str, wanted: type[Any], run_dir: Path) -> LoadedRun:
+def load_for(command: str, wanted: type[Any] | tuple[type[Any], ...], run_dir: Path) -> LoadedRun:
     """Load a run whose predictor a command can use.
 
     Args:
       command: Its name.
-      wanted: Class of the predictor.
+      wanted: Class of the predictor, or several.
       run_dir: A run folder or model folder.
 
     Raises:

@@ -37,6 +37,7 @@ COMMANDS = {
     "compare": "Train six models, from a vanilla RNN to a Transformer, on real words and compare them.",
     "embed": "Vectors of words and lines, their neighbours, and analogies.",
     "train": "Train one model as a config file says, into a run folder.",
+    "fill": "Fill hidden words in lines: the most probable words of a masked language model.",
     "evaluate": "Score a trained model on two files or a split of its data, or beside another.",
     "export": "Make a small folder of a trained model, with a card, to pass on.",
     "generate": "Continue a prompt with a language model.",

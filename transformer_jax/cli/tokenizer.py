@@ -30,21 +30,25 @@ class Command:
     output: Annotated[Path, tyro.conf.arg(metavar="FILE.json")]
     """Where the tokenizer goes."""
 
-    algorithm: Literal["bpe", "unigram"] = "bpe"
-    """Byte pair encoding, or a unigram model."""
+    algorithm: Literal["bpe", "unigram", "word_pieces"] = "bpe"
+    """Byte pair encoding, a unigram model, or WordPiece as BERT has it (in lower case)."""
 
     vocab_size: Annotated[int, tyro.conf.arg(metavar="N"), VOCABULARY] = 8000
     """Most ids, the four special ones included."""
 
     def run(self) -> int:
         # Loaded here, not above: --help does without.
-        from transformer_jax.data.tokenizer_config import Subwords
+        from transformer_jax.data.tokenizer_config import Subwords, TokenizerConfig, WordPieces
         from transformer_jax.data.tokenizer_training import train_on_files
         from transformer_jax.files import require_other_file
         from transformer_jax.notes import note
 
         require_other_file("--output", self.output, self.files)
-        config = Subwords(algorithm=self.algorithm, vocab_size=self.vocab_size)
+        config: TokenizerConfig = (
+            WordPieces(vocab_size=self.vocab_size)
+            if self.algorithm == "word_pieces"
+            else Subwords(algorithm=self.algorithm, vocab_size=self.vocab_size)
+        )
         trained = train_on_files(config, self.files)
         trained.tokenizer.save(self.output)
         note(

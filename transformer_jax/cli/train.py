@@ -76,7 +76,8 @@ class Command:
     """Remove the run in the folder first."""
 
     warm_start: Annotated[Path | None, tyro.conf.arg(metavar="OTHER_RUN")] = None
-    """Begin with the parameters and the tokenizers of another run (or model folder) of the same model."""
+    """Begin with the parameters and the tokenizers of another run (or model folder) of the same model; of a masked
+    language model, a classifier or tagger takes the encoder and the tokenizer."""
 
     vectors: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Begin with the word vectors of a file in word2vec's format (binary where its name ends in .bin) as the input

@@ -77,6 +77,24 @@ class ForeignTokenizer(Tokenizer):
         """The tokens in order of ids, without the four special ones; empty where the file has a gap."""
         return tuple(self._hf.id_to_token(index) or "" for index in range(self._num_ids))
 
+    @property
+    def mask_id(self) -> int:
+        """Id of the file's token ``[MASK]`` or ``<mask>``; the unknown one where it has none."""
+        found = [self._hf.token_to_id(name) for name in ("[MASK]", "<mask>")]
+        return next((token + NUM_SPECIAL_IDS for token in found if token is not None), UNK_ID)
+
+    def continuations(self) -> npt.NDArray[np.bool_]:
+        """``[vocab]``, whether a token continues the word of the token before it.
+
+        Raises:
+          DataError: If it is not WordPiece, whose tokens say so by their prefix.
+        """
+        model = json.loads(self._text)["model"]
+        prefix = model.get("continuing_subword_prefix")
+        if model.get("type") != "WordPiece" or not prefix:
+            raise DataError("tokenizer: only those of type WordPiece say which of their tokens begin a word")
+        return np.array([False] * NUM_SPECIAL_IDS + [symbol.startswith(prefix) for symbol in self.symbols])
+
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that change when the file does."""
         return hashlib.sha256(self._text.encode()).hexdigest()[:12]

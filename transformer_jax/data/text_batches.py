@@ -74,14 +74,16 @@ class MaskedBatch(NamedTuple):
     Attributes:
       tokens: ``[batch, len]``, as the model sees them.
       lengths: ``[batch]``, tokens of each text.
-      targets: ``[batch, len]``, the token that was there where it is to be predicted, else `IGNORED`.
-      classes: ``[batch]``, whether the parts of each text are in their order, say; None where nothing is asked of the
-        whole.
+      places: ``[batch, places]``, where the hidden tokens are, from left to right; `IGNORED` behind the last one.
+      targets: ``[batch, places]``, the tokens that were there; `IGNORED` in the same places.
+      classes: ``[batch]``, 1 where the two parts of a text were exchanged, 0 where they are in order; None where texts
+        have one part.
       example_ids: ``[batch]``, index of each row in the examples.
     """
 
     tokens: IntArray
     lengths: IntArray
+    places: IntArray
     targets: IntArray
     classes: IntArray | None
     example_ids: IntArray

@@ -67,6 +67,19 @@ class BytePairs:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class WordPieces:
+    """Pieces of words as in BERT, at most ``vocab_size`` of them: case (where ``lowercase``) and white space are lost."""
+
+    kind: Literal["word_pieces"] = "word_pieces"
+    vocab_size: Vocabulary = 8000
+    lowercase: bool = True
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        check_at_least(7, vocab_size=self.vocab_size)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SavedTokenizer:
     """A file that ``transformer-jax tokenizer train`` or a run wrote, or any ``tokenizer.json`` of another program.
 
@@ -82,7 +95,7 @@ class SavedTokenizer:
         require(bool(self.path), "the path of a saved tokenizer is empty")
 
 
-TokenizerConfig = Characters | Words | Subwords | Bytes | BytePairs | SavedTokenizer
+TokenizerConfig = Characters | Words | Subwords | WordPieces | Bytes | BytePairs | SavedTokenizer
 
 
 def with_absolute_path(tokenizer: TokenizerConfig) -> TokenizerConfig:

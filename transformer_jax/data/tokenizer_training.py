@@ -15,6 +15,7 @@ from transformer_jax.data.tokenizer_config import (
     SavedTokenizer,
     Subwords,
     TokenizerConfig,
+    WordPieces,
     Words,
 )
 from transformer_jax.data.tokenizers import (
@@ -23,6 +24,7 @@ from transformer_jax.data.tokenizers import (
     train_subword_tokenizer,
     train_word_tokenizer,
 )
+from transformer_jax.data.word_piece_tokenizer import train_word_piece_tokenizer
 from transformer_jax.errors import ConfigError
 
 
@@ -50,6 +52,10 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
             return train_word_tokenizer(texts, max_size=config.max_size, min_count=config.min_count)
         case Subwords():
             return train_subword_tokenizer(texts, algorithm=config.algorithm, vocab_size=config.vocab_size)
+        case WordPieces():
+            return train_word_piece_tokenizer(
+                texts, vocab_size=config.vocab_size, lowercase=config.lowercase
+            )
         case Bytes():
             return single_byte_tokenizer()
         case BytePairs():
@@ -113,7 +119,7 @@ def known_vocab_size(tokenizer: TokenizerConfig) -> int | None:
             return Tokenizer.load(os.path.expanduser(tokenizer.path)).vocab_size
         case Bytes():
             return single_byte_tokenizer().vocab_size
-        case Subwords() | BytePairs():
+        case Subwords() | WordPieces() | BytePairs():
             return tokenizer.vocab_size
         case Characters() | Words():
             return tokenizer.max_size

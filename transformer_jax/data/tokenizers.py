@@ -106,6 +106,25 @@ class Tokenizer:
         """The vocabulary in order of ids, without the four special ones."""
         return self._symbols[NUM_SPECIAL_IDS:]
 
+    @property
+    def mask_id(self) -> int:
+        """Id that stands for a hidden token; the unknown one where the vocabulary has no token for it."""
+        return UNK_ID
+
+    def continuations(self) -> npt.NDArray[np.bool_]:
+        """``[vocab]``, whether a token continues the word of the token before it.
+
+        Raises:
+          DataError: If tokens do not say where words begin, as characters and bytes do not.
+
+        Example:
+          >>> Tokenizer("words", ["to"]).continuations().tolist()
+          [False, False, False, False, False]
+        """
+        if self.unit != "words":
+            raise DataError(f"tokenizer: its {self.unit} do not say where words begin; choose 'word_pieces'")
+        return np.zeros(self.vocab_size, bool)
+
     def encode(self, text: str) -> list[int]:
         """Ids of the text, without start and end; pieces outside of the vocabulary become the unknown id."""
         return list(self._hf.encode(encodable(text), add_special_tokens=False).ids)
@@ -246,6 +265,10 @@ class Tokenizer:
                 from transformer_jax.data.byte_tokenizer import ByteTokenizer  # which imports this module
 
                 return ByteTokenizer(document["model"])
+            if document["model"]["type"] == "WordPiece":
+                from transformer_jax.data.word_piece_tokenizer import WordPieceTokenizer  # which imports this module
+
+                return WordPieceTokenizer.from_document(document)
             if document["model"]["type"] in ("BPE", "Unigram"):
                 return SubwordTokenizer(document["model"])
             unit: Unit = {"Split": "characters", "WhitespaceSplit": "words"}[
@@ -325,6 +348,12 @@ class SubwordTokenizer(Tokenizer):
         """Text of the ids where they stand in a text, see `Tokenizer.decode_text`."""
         text = "".join(self.pieces(ids)).replace(SPACE_MARK, " ")
         return text if len(before) else text.removeprefix(" ")
+
+    def continuations(self) -> npt.NDArray[np.bool_]:
+        """``[vocab]``, whether a token continues the word of the token before it."""
+        starts = np.array([symbol.startswith(SPACE_MARK) for symbol in self._symbols])
+        starts[:NUM_SPECIAL_IDS] = True
+        return ~starts
 
 
 def _backend(model: Mapping[str, Any]) -> Any:

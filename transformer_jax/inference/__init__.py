@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from transformer_jax.inference.attention_maps import AttentionReader as AttentionReader
     from transformer_jax.inference.batch_search import BatchSearcher as BatchSearcher
     from transformer_jax.inference.batch_search import Hypothesis as Hypothesis
+    from transformer_jax.inference.mask_filler import Candidate as Candidate
+    from transformer_jax.inference.mask_filler import EmbeddedWords as EmbeddedWords
+    from transformer_jax.inference.mask_filler import Filled as Filled
+    from transformer_jax.inference.mask_filler import MaskFiller as MaskFiller
+    from transformer_jax.inference.mask_filler import PseudoScore as PseudoScore
+    from transformer_jax.inference.masked_scores import MaskedScorer as MaskedScorer
     from transformer_jax.inference.pair_scores import PairScorer as PairScorer
     from transformer_jax.inference.requested_search import BeamSearch as BeamSearch
     from transformer_jax.inference.requested_search import GreedySearch as GreedySearch
@@ -43,15 +49,21 @@ _MODULES = {
     "AttentionReader": "attention_maps",
     "BatchSearcher": "batch_search",
     "BeamSearch": "requested_search",
+    "Candidate": "mask_filler",
     "Classified": "text_classifier",
     "Embedded": "word_embedder",
+    "EmbeddedWords": "mask_filler",
+    "Filled": "mask_filler",
     "Generated": "text_generator",
     "GeneratedTokens": "token_generator",
     "GreedySearch": "requested_search",
     "Hypothesis": "batch_search",
+    "MaskFiller": "mask_filler",
+    "MaskedScorer": "masked_scores",
     "Neighbour": "word_embedder",
     "PairScore": "translated",
     "PairScorer": "pair_scores",
+    "PseudoScore": "mask_filler",
     "RowProgram": "row_program",
     "Sampling": "requested_search",
     "ScoredLines": "scored_lines",
@@ -78,15 +90,21 @@ __all__ = [
     "AttentionReader",
     "BatchSearcher",
     "BeamSearch",
+    "Candidate",
     "Classified",
     "Embedded",
+    "EmbeddedWords",
+    "Filled",
     "Generated",
     "GeneratedTokens",
     "GreedySearch",
     "Hypothesis",
+    "MaskFiller",
+    "MaskedScorer",
     "Neighbour",
     "PairScore",
     "PairScorer",
+    "PseudoScore",
     "RowProgram",
     "Sampling",
     "ScoredLines",

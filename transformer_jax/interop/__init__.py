@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 from transformer_jax.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from transformer_jax.interop.bert import bert_config as bert_config
+    from transformer_jax.interop.bert import bert_from_hugging_face as bert_from_hugging_face
+    from transformer_jax.interop.bert import bert_to_hugging_face as bert_to_hugging_face
     from transformer_jax.interop.gpt2 import gpt2_config as gpt2_config
     from transformer_jax.interop.gpt2 import gpt2_from_hugging_face as gpt2_from_hugging_face
     from transformer_jax.interop.gpt2 import gpt2_to_hugging_face as gpt2_to_hugging_face
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Llama2c": "llama2c",
+    "bert_config": "bert",
+    "bert_from_hugging_face": "bert",
+    "bert_to_hugging_face": "bert",
     "cell_from_torch": "torch_cells",
     "cells_from_torch": "torch_cells",
     "cells_to_torch": "to_torch",
@@ -48,6 +54,9 @@ _MODULES = {
 
 __all__ = [
     "Llama2c",
+    "bert_config",
+    "bert_from_hugging_face",
+    "bert_to_hugging_face",
     "cell_from_torch",
     "cells_from_torch",
     "cells_to_torch",

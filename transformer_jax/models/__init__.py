@@ -14,6 +14,7 @@ from transformer_jax.models.encoder_decoder import (
     EncoderDecoderConfig,
     EncoderDecoderState,
 )
+from transformer_jax.models.encoder_only import EncoderOnly, EncoderOnlyConfig
 from transformer_jax.models.poolings import (
     AttentionPool,
     FirstTokenPool,
@@ -24,6 +25,7 @@ from transformer_jax.models.poolings import (
     StructuredPool,
 )
 from transformer_jax.models.presets import (
+    bert_encoder,
     gpt2,
     llama_like,
     mingpt,
@@ -60,6 +62,8 @@ __all__ = [
     "EncoderDecoder",
     "EncoderDecoderConfig",
     "EncoderDecoderState",
+    "EncoderOnly",
+    "EncoderOnlyConfig",
     "FirstTokenPool",
     "LastState",
     "LastStatePool",
@@ -88,6 +92,7 @@ __all__ = [
     "VectorEncoder",
     "WordVectors",
     "WordVectorsConfig",
+    "bert_encoder",
     "build_model",
     "gpt2",
     "llama_like",

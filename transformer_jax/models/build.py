@@ -16,6 +16,7 @@ from transformer_jax.memory import machine_memory
 from transformer_jax.models.classifier import ClassifierConfig
 from transformer_jax.models.decoder_only import DecoderOnlyConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
+from transformer_jax.models.encoder_only import EncoderOnlyConfig
 from transformer_jax.models.recurrent_config import RecurrentSeq2SeqConfig
 from transformer_jax.models.recurrent_lm import RecurrentLMConfig
 from transformer_jax.models.sizes import Sizes
@@ -47,6 +48,7 @@ BuiltInModelConfig = Union[  # noqa: UP007 (the trailing comma keeps one line a 
     ClassifierConfig,
     WordVectorsConfig,
     TaggerConfig,
+    EncoderOnlyConfig,
 ]
 
 

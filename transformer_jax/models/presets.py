@@ -1,12 +1,15 @@
 """Named configurations of whole models."""
 
 import dataclasses
+from typing import Literal, get_args
 
+from transformer_jax.errors import check_choice
 from transformer_jax.models.decoder_only import DecoderOnlyConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
+from transformer_jax.models.text_encoders import TransformerTextEncoder
 from transformer_jax.nn.position_encodings import Learned, Rotary
 
-__all__ = ["gpt2", "llama_like", "mingpt", "nanogpt", "nanogpt_cpu", "transformer_base", "transformer_big"]
+__all__ = ["bert_encoder", "gpt2", "llama_like", "mingpt", "nanogpt", "nanogpt_cpu", "transformer_base", "transformer_big"]
 
 
 def transformer_base() -> EncoderDecoderConfig:
@@ -156,4 +159,46 @@ def llama_like() -> DecoderOnlyConfig:
         normalization="rms",
         activation="swiglu",
         use_bias=False,
+    )
+
+
+BertSize = Literal["tiny", "mini", "small", "medium", "base"]
+"""Sizes of BERT by name."""
+
+_BERT_LAYERS_AND_WIDTH = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768)}
+
+
+def bert_encoder(size: BertSize, *, max_len: int = 512) -> TransformerTextEncoder:
+    r"""BERT's encoder in one of its published sizes: a head for every 64 features, and four times the width inside.
+
+    With :math:`L` layers of width :math:`d`, :math:`V` tokens and :math:`n` positions it has
+
+    .. math:: (V + n + 2)\, d + L\, (12 d^2 + 13 d)
+
+    parameters, without the two segments' vectors and the pooler of the published ones.
+
+    Args:
+      size: ``"tiny"`` (2 layers of width 128), ``"mini"`` (4 of 256), ``"small"`` (4 of 512), ``"medium"`` (8 of 512)
+        or ``"base"`` (12 of 768).
+      max_len: Learned positions.
+
+    Raises:
+      ConfigError: If there is no such size.
+
+    Example:
+      >>> bert_encoder("mini").num_heads
+      4
+
+    Source: Turc et al. 2019, https://arxiv.org/abs/1908.08962, table 1; Devlin et al. 2019,
+    https://arxiv.org/abs/1810.04805, section 3.
+    """
+    check_choice("size", size, get_args(BertSize))
+    num_layers, width = _BERT_LAYERS_AND_WIDTH[size]
+    return TransformerTextEncoder(
+        model_dim=width,
+        num_heads=width // 64,
+        num_kv_heads=width // 64,
+        feed_forward_dim=4 * width,
+        num_layers=num_layers,
+        positions=Learned(max_len=max_len),
     )

@@ -6,6 +6,7 @@ training also has ``at(update)``, which returns the objective of that update.
 """
 
 from transformer_jax.objectives.classes import ClassCrossEntropy
+from transformer_jax.objectives.masked_tokens import MaskedTokens
 from transformer_jax.objectives.negative_sampling import NegativeSampling
 from transformer_jax.objectives.next_token import NextToken
 from transformer_jax.objectives.pair_cross_entropy import PairCrossEntropy
@@ -17,6 +18,7 @@ __all__ = [
     "ClassCrossEntropy",
     "FullSoftmax",
     "HierarchicalSoftmax",
+    "MaskedTokens",
     "NegativeSampling",
     "NextToken",
     "PairCrossEntropy",

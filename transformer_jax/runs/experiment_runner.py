@@ -207,7 +207,7 @@ class _Session:
         if self.options.resume:
             artifacts = load_artifacts(self.run_dir, self.config.task.artifact_types)
         elif self.options.start is not None:
-            artifacts = self.options.start.artifacts
+            artifacts = self.options.start.artifacts_for(self.config.task)
         prepared = self.config.task.prepare(artifacts)
         self._say("\n".join(prepared.report.lines()))
         return prepared

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from transformer_jax.tasks.classification import PreparedClassification as PreparedClassification
     from transformer_jax.tasks.language_modelling import LanguageModelling as LanguageModelling
     from transformer_jax.tasks.language_modelling import PreparedLanguage as PreparedLanguage
+    from transformer_jax.tasks.masked_evaluation import MaskedEvaluation as MaskedEvaluation
+    from transformer_jax.tasks.masked_evaluation import MaskedEvaluator as MaskedEvaluator
+    from transformer_jax.tasks.masked_evaluation import evaluate_masked as evaluate_masked
+    from transformer_jax.tasks.masked_language_modelling import MaskedLanguageModelling as MaskedLanguageModelling
+    from transformer_jax.tasks.masked_language_modelling import PreparedMaskedLanguage as PreparedMaskedLanguage
     from transformer_jax.tasks.pair_evaluation import PairEvaluation as PairEvaluation
     from transformer_jax.tasks.pair_evaluation import evaluate_pairs as evaluate_pairs
     from transformer_jax.tasks.pairs import PairEvaluator as PairEvaluator
@@ -47,12 +52,16 @@ _MODULES = {
     "Evaluator": "task",
     "LanguageEvaluator": "text_evaluation",
     "LanguageModelling": "language_modelling",
+    "MaskedEvaluation": "masked_evaluation",
+    "MaskedEvaluator": "masked_evaluation",
+    "MaskedLanguageModelling": "masked_language_modelling",
     "PairEvaluation": "pair_evaluation",
     "PairEvaluator": "pairs",
     "PairTask": "pairs",
     "Prepared": "task",
     "PreparedClassification": "classification",
     "PreparedLanguage": "language_modelling",
+    "PreparedMaskedLanguage": "masked_language_modelling",
     "PreparedVectors": "word_embedding",
     "Pronunciation": "pronunciation",
     "TagEvaluation": "tag_evaluation",
@@ -68,6 +77,7 @@ _MODULES = {
     "data_name": "task_data",
     "describe_data": "task_data",
     "evaluate_classes": "class_evaluation",
+    "evaluate_masked": "masked_evaluation",
     "evaluate_pairs": "pair_evaluation",
     "evaluate_tags": "tag_evaluation",
     "evaluate_text": "text_evaluation",
@@ -85,12 +95,16 @@ __all__ = [
     "Evaluator",
     "LanguageEvaluator",
     "LanguageModelling",
+    "MaskedEvaluation",
+    "MaskedEvaluator",
+    "MaskedLanguageModelling",
     "PairEvaluation",
     "PairEvaluator",
     "PairTask",
     "Prepared",
     "PreparedClassification",
     "PreparedLanguage",
+    "PreparedMaskedLanguage",
     "PreparedVectors",
     "Pronunciation",
     "TagEvaluation",
@@ -106,6 +120,7 @@ __all__ = [
     "data_name",
     "describe_data",
     "evaluate_classes",
+    "evaluate_masked",
     "evaluate_pairs",
     "evaluate_tags",
     "evaluate_text",

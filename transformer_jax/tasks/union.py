@@ -8,6 +8,7 @@ from transformer_jax.kinds import Kinds
 from transformer_jax.plugins import config_fault
 from transformer_jax.tasks.classification import Classification
 from transformer_jax.tasks.language_modelling import LanguageModelling
+from transformer_jax.tasks.masked_language_modelling import MaskedLanguageModelling
 from transformer_jax.tasks.pronunciation import Pronunciation
 from transformer_jax.tasks.tagging import Tagging
 from transformer_jax.tasks.task import Task
@@ -28,6 +29,7 @@ BuiltInTaskConfig = Union[  # noqa: UP007 (the trailing comma keeps one line a m
     Classification,
     WordEmbedding,
     Tagging,
+    MaskedLanguageModelling,
 ]
 
 

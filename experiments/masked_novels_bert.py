@@ -1,0 +1,42 @@
+"""BERT's masked language model on 50 English novels: pre-training for classifiers and taggers.
+
+Command: transformer-jax train experiments/masked_novels_bert.py --run-dir runs/bert
+Then: transformer-jax fill runs/bert, and --warm-start runs/bert with classification_trec6_bert.py.
+On text of your own: --text mine.txt. Larger models: --set with the numbers of `bert_encoder("small")`.
+"""
+
+from transformer_jax.data.masked_config import MaskedTextConfig, Masking, NamedText, WordPieces
+from transformer_jax.models import EncoderOnlyConfig, bert_encoder
+from transformer_jax.objectives import MaskedTokens
+from transformer_jax.runs.experiment import ExperimentConfig
+from transformer_jax.tasks.masked_language_modelling import MaskedLanguageModelling
+from transformer_jax.training.config import AdamW, LinearDecay, TrainConfig
+
+
+def config() -> ExperimentConfig:
+    """Size "mini" (4 layers of width 256), 8,000 pieces, texts of 64 tokens, 64 of them a batch."""
+    return ExperimentConfig(
+        name="masked_novels_bert",
+        task=MaskedLanguageModelling(
+            data=MaskedTextConfig(
+                dataset=NamedText(name="english-novels"),
+                tokenizer=WordPieces(vocab_size=8000),
+                max_len=64,
+                masking=Masking(whole_words=True),
+                batch_size=64,
+                max_development_characters=400_000,
+            ),
+            objective=MaskedTokens(),
+        ),
+        model=EncoderOnlyConfig(encoder=bert_encoder("mini", max_len=64)),
+        train=TrainConfig(
+            updates=8000,
+            optimizer=AdamW(beta2=0.98, weight_decay=0.01),
+            schedule=LinearDecay(peak_learning_rate=1e-3, warmup_updates=400),
+            log_every=50,
+            evaluate_every=1000,
+            checkpoint_every=250,
+            metric="nats",
+            metric_mode="min",
+        ),
+    )
