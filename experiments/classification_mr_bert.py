@@ -1,4 +1,4 @@
-"""Polarity of sentences of film reviews (MR) by a Transformer that was pre-trained on novels, tested on one of ten folds.
+"""Polarity of sentences of film reviews (MR) by a Transformer pre-trained on novels, tested on one of ten folds.
 
 Command: transformer-jax train experiments/classification_mr_bert.py --warm-start runs/bert --run-dir runs/mr
 The other folds: --set data.dataset.fold=1 to 9. Without pre-training: see classification_trec6_bert.py.

@@ -89,7 +89,8 @@ def test_a_line_for_each_line(masked_run: Path, tmp_path: Path, run_command: Cal
     assert two.count("|") == 1
     lines.write_text("Where is [MASK] one?\n\nno mask\nwho is person [MASK] ?\n")
     objects = [
-        json.loads(line) for line in run_command("fill", masked_run, "--input", lines, "--json").out.splitlines()
+        json.loads(line)
+        for line in run_command("fill", masked_run, "--input", lines, "--json").out.splitlines()
     ]
     assert [one["best"] for one in objects] == found
     assert len(objects[0]["masks"][0]) == 5
@@ -105,8 +106,12 @@ def test_embed(masked_run: Path, tmp_path: Path, run_command: Callable[..., Any]
     assert [[float(one) for one in line.split()] for line in vectors] == [
         [float(str(one)) for one in found.vector] for found in wanted
     ]
-    first = json.loads(run_command("embed", masked_run, "--input", lines, "--pooling", "first", "--json").out.splitlines()[0])
-    assert first["vector"] == [float(str(one)) for one in run.embed(["where is city one?"], pooling="first")[0].vector]
+    first = json.loads(
+        run_command("embed", masked_run, "--input", lines, "--pooling", "first", "--json").out.splitlines()[0]
+    )
+    assert first["vector"] == [
+        float(str(one)) for one in run.embed(["where is city one?"], pooling="first")[0].vector
+    ]
     words = json.loads(run_command("embed", masked_run, "--input", lines, "--words").out.splitlines()[0])
     assert words["words"] == ["where", "is", "city", "one?"]
     assert len(words["vectors"]) == 4
@@ -125,7 +130,9 @@ def test_evaluate(masked_run: Path, text_file: Path, tmp_path: Path, run_command
     assert ran.status == 0, ran.err
     assert "nats a hidden token" in ran.out
     assert "pseudo-perplexity" in ran.out
-    scores = json.loads(run_command("evaluate", masked_run, "--split", "test", "--pseudo-texts", 4, "--json").out)
+    scores = json.loads(
+        run_command("evaluate", masked_run, "--split", "test", "--pseudo-texts", 4, "--json").out
+    )
     assert 1.0 <= scores["pseudo_perplexity"] < 60
     assert scores["texts"] == 24
     assert "[MASK]" not in ran.out

@@ -60,9 +60,7 @@ def test_lines_stay_apart(text: Path) -> None:
     prepared = prepare_masked(config_of(text, unit="line", num_buckets=3))
     texts, tokenizer = prepared.batches.texts, prepared.encoding.tokenizer
     assert len(texts) >= len(LINES)
-    found = [
-        tokenizer.decode(texts.ids[start:stop]) for start, stop in zip(texts.offsets, texts.offsets[1:])
-    ]
+    found = [tokenizer.decode(texts.ids[start:stop]) for start, stop in zip(texts.offsets, texts.offsets[1:])]
     assert " ".join(found).split() == " ".join(LINES).split()
     assert all(any(one in line for line in LINES) for one in found)
     assert len(prepared.batches.shapes()) > 1
@@ -155,7 +153,9 @@ def test_fingerprints_change_with_the_text_and_not_with_the_batches(text: Path, 
 
 def test_words_are_hidden_behind_the_unknown_token(text: Path) -> None:
     prepared = prepare_masked(
-        config_of(text, tokenizer=Words(), masking=Masking(mask_share=1.0, random_share=0.0, whole_words=True))
+        config_of(
+            text, tokenizer=Words(), masking=Masking(mask_share=1.0, random_share=0.0, whole_words=True)
+        )
     )
     batch = prepared.batches.batch_at(0)
     hidden = batch.tokens[np.arange(len(batch.tokens))[:, None], batch.places][batch.places >= 0]
@@ -164,18 +164,22 @@ def test_words_are_hidden_behind_the_unknown_token(text: Path) -> None:
 
 
 def test_bad_input_is_refused(text: Path, tmp_path: Path) -> None:
-    for content, message in (("", "no (character|token)"), ("word word word\n", "one distinct token, 'word'")):
+    for content, message in (
+        ("", "no (character|token)"),
+        ("word word word\n", "one distinct token, 'word'"),
+    ):
         bad = tmp_path / "bad.txt"
         bad.write_text(content or " \n")
-        tokenizer: object = Words() if content else WordPieces(vocab_size=60)
+        config: object = Words() if content else WordPieces(vocab_size=60)
         with pytest.raises(DataError, match=message):
-            prepare_masked(config_of(bad, tokenizer=tokenizer))
+            prepare_masked(config_of(bad, tokenizer=config))
     with pytest.raises(DataError, match="do not say where words begin"):
         prepare_masked(config_of(text, tokenizer=Characters(), masking=Masking(whole_words=True)))
+    other = tmp_path / "greek.txt"
+    other.write_text("αβγ δεζ\n" * 9)
+    tokenizer = prepare_masked(config_of(text)).encoding.tokenizer
     with pytest.raises(DataError, match="less than half"):
-        other = tmp_path / "greek.txt"
-        other.write_text("αβγ δεζ\n" * 9)
-        prepare_masked(config_of(other), tokenizer=prepare_masked(config_of(text)).encoding.tokenizer)
+        prepare_masked(config_of(other), tokenizer=tokenizer)
     with pytest.raises(ConfigError, match="max_len must be at least 5"):
         config_of(text, max_len=4, sentence_order=True)
     with pytest.raises(ConfigError, match="unit must be one of"):

@@ -1,5 +1,7 @@
 """Dynamic masking: shares, whole words, and draws that follow from seed, visit, example and place alone."""
 
+import itertools
+
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -31,7 +33,9 @@ def texts(rows: int, length: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndar
     return tokens, np.full(rows, length, np.int32), np.arange(rows, dtype=np.int32)
 
 
-def masked_of(*arrays: np.ndarray, masking: Masking | None = None, visit: int = 0, words: bool = False) -> Masked:
+def masked_of(
+    *arrays: np.ndarray, masking: Masking | None = None, visit: int = 0, words: bool = False
+) -> Masked:
     return mask_tokens(
         *arrays,
         masking=masking or Masking(whole_words=words),
@@ -164,7 +168,7 @@ def test_each_visit_hides_other_tokens() -> None:
     arrays = texts(40, 60)
     hidden = [hidden_mask(masked_of(*arrays, visit=visit)) for visit in range(12)]
     assert (hidden_mask(masked_of(*arrays, visit=3)) == hidden[3]).all()
-    for one, other in zip(hidden, hidden[1:]):
+    for one, other in itertools.pairwise(hidden):
         assert (one & other).sum() / one.sum() == pytest.approx(9 / 58, abs=0.1)
     assert np.any(hidden, axis=0)[:, 1:-1].mean() > 0.75
 

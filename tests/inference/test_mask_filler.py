@@ -66,7 +66,14 @@ def numbers(trained: MaskFiller, texts: list[str]) -> list[Any]:
     words = trained.embed_words(texts)
     scores = trained.score(texts)
     return [
-        (one.as_dict(), two.vector.tolist(), two.num_known, three.words, three.vectors.tolist(), four.log_prob)
+        (
+            one.as_dict(),
+            two.vector.tolist(),
+            two.num_known,
+            three.words,
+            three.vectors.tolist(),
+            four.log_prob,
+        )
         for one, two, three, four in zip(trained.fill(texts), embedded, words, scores, strict=True)
     ]
 

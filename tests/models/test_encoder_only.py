@@ -57,11 +57,16 @@ def build(encoder: object, **options: object) -> nnx.Module:
 
 @pytest.mark.parametrize(
     ("size", "layers", "width", "published"),
-    [("tiny", 2, 128, 4.4e6), ("mini", 4, 256, 11.3e6), ("small", 4, 512, 29.1e6), ("medium", 8, 512, 41.7e6)],
+    [
+        ("tiny", 2, 128, 4.4e6),
+        ("mini", 4, 256, 11.3e6),
+        ("small", 4, 512, 29.1e6),
+        ("medium", 8, 512, 41.7e6),
+    ],
 )
 def test_parameter_counts(size: str, layers: int, width: int, published: float) -> None:
     """Turc et al. 2019, table 1; the encoder's share and the heads' in closed form."""
-    encoder = bert_encoder(size)  # type: ignore[arg-type]
+    encoder = bert_encoder(size)
     vocab = 30522
     shapes = model_shapes(EncoderOnlyConfig(encoder=encoder, order_head=True), Sizes(vocab_size=vocab))
     of_encoder = (vocab + 512 + 2) * width + layers * (12 * width**2 + 13 * width)
@@ -151,6 +156,6 @@ def test_refusals() -> None:
     with pytest.raises(ConfigError, match="vocab_size"):
         build_model(EncoderOnlyConfig(encoder=TINY), Sizes(num_classes=2), seed=0)
     with pytest.raises(ConfigError, match="size must be one of"):
-        bert_encoder("huge")  # type: ignore[arg-type]
+        bert_encoder("huge")
     with pytest.raises(ShapeError):
         build(TINY)(jnp.ones((1, 10), int), lengths=jnp.array([10]))  # type: ignore[operator]

@@ -6,6 +6,7 @@ Weights and inputs are float32 numbers; it computes in float64, so that the diff
 
 import numpy as np
 import torch
+import transformers
 from golden_store import remove_family, save_case
 from torch.nn import functional
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining
@@ -44,7 +45,9 @@ def compute(case: str, seed: int = 5) -> dict[str, np.ndarray]:
     labels = torch.where((torch.arange(LENGTH) % 2 == 0)[None] & (attention_mask > 0), labels, -100)
     found = model(input_ids=tokens, attention_mask=attention_mask)
     logits = found.logits if case == "masked" else found.prediction_logits
-    loss = functional.cross_entropy(logits.reshape(-1, 13), labels.reshape(-1), ignore_index=-100, reduction="sum")
+    loss = functional.cross_entropy(
+        logits.reshape(-1, 13), labels.reshape(-1), ignore_index=-100, reduction="sum"
+    )
     arrays = {}
     if case == "pretraining":
         order = torch.tensor([0, 1, 1])
@@ -74,4 +77,4 @@ def compute(case: str, seed: int = 5) -> dict[str, np.ndarray]:
 if __name__ == "__main__":
     remove_family(FAMILY)
     for case in ("masked", "pretraining"):
-        save_case(FAMILY, case, compute(case), torch.__version__)
+        save_case(FAMILY, case, compute(case), transformers.__version__, program="transformers")

@@ -139,7 +139,12 @@ def test_what_is_no_bert_is_refused():
     with pytest.raises(ShapeError, match="parameter extra has no place"):
         bert_to_hugging_face(own | {"extra": np.ones(2)})
     encoder = bert_config(DOCUMENT).encoder
-    for changes in ({"num_kv_heads": 1}, {"positions": Rotary()}, {"embedding_norm": False}, {"norm_placement": "pre"}):
+    for changes in (
+        {"num_kv_heads": 1},
+        {"positions": Rotary()},
+        {"embedding_norm": False},
+        {"norm_placement": "pre"},
+    ):
         other = EncoderOnlyConfig(encoder=dataclasses.replace(encoder, **changes))
         with pytest.raises(ShapeError):
             bert_to_hugging_face(named_parameters(build_model(other, Sizes(vocab_size=13), seed=0)))

@@ -65,7 +65,9 @@ def masked(folder: Path, tokenizer: Any) -> ExperimentConfig:
 def classes(folder: Path, encoder: Any = ENCODER) -> ExperimentConfig:
     path = folder / "classes.tsv"
     path.write_text("LOC\twhere is city one\nHUM\twho is person two\n" * 6)
-    data = ClassesConfig(dataset=ClassFiles(train=str(path), development=str(path)), max_len=10, batch_size=4, marks_ends=True)
+    data = ClassesConfig(
+        dataset=ClassFiles(train=str(path), development=str(path)), max_len=10, batch_size=4, marks_ends=True
+    )
     return ExperimentConfig(
         name="classes",
         task=Classification(data=data),
@@ -107,7 +109,9 @@ def words_run(folder: Path) -> Path:
 
 def encoder_of(model: nnx.Module) -> dict[str, np.ndarray]:
     return {
-        name: np.asarray(array) for name, array in named_parameters(model).items() if name.startswith("encoder.")
+        name: np.asarray(array)
+        for name, array in named_parameters(model).items()
+        if name.startswith("encoder.")
     }
 
 
@@ -138,7 +142,9 @@ def test_a_classifier_takes_encoder_and_tokenizer(pieces_run: Path, tmp_path: Pa
 def test_a_fine_tuned_run_stands_alone_and_is_resumed_exactly(pieces_run: Path, tmp_path: Path) -> None:
     config = classes(tmp_path)
     config = dataclasses.replace(config, train=train_of("accuracy", "max", updates=4))
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, evaluate_every=2, checkpoint_every=2))
+    config = dataclasses.replace(
+        config, train=dataclasses.replace(config.train, evaluate_every=2, checkpoint_every=2)
+    )
     once = run_experiment(config, tmp_path / "once", RunOptions(quiet=True, start=start_from(pieces_run)))
     with pytest.raises(KeyboardInterrupt):
         run_experiment(
@@ -174,10 +180,16 @@ def test_a_tagger_takes_an_encoder_of_words(words_run: Path, pieces_run: Path, t
 
 def test_another_encoder_is_refused(pieces_run: Path, tmp_path: Path) -> None:
     for changes, message in (
-        ({"positions": Learned(max_len=14)}, r"another encoder: encoder\.stack\.positions\.table is \(12, 8\) there"),
+        (
+            {"positions": Learned(max_len=14)},
+            r"another encoder: encoder\.stack\.positions\.table is \(12, 8\) there",
+        ),
         ({"num_layers": 2}, r"another encoder: the model has encoder\.stack\.layers\.1"),
         ({"embedding_norm": False}, r"another encoder: it has encoder\.stack\.embedding_norm"),
-        ({"model_dim": 16}, r"encoder\.embedding\.embedding is \(\d+, 8\) there and \(\d+, 16\) in the model"),
+        (
+            {"model_dim": 16},
+            r"encoder\.embedding\.embedding is \(\d+, 8\) there and \(\d+, 16\) in the model",
+        ),
     ):
         config = classes(tmp_path, dataclasses.replace(ENCODER, **changes))
         with pytest.raises(RunError, match=message):
@@ -189,7 +201,7 @@ def test_another_vocabulary_is_refused(pieces_run: Path, words_run: Path, tmp_pa
 
     config = classes(tmp_path)
     prepared = config.task.prepare(load_run(words_run).artifacts)
-    with pytest.raises(RunError, match="another vocabulary: .* take the run's tokenizer"):
+    with pytest.raises(RunError, match=r"another vocabulary: .* take the run's tokenizer"):
         start_from(pieces_run).fill(build_from(config, prepared.artifacts))
 
 

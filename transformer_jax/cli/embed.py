@@ -12,7 +12,7 @@ from transformer_jax.cli.flags import COUNT
 from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.notes import note
 
-DESCRIPTION = """Vectors of words and lines, their neighbours, and analogies, by a run of word vectors or a masked language model.
+DESCRIPTION = """Vectors of words and lines, neighbours and analogies, by word vectors or a masked language model.
 
 Words or lines come from --input FILE or standard input; one line is written for each, as soon as it has come. Without
 options that is the vector, its numbers separated by spaces: of a line the mean of those of its words, zeros where none

@@ -82,7 +82,7 @@ class Command:
     whole text where the model carries its state."""
 
     pseudo_texts: Annotated[int | None, tyro.conf.arg(metavar="N"), COUNT] = None
-    """Of a masked language model: the pseudo-perplexity too, of the first N texts; a pass of the model for each token."""
+    """Of a masked language model: the pseudo-perplexity of the first N texts too; a pass of the model a token."""
 
     devices: Annotated[int, tyro.conf.arg(metavar="N"), COUNT] = 1
     """Devices (GPUs) of this machine that share the lines, each with the whole model; scores are the same."""

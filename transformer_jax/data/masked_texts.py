@@ -53,7 +53,9 @@ class MaskedTexts:
         digest.update(np.ascontiguousarray(self.offsets).tobytes())
         return digest.hexdigest()[:12]
 
-    def whole(self, indices: Indices, num_rows: int, length: int, visit: int) -> tuple[IntArray, IntArray, IntArray]:
+    def whole(
+        self, indices: Indices, num_rows: int, length: int, visit: int
+    ) -> tuple[IntArray, IntArray, IntArray]:
         """Texts with their marks, nothing hidden, as the first rows of a batch.
 
         Returns:
@@ -175,5 +177,9 @@ def cut_into_texts(
             offsets.append(done + stop)
             start = stop
         done += len(ids)
-    flat = np.concatenate([np.asarray(ids, np.int32) for ids in documents]) if documents else np.zeros(0, np.int32)
+    flat = (
+        np.concatenate([np.asarray(ids, np.int32) for ids in documents])
+        if documents
+        else np.zeros(0, np.int32)
+    )
     return flat, np.array(offsets, np.int64)

@@ -179,7 +179,10 @@ def _words(
 
 
 def _chosen(
-    words: npt.NDArray[np.int64], may_hide: npt.NDArray[np.bool_], wanted: npt.NDArray[np.int64], keys: Words64
+    words: npt.NDArray[np.int64],
+    may_hide: npt.NDArray[np.bool_],
+    wanted: npt.NDArray[np.int64],
+    keys: Words64,
 ) -> npt.NDArray[np.bool_]:
     """Words in the order of the keys of their first tokens, each taken if the row still wants so many tokens."""
     rows, length = words.shape

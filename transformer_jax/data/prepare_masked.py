@@ -66,8 +66,8 @@ class MaskedReport:
         """The report for people, a few lines."""
         parts = [getattr(self, name) for name in PARTS]
         lines = [
-            f"data: {parts[0].num_texts:,} training, {parts[1].num_texts:,} development and {parts[2].num_texts:,} test "
-            f"texts of {parts[0].num_tokens:,}, {parts[1].num_tokens:,} and {parts[2].num_tokens:,} tokens",
+            f"data: {parts[0].num_texts:,} training, {parts[1].num_texts:,} development and {parts[2].num_texts:,} "
+            f"test texts of {parts[0].num_tokens:,}, {parts[1].num_tokens:,} and {parts[2].num_tokens:,} tokens",
             f"vocabulary: {self.vocab_size:,} ids",
             f"batches: {self.batches_per_epoch:,} an epoch, {self.padding_share:.1%} padding; {self.batches}",
         ]
@@ -108,7 +108,10 @@ def prepare_masked(config: MaskedTextConfig, *, tokenizer: Tokenizer | None = No
         are to be hidden as wholes and tokens do not say where they begin.
     """
     splits = config.dataset.load()
-    parts = {name: split_units(first_characters(getattr(splits, name), _limit(config, name)), config) for name in PARTS}
+    parts = {
+        name: split_units(first_characters(getattr(splits, name), _limit(config, name)), config)
+        for name in PARTS
+    }
     if tokenizer is None:
         plain = masked_encoding(config, Tokenizer("words", ()))
         tokenizer = train_tokenizer(config.tokenizer, [plain.clean(one.text) for one in parts["train"]])
@@ -167,11 +170,14 @@ def encode_masked(
     """Documents as texts of token ids.
 
     Raises:
-      DataError: If an id is not in the tokenizer's vocabulary, or words are to be hidden as wholes and tokens do not say
-        where they begin.
+      DataError: If an id is not in the tokenizer's vocabulary, or words are to be hidden as wholes and tokens do not
+        say where they begin.
     """
     encoding = masked_encoding(config, tokenizer)
-    found = [np.asarray(ids, np.int32) for ids in tokenizer.encode_batch([encoding.clean(one.text) for one in documents])]
+    found = [
+        np.asarray(ids, np.int32)
+        for ids in tokenizer.encode_batch([encoding.clean(one.text) for one in documents])
+    ]
     for document, ids in zip(documents, found, strict=True):
         check_token_ids(ids, tokenizer.vocab_size, name=f"{name}, {document.name}")
     starts_word = word_starts(tokenizer)
@@ -208,12 +214,14 @@ def _part_report(documents: Sequence[Document], texts: MaskedTexts, tokenizer: T
 def _check_fit(texts: MaskedTexts, tokenizer: Tokenizer) -> None:
     """Check that there is something to predict, and that the tokenizer is one for this text."""
     if not len(texts):
-        raise DataError("the training text has no token: there is nothing to predict; take another text or tokenizer")
+        raise DataError(
+            "the training text has no token: there is nothing to predict; take another text or tokenizer"
+        )
     num_unknown = tokenizer.count_unknown(texts.ids)
     if 2 * num_unknown > len(texts.ids):
         raise DataError(
-            f"the tokenizer knows less than half of the training text ({num_unknown:,} of {len(texts.ids):,} tokens are "
-            "unknown): it was made for another text or model"
+            f"the tokenizer knows less than half of the training text ({num_unknown:,} of {len(texts.ids):,} tokens "
+            "are unknown): it was made for another text or model"
         )
     known = np.unique(texts.ids[texts.ids >= texts.vocabulary.first_ordinary])
     if len(known) < 2:

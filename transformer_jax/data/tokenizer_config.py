@@ -68,7 +68,7 @@ class BytePairs:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WordPieces:
-    """Pieces of words as in BERT, at most ``vocab_size`` of them: case (where ``lowercase``) and white space are lost."""
+    """Pieces of words as in BERT, at most ``vocab_size``; white space and (where ``lowercase``) case are lost."""
 
     kind: Literal["word_pieces"] = "word_pieces"
     vocab_size: Vocabulary = 8000

@@ -53,9 +53,7 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
         case Subwords():
             return train_subword_tokenizer(texts, algorithm=config.algorithm, vocab_size=config.vocab_size)
         case WordPieces():
-            return train_word_piece_tokenizer(
-                texts, vocab_size=config.vocab_size, lowercase=config.lowercase
-            )
+            return train_word_piece_tokenizer(texts, vocab_size=config.vocab_size, lowercase=config.lowercase)
         case Bytes():
             return single_byte_tokenizer()
         case BytePairs():

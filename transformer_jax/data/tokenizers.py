@@ -266,7 +266,9 @@ class Tokenizer:
 
                 return ByteTokenizer(document["model"])
             if document["model"]["type"] == "WordPiece":
-                from transformer_jax.data.word_piece_tokenizer import WordPieceTokenizer  # which imports this module
+                from transformer_jax.data.word_piece_tokenizer import (
+                    WordPieceTokenizer,  # which imports this module
+                )
 
                 return WordPieceTokenizer.from_document(document)
             if document["model"]["type"] in ("BPE", "Unigram"):

@@ -28,9 +28,9 @@ class WordPieceTokenizer(Tokenizer):
     """Pieces of words; white space and case (where ``lowercase``) are lost, and punctuation stands alone.
 
     Example:
-      >>> tokenizer = train_word_piece_tokenizer(["low lower lowest"] * 9, vocab_size=21)
-      >>> tokenizer.pieces(tokenizer.encode("Lower, low"))
-      ['low', '##e', '##r', '<unk>', 'low']
+      >>> tokenizer = train_word_piece_tokenizer(["low lower lowest"] * 9, vocab_size=26)
+      >>> tokenizer.pieces(tokenizer.encode("Lower, lows"))
+      ['lower', '<unk>', 'low', '##s']
       >>> tokenizer.decode(tokenizer.encode("Lower low"))
       'lower low'
 

@@ -1,4 +1,4 @@
-"""Texts with hidden words in, the most probable words out; vectors of texts and words: a trained masked language model."""
+"""Texts with hidden words in, the most probable words out, and vectors: a trained masked language model."""
 
 import dataclasses
 import re
@@ -145,8 +145,8 @@ class MaskFiller:
     def fill(self, texts: Sequence[str], *, num_best: int = 5) -> list[Filled]:
         """The most probable tokens at each ``[MASK]`` of each text; a text's numbers do not depend on those beside it.
 
-        Of a text longer than the model can take, a stretch around each ``[MASK]`` is read. A text without one comes back
-        as it is.
+        Of a text longer than the model can take, a stretch around each ``[MASK]`` is read. A text without one comes
+        back as it is.
 
         Args:
           texts: Texts of any number and length.
@@ -246,7 +246,9 @@ class MaskFiller:
         Source: Salazar et al. 2020, https://arxiv.org/abs/1910.14659, equation 2.
         """
         _require_texts(texts)
-        losses = self.pseudo_losses([self._cut(text, ids) for text, ids in zip(texts, self.encoding.encode(texts))])
+        losses = self.pseudo_losses(
+            [self._cut(text, ids) for text, ids in zip(texts, self.encoding.encode(texts))]
+        )
         return [
             PseudoScore(text=text, log_prob=-float(one.astype(np.float64).sum()), num_tokens=len(one))
             for text, one in zip(texts, losses, strict=True)
@@ -267,7 +269,9 @@ class MaskFiller:
 
     def _with_masks(self, text: str) -> list[int]:
         """Ids of a text with start and end; -1 where a token is hidden."""
-        parts = self.encoding.tokenizer.encode_batch([self.encoding.clean(part) for part in _SPLIT.split(text)])
+        parts = self.encoding.tokenizer.encode_batch(
+            [self.encoding.clean(part) for part in _SPLIT.split(text)]
+        )
         ids = [BOS_ID, *parts[0]]
         for part in parts[1:]:
             ids += [-1, *part]
@@ -317,7 +321,9 @@ class MaskFiller:
             cut.append(self._cut(text, ids))
             self._count(text, ids)
         found = self._programs["vectors"](self.state, cut)
-        return [(text, ids, vectors[: len(ids)]) for text, ids, vectors in zip(texts, cut, found, strict=True)]
+        return [
+            (text, ids, vectors[: len(ids)]) for text, ids, vectors in zip(texts, cut, found, strict=True)
+        ]
 
     def _program(self, function: Any) -> RowProgram:
         lengths = PaddedLengths.in_steps(self._usual, limit=self.source_limit or LONGEST)

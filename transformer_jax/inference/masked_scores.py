@@ -40,7 +40,9 @@ class MaskedScorer:
         """Raise what scoring would raise for this model, by shapes alone."""
         self.program.check(state, _none_hidden)
 
-    def __call__(self, state: Any, texts: MaskedTexts, *, visit: int = 0) -> tuple[Losses, npt.NDArray[np.bool_]]:
+    def __call__(
+        self, state: Any, texts: MaskedTexts, *, visit: int = 0
+    ) -> tuple[Losses, npt.NDArray[np.bool_]]:
         """Loss of each hidden token in nats, and whether it has the highest logit, text after text.
 
         Args:

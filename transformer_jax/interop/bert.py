@@ -119,8 +119,8 @@ def bert_from_hugging_face(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
       state: Name to array, anything that NumPy reads, such as ``bert.encoder.layer.0.output.dense.weight``.
 
     Returns:
-      Name to array, for `nn.load_parameters` into ``bert_config(...).build(...)``. The order head's class 0 is, as theirs
-      is, two sentences that belong together.
+      Name to array, for `nn.load_parameters` into ``bert_config(...).build(...)``. The order head's class 0 is, as
+      theirs is, two sentences that belong together.
 
     Raises:
       ShapeError: If an array is missing or has no place, or the output projection is not the token embedding.
@@ -141,7 +141,9 @@ def bert_from_hugging_face(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
     def take(name: str) -> np.ndarray:
         if name not in given:
-            raise ShapeError(f"{name} is missing: wanted the state of a BertForMaskedLM or BertForPreTraining")
+            raise ShapeError(
+                f"{name} is missing: wanted the state of a BertForMaskedLM or BertForPreTraining"
+            )
         return given.pop(name)
 
     def take_linear(theirs: str, ours: str) -> None:
@@ -171,7 +173,9 @@ def bert_from_hugging_face(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
         if name in given and not np.array_equal(given.pop(name), arrays[own]):
             raise ShapeError(f"{name} is not {own}: BERT ties the two")
     if given:
-        raise ShapeError(f"{min(given)} has no place in a BERT: wanted names such as {_LAYER}0.output.dense.weight")
+        raise ShapeError(
+            f"{min(given)} has no place in a BERT: wanted names such as {_LAYER}0.output.dense.weight"
+        )
     return arrays
 
 
@@ -209,7 +213,9 @@ def bert_to_hugging_face(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
         kernel, bias = take(f"{ours}{_FUSED}.kernel"), take(f"{ours}{_FUSED}.bias")
         if kernel.shape[1] != 3 * kernel.shape[0]:
             raise ShapeError(f"parameter {ours}{_FUSED}.kernel is {kernel.shape}: BERT has no grouped heads")
-        for name, matrix, shift in zip(_PROJECTIONS, np.split(kernel, 3, axis=1), np.split(bias, 3), strict=True):
+        for name, matrix, shift in zip(
+            _PROJECTIONS, np.split(kernel, 3, axis=1), np.split(bias, 3), strict=True
+        ):
             state[f"{theirs}attention.self.{name}.weight"] = matrix.T
             state[f"{theirs}attention.self.{name}.bias"] = shift
         for name, inner in _LINEAR.items():

@@ -1,7 +1,7 @@
 """Masked language models: any text encoder with a head for hidden tokens, and one for the order of two parts."""
 
 import dataclasses
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +102,11 @@ class EncoderOnly(nnx.Module):
         self.order = Linear(features, (2,), use_bias=True, rngs=rngs) if config.order_head else None
 
     def __call__(
-        self, tokens: Int[Array, "batch len"], *, lengths: Int[Array, " batch"], rng_key: jax.Array | None = None
+        self,
+        tokens: Int[Array, "batch len"],
+        *,
+        lengths: Int[Array, " batch"],
+        rng_key: jax.Array | None = None,
     ) -> Float[Array, "batch len vocab"]:
         """Logits of the token at each place.
 
@@ -126,7 +130,8 @@ class EncoderOnly(nnx.Module):
 
     def logits(self, vectors: Float[Array, "*batch features"]) -> Float[Array, "*batch vocab"]:
         """Logits of the tokens at some places, float32."""
-        return self.encoder.embedding.attend(self.hidden(vectors)) + self.output_bias[...]
+        logits = self.encoder.embedding.attend(self.hidden(vectors))
+        return logits + jnp.broadcast_to(self.output_bias[...], logits.shape)
 
     def output_projection(self) -> tuple[Float[Array, "vocab embedding"], Float[Array, " vocab"]]:
         """The table and the bias that turn `hidden` into logits."""
@@ -142,5 +147,7 @@ class EncoderOnly(nnx.Module):
           ConfigError: If the model has no head for it.
         """
         if self.pooler is None or self.order is None:
-            raise ConfigError("the model has no head for the order of two parts: build it with order_head=True")
+            raise ConfigError(
+                "the model has no head for the order of two parts: build it with order_head=True"
+            )
         return self.order(jnp.tanh(self.pooler(vectors[:, 0]))).astype(jnp.float32)

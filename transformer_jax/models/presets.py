@@ -1,7 +1,6 @@
 """Named configurations of whole models."""
 
 import dataclasses
-from typing import Literal, get_args
 
 from transformer_jax.errors import check_choice
 from transformer_jax.models.decoder_only import DecoderOnlyConfig
@@ -9,7 +8,16 @@ from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.text_encoders import TransformerTextEncoder
 from transformer_jax.nn.position_encodings import Learned, Rotary
 
-__all__ = ["bert_encoder", "gpt2", "llama_like", "mingpt", "nanogpt", "nanogpt_cpu", "transformer_base", "transformer_big"]
+__all__ = [
+    "bert_encoder",
+    "gpt2",
+    "llama_like",
+    "mingpt",
+    "nanogpt",
+    "nanogpt_cpu",
+    "transformer_base",
+    "transformer_big",
+]
 
 
 def transformer_base() -> EncoderDecoderConfig:
@@ -162,13 +170,16 @@ def llama_like() -> DecoderOnlyConfig:
     )
 
 
-BertSize = Literal["tiny", "mini", "small", "medium", "base"]
-"""Sizes of BERT by name."""
+_BERT_LAYERS_AND_WIDTH = {
+    "tiny": (2, 128),
+    "mini": (4, 256),
+    "small": (4, 512),
+    "medium": (8, 512),
+    "base": (12, 768),
+}
 
-_BERT_LAYERS_AND_WIDTH = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768)}
 
-
-def bert_encoder(size: BertSize, *, max_len: int = 512) -> TransformerTextEncoder:
+def bert_encoder(size: str, *, max_len: int = 512) -> TransformerTextEncoder:
     r"""BERT's encoder in one of its published sizes: a head for every 64 features, and four times the width inside.
 
     With :math:`L` layers of width :math:`d`, :math:`V` tokens and :math:`n` positions it has
@@ -192,7 +203,7 @@ def bert_encoder(size: BertSize, *, max_len: int = 512) -> TransformerTextEncode
     Source: Turc et al. 2019, https://arxiv.org/abs/1908.08962, table 1; Devlin et al. 2019,
     https://arxiv.org/abs/1810.04805, section 3.
     """
-    check_choice("size", size, get_args(BertSize))
+    check_choice("size", size, _BERT_LAYERS_AND_WIDTH)
     num_layers, width = _BERT_LAYERS_AND_WIDTH[size]
     return TransformerTextEncoder(
         model_dim=width,

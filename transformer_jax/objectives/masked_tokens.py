@@ -18,12 +18,13 @@ from transformer_jax.typing import Array, Float, Int, Key, PyTree
 class MaskedTokens:
     r"""Cross entropy of the hidden tokens of each text, in nats.
 
-    .. math:: \ell = -\sum_b \sum_{t \in M_b} \log p(x_{bt} \mid \tilde x_b) - \lambda \sum_b \log p(o_b \mid \tilde x_b)
+    .. math::
+      \ell = -\sum_b \sum_{t \in M_b} \log p(x_{bt} \mid \tilde x_b) - \lambda \sum_b \log p(o_b \mid \tilde x_b)
 
-    over the places :math:`M_b` that are hidden. The encoder's vectors of these places are gathered first, so the product
-    with the vocabulary is computed for them alone: for an eighth of all places, say. The second term is of the order
-    :math:`o_b` of a text's two parts; the mean is taken over the hidden tokens, so a :math:`\lambda` as large as the
-    number of hidden tokens of a text weighs both alike, as in BERT.
+    over the places :math:`M_b` that are hidden. The encoder's vectors of these places are gathered first, so the
+    product with the vocabulary is computed for them alone: for an eighth of all places, say. The second term is of the
+    order :math:`o_b` of a text's two parts; the mean is taken over the hidden tokens, so a :math:`\lambda` as large as
+    the number of hidden tokens of a text weighs both alike, as in BERT.
 
     Args:
       label_smoothing: Share of the target probability spread over the vocabulary (Szegedy et al. 2016).
@@ -86,7 +87,9 @@ class MaskedTokens:
         metrics = {"accuracy": accuracy}
         if self.order_weight:
             if batch.classes is None:
-                raise ConfigError("order_weight needs texts of two parts: set data.sentence_order, or leave it 0")
+                raise ConfigError(
+                    "order_weight needs texts of two parts: set data.sentence_order, or leave it 0"
+                )
             counted = (batch.classes >= 0).astype(jnp.float32)
             logits = model.order_logits(vectors)
             of_order = cross_entropy(logits, batch.classes, weights=counted)

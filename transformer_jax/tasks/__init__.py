@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from transformer_jax.tasks.masked_evaluation import MaskedEvaluation as MaskedEvaluation
     from transformer_jax.tasks.masked_evaluation import MaskedEvaluator as MaskedEvaluator
     from transformer_jax.tasks.masked_evaluation import evaluate_masked as evaluate_masked
-    from transformer_jax.tasks.masked_language_modelling import MaskedLanguageModelling as MaskedLanguageModelling
-    from transformer_jax.tasks.masked_language_modelling import PreparedMaskedLanguage as PreparedMaskedLanguage
+    from transformer_jax.tasks.masked_language_modelling import (
+        MaskedLanguageModelling as MaskedLanguageModelling,
+    )
+    from transformer_jax.tasks.masked_language_modelling import (
+        PreparedMaskedLanguage as PreparedMaskedLanguage,
+    )
     from transformer_jax.tasks.pair_evaluation import PairEvaluation as PairEvaluation
     from transformer_jax.tasks.pair_evaluation import evaluate_pairs as evaluate_pairs
     from transformer_jax.tasks.pairs import PairEvaluator as PairEvaluator

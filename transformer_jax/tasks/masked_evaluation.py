@@ -30,8 +30,8 @@ class MaskedEvaluation:
     Attributes:
       split: Part of the task's own data; None where a file is named.
       source: A file of text.
-      pseudo_texts: Take the pseudo-perplexity too, of the first so many texts: each of their tokens is hidden by itself,
-        which costs a pass of the model a token; None leaves it out.
+      pseudo_texts: Take the pseudo-perplexity too, of the first so many texts: each of their tokens is hidden by
+        itself, which costs a pass of the model a token; None leaves it out.
       against: Name and predictor of another run to compare with on the same hidden tokens, by the paired bootstrap over
         texts.
     """
@@ -129,7 +129,10 @@ def evaluate_masked(task: Any, filler: MaskFiller, options: MaskedEvaluation) ->
         _require_comparable(filler, *options.against)
     documents = _documents(task, filler, options)
     texts = encode_masked(
-        split_units(documents, task.data), task.data, filler.encoding.tokenizer, name=str(options.source or options.split)
+        split_units(documents, task.data),
+        task.data,
+        filler.encoding.tokenizer,
+        name=str(options.source or options.split),
     )
     losses, right = filler.scorer(filler.state, texts)
     if not len(losses):
@@ -148,8 +151,8 @@ def evaluate_masked(task: Any, filler: MaskFiller, options: MaskedEvaluation) ->
         found["pseudo_perplexity"] = perplexity(float(pseudo.astype(np.float64).sum()), len(pseudo))
         found["pseudo_tokens"] = len(pseudo)
         text.append(
-            f"pseudo-perplexity {found['pseudo_perplexity']:.3f}, of {len(pseudo):,} tokens of {len(sequences):,} texts, "
-            "each hidden by itself"
+            f"pseudo-perplexity {found['pseudo_perplexity']:.3f}, of {len(pseudo):,} tokens of {len(sequences):,} "
+            "texts, each hidden by itself"
         )
     if options.against is not None:
         name, other = options.against
@@ -165,13 +168,15 @@ def evaluate_masked(task: Any, filler: MaskFiller, options: MaskedEvaluation) ->
         }
         verdict = "differs" if difference.differs else "not shown to differ"
         text.append(
-            f"against {name}: nats a hidden token {theirs['nats']:.4f}, difference {difference.nats:+.4f}, 95 % interval "
-            f"{difference.low:+.4f} to {difference.high:+.4f}: {verdict}"
+            f"against {name}: nats a hidden token {theirs['nats']:.4f}, difference {difference.nats:+.4f}, 95 % "
+            f"interval {difference.low:+.4f} to {difference.high:+.4f}: {verdict}"
         )
     unknown = filler.encoding.tokenizer.count_unknown(texts.ids)
     remarks = [] if np.isfinite(losses).all() else ["the model gives non-finite probabilities"]
     if unknown:
-        remarks.append(f"{unknown:,} of {len(texts.ids):,} tokens never seen in training were read as <unk>, none hidden")
+        remarks.append(
+            f"{unknown:,} of {len(texts.ids):,} tokens never seen in training were read as <unk>, none hidden"
+        )
     return {
         "task": task.kind,
         "heading": f"{len(texts):,} texts",
@@ -213,7 +218,11 @@ def _require_comparable(filler: MaskFiller, name: str, other: Any) -> None:
     if other.encoding != filler.encoding and (
         other.encoding.tokenizer.fingerprint() != filler.encoding.tokenizer.fingerprint()
     ):
-        raise ConfigError(f"{name} cuts text into other tokens than {filler.name}, whose losses cannot be paired")
+        raise ConfigError(
+            f"{name} cuts text into other tokens than {filler.name}, whose losses cannot be paired"
+        )
     limit = other.source_limit
     if limit is not None and filler.usual_len > limit:
-        raise ConfigError(f"{name} reads {limit} tokens at most, the texts of {filler.name} have {filler.usual_len}")
+        raise ConfigError(
+            f"{name} reads {limit} tokens at most, the texts of {filler.name} have {filler.usual_len}"
+        )

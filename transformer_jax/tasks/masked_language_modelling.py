@@ -1,4 +1,4 @@
-"""Masked language modelling: hidden tokens of a text from all others, scored in nats and accuracy at the hidden places."""
+"""Masked language modelling: hidden tokens of a text from all others, scored in nats and accuracy there."""
 
 import dataclasses
 import functools
@@ -72,7 +72,9 @@ class MaskedLanguageModelling:
         if len(set(parts.values())) > 1:
             missing = ", ".join(name for name, is_there in parts.items() if not is_there)
             there = ", ".join(name for name, is_there in parts.items() if is_there)
-            raise ConfigError(f"the order of two parts is in {there}, but not in {missing}: set all of them, or none")
+            raise ConfigError(
+                f"the order of two parts is in {there}, but not in {missing}: set all of them, or none"
+            )
 
     def prepare(self, artifacts: Artifacts | None = None) -> "PreparedMaskedLanguage":
         """Read the text, train the tokenizer unless it is given, and plan the batches."""
