@@ -14,7 +14,11 @@ from transformer_jax.training.config import AdamW, LinearDecay, TrainConfig
 
 
 def config() -> ExperimentConfig:
-    """Size "mini" (4 layers of width 256), 8,000 pieces, texts of 64 tokens, 64 of them a batch."""
+    """Size "mini" (4 layers of width 256), 8,000 pieces, texts of 64 tokens, 64 of them a batch; 6.2 epochs.
+
+    At 6,740 tokens a second (two cores of an AMD EPYC, no native kernels) an update of 4,085 tokens takes 0.61 s, so
+    13,500 of them take 136 minutes. Size "tiny" has 36,600 tokens a second, and 25 minutes for as many.
+    """
     return ExperimentConfig(
         name="masked_novels_bert",
         task=MaskedLanguageModelling(
@@ -30,11 +34,11 @@ def config() -> ExperimentConfig:
         ),
         model=EncoderOnlyConfig(encoder=bert_encoder("mini", max_len=64)),
         train=TrainConfig(
-            updates=8000,
+            updates=13_500,
             optimizer=AdamW(beta2=0.98, weight_decay=0.01),
-            schedule=LinearDecay(peak_learning_rate=1e-3, warmup_updates=400),
+            schedule=LinearDecay(peak_learning_rate=1e-3, warmup_updates=700),
             log_every=50,
-            evaluate_every=1000,
+            evaluate_every=1500,
             checkpoint_every=250,
             metric="nats",
             metric_mode="min",
