@@ -1,10 +1,10 @@
 """Question types of TREC-6 by a Transformer that was pre-trained on novels, or by the same one from random numbers.
 
 Command: transformer-jax train experiments/classification_trec6_bert.py --warm-start runs/bert --run-dir runs/questions
-RUN is of masked_novels_bert.py. Without pre-training: the same with --tokenizer runs/bert/tokenizer.json in its place.
+RUN is of masked_bert.py. Without pre-training: the same with --tokenizer runs/bert/tokenizer.json in its place.
 """
 
-from masked_novels_bert import config as pre_training
+from masked_bert import config as pre_training
 
 from transformer_jax.data.classes_config import ClassesConfig, NamedClasses
 from transformer_jax.models import ClassifierConfig, MeanPool

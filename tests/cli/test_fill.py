@@ -24,7 +24,7 @@ def config_of(path: Path, *, seed: int = 0, updates: int = 60) -> ExperimentConf
         name="masked",
         task=MaskedLanguageModelling(
             data=MaskedTextConfig(
-                dataset=files, tokenizer=WordPieces(vocab_size=60), unit="line", max_len=10, batch_size=8
+                datasets=(files,), tokenizer=WordPieces(vocab_size=60), unit="line", max_len=10, batch_size=8
             )
         ),
         model=EncoderOnlyConfig(

@@ -379,7 +379,7 @@ def masked(model: Any, *, order_weight: float = 0.0, **options: Any) -> suite.Ta
             development=(write(folder / "development.txt", text[:150]),),
         )
         data = MaskedTextConfig(
-            dataset=files,
+            datasets=(files,),
             tokenizer=WordPieces(vocab_size=30),
             max_len=12,
             batch_size=4,

@@ -24,7 +24,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config_of(text: Path, **options: object) -> MaskedTextConfig:
     files = TextFiles(train=(str(text),), development=(str(text),))
     settings: dict[str, object] = {"tokenizer": WordPieces(vocab_size=60), "max_len": 12, "batch_size": 3}
-    return MaskedTextConfig(dataset=files, **(settings | options))  # type: ignore[arg-type]
+    return MaskedTextConfig(datasets=(files,), **(settings | options))  # type: ignore[arg-type]
 
 
 def texts_of(config: MaskedTextConfig) -> tuple[MaskedTexts, list[list[int]]]:

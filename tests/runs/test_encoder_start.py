@@ -53,7 +53,7 @@ def masked(folder: Path, tokenizer: Any) -> ExperimentConfig:
     text = folder / "text.txt"
     text.write_text("where is city one\nwho is person two\nwhere is person one ?\n" * 6)
     files = TextFiles(train=(str(text),), development=(str(text),))
-    data = MaskedTextConfig(dataset=files, tokenizer=tokenizer, max_len=12, batch_size=4, unit="line")
+    data = MaskedTextConfig(datasets=(files,), tokenizer=tokenizer, max_len=12, batch_size=4, unit="line")
     return ExperimentConfig(
         name="masked",
         task=MaskedLanguageModelling(data=data),

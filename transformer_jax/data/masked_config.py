@@ -3,10 +3,20 @@
 import dataclasses
 from typing import Annotated, Literal
 
-from transformer_jax.bounds import AtMost, Count, Length, Rows, Seed, check_at_least, check_bounds
+from transformer_jax.bounds import (
+    AtMost,
+    Count,
+    Length,
+    Rows,
+    Seed,
+    check_at_least,
+    check_bounds,
+    require_field,
+)
 from transformer_jax.data.masking import Masking
 from transformer_jax.data.sources.named_text import NamedText
 from transformer_jax.data.sources.text_files import TextFiles
+from transformer_jax.data.sources.text_sources import TextSource, from_any_folder
 from transformer_jax.data.tokenizer_config import (
     SavedTokenizer,
     TokenizerConfig,
@@ -36,7 +46,7 @@ class MaskedTextConfig:
     """Data of a masked language model.
 
     Attributes:
-      dataset: Where the text comes from.
+      datasets: Where the texts come from, one after another; the development and test texts are theirs too.
       tokenizer: How it is cut into tokens. Tokens of one without a mask are hidden behind its unknown token.
       lowercase: Whether the text is written in lower case first; `WordPieces` have a flag of their own.
       splits_punctuation: Whether punctuation is set apart from words first, as `Words` want it.
@@ -56,7 +66,7 @@ class MaskedTextConfig:
       ConfigError: If a number is out of range.
     """
 
-    dataset: NamedText | TextFiles = dataclasses.field(default_factory=NamedText)
+    datasets: tuple[TextSource, ...] = (NamedText(name="english-novels"),)
     tokenizer: TokenizerConfig = dataclasses.field(default_factory=WordPieces)
     lowercase: bool = False
     splits_punctuation: bool = False
@@ -73,6 +83,7 @@ class MaskedTextConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        require_field(len(self.datasets) > 0, self, "datasets", "at least one text")
         check_choice("unit", self.unit, ("document", "line"))
         check_at_least(self.num_marks + (2 if self.sentence_order else 1), max_len=self.max_len)
         check_at_least(1, batch_size=self.batch_size, num_buckets=self.num_buckets)
@@ -90,12 +101,12 @@ def with_absolute_masked_paths(config: MaskedTextConfig) -> MaskedTextConfig:
     """The same data, to be found from any folder.
 
     Example:
-      >>> with_absolute_masked_paths(MaskedTextConfig(dataset=TextFiles(train=("/data/../a.txt",)))).dataset.train
+      >>> config = MaskedTextConfig(datasets=(TextFiles(train=("/data/../a.txt",)),))
+      >>> with_absolute_masked_paths(config).datasets[0].train
       ('/a.txt',)
     """
-    dataset = config.dataset
     return dataclasses.replace(
         config,
-        dataset=dataset.with_absolute_paths() if isinstance(dataset, TextFiles) else dataset,
+        datasets=from_any_folder(config.datasets),
         tokenizer=with_absolute_path(config.tokenizer),
     )

@@ -11,6 +11,7 @@ from transformer_jax.data.masked_config import MaskedTextConfig
 from transformer_jax.data.masked_texts import MaskedBatches, MaskedTexts, cut_into_texts
 from transformer_jax.data.masking import MaskedVocabulary
 from transformer_jax.data.prepare_text import check_token_ids
+from transformer_jax.data.sources.text_sources import load_texts
 from transformer_jax.data.text_encoding import TextEncoding
 from transformer_jax.data.tokenizer_training import train_tokenizer
 from transformer_jax.data.tokenizers import Tokenizer
@@ -107,7 +108,7 @@ def prepare_masked(config: MaskedTextConfig, *, tokenizer: Tokenizer | None = No
       DataError: If a file is missing or bad, the text has one distinct token, the tokenizer does not know it, or words
         are to be hidden as wholes and tokens do not say where they begin.
     """
-    splits = config.dataset.load()
+    splits = load_texts(config.datasets)
     parts = {
         name: split_units(first_characters(getattr(splits, name), _limit(config, name)), config)
         for name in PARTS

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transformer_jax.data.documents import Document
+from transformer_jax.data.sources.text_sources import load_texts
 from transformer_jax.data.word_phrases import join_phrases
 from transformer_jax.data.word_vocabulary import WordVocabulary, count_words
 from transformer_jax.data.words_config import WordsConfig
@@ -62,25 +63,18 @@ def prepare_words(config: WordsConfig, *, vocabulary: WordVocabulary | None = No
     Raises:
       DataError: If a file is missing or bad, or fewer than two distinct words are left.
     """
-    splits = [dataset.load() for dataset in config.datasets]
-    train = [document for one in splits for document in one.train]
+    splits = load_texts(config.datasets)
     if vocabulary is None:
-        vocabulary, stream = _counted(config, train)
+        vocabulary, stream = _counted(config, splits.train)
     else:
-        stream = encode_words(train, vocabulary, sentences=config.sentences)
+        stream = encode_words(splits.train, vocabulary, sentences=config.sentences)
     return PreparedWords(
         config=config,
         vocabulary=vocabulary,
         train=stream,
-        development=encode_words(
-            [document for one in splits for document in one.development],
-            vocabulary,
-            sentences=config.sentences,
-        ),
-        test=encode_words(
-            [document for one in splits for document in one.test], vocabulary, sentences=config.sentences
-        ),
-        notes=tuple(note for one in splits for note in one.notes),
+        development=encode_words(splits.development, vocabulary, sentences=config.sentences),
+        test=encode_words(splits.test, vocabulary, sentences=config.sentences),
+        notes=splits.notes,
     )
 
 

@@ -15,6 +15,7 @@ from transformer_jax.bounds import (
 )
 from transformer_jax.data.sources.named_text import NamedText
 from transformer_jax.data.sources.text_files import TextFiles
+from transformer_jax.data.sources.text_sources import TextSource, from_any_folder
 from transformer_jax.data.subword_buckets import SubwordBuckets
 from transformer_jax.data.word_phrases import Phrases
 from transformer_jax.data.word_vocabulary import WordRule
@@ -45,7 +46,7 @@ class WordsConfig:
       ConfigError: If a value is out of range.
     """
 
-    datasets: tuple[NamedText | TextFiles, ...] = (NamedText(name="english-novels"),)
+    datasets: tuple[TextSource, ...] = (NamedText(name="english-novels"),)
     rule: WordRule = dataclasses.field(default_factory=WordRule)
     sentences: Literal["lines", "documents"] = "lines"
     min_count: Count = 5
@@ -82,5 +83,4 @@ def with_absolute_word_paths(config: WordsConfig) -> WordsConfig:
       >>> with_absolute_word_paths(config).datasets[0].train
       ('/a.txt',)
     """
-    found = [one.with_absolute_paths() if isinstance(one, TextFiles) else one for one in config.datasets]
-    return dataclasses.replace(config, datasets=tuple(found))
+    return dataclasses.replace(config, datasets=from_any_folder(config.datasets))

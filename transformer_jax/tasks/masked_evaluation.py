@@ -15,6 +15,7 @@ from transformer_jax.data.documents import Document, first_characters
 from transformer_jax.data.masked_texts import MaskedTexts
 from transformer_jax.data.prepare_masked import encode_masked, split_units
 from transformer_jax.data.sources.text_files import read_documents
+from transformer_jax.data.sources.text_sources import load_texts
 from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, DataError, check_choice
 from transformer_jax.evaluate.paired_losses import paired_difference
@@ -201,11 +202,11 @@ def _whole(texts: MaskedTexts, place: int) -> list[int]:
 
 
 def _documents(task: Any, filler: MaskFiller, options: MaskedEvaluation) -> list[Document]:
-    dataset = task.data.dataset
+    datasets = task.data.datasets
     if options.source is not None:
-        return read_documents(str(options.source), getattr(dataset, "document_separator", None))
+        return read_documents(str(options.source), getattr(datasets[0], "document_separator", None))
     limit = getattr(task.data, f"max_{options.split}_characters")
-    documents = first_characters(getattr(dataset.load(), str(options.split)), limit)
+    documents = first_characters(getattr(load_texts(datasets), str(options.split)), limit)
     if not documents:
         raise DataError(f"the data of {filler.name} have no {options.split} text: name `source`")
     return list(documents)

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from transformer_jax.bounds import check_bounds
-from transformer_jax.data.masked_config import MaskedTextConfig, NamedText, with_absolute_masked_paths
+from transformer_jax.data.masked_config import MaskedTextConfig, with_absolute_masked_paths
 from transformer_jax.data.prepare_masked import PreparedMasked, masked_encoding, prepare_masked
-from transformer_jax.data.sources.stored_files import is_at_hand
+from transformer_jax.data.sources.text_sources import are_at_hand
 from transformer_jax.data.text_batches import MaskedBatch
 from transformer_jax.data.tokenizer_training import known_vocab_size
 from transformer_jax.data.tokenizers import Tokenizer
@@ -119,7 +119,7 @@ class MaskedLanguageModelling:
         check_files(self.kind, files, known=("text", "development_text"), needed=("text",))
         names = {"text": "train", "development_text": "development"}
         dataset = {names[name]: list(paths) for name, paths in files.items()}
-        return [f"task.data.dataset={json.dumps({'kind': 'files', **dataset})}"]
+        return [f"task.data.datasets={json.dumps([{'kind': 'files', **dataset}])}"]
 
     def tokenizer_overrides(self, path: str) -> list[str]:
         """Overrides that take a saved tokenizer."""
@@ -160,7 +160,7 @@ class MaskedLanguageModelling:
 
     def is_at_hand(self) -> bool:
         """Whether the text can be read without fetching anything."""
-        return not isinstance(self.data.dataset, NamedText) or is_at_hand(self.data.dataset.name)
+        return are_at_hand(self.data.datasets)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """What a model card and a plan say of a task's data, for every task: those that hold a data set and those that do not.
 
 A task may have ``describe_data()``, ``data_name()`` and ``splits()`` of its own, with the signatures below without the
-task. For one that has not, and has a data set as ``task.data.dataset``, they follow from that.
+task. For one that has not, and has a data set as ``task.data.dataset`` or several as ``task.data.datasets``, they
+follow from those.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,14 @@ def describe_data(task: Any) -> Sequence[str]:
     """
     if hasattr(task, "describe_data"):
         return list(task.describe_data())
-    return describe_dataset(_dataset(task))
+    found = [describe_dataset(dataset) for dataset in _datasets(task)]
+    if not found:
+        return describe_dataset(None)
+    *before, last = found
+    return [
+        *(line for lines in before for line in lines if not line.startswith("Licence of the weights")),
+        *last,
+    ]
 
 
 def describe_dataset(dataset: Any) -> list[str]:
@@ -54,8 +62,8 @@ def data_name(task: Any) -> str:
     """Name of a task's data in messages; the task's own kind where the data have none."""
     if hasattr(task, "data_name"):
         return str(task.data_name())
-    dataset = _dataset(task)
-    return str(getattr(dataset, "name", getattr(dataset, "kind", task.kind)))
+    names = [str(getattr(one, "name", getattr(one, "kind", task.kind))) for one in _datasets(task)]
+    return " + ".join(names) or str(task.kind)
 
 
 def available_splits(task: Any) -> tuple[str, ...]:
@@ -69,12 +77,11 @@ def available_splits(task: Any) -> tuple[str, ...]:
     """
     if hasattr(task, "splits"):
         return tuple(name for name in SPLITS if name in task.splits())
-    dataset = _dataset(task)
-    if dataset is None:
-        return ()
-    found = dataset.load()
-    return tuple(name for name in SPLITS if getattr(found, name))
+    found = [dataset.load() for dataset in _datasets(task)]
+    return tuple(name for name in SPLITS if any(getattr(one, name) for one in found))
 
 
-def _dataset(task: Any) -> Any:
-    return getattr(getattr(task, "data", None), "dataset", None)
+def _datasets(task: Any) -> tuple[Any, ...]:
+    data = getattr(task, "data", None)
+    one = getattr(data, "dataset", None)
+    return tuple(getattr(data, "datasets", ())) if one is None else (one,)

@@ -10,6 +10,7 @@ from flax import nnx
 
 from transformer_jax.data.prepare_words import WordStream, encode_words
 from transformer_jax.data.sources.registry import locate
+from transformer_jax.data.sources.text_sources import load_texts
 from transformer_jax.data.word_judgements import Judgement, read_analogies, read_judgements
 from transformer_jax.data.word_vocabulary import WordVocabulary
 from transformer_jax.data.word_windows import WordWindows
@@ -145,7 +146,7 @@ def _line(name: str, found: CorrelationScore) -> str:
 
 
 def _loss(task: Any, embedder: WordEmbedder, split: str) -> float:
-    documents = [document for one in task.data.datasets for document in getattr(one.load(), split)]
+    documents = getattr(load_texts(task.data.datasets), split)
     if not documents:
         raise DataError(f"the data of {embedder.name} have no {split} text: name `source`")
     stream = encode_words(documents, embedder.vocabulary, sentences=task.data.sentences)

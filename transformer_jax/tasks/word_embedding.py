@@ -7,18 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from transformer_jax.data.prepare_words import PreparedWords, WordStream, prepare_words
-from transformer_jax.data.sources.stored_files import is_at_hand
+from transformer_jax.data.sources.text_sources import are_at_hand
 from transformer_jax.data.token_windows import token_fingerprint
 from transformer_jax.data.word_batches import WordBatch
 from transformer_jax.data.word_vocabulary import WordVocabulary
 from transformer_jax.data.word_windows import WindowPlan, WordWindows, abstract_word_batch
-from transformer_jax.data.words_config import NamedText, WordsConfig, with_absolute_word_paths
+from transformer_jax.data.words_config import WordsConfig, with_absolute_word_paths
 from transformer_jax.errors import ConfigError
 from transformer_jax.inference.word_embedder import WordEmbedder
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import FullSoftmax, HierarchicalSoftmax, NegativeSampling
 from transformer_jax.tasks.task import Artifacts, Direction, check_files, check_sizes
-from transformer_jax.tasks.task_data import describe_dataset
 from transformer_jax.tasks.vector_evaluation import VectorEvaluation, WindowEvaluator, evaluate_vectors
 
 DEPTH_BOUND = 40
@@ -147,21 +146,7 @@ class WordEmbedding:
 
     def is_at_hand(self) -> bool:
         """Whether the texts can be read without fetching anything."""
-        return all(not isinstance(one, NamedText) or is_at_hand(one.name) for one in self.data.datasets)
-
-    def splits(self) -> tuple[str, ...]:
-        """Parts that the texts have."""
-        found = [dataset.load() for dataset in self.data.datasets]
-        return tuple(name for name in ("test", "development") if any(getattr(one, name) for one in found))
-
-    def data_name(self) -> str:
-        """Names of the texts."""
-        return " + ".join(getattr(one, "name", one.kind) for one in self.data.datasets)
-
-    def describe_data(self) -> list[str]:
-        """Texts and licences, as lines of a model card."""
-        lines = [line for dataset in self.data.datasets for line in describe_dataset(dataset)[:2]]
-        return [*lines, "Licence of the weights: as the data allow, otherwise Apache-2.0"]
+        return are_at_hand(self.data.datasets)
 
 
 @dataclasses.dataclass(frozen=True)

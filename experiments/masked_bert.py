@@ -1,8 +1,9 @@
-"""BERT's masked language model on 50 English novels: pre-training for classifiers and taggers.
+"""BERT's masked language model on 50 English novels and the dictionary GCIDE: pre-training for classifiers and taggers.
 
-Command: transformer-jax train experiments/masked_novels_bert.py --run-dir runs/bert
+Command: transformer-jax train experiments/masked_bert.py --run-dir runs/bert
 Then: transformer-jax fill runs/bert, and --warm-start runs/bert with classification_trec6_bert.py.
-On text of your own: --text mine.txt. Larger models: --set with the numbers of `bert_encoder("small")`.
+The dictionary is Debian's package `dict-gcide`. On text of your own: --text mine.txt.
+Larger models: --set with the numbers of `bert_encoder("small")`.
 """
 
 from transformer_jax.data.masked_config import MaskedTextConfig, Masking, NamedText, WordPieces
@@ -20,10 +21,10 @@ def config() -> ExperimentConfig:
     13,500 of them take 136 minutes. Size "tiny" has 36,600 tokens a second, and 25 minutes for as many.
     """
     return ExperimentConfig(
-        name="masked_novels_bert",
+        name="masked_bert",
         task=MaskedLanguageModelling(
             data=MaskedTextConfig(
-                dataset=NamedText(name="english-novels"),
+                datasets=(NamedText(name="english-novels"), NamedText(name="gcide")),
                 tokenizer=WordPieces(vocab_size=8000),
                 max_len=64,
                 masking=Masking(whole_words=True),
