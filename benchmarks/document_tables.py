@@ -21,6 +21,7 @@ from benchmarks.tables import (
     ladder_tables,
     race_tables,
     reliability_tables,
+    text_tables,
     training_tables,
 )
 from benchmarks.tables.result_files import ROOT
@@ -45,6 +46,7 @@ SUBJECTS = (
     ladder_tables,
     race_tables,
     reliability_tables,
+    text_tables,
     training_tables,
 )
 
