@@ -12,6 +12,8 @@ from transformer_jax.decode.logits import (
 )
 from transformer_jax.decode.protocol import (
     AttendingStepModel,
+    FeatureInputs,
+    ImageInputs,
     StepModel,
     TokenInputs,
     reorder_state,
@@ -30,7 +32,9 @@ __all__ = [
     "BeamConfig",
     "BeamOutput",
     "DecodeOutput",
+    "FeatureInputs",
     "GreedyConfig",
+    "ImageInputs",
     "ResumableSearch",
     "RowOptions",
     "SampleConfig",

@@ -46,6 +46,66 @@ class TokenInputs(NamedTuple):
         )
 
 
+class FeatureInputs(NamedTuple):
+    """Sequences of feature vectors as the inputs of a model: frames of speech, points of pen strokes.
+
+    Attributes:
+      features: ``[batch, frames, dim]``; what stands behind a row's length is padding.
+      lengths: Valid frames of each row ``[batch]``, zero or more.
+
+    Example:
+      >>> inputs = FeatureInputs(jnp.zeros((2, 5, 3)), jnp.array([5, 2]))
+      >>> inputs.features.shape
+      (2, 5, 3)
+    """
+
+    features: Float[Array | np.ndarray, "batch frames dim"]
+    lengths: Int[Array | np.ndarray, "batch"]
+
+    @classmethod
+    def abstract(cls, num_rows: int, length: int, dim: int) -> Any:
+        """Shapes and dtypes alone, to compile for.
+
+        Example:
+          >>> FeatureInputs.abstract(2, 8, 3).features
+          ShapeDtypeStruct(shape=(2, 8, 3), dtype=float32)
+        """
+        return cls(
+            jax.ShapeDtypeStruct((num_rows, length, dim), jnp.float32),  # type: ignore[arg-type]
+            jax.ShapeDtypeStruct((num_rows,), jnp.int32),  # type: ignore[arg-type]
+        )
+
+
+class ImageInputs(NamedTuple):
+    """Images as the inputs of a model.
+
+    Attributes:
+      pixels: ``[batch, height, width, channels]``; what lies outside of a row's size is padding.
+      sizes: Valid height and width of each row ``[batch, 2]``.
+
+    Example:
+      >>> inputs = ImageInputs(jnp.zeros((2, 8, 9, 1)), jnp.array([[8, 9], [5, 4]]))
+      >>> inputs.pixels.shape
+      (2, 8, 9, 1)
+    """
+
+    pixels: Float[Array | np.ndarray, "batch height width channels"]
+    sizes: Int[Array | np.ndarray, "batch 2"]
+
+    @classmethod
+    def abstract(cls, num_rows: int, height: int, width: int, channels: int) -> Any:
+        """Shapes and dtypes alone, to compile for.
+
+        Example:
+          >>> ImageInputs.abstract(2, 8, 9, 1).sizes
+          ShapeDtypeStruct(shape=(2, 2), dtype=int32)
+        """
+        return cls(
+            jax.ShapeDtypeStruct((num_rows, height, width, channels), jnp.float32),  # type: ignore[arg-type]
+            jax.ShapeDtypeStruct((num_rows, 2), jnp.int32),  # type: ignore[arg-type]
+        )
+
+
 @runtime_checkable
 class StepModel(Protocol):
     """A model that can be decoded one token at a time.
@@ -59,7 +119,7 @@ class StepModel(Protocol):
 
         Args:
           inputs: What the outputs are conditioned on: any pytree with the batch as axis 0 of each leaf. Models of
-            token sequences take `TokenInputs`.
+            token sequences take `TokenInputs`, others `FeatureInputs` or `ImageInputs`.
           max_len: How many tokens will be fed to ``step`` at most.
         """
         ...

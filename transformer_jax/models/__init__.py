@@ -15,6 +15,14 @@ from transformer_jax.models.encoder_decoder import (
     EncoderDecoderState,
 )
 from transformer_jax.models.encoder_only import EncoderOnly, EncoderOnlyConfig
+from transformer_jax.models.feature_encoders import (
+    FeatureEncoder,
+    FeatureMasking,
+    RecurrentFeatureEncoder,
+    RecurrentFrames,
+    TransformerFeatureEncoder,
+    TransformerFrames,
+)
 from transformer_jax.models.poolings import (
     AttentionPool,
     FirstTokenPool,
@@ -64,6 +72,8 @@ __all__ = [
     "EncoderDecoderState",
     "EncoderOnly",
     "EncoderOnlyConfig",
+    "FeatureEncoder",
+    "FeatureMasking",
     "FirstTokenPool",
     "LastState",
     "LastStatePool",
@@ -73,6 +83,8 @@ __all__ = [
     "ModelConfig",
     "Pool",
     "RecurrentEncoder",
+    "RecurrentFeatureEncoder",
+    "RecurrentFrames",
     "RecurrentLM",
     "RecurrentLMConfig",
     "RecurrentLMState",
@@ -88,6 +100,8 @@ __all__ = [
     "TextEncoder",
     "TokenVectors",
     "TransformerEncoder",
+    "TransformerFeatureEncoder",
+    "TransformerFrames",
     "TransformerTextEncoder",
     "VectorEncoder",
     "WordVectors",
