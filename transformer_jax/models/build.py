@@ -17,6 +17,7 @@ from transformer_jax.models.classifier import ClassifierConfig
 from transformer_jax.models.decoder_only import DecoderOnlyConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.encoder_only import EncoderOnlyConfig
+from transformer_jax.models.feature_to_text import FeatureToTextConfig
 from transformer_jax.models.recurrent_config import RecurrentSeq2SeqConfig
 from transformer_jax.models.recurrent_lm import RecurrentLMConfig
 from transformer_jax.models.sizes import Sizes
@@ -49,6 +50,7 @@ BuiltInModelConfig = Union[  # noqa: UP007 (the trailing comma keeps one line a 
     WordVectorsConfig,
     TaggerConfig,
     EncoderOnlyConfig,
+    FeatureToTextConfig,
 ]
 
 

@@ -11,17 +11,17 @@ from transformer_jax.bounds import Layers, TokenId, Width
 from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional import AttentionMask, segment_positions, split_key
-from transformer_jax.functional.dtypes import ComputeDtype, in_compute_dtype
+from transformer_jax.functional.dtypes import ComputeDtype
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.models.transformer_choices import check_choices, layer_config_of
-from transformer_jax.nn.cache import AttentionMemory, SelfAttentionCache
+from transformer_jax.models.transformer_target import EncoderDecoderState, TransformerTarget
+from transformer_jax.nn.cache import AttentionMemory
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import Activation
 from transformer_jax.nn.norms import Normalization
 from transformer_jax.nn.position_encodings import Learned, Positions, Sinusoidal
 from transformer_jax.nn.stacks import DecoderStack, EncoderStack, check_stack
 from transformer_jax.nn.transformer_layers import NormPlacement, SelfAttention, TransformerLayerConfig
-from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Float, Int
 
 __all__ = ["EncoderDecoder", "EncoderDecoderConfig", "EncoderDecoderState", "ShareEmbeddings"]
@@ -132,29 +132,7 @@ class EncoderDecoderConfig:
         return layer_config_of(self, self_attention=self_attention)
 
 
-@pytree_dataclass
-class EncoderDecoderState:
-    """Decoding state: the batch is axis 0 of every leaf.
-
-    Attributes:
-      memories: Each decoder layer's keys and values of the source, projected once.
-      source_lengths: Source tokens of each row.
-      caches: What each decoder layer keeps of the target so far: keys and values, or a state of one size.
-    """
-
-    memories: tuple[AttentionMemory, ...]
-    source_lengths: Int[Array, " batch"]
-    caches: tuple[SelfAttentionCache, ...]
-
-    def memory_mask(self) -> AttentionMask:
-        """Which memory slots hold source tokens."""
-        num_sources, _, kv_len, _ = self.memories[0].stored_values.shape
-        num_rows = self.source_lengths.shape[0]
-        num_beams = num_rows // num_sources if num_sources else 1  # hypotheses of one source share its memory
-        return AttentionMask.from_lengths(self.source_lengths[::num_beams], kv_len)
-
-
-class EncoderDecoder(nnx.Module):
+class EncoderDecoder(TransformerTarget):
     """The Transformer: encodes a source, scores or writes a target.
 
     Args:
@@ -322,11 +300,6 @@ class EncoderDecoder(nnx.Module):
     def _source_embedding(self) -> Embedding:
         return self.target_embedding if self.source_embedding is None else self.source_embedding
 
-    def output_projection(self) -> tuple[Float[Array, "vocab model"], Float[Array, " vocab"] | None]:
-        """The table whose product with the hidden states is the logits, and no bias."""
-        output = self.target_embedding if self.output_embedding is None else self.output_embedding
-        return in_compute_dtype(output.table(), self.config.dtype), None
-
     def start(self, inputs: TokenInputs, *, max_len: int) -> EncoderDecoderState:
         """Read the source and make room for a target.
 
@@ -342,63 +315,14 @@ class EncoderDecoder(nnx.Module):
         """
         source_tokens, source_lengths = jnp.asarray(inputs.tokens), jnp.asarray(inputs.lengths)
         memories, _ = self._memories(source_tokens, source_lengths, None)
-        caches = self.decoder.empty_caches(source_tokens.shape[0], max_len, memories[0].stored_keys.dtype)
-        return EncoderDecoderState(memories, source_lengths, caches)
-
-    def step(
-        self, state: EncoderDecoderState, tokens: Int[Array, " batch"]
-    ) -> tuple[Float[Array, "batch vocab"], EncoderDecoderState]:
-        """Feed one token a row; logits of the next one, and the state after."""
-        logits, state = self.extend(state, jnp.asarray(tokens)[:, None])
-        return logits[:, 0], state
-
-    def step_with_attention(
-        self, state: EncoderDecoderState, tokens: Int[Array, " batch"]
-    ) -> tuple[Float[Array, "batch vocab"], Float[Array, "batch kv_len"], EncoderDecoderState]:
-        """As :meth:`step`, and between its results where the last layer looked, the mean of its heads."""
-        hidden, weights, caches = self.decoder.extend_with_weights(
-            self.target_embedding(jnp.asarray(tokens)[:, None]),
-            state.memories,
-            state.caches,
-            memory_mask=state.memory_mask(),
-        )
-        after = EncoderDecoderState(state.memories, state.source_lengths, caches)
-        return self._logits(hidden)[:, 0], weights[:, :, 0].mean(axis=1), after
-
-    def extend(
-        self,
-        state: EncoderDecoderState,
-        tokens: Int[Array, "batch q_len"],
-        *,
-        num_valid: Int[Array, " batch"] | None = None,
-    ) -> tuple[Float[Array, "batch q_len vocab"], EncoderDecoderState]:
-        """Feed several tokens a row at once (prefill), by the same code as :meth:`step`.
-
-        Args:
-          state: The state before.
-          tokens: The next tokens, ``[batch, q_len]``.
-          num_valid: How many of them count for each row; ``None`` = all.
-
-        Returns:
-          Logits after each token, ``[batch, q_len, vocab]``, and the state after.
-        """
-        hidden, caches = self.decoder.extend(
-            self.target_embedding(tokens),
-            state.memories,
-            state.caches,
-            memory_mask=state.memory_mask(),
-            num_valid=num_valid,
-        )
-        return self._logits(hidden), EncoderDecoderState(state.memories, state.source_lengths, caches)
+        return self._start(memories, source_lengths, max_len)
 
     def attention_maps(
         self, source_tokens: _Tokens, source_lengths: _Lengths, target_inputs: _Targets
     ) -> dict[str, Float[Array, "batch heads target_len source_len"]]:
         """Cross-attention weights by teacher forcing, ``decoder_layer_0`` first."""
         memories, memory_mask = self._memories(source_tokens, source_lengths, None)
-        embedded = self.target_embedding(target_inputs)
-        maps = self.decoder.attention_weights(embedded, memories, memory_mask=memory_mask)
-        return {f"decoder_layer_{index}": weights for index, weights in enumerate(maps)}
+        return self._maps(memories, memory_mask, target_inputs)
 
     def _memories(
         self, source_tokens: Array, source_lengths: Array, rng_key: jax.Array | None
@@ -406,7 +330,3 @@ class EncoderDecoder(nnx.Module):
         memory = self.encode(source_tokens, source_lengths, rng_key=rng_key)
         mask = AttentionMask.from_lengths(jnp.asarray(source_lengths), memory.shape[1])
         return self.decoder.project_memory(memory), mask
-
-    def _logits(self, hidden: Array) -> Array:
-        output = self.target_embedding if self.output_embedding is None else self.output_embedding
-        return output.attend(hidden).astype(jnp.float32)

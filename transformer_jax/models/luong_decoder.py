@@ -8,7 +8,7 @@ from flax import nnx
 from jax import lax
 
 from transformer_jax.functional.recurrent.cells import recur
-from transformer_jax.models.recurrent_config import Luong, RecurrentSeq2SeqConfig
+from transformer_jax.models.recurrent_config import Luong, RecurrentDecoderConfig
 from transformer_jax.models.recurrent_loop import decoder_stack, forgetting, step_keys
 from transformer_jax.models.recurrent_state import RecurrentState, SourceMemory
 from transformer_jax.nn.combining import CombineQueryContext
@@ -32,7 +32,7 @@ class LuongDecoder(nnx.Module):
 
     loops_over_time = True
 
-    def __init__(self, config: RecurrentSeq2SeqConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: RecurrentDecoderConfig, *, rngs: nnx.Rngs):
         assert isinstance(config.attention, Luong)
         self.hidden_dim = config.hidden_dim
         self.input_feeding = config.attention.input_feeding

@@ -1,11 +1,11 @@
 """Configuration of the recurrent encoder-decoders: every variant is a value."""
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 from flax import nnx
 
-from transformer_jax.bounds import Layers, Length, Width, check_bounds
+from transformer_jax.bounds import Layers, Length, Width, check_at_least, check_bounds
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional.attention import check_attention_implementation
 from transformer_jax.functional.dropout import check_rate
@@ -37,14 +37,25 @@ class Bahdanau:
       attention_dim: Hidden units of the alignment model.
       score: The score rule, the paper's or another of :func:`~transformer_jax.functional.scores.score_kinds` that
         needs no ``max_len``.
+      coverage_width: Positions around each source position whose attention of all former steps its score sees, see
+        `transformer_jax.nn.coverage_attention`; 1 sees the position itself, ``None`` = no coverage.
+
+    Raises:
+      ConfigError: If the score needs ``max_len``, or coverage meets another score than ``"additive"``.
     """
 
     kind: Literal["bahdanau"] = "bahdanau"
     attention_dim: Width
     score: str = "additive"
+    coverage_width: Width | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        check_at_least(1, coverage_width=self.coverage_width)
+        if self.coverage_width is not None and self.score != "additive":
+            raise ConfigError(
+                f"coverage_width is for score 'additive'; got {self.coverage_width} with '{self.score}': set it to None"
+            )
         if score_class(self.score).has_size("max_len"):
             raise ConfigError(
                 f"score '{self.score}' needs max_len, which attention 'bahdanau' has not; use 'luong'"
@@ -84,6 +95,37 @@ class Luong:
     def rule(self, hidden_dim: int) -> RuleConfig:
         """The score rule; ``concat`` has ``hidden_dim`` hidden units, as in the paper."""
         return score_class(self.score).of_sizes(attention_dim=hidden_dim, max_len=self.max_len)
+
+
+class RecurrentDecoderConfig(Protocol):
+    """What the recurrent decoders read of a model's config; attributes as in `RecurrentSeq2SeqConfig`."""
+
+    @property
+    def embedding_dim(self) -> int: ...
+    @property
+    def hidden_dim(self) -> int: ...
+    @property
+    def cell(self) -> str: ...
+    @property
+    def num_decoder_layers(self) -> int: ...
+    @property
+    def bidirectional(self) -> bool: ...
+    @property
+    def attention(self) -> LastState | Bahdanau | Luong: ...
+    @property
+    def dropout_rate(self) -> float: ...
+    @property
+    def residual(self) -> bool: ...
+    @property
+    def dtype(self) -> ComputeDtype: ...
+    @property
+    def recurrence_implementation(self) -> str | None: ...
+    @property
+    def attention_implementation(self) -> str | None: ...
+    @property
+    def encoder_dim(self) -> int: ...
+    @property
+    def readout_dim(self) -> int: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,11 @@ from jax import lax
 
 from transformer_jax.functional.recurrent.cells import recur
 from transformer_jax.models.luong_decoder import LuongDecoder
-from transformer_jax.models.recurrent_config import Bahdanau, LastState, RecurrentSeq2SeqConfig
+from transformer_jax.models.recurrent_config import Bahdanau, LastState, RecurrentDecoderConfig
 from transformer_jax.models.recurrent_loop import decoder_stack, forgetting, step_keys
 from transformer_jax.models.recurrent_state import RecurrentState, SourceMemory
 from transformer_jax.nn.combining import MaxoutReadout
+from transformer_jax.nn.coverage_attention import CoverageAttention
 from transformer_jax.nn.recurrent import carry_hidden, joined_carry
 from transformer_jax.nn.score_attention import ScoreAttention
 from transformer_jax.pytree import replace
@@ -36,7 +37,7 @@ class LastStateDecoder(nnx.Module):
 
     loops_over_time = True
 
-    def __init__(self, config: RecurrentSeq2SeqConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: RecurrentDecoderConfig, *, rngs: nnx.Rngs):
         assert isinstance(config.attention, LastState)
         self.feed_each_step = config.attention.feed_each_step
         self.bidirectional = config.bidirectional
@@ -103,24 +104,19 @@ class BahdanauDecoder(nnx.Module):
     .. math:: c_t = \mathrm{attend}(h_{t-1}), \quad h_t = f(h_{t-1}, [y_{t-1}; c_t]), \quad
       o_t = \mathrm{maxout}(h_t, y_{t-1}, c_t)
 
-    With several layers the last one asks and the first one is told.
+    With several layers the last one asks and the first one is told. With coverage the scores see the weights of all
+    former steps, which the state sums up.
 
-    Source: Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473, section 3.1 and appendix A.2.2.
+    Source: Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473, section 3.1 and appendix A.2.2; coverage:
+    Tu et al. 2016, https://arxiv.org/abs/1601.04811.
     """
 
     loops_over_time = True
 
-    def __init__(self, config: RecurrentSeq2SeqConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: RecurrentDecoderConfig, *, rngs: nnx.Rngs):
         assert isinstance(config.attention, Bahdanau)
         self.stack = decoder_stack(config, config.encoder_dim, rngs=rngs)
-        self.attend = ScoreAttention(
-            config.attention.rule(),
-            config.hidden_dim,
-            config.encoder_dim,
-            dtype=config.dtype,
-            implementation=config.attention_implementation,
-            rngs=rngs,
-        )
+        self.attend = self._attention(config, config.attention, rngs=rngs)
         self.readout = MaxoutReadout(
             config.hidden_dim, config.embedding_dim, config.encoder_dim, config.readout_dim, rngs=rngs
         )
@@ -133,7 +129,11 @@ class BahdanauDecoder(nnx.Module):
         source_lengths: Int[Array, "batch"],
     ) -> RecurrentState:
         """State before the first token; ``carries`` are the decoder's own, ready to start."""
-        return RecurrentState(carries, SourceMemory(source_lengths, self.attend.prepare(encoded)))
+        coverage = None
+        if isinstance(self.attend, CoverageAttention):
+            coverage = jnp.zeros(encoded.shape[:2], jnp.float32)
+        memory = SourceMemory(source_lengths, self.attend.prepare(encoded))
+        return RecurrentState(carries, memory, coverage=coverage)
 
     def run(
         self,
@@ -143,7 +143,7 @@ class BahdanauDecoder(nnx.Module):
         rng_key: jax.Array | None = None,
     ) -> Float[Array, "batch time hidden"]:
         """Readouts of all steps: the loop holds the recurrence and the attention, nothing else."""
-        _, outputs, contexts = self._run(state, embedded, rng_key=rng_key)
+        _, outputs, contexts, _ = self._run(state, embedded, rng_key=rng_key)
         return self.readout(outputs, embedded, contexts)
 
     def step(
@@ -154,39 +154,81 @@ class BahdanauDecoder(nnx.Module):
         rng_key: jax.Array | None = None,
     ) -> tuple[Float[Array, "batch hidden"], RecurrentState]:
         """Readout of one step, and the state after it."""
-        context = self._ask(state, carry_hidden(state.carries[-1]))
-        return self._advance(state, embedded, context, rng_key)
+        context, weights = self._ask(state, carry_hidden(state.carries[-1]))
+        return self._advance(state, embedded, context, weights, rng_key)
 
     def step_with_attention(
         self, state: RecurrentState, embedded: Float[Array, "batch features"]
     ) -> tuple[Float[Array, "batch hidden"], Float[Array, "batch kv_len"], RecurrentState]:
         """Readout of one step, where it looked, and the state after it."""
         memory, query = state.memory, carry_hidden(state.carries[-1])
-        context, weights = self.attend.with_weights(
-            memory.by_source(query[:, None, :]), memory.asked(), memory.mask()
-        )
-        output, state = self._advance(state, embedded, memory.by_row(context, query.shape[0]), None)
-        return output, memory.by_row(weights, query.shape[0]), state
+        context, weights = self._ask(state, query)
+        if weights is None:
+            found, by_source = self.attend.with_weights(
+                memory.by_source(query[:, None, :]), memory.asked(), memory.mask()
+            )
+            context, weights = (memory.by_row(array, query.shape[0]) for array in (found, by_source))
+            output, state = self._advance(state, embedded, context, None, None)
+        else:
+            output, state = self._advance(state, embedded, context, weights, None)
+        return output, weights, state
 
     def attention_weights(
         self, state: RecurrentState, embedded: Float[Array, "batch time features"]
     ) -> Float[Array, "batch 1 time kv_len"] | None:
         """Where each step looked."""
-        queries, _, _ = self._run(state, embedded, keep_queries=True)
+        queries, _, _, weights = self._run(state, embedded, keep_queries=True)
+        if weights is not None:
+            return weights[:, None]
         assert queries is not None
         return self.attend.with_weights(queries, state.memory.asked(), state.memory.mask())[1]
 
-    def _ask(self, state: RecurrentState, query: Array) -> Array:
-        memory = state.memory
-        context = self.attend(memory.by_source(query[:, None, :]), memory.asked(), memory.mask())
-        return memory.by_row(context, query.shape[0])
+    @staticmethod
+    def _attention(
+        config: RecurrentDecoderConfig, attention: Bahdanau, *, rngs: nnx.Rngs
+    ) -> ScoreAttention | CoverageAttention:
+        if attention.coverage_width is not None:
+            return CoverageAttention(
+                attention.attention_dim,
+                config.hidden_dim,
+                config.encoder_dim,
+                coverage_width=attention.coverage_width,
+                dtype=config.dtype,
+                rngs=rngs,
+            )
+        return ScoreAttention(
+            attention.rule(),
+            config.hidden_dim,
+            config.encoder_dim,
+            dtype=config.dtype,
+            implementation=config.attention_implementation,
+            rngs=rngs,
+        )
+
+    def _ask(self, state: RecurrentState, query: Array) -> tuple[Array, Array | None]:
+        """The context, and with coverage the weights, which the next step needs."""
+        memory, num_rows = state.memory, query.shape[0]
+        by_source = memory.by_source(query[:, None, :])
+        if isinstance(self.attend, CoverageAttention):
+            assert state.coverage is not None
+            context, weights = self.attend.covering(
+                by_source, memory.asked(), memory.lengths, memory.by_source(state.coverage[:, None, :])
+            )
+            return memory.by_row(context, num_rows), memory.by_row(weights, num_rows)
+        return memory.by_row(self.attend(by_source, memory.asked(), memory.mask()), num_rows), None
 
     def _advance(
-        self, state: RecurrentState, embedded: Array, context: Array, rng_key: jax.Array | None
+        self,
+        state: RecurrentState,
+        embedded: Array,
+        context: Array,
+        weights: Array | None,
+        rng_key: jax.Array | None,
     ) -> tuple[Array, RecurrentState]:
         inputs = jnp.concatenate([embedded, context], axis=-1)
         carries, output = self.stack.step(state.carries, inputs, rng_key=rng_key)
-        return self.readout(output, embedded, context), replace(state, carries=carries)
+        coverage = _covered(state.coverage, weights)
+        return self.readout(output, embedded, context), replace(state, carries=carries, coverage=coverage)
 
     def _run(
         self,
@@ -195,21 +237,30 @@ class BahdanauDecoder(nnx.Module):
         *,
         rng_key: jax.Array | None = None,
         keep_queries: bool = False,
-    ) -> tuple[Array | None, Array, Array]:
+    ) -> tuple[Array | None, Array, Array, Array | None]:
+        """Queries if they are to be kept, outputs, contexts, and with coverage the weights of all steps."""
         cell, context_weight = self.stack.first_cell().split_inputs(embedded.shape[-1])
         projected = cell.project(embedded.swapaxes(0, 1))  # [time, batch, gates]
         ask = forgetting(self._ask, state)
 
-        def body(carries: Any, at_time: tuple[Array, Any]) -> tuple[Any, Any]:
+        def body(carry: tuple[Any, Any], at_time: tuple[Array, Any]) -> tuple[Any, Any]:
+            carries, coverage = carry
             query = carry_hidden(carries[-1])
-            context = ask(state, query)
+            context, weights = ask(replace(state, coverage=coverage), query)
             gates = at_time[0] + recur(context, context_weight)
             carries, output = self.stack.step_projected(carries, gates, rng_key=at_time[1])
             output = output.astype(embedded.dtype)
-            return carries, (query if keep_queries else None, output, context)
+            kept = (query, output, context, weights) if keep_queries else (None, output, context, None)
+            return (carries, _covered(coverage, weights)), kept
 
-        emitted = lax.scan(body, state.carries, (projected, step_keys(rng_key, self.stack, projected)))[1]
+        start = (state.carries, state.coverage)
+        emitted = lax.scan(body, start, (projected, step_keys(rng_key, self.stack, projected)))[1]
         return jax.tree.map(lambda array: array.swapaxes(0, 1), emitted)
+
+
+def _covered(coverage: Array | None, weights: Array | None) -> Array | None:
+    """The coverage behind a step; None where there is none."""
+    return None if coverage is None or weights is None else coverage + weights
 
 
 RecurrentDecoder = LastStateDecoder | BahdanauDecoder | LuongDecoder

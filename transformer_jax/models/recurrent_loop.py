@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 from flax import nnx
 
-from transformer_jax.models.recurrent_config import RecurrentSeq2SeqConfig
+from transformer_jax.models.recurrent_config import RecurrentDecoderConfig
 from transformer_jax.models.recurrent_state import RecurrentState
 from transformer_jax.nn.recurrent import RecurrentStack
 from transformer_jax.typing import Array
@@ -14,7 +14,7 @@ _FORGET_FROM = 256
 """Source tokens from which on a loop over target tokens does not keep what its attention computed."""
 
 
-def decoder_stack(config: RecurrentSeq2SeqConfig, fed_dim: int, *, rngs: nnx.Rngs) -> RecurrentStack:
+def decoder_stack(config: RecurrentDecoderConfig, fed_dim: int, *, rngs: nnx.Rngs) -> RecurrentStack:
     """The decoder's layers; the first one reads ``[token; what is fed]``."""
     return RecurrentStack(
         config.cell,

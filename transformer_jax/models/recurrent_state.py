@@ -77,12 +77,14 @@ class RecurrentState:
       memory: What is known of the source; the hypotheses of a beam search share it.
       fed: What is fed to the next step beside the token: the last attentional vector of Luong et al., or ``None``.
       steps: Target tokens read so far, for local attention; ``None`` where nobody asks.
+      coverage: Sum of the attention weights of all former steps; ``None`` without coverage.
     """
 
     carries: Any
     memory: SourceMemory
     fed: Float[Array, "batch features"] | None = None
     steps: Int[Array, "batch"] | None = None
+    coverage: Float[Array, "batch kv_len"] | None = None
 
     def steps_ahead(self, ahead: Int[Array, "q_len"]) -> Int[Array, "batch q_len"]:
         """Which steps come ``ahead`` of those done."""

@@ -19,6 +19,7 @@ class Sizes:
       num_labels: Labels of a token.
       carried_rows: Rows of a training batch whose recurrent state is carried from one window to the next; ``None`` =
         nothing is carried.
+      feature_dim: Numbers of a frame of features, or channels of an image.
       num_buckets: Vectors of hashed character n-grams that words share, beside those of the vocabulary.
 
     Example:
@@ -36,6 +37,7 @@ class Sizes:
     num_labels: int | None = None
     carried_rows: int | None = None
     num_buckets: int | None = None
+    feature_dim: int | None = None
 
     @classmethod
     def of_pairs(cls, source_vocab_size: int, target_vocab_size: int | None = None) -> "Sizes":

@@ -6,6 +6,7 @@ training also has ``at(update)``, which returns the objective of that update.
 """
 
 from transformer_jax.objectives.classes import ClassCrossEntropy
+from transformer_jax.objectives.feature_cross_entropy import FeatureCrossEntropy
 from transformer_jax.objectives.masked_tokens import MaskedTokens
 from transformer_jax.objectives.negative_sampling import NegativeSampling
 from transformer_jax.objectives.next_token import NextToken
@@ -16,6 +17,7 @@ from transformer_jax.objectives.word_softmax import FullSoftmax, HierarchicalSof
 
 __all__ = [
     "ClassCrossEntropy",
+    "FeatureCrossEntropy",
     "FullSoftmax",
     "HierarchicalSoftmax",
     "MaskedTokens",
