@@ -14,7 +14,6 @@ from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from transformer_jax.data.buckets import PaddedLengths
 from transformer_jax.data.padding import pad_rows
 from transformer_jax.decode.beam import BeamOutput
-from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.decode.search_options import RowOptions, SearchIds
 from transformer_jax.decode.searcher import (
     BeamConfig,
@@ -25,6 +24,7 @@ from transformer_jax.decode.searcher import (
 )
 from transformer_jax.errors import ShapeError
 from transformer_jax.functional.seeds import seed_key
+from transformer_jax.inference.source_rows import TOKEN_ROWS, SourceRows
 
 # No output holds padding, a start token or an unknown one: such a token could only be dropped or be wrong.
 _FORBIDDEN_IDS = (PAD_ID, UNK_ID, BOS_ID)
@@ -101,6 +101,7 @@ class BatchSearcher:
       seed: Of the draws, where the search draws.
       may_be_unknown: Whether an output may hold the unknown token, for a caller that puts a word in its place.
       num_devices: Devices of this process that search side by side; outputs have the same bits with any number of them.
+      form: How sources become the inputs of the model: as rows of token ids, or of features.
     """
 
     def __init__(
@@ -114,7 +115,9 @@ class BatchSearcher:
         seed: int = 0,
         may_be_unknown: bool = False,
         num_devices: int = 1,
+        form: SourceRows = TOKEN_ROWS,
     ) -> None:
+        self.form = form
         own = (PAD_ID, BOS_ID) if may_be_unknown else _FORBIDDEN_IDS
         forbidden = tuple(sorted({*config.forbidden_ids, *own}))
         self.config: SearchConfig = dataclasses.replace(config, forbidden_ids=forbidden)
@@ -171,12 +174,12 @@ class BatchSearcher:
 
     def check(self) -> None:
         """Raise what the search of sources of the longest usual length would raise, without compiling it."""
-        self._searcher(self.lengths.usual).check(TokenInputs.abstract(self.batch_size, self.lengths.usual))
+        self._searcher(self.lengths.usual).check(self.form.abstract(self.batch_size, self.lengths.usual))
 
     def __call__(
         self,
         params: Any,
-        sources: Sequence[Sequence[int]],
+        sources: Sequence[Any],
         *,
         prefixes: Sequence[Sequence[int]] | None = None,
         row_ids: Sequence[int] | None = None,
@@ -185,7 +188,7 @@ class BatchSearcher:
 
         Args:
           params: The model's state.
-          sources: Ids of each source.
+          sources: Ids of each source, or what else ``form`` takes.
           prefixes: Ids that each output must begin with; None for none.
           row_ids: For sampling a number for each source, from which it draws; None numbers them from 0.
 
@@ -196,11 +199,11 @@ class BatchSearcher:
         for source in sources:
             if len(source) > self.lengths.longest:
                 raise ShapeError(
-                    f"a source has {len(source)} tokens, the search takes at most {self.lengths.longest}"
+                    f"a source has {len(source)} {self.form.unit}, the search takes at most {self.lengths.longest}"
                 )
-        groups = by_padded_length(sources, self.lengths, [i for i, one in enumerate(sources) if one])
+        groups = by_padded_length(sources, self.lengths, [i for i, one in enumerate(sources) if len(one)])
         for padded in sorted(groups):
-            self._searcher(padded).compile([TokenInputs.abstract(self._rows(padded), padded)])
+            self._searcher(padded).compile([self.form.abstract(self._rows(padded), padded)])
         start = time.perf_counter()
         if groups:
             params = self._searcher(min(groups)).placed(params)
@@ -222,7 +225,7 @@ class BatchSearcher:
     def changed_by_neighbours(
         self,
         params: Any,
-        sources: Sequence[Sequence[int]],
+        sources: Sequence[Any],
         found: Sequence[Sequence[Hypothesis]],
         *,
         seed: int = 0,
@@ -258,14 +261,15 @@ class BatchSearcher:
     def _batch(
         self,
         params: Any,
-        sources: Sequence[Sequence[int]],
+        sources: Sequence[Any],
         padded: int,
         prefixes: Sequence[Sequence[int]] | None,
         row_ids: Sequence[int],
     ) -> list[list[Hypothesis]]:
         num_rows, max_len = self._rows(padded), self.max_len(padded)
-        tokens, lengths = pad_rows(sources, num_rows=num_rows, length=padded)
-        limits = np.where(lengths > 0, max_len, 0).astype(np.int32)
+        inputs = self.form.make(sources, num_rows=num_rows, length=padded)
+        limits = np.zeros(num_rows, np.int32)
+        limits[: len(sources)] = [max_len if len(source) else 0 for source in sources]
         begin = None
         if prefixes is not None:
             longest = max(map(len, prefixes), default=0)
@@ -279,7 +283,7 @@ class BatchSearcher:
             rng_key, numbers = self._rng_key, np.zeros(num_rows, np.int32)
             numbers[: len(row_ids)] = row_ids
         rows = RowOptions(max_lens=limits, prefix=begin, row_ids=numbers)
-        output = self._searcher(padded)(params, TokenInputs(tokens, lengths), rows, rng_key=rng_key)
+        output = self._searcher(padded)(params, inputs, rows, rng_key=rng_key)
         if isinstance(output, BeamOutput):
             fields = (output.tokens, output.lengths, output.scores, output.finished)
         else:
@@ -320,7 +324,7 @@ def not_found_note(num_lines: int, first: int) -> str:
 
 
 def by_padded_length(
-    sources: Sequence[Sequence[int]], lengths: PaddedLengths, indices: Iterable[int]
+    sources: Sequence[Any], lengths: PaddedLengths, indices: Iterable[int]
 ) -> dict[int, list[int]]:
     """The indices of sources by the length that each is padded to, which follows from the source alone.
 

@@ -1,7 +1,7 @@
 """Configuration of the recurrent encoder-decoders: every variant is a value."""
 
 import dataclasses
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from flax import nnx
 
@@ -97,6 +97,7 @@ class Luong:
         return score_class(self.score).of_sizes(attention_dim=hidden_dim, max_len=self.max_len)
 
 
+@runtime_checkable
 class RecurrentDecoderConfig(Protocol):
     """What the recurrent decoders read of a model's config; attributes as in `RecurrentSeq2SeqConfig`."""
 

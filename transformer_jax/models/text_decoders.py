@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from transformer_jax.bounds import Layers, Width, check_at_least, check_bounds
-from transformer_jax.data.batches import PAD_ID
+from transformer_jax.bounds import Layers, TokenId, Width, check_at_least, check_bounds
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional import AttentionMask
 from transformer_jax.functional.dropout import check_rate, split_key
@@ -262,6 +261,7 @@ class TransformerTextDecoder:
       attention_bias: Whether attention's projections have a bias.
       positions: How the order of tokens is learned.
       share_embeddings: Whether embedding and output projection are one table.
+      padding_id: The token of padding, whose embedding is zero.
       dtype: Of matrix products and activations; parameters, statistics of norms and softmax are float32.
       attention_implementation: As in :func:`~transformer_jax.functional.attention`.
 
@@ -291,6 +291,7 @@ class TransformerTextDecoder:
     attention_bias: bool = False
     positions: Positions = dataclasses.field(default_factory=Sinusoidal)
     share_embeddings: bool = False
+    padding_id: TokenId = 0
     dtype: ComputeDtype = "float32"
     attention_implementation: str | None = None
 
@@ -339,7 +340,7 @@ class TransformerMemoryDecoder(TransformerTarget):
         self.target_embedding = Embedding(
             vocab_size,
             config.model_dim,
-            padding_id=PAD_ID,
+            padding_id=config.padding_id,
             scale="sqrt_dim",
             dtype=config.dtype,
             rngs=rngs,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union
 
 from transformer_jax.kinds import Kinds
 from transformer_jax.plugins import config_fault
+from transformer_jax.tasks.captioning import Captioning
 from transformer_jax.tasks.classification import Classification
 from transformer_jax.tasks.language_modelling import LanguageModelling
 from transformer_jax.tasks.masked_language_modelling import MaskedLanguageModelling
@@ -30,6 +31,7 @@ BuiltInTaskConfig = Union[  # noqa: UP007 (the trailing comma keeps one line a m
     WordEmbedding,
     Tagging,
     MaskedLanguageModelling,
+    Captioning,
 ]
 
 

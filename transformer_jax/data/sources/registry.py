@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from transformer_jax.data.captioned import CaptionSplits
 from transformer_jax.data.documents import TextSplits
 from transformer_jax.data.labelled_texts import ClassSplits
 from transformer_jax.data.line_pairs import PairSplits
@@ -146,6 +147,16 @@ def read_tags(name: str, annotation: str | None = None) -> TagSplits:
       DataError: If there is no such set or annotation, it gives no labels, or a file is missing or bad.
     """
     splits: TagSplits = _readers_of(name, "tags")["tags"](annotation)
+    return splits
+
+
+def read_captions(name: str) -> CaptionSplits:
+    """The three parts of a named set of drawings or images with captions.
+
+    Raises:
+      DataError: If there is no such set, it gives no captions, or a file is missing or bad.
+    """
+    splits: CaptionSplits = _readers_of(name, "captions")["captions"]()
     return splits
 
 
