@@ -7,7 +7,9 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
+from transformer_jax.data.captions_config import CaptionsConfig, InkFiles
 from transformer_jax.data.classes_config import ClassesConfig, ClassFiles
+from transformer_jax.data.ink import StrokeFeatures
 from transformer_jax.data.masked_config import MaskedTextConfig, Masking, WordPieces
 from transformer_jax.data.pairs_config import ChosenBuckets, PairsConfig, ParallelFiles
 from transformer_jax.data.tag_config import TagConfig, TagFiles, Words
@@ -20,6 +22,7 @@ from transformer_jax.data.text_config import (
 )
 from transformer_jax.data.words_config import Phrases, SubwordBuckets, WordsConfig
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
+from transformer_jax.inference import GreedySearch
 from transformer_jax.models import (
     ClassifierConfig,
     DecoderOnlyConfig,
@@ -32,8 +35,11 @@ from transformer_jax.models import (
     TransformerTextEncoder,
     WordVectorsConfig,
 )
+from transformer_jax.models.feature_encoders import RecurrentFeatureEncoder
+from transformer_jax.models.feature_to_text import FeatureToTextConfig
 from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
 from transformer_jax.models.tagger import TaggerConfig
+from transformer_jax.models.text_decoders import RecurrentTextDecoder
 from transformer_jax.nn import Learned, Rotary
 from transformer_jax.nn.word_letters import LetterConvolution
 from transformer_jax.objectives import (
@@ -47,6 +53,7 @@ from transformer_jax.runs.experiment import ExperimentConfig
 from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
 from transformer_jax.runs.loading import LoadedRun
 from transformer_jax.runs.model_folder import export_model
+from transformer_jax.tasks.captioning import Captioning
 from transformer_jax.tasks.classification import Classification
 from transformer_jax.tasks.language_modelling import LanguageModelling
 from transformer_jax.tasks.masked_language_modelling import MaskedLanguageModelling
@@ -92,6 +99,16 @@ TAGGER = TaggerConfig(
 )
 TEXT_TRANSFORMER = TransformerTextEncoder(
     model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=16, num_layers=1, positions=Learned(max_len=12)
+)
+
+INK_READER = FeatureToTextConfig(
+    encoder=RecurrentFeatureEncoder(cell="gru", hidden_dim=4, num_layers=1, time_reduction=(2,)),
+    decoder=RecurrentTextDecoder(
+        embedding_dim=4,
+        hidden_dim=4,
+        attention=Bahdanau(attention_dim=4, coverage_width=3),
+        dropout_rate=0.1,
+    ),
 )
 
 STRUCTURED = ClassifierConfig(
@@ -367,6 +384,62 @@ def tagging(model: Any, *, has_classes: bool = True, **options: Any) -> suite.Ta
     return suite.TaskCase(config=config, predict=predict, score=score)
 
 
+def drawing(word: str) -> list[list[list[float]]]:
+    """Strokes of a word, one for each letter, whose bends tell the letter."""
+    strokes = []
+    for place, letter in enumerate(word):
+        bend = (ord(letter) - 96) / 26
+        strokes.append([[place, 0.0], [place + bend, 0.5], [place + 0.2, bend], [place + 0.2, 1.0]])
+    return strokes
+
+
+def inkml(word: str, truth: str) -> str:
+    """The same as a file."""
+    traces = [
+        f"<trace>{', '.join(f'{x:.2f} {y:.2f}' for x, y in stroke)}</trace>" for stroke in drawing(word)
+    ]
+    return (
+        f'<ink xmlns="http://www.w3.org/2003/InkML"><annotation type="truth">{truth}</annotation>'
+        f"{''.join(traces)}</ink>"
+    )
+
+
+def captioning(model: Any) -> suite.TaskCase:
+    """Drawings of the words, to be spelt; other data are spelt with other letters."""
+
+    def config(folder: Path, other: bool) -> ExperimentConfig:
+        for part, chosen in (("train", WORDS), ("development", WORDS[:5])):
+            (folder / part).mkdir()
+            for word in chosen:
+                spelt = word.translate(str.maketrans("cait", "wxyz")) if other else word
+                write(folder / part / f"{word}.inkml", inkml(word, " ".join(spelt)))
+        data = CaptionsConfig(
+            dataset=InkFiles(
+                train=str(folder / "train"), development=str(folder / "development"), is_latex=False
+            ),
+            features=StrokeFeatures(spacing=0.5),
+            max_frames=24,
+            max_target_len=9,
+            batch_size=4,
+            num_buckets=1,
+        )
+        task = Captioning(data=data, search=BeamConfig(max_len=9, num_beams=2))
+        return experiment(task, model, "token_error_rate")
+
+    def predict(run: LoadedRun) -> Any:
+        drawings = [drawing("cat"), [[[0.0, 0.0]]], drawing("attack" * 3)]
+        return [(one.text, one.score) for one in run.caption(drawings)]
+
+    def score(run: LoadedRun) -> list[float]:
+        seen = run.attend([drawing("tack")], search=GreedySearch())[0]
+        return [
+            seen.weights.sum() + 1.0,
+            *(one.score for one in run.caption([drawing("cat"), drawing("sit")])),
+        ]
+
+    return suite.TaskCase(config=config, predict=predict, score=score)
+
+
 def masked(model: Any, *, order_weight: float = 0.0, **options: Any) -> suite.TaskCase:
     """Hidden tokens of lines of words; other data have other letters."""
 
@@ -401,6 +474,7 @@ def masked(model: Any, *, order_weight: float = 0.0, **options: Any) -> suite.Ta
 
 
 CASES = {
+    "captioning-gru-coverage": captioning(INK_READER),
     "word-vectors-skip-gram": word_vectors(NegativeSampling(shared_noise=4), True),
     "translation-bahdanau": pairs(Translation, BAHDANAU, "chrf", search=GreedyConfig(max_len=9)),
     "pronunciation-bahdanau": pairs(
@@ -441,7 +515,7 @@ CASES = {
         max_words=8,
     ),
 }
-IN_FIRST_TIER = tuple(CASES)[:10]
+IN_FIRST_TIER = tuple(CASES)[:11]
 
 register_task(Spelling)
 

@@ -2,18 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from transformer_jax.data.hash_fraction import hash_fraction
-from transformer_jax.data.ink import Ink
 
 HELD_OUT_SHARE = 0.05
 """Share of the captions held out as development set where a data set names none."""
-
-Image = npt.NDArray[np.uint8]
-"""``[height, width]`` or ``[height, width, channels]``, dark on light."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -21,12 +15,12 @@ class Captioned:
     """Something to read, and what it says.
 
     Attributes:
-      item: Strokes or an image.
+      item: An `Ink`.
       caption: Its text: tokens between spaces.
       name: What to call it in messages.
     """
 
-    item: Ink | Image
+    item: Any
     caption: str
     name: str
 
@@ -61,8 +55,7 @@ def hold_out_captions(
       The items that are kept and those held out, each in the order given.
 
     Example:
-      >>> ink = Ink(([[0, 0]],))
-      >>> items = [Captioned(item=ink, caption=f"{number // 2}", name="") for number in range(60)]
+      >>> items = [Captioned(item=None, caption=f"{number // 2}", name="") for number in range(60)]
       >>> kept, held_out = hold_out_captions(items, share=0.2)
       >>> len(kept) + len(held_out), {one.caption for one in kept} & {one.caption for one in held_out}
       (60, set())

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from transformer_jax.inference.attention_maps import AttentionReader as AttentionReader
     from transformer_jax.inference.batch_search import BatchSearcher as BatchSearcher
     from transformer_jax.inference.batch_search import Hypothesis as Hypothesis
+    from transformer_jax.inference.captioner import Caption as Caption
+    from transformer_jax.inference.captioner import CaptionAttention as CaptionAttention
+    from transformer_jax.inference.captioner import Captioner as Captioner
     from transformer_jax.inference.mask_filler import Candidate as Candidate
     from transformer_jax.inference.mask_filler import EmbeddedWords as EmbeddedWords
     from transformer_jax.inference.mask_filler import Filled as Filled
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     from transformer_jax.inference.sentence_tagger import SentenceTagger as SentenceTagger
     from transformer_jax.inference.sentence_tagger import Tagged as Tagged
     from transformer_jax.inference.sentence_tagger import TaggedPiece as TaggedPiece
+    from transformer_jax.inference.source_rows import FeatureRows as FeatureRows
+    from transformer_jax.inference.source_rows import SourceRows as SourceRows
+    from transformer_jax.inference.source_rows import TokenRows as TokenRows
     from transformer_jax.inference.text_classifier import Classified as Classified
     from transformer_jax.inference.text_classifier import TextClassifier as TextClassifier
     from transformer_jax.inference.text_generator import Generated as Generated
@@ -50,9 +56,13 @@ _MODULES = {
     "BatchSearcher": "batch_search",
     "BeamSearch": "requested_search",
     "Candidate": "mask_filler",
+    "Caption": "captioner",
+    "CaptionAttention": "captioner",
+    "Captioner": "captioner",
     "Classified": "text_classifier",
     "Embedded": "word_embedder",
     "EmbeddedWords": "mask_filler",
+    "FeatureRows": "source_rows",
     "Filled": "mask_filler",
     "Generated": "text_generator",
     "GeneratedTokens": "token_generator",
@@ -68,6 +78,7 @@ _MODULES = {
     "Sampling": "requested_search",
     "ScoredLines": "scored_lines",
     "SentenceTagger": "sentence_tagger",
+    "SourceRows": "source_rows",
     "Tagged": "sentence_tagger",
     "TaggedPiece": "sentence_tagger",
     "TextClassifier": "text_classifier",
@@ -75,6 +86,7 @@ _MODULES = {
     "TextScore": "text_generator",
     "TokenChunk": "token_generator",
     "TokenGenerator": "token_generator",
+    "TokenRows": "source_rows",
     "TokenScorer": "token_scores",
     "TokenScores": "token_scores",
     "Translated": "translated",
@@ -91,9 +103,13 @@ __all__ = [
     "BatchSearcher",
     "BeamSearch",
     "Candidate",
+    "Caption",
+    "CaptionAttention",
+    "Captioner",
     "Classified",
     "Embedded",
     "EmbeddedWords",
+    "FeatureRows",
     "Filled",
     "Generated",
     "GeneratedTokens",
@@ -109,6 +125,7 @@ __all__ = [
     "Sampling",
     "ScoredLines",
     "SentenceTagger",
+    "SourceRows",
     "Tagged",
     "TaggedPiece",
     "TextClassifier",
@@ -116,6 +133,7 @@ __all__ = [
     "TextScore",
     "TokenChunk",
     "TokenGenerator",
+    "TokenRows",
     "TokenScorer",
     "TokenScores",
     "Translated",

@@ -23,6 +23,7 @@ from transformer_jax.models.feature_encoders import (
     TransformerFeatureEncoder,
     TransformerFrames,
 )
+from transformer_jax.models.feature_to_text import FeatureToText, FeatureToTextConfig
 from transformer_jax.models.poolings import (
     AttentionPool,
     FirstTokenPool,
@@ -47,6 +48,13 @@ from transformer_jax.models.recurrent_lm import RecurrentLM, RecurrentLMConfig, 
 from transformer_jax.models.recurrent_seq2seq import RecurrentSeq2Seq
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.models.tagger import Tagger, TaggerConfig, TaggerOutput, TaggerPrediction
+from transformer_jax.models.text_decoders import (
+    RecurrentMemoryDecoder,
+    RecurrentTextDecoder,
+    TextDecoder,
+    TransformerMemoryDecoder,
+    TransformerTextDecoder,
+)
 from transformer_jax.models.text_encoders import (
     RecurrentEncoder,
     RecurrentTextEncoder,
@@ -74,6 +82,8 @@ __all__ = [
     "EncoderOnlyConfig",
     "FeatureEncoder",
     "FeatureMasking",
+    "FeatureToText",
+    "FeatureToTextConfig",
     "FirstTokenPool",
     "LastState",
     "LastStatePool",
@@ -88,8 +98,10 @@ __all__ = [
     "RecurrentLM",
     "RecurrentLMConfig",
     "RecurrentLMState",
+    "RecurrentMemoryDecoder",
     "RecurrentSeq2Seq",
     "RecurrentSeq2SeqConfig",
+    "RecurrentTextDecoder",
     "RecurrentTextEncoder",
     "Sizes",
     "StructuredPool",
@@ -97,11 +109,14 @@ __all__ = [
     "TaggerConfig",
     "TaggerOutput",
     "TaggerPrediction",
+    "TextDecoder",
     "TextEncoder",
     "TokenVectors",
     "TransformerEncoder",
     "TransformerFeatureEncoder",
     "TransformerFrames",
+    "TransformerMemoryDecoder",
+    "TransformerTextDecoder",
     "TransformerTextEncoder",
     "VectorEncoder",
     "WordVectors",

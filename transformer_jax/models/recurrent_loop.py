@@ -1,6 +1,7 @@
 """Shared parts of the recurrent decoders' loops: layers, memory of the backward pass, keys."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 from flax import nnx
@@ -9,6 +10,8 @@ from transformer_jax.models.recurrent_config import RecurrentDecoderConfig
 from transformer_jax.models.recurrent_state import RecurrentState
 from transformer_jax.nn.recurrent import RecurrentStack
 from transformer_jax.typing import Array
+
+_Found = TypeVar("_Found")
 
 _FORGET_FROM = 256
 """Source tokens from which on a loop over target tokens does not keep what its attention computed."""
@@ -30,7 +33,7 @@ def decoder_stack(config: RecurrentDecoderConfig, fed_dim: int, *, rngs: nnx.Rng
     )
 
 
-def forgetting(attend: Callable[..., Array], state: RecurrentState) -> Callable[..., Array]:
+def forgetting(attend: Callable[..., _Found], state: RecurrentState) -> Callable[..., _Found]:
     """``attend``, done again in the backward pass where keeping every step's weights would be quadratic in memory."""
     return jax.checkpoint(attend) if state.memory.asked().value.shape[1] >= _FORGET_FROM else attend
 

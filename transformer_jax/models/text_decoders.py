@@ -297,7 +297,7 @@ class TransformerTextDecoder:
 
     def __post_init__(self) -> None:
         check_choices(self, counts=("num_layers",), bidirectional=(False,))
-        check_stack(layer_config_of(self), self.positions)
+        check_stack(layer_config_of(self, self_attention="softmax"), self.positions)
 
     @property
     def memory_limit(self) -> int | None:
@@ -356,7 +356,7 @@ class TransformerMemoryDecoder(TransformerTarget):
             else Linear(memory_dim, (config.model_dim,), use_bias=True, rngs=rngs)
         )
         self.decoder = DecoderStack(
-            layer_config_of(config),
+            layer_config_of(config, self_attention="softmax"),
             config.num_layers,
             positions=config.positions,
             final_norm=config.norm_placement == "pre",

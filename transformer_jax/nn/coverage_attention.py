@@ -1,5 +1,7 @@
 """Additive attention whose scores see what former steps attended to."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 
@@ -77,7 +79,7 @@ class CoverageAttention(ScoreAttention):
         Returns:
           The contexts, in the memory's dtype, and the weights, float32.
         """
-        rule = self.score()
+        rule: Any = self.score()
         by_head = memory.queries(query)
         sums = pair_sums(rule.prepare_query(by_head), memory.key.array)[:, :, :, 0, :]
         weight = in_compute_dtype(self.coverage_weight[...], self.dtype)
@@ -86,7 +88,7 @@ class CoverageAttention(ScoreAttention):
         kv_len = coverage.shape[-1]
         valid = jnp.arange(kv_len, dtype=jnp.int32)[None, None] < lengths[:, None, None]
         weights = masked_softmax(hidden @ rule.vector.astype(hidden.dtype), valid)
-        value = jnp.where(valid[:, 0, :, None], memory.value[:, :, 0, :], 0)  # type: ignore[index]
+        value = jnp.where(valid[:, 0, :, None], memory.value[:, :, 0, :], 0)
         context = jnp.einsum(
             "bqk,bkd->bqd", weights.astype(value.dtype), value, preferred_element_type=jnp.float32
         )

@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING
 from transformer_jax.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from transformer_jax.tasks.caption_evaluation import CaptionEvaluation as CaptionEvaluation
+    from transformer_jax.tasks.caption_evaluation import CaptionEvaluator as CaptionEvaluator
+    from transformer_jax.tasks.caption_evaluation import evaluate_captions as evaluate_captions
+    from transformer_jax.tasks.captioning import Captioning as Captioning
     from transformer_jax.tasks.class_evaluation import ClassEvaluation as ClassEvaluation
     from transformer_jax.tasks.class_evaluation import evaluate_classes as evaluate_classes
     from transformer_jax.tasks.classification import Classification as Classification
@@ -51,6 +55,9 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Artifact": "task",
+    "CaptionEvaluation": "caption_evaluation",
+    "CaptionEvaluator": "caption_evaluation",
+    "Captioning": "captioning",
     "ClassEvaluation": "class_evaluation",
     "Classification": "classification",
     "Evaluator": "task",
@@ -80,6 +87,7 @@ _MODULES = {
     "available_splits": "task_data",
     "data_name": "task_data",
     "describe_data": "task_data",
+    "evaluate_captions": "caption_evaluation",
     "evaluate_classes": "class_evaluation",
     "evaluate_masked": "masked_evaluation",
     "evaluate_pairs": "pair_evaluation",
@@ -94,6 +102,9 @@ _MODULES = {
 
 __all__ = [
     "Artifact",
+    "CaptionEvaluation",
+    "CaptionEvaluator",
+    "Captioning",
     "ClassEvaluation",
     "Classification",
     "Evaluator",
@@ -123,6 +134,7 @@ __all__ = [
     "available_splits",
     "data_name",
     "describe_data",
+    "evaluate_captions",
     "evaluate_classes",
     "evaluate_masked",
     "evaluate_pairs",

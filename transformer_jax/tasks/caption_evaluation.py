@@ -113,9 +113,9 @@ def evaluate_captions(task: Any, captioner: Captioner, options: CaptionEvaluatio
       options: What to score it on.
 
     Returns:
-      The scores by name (percent); ``"items"``, ``"task"``, ``"seen"`` (those whose caption stands in the training set,
-      and the exact matches of the others), ``"search"`` and ``"environment"``; ``"text"`` and ``"remarks"`` are for
-      people; ``"against"`` where it was asked for.
+      The scores by name (percent); ``"lines"`` (drawings), ``"task"``, ``"seen"`` (those whose caption stands in the
+      training set, and the exact matches of the others), ``"search"`` and ``"environment"``; ``"text"`` and
+      ``"remarks"`` are for people; ``"against"`` where it was asked for.
 
     Raises:
       DataError: If the data have no such part, or a file is missing or damaged.
@@ -132,7 +132,7 @@ def evaluate_captions(task: Any, captioner: Captioner, options: CaptionEvaluatio
         ]
         for each in (captioner, *(() if options.against is None else (options.against[1],)))
     ]
-    found: dict[str, Any] = {"task": task.kind, "items": len(items), **caption_scores(captions, references)}
+    found: dict[str, Any] = {"task": task.kind, "lines": len(items), **caption_scores(captions, references)}
     text = [
         f"{len(items):,} drawings of the {options.where}",
         f"exact {found['exact']:.2f} %, token error rate {found['token_error_rate']:.2f} %",

@@ -42,7 +42,7 @@ def read_strokes(path: Path) -> list[Captioned]:
         start = int(ends[first - 1]) if first else 0
         points = np.cumsum(steps[start : int(ends[last - 1])], axis=0)
         edges = [0, *(ends[first:last] - start).tolist()]
-        strokes = tuple(points[a:b] for a, b in itertools.pairwise(edges))
+        strokes = tuple(points[a:b].astype(np.float32) for a, b in itertools.pairwise(edges))
         found.append(Captioned(item=Ink(strokes), caption=caption, name=title))
         first = last
     return found
