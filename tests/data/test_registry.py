@@ -179,7 +179,7 @@ def test_a_set_with_languages_but_without_a_reader_of_pairs_is_refused(monkeypat
 
 def test_every_reader_is_of_a_form_that_it_can_be_read_by():
     for dataset in DATASETS.values():
-        assert set(dataset.readers) <= {"pairs", "pronunciations", "text", "classes", "tags"}
+        assert set(dataset.readers) <= {"pairs", "pronunciations", "text", "classes", "tags", "captions"}
         assert bool(dataset.languages) == ("pairs" in dataset.readers)
 
 

@@ -96,7 +96,7 @@ class RecurrentFeatureEncoder:
     cell: str = "lstm"
     hidden_dim: Width
     num_layers: Layers
-    time_reduction: tuple[int, ...] = (2, 2)
+    time_reduction: tuple[Width, ...] = (2, 2)
     dropout_rate: float = 0.0
     masking: FeatureMasking | None = None
     dtype: ComputeDtype = "float32"
