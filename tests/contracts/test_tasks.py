@@ -369,7 +369,8 @@ def tagging(model: Any, *, has_classes: bool = True, **options: Any) -> suite.Ta
             train=write(folder / "train.tsv", sentences(12)),
             development=write(folder / "development.tsv", sentences(5)),
         )
-        data = TagConfig(dataset=files, tokenizer=Words(max_size=40), batch_size=4, num_buckets=1, **options)
+        given = {"tokenizer": Words(max_size=40), "batch_size": 4, "num_buckets": 1} | options
+        data = TagConfig(dataset=files, **given)
         return experiment(Tagging(data=data), model, "f1")
 
     def predict(run: LoadedRun) -> Any:
@@ -513,6 +514,12 @@ CASES = {
         dataclasses.replace(TAGGER, encoder=TEXT_TRANSFORMER, letters=None, crf=False),
         word_len=None,
         max_words=8,
+    ),
+    "tagging-pieces-crf": tagging(
+        dataclasses.replace(TAGGER, encoder=TEXT_TRANSFORMER, letters=None),
+        tokenizer=WordPieces(vocab_size=80),
+        word_len=None,
+        max_len=12,
     ),
 }
 IN_FIRST_TIER = tuple(CASES)[:11]

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from transformer_jax.data.batches import BOS_ID, EOS_ID
 from transformer_jax.data.label_set import LabelSet
 from transformer_jax.data.prepare_tags import prepare_tags
-from transformer_jax.data.tag_config import TagConfig, TagFiles, Words
+from transformer_jax.data.tag_config import SavedTokenizer, TagConfig, TagFiles, WordPieces, Words
 from transformer_jax.data.tag_set import TagSet
 from transformer_jax.data.tagged_text import TaggedSentence
 from transformer_jax.data.tokenizers import Tokenizer, train_character_tokenizer
-from transformer_jax.data.word_encoding import WordEncoder, vocabulary_form
+from transformer_jax.data.word_encoding import PieceEncoder, WordEncoder, vocabulary_form
 from transformer_jax.errors import ConfigError, DataError
 
 TRAIN = """# class = Go
@@ -61,6 +62,56 @@ def test_batches_hold_each_sentence_once(files: TagFiles) -> None:
             assert (batch.labels[row, length:] == -1).all()
             seen[index] = one
     assert set(seen) == {0, 1, 2}
+
+
+def test_batches_of_pieces_say_where_words_begin(files: TagFiles) -> None:
+    config = TagConfig(
+        dataset=files, tokenizer=WordPieces(vocab_size=30), word_len=None, batch_size=3, num_buckets=1
+    )
+    prepared = prepare_tags(config)
+    encoder = PieceEncoder(prepared.tokenizer, lowercase=True)
+    batch = prepared.train.batch_at(0)
+    assert batch.letters is None
+    for row, index in enumerate(batch.example_ids.tolist()):
+        words = prepared.splits.train[index].words
+        pieces = encoder.ids(words)
+        assert max(map(len, pieces)) > 1
+        length = batch.lengths[row]
+        assert batch.tokens[row, :length].tolist() == [BOS_ID, *np.concatenate(pieces), EOS_ID]
+        assert not batch.tokens[row, length:].any()
+        firsts = batch.first_pieces[row]
+        assert batch.tokens[row, firsts[: len(words)]].tolist() == [one[0] for one in pieces]
+        assert (firsts[len(words) :] == -1).all()
+        labels = [prepared.tags.labels.index(label) for label in prepared.splits.train[index].labels]
+        assert batch.labels[row, : len(words)].tolist() == labels
+        assert (batch.labels[row, len(words) :] == -1).all()
+    assert batch.word_lengths().tolist() == [len(prepared.splits.train[i].words) for i in batch.example_ids]
+
+
+def test_long_sentences_in_pieces_are_left_out_of_training_alone(files: TagFiles) -> None:
+    options = {"dataset": files, "tokenizer": WordPieces(vocab_size=30), "word_len": None}
+    longest = prepare_tags(TagConfig(**options)).train.shapes()[-1][1]
+    prepared = prepare_tags(TagConfig(**options, max_len=longest - 1))
+    assert len(prepared.splits.train) == 2
+    assert len(prepared.development) == 2
+    assert f"left out 1 training sentences of more than {longest - 1} tokens" in prepared.report.notes
+    with pytest.raises(DataError, match="no training sentence is left: raise max_len"):
+        prepare_tags(TagConfig(**options, max_len=2))
+
+
+def test_words_and_pieces_do_not_mix(files: TagFiles, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="letters go with whole words"):
+        TagConfig(dataset=files, tokenizer=WordPieces())
+    with pytest.raises(ConfigError, match="more_words are whole words"):
+        TagConfig(dataset=files, tokenizer=WordPieces(), word_len=None, more_words="vectors.txt")
+    config = TagConfig(dataset=files, tokenizer=WordPieces(vocab_size=30), word_len=None)
+    with pytest.raises(DataError, match="one of pieces, got one of words"):
+        prepare_tags(config, tokenizer=Tokenizer("words", ["to"]))
+    prepare_tags(config).tokenizer.save(tmp_path / "saved.json")
+    saved = SavedTokenizer(path=str(tmp_path / "saved.json"))
+    assert TagConfig(dataset=files, tokenizer=saved, word_len=None).reads_pieces
+    with pytest.raises(DataError, match="let word_len be null"):
+        prepare_tags(TagConfig(dataset=files, tokenizer=saved))
 
 
 def test_repairs_strange_and_rare_labels_are_reported(files: TagFiles) -> None:

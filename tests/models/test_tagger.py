@@ -8,7 +8,7 @@ from flax import nnx
 
 from transformer_jax.data.text_batches import TagBatch
 from transformer_jax.errors import ConfigError
-from transformer_jax.functional.crf import FORBIDDEN, ChainScores
+from transformer_jax.functional.crf import FORBIDDEN, ChainScores, crf_log_likelihood
 from transformer_jax.models.build import build_model
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.models.tagger import TaggerConfig
@@ -100,6 +100,25 @@ def test_padding_and_neighbours_change_nothing(random_generator, encoder, letter
     )
     for one, other in zip(jax.tree.leaves(predict(model, dirty)), jax.tree.leaves(together), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_labels_of_words_in_pieces_are_read_at_their_first_pieces(random_generator) -> None:
+    model, batch = built("transformer", "none", True), batch_of(random_generator, False)
+    first_pieces = jnp.array([[0, 3, 4, -1, -1], [1, -1, -1, -1, -1], [-1] * 5])
+    output = model(batch.tokens, lengths=batch.lengths)
+    of_words = model(batch.tokens, lengths=batch.lengths, first_pieces=first_pieces)
+    np.testing.assert_array_equal(of_words.classes, output.classes)
+    np.testing.assert_allclose(of_words.labels[0, :3], output.labels[0, jnp.array([0, 3, 4])], rtol=1e-6)
+    np.testing.assert_allclose(of_words.labels[1, 0], output.labels[1, 1], rtol=1e-6)
+    found = model.predict(batch.tokens, lengths=batch.lengths, first_pieces=first_pieces)
+    assert [(row >= 0).sum() for row in np.asarray(found.labels)] == [3, 1, 0]
+    labels = jnp.where(first_pieces >= 0, batch.labels, -1)
+    loss = TagLikelihood(class_weight=0.0)(
+        model, batch._replace(labels=labels, first_pieces=first_pieces), None
+    )[0]
+    wanted = crf_log_likelihood(of_words.labels, labels, model.chain.chain, jnp.array([3, 1, 0])).sum()
+    np.testing.assert_allclose(loss.sum, -wanted, rtol=1e-6)
+    assert loss.count == 4
 
 
 @pytest.mark.parametrize(("encoder", "letters", "crf"), CASES)

@@ -12,7 +12,7 @@ import transformer_jax as tj
 from transformer_jax.data.classes_config import ClassesConfig, ClassFiles
 from transformer_jax.data.masked_config import MaskedTextConfig, TextFiles, WordPieces, Words
 from transformer_jax.data.tag_config import TagConfig, TagFiles
-from transformer_jax.errors import RunError
+from transformer_jax.errors import DataError, RunError
 from transformer_jax.models import ClassifierConfig, EncoderOnlyConfig, FirstTokenPool, TransformerTextEncoder
 from transformer_jax.models.tagger import TaggerConfig
 from transformer_jax.nn import Learned
@@ -172,10 +172,29 @@ def test_a_tagger_takes_an_encoder_of_words(words_run: Path, pieces_run: Path, t
         np.testing.assert_array_equal(array, theirs[name])
     assert "as initialized: " in told
     assert artifacts["tokenizer"].unit == "words"
-    from transformer_jax.errors import DataError
-
     with pytest.raises(DataError, match="need a tokenizer of words, got one of subwords"):
         start_of_run(tags(tmp_path), pieces_run)
+
+
+def test_a_tagger_of_pieces_takes_an_encoder_of_pieces(
+    words_run: Path, pieces_run: Path, tmp_path: Path
+) -> None:
+    config = tags(tmp_path)
+    data = dataclasses.replace(
+        config.task.data, tokenizer=WordPieces(vocab_size=60), max_words=None, max_len=12
+    )
+    config = dataclasses.replace(config, task=dataclasses.replace(config.task, data=data))
+    run_experiment(config, tmp_path / "tagger", RunOptions(quiet=True, start=start_from(pieces_run)))
+    run = tj.load(tmp_path / "tagger")
+    together = run.tag(["where is", ["where", "is", "xyz"], "", "city"])
+    assert [len(one.labels) for one in together] == [2, 3, 0, 1]
+    for words, one in zip(["where is", "where is xyz", "", "city"], together, strict=True):
+        assert run.tag([words]) == [one]
+    assert together[1].unknown == (False, False, True)
+    with pytest.raises(DataError, match=r"sentence 2 has 1\d tokens, the model takes at most 12"):
+        run.tag(["is", "where " * 14])
+    with pytest.raises(DataError, match="tokenizer is one of pieces, got one of words: choose kind 'words'"):
+        start_of_run(config, words_run)
 
 
 def test_another_encoder_is_refused(pieces_run: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from transformer_jax.errors import ConfigError, DataError
+from transformer_jax.errors import ConfigError
 
 DESCRIPTION = """Label the words of lines with a trained tagger: one line out for each line in, in order, as they come.
 
@@ -60,17 +60,13 @@ class Command:
         tagger: SentenceTagger = load_for("tag", SentenceTagger, folder).predictor
         write = as_json if self.json else as_conll if self.conll else as_line
         where = "standard input" if self.input is None else str(self.input)
-        limit, done = tagger.program.most_words, 0
+        done = 0
 
         def predict(lines: list[str]) -> list[str]:
             nonlocal done
-            for number, line in enumerate(lines, start=done + 1):
-                if (words := len(line.split())) > limit:
-                    raise DataError(
-                        f"{where}, line {number}: {words:,} words, the model takes at most {limit:,}: cut it"
-                    )
+            found = tagger.label(lines, where=lambda place: f"{where}: line {done + place + 1}")
             done += len(lines)
-            return [write(one) for one in tagger.label(lines)]
+            return [write(one) for one in found]
 
         predict_lines(predict, tagger.report, input_path=self.input, output_path=self.output)
         return 0

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from transformer_jax.data.iob import broken_places, is_iob, repaired, require_whole
 from transformer_jax.data.sequence_pipeline import SequenceBatches
 from transformer_jax.data.tag_config import TagConfig
@@ -18,7 +20,7 @@ from transformer_jax.data.text_batches import TagBatch
 from transformer_jax.data.tokenizer_training import train_tokenizer
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.data.vector_files import read_vectors
-from transformer_jax.data.word_encoding import WordEncoder, vocabulary_form, vocabulary_lines
+from transformer_jax.data.word_encoding import PieceEncoder, WordEncoder, vocabulary_form, vocabulary_lines
 from transformer_jax.errors import DataError, shortened
 
 PARTS = ("train", "development", "test")
@@ -183,6 +185,18 @@ def prepare_tags(
         for name in PARTS
         for part in [getattr(splits, name)]
     }
+    if config.max_len is not None:
+        fitting = np.flatnonzero(examples["train"].lengths <= config.max_len).tolist()
+        if not fitting:
+            raise DataError("no training sentence is left: raise max_len")
+        if len(fitting) < len(train):
+            notes.append(
+                f"left out {len(train) - len(fitting):,} training sentences of more than {config.max_len} tokens"
+            )
+            train = [train[place] for place in fitting]
+            splits = dataclasses.replace(splits, train=train)
+            words = [one.words for one in train]
+            examples["train"] = encode_sentences(words, encoder, tags=tags, labelled=train)
     batches = SequenceBatches(
         examples["train"].lengths,
         examples["train"].batch,
@@ -264,13 +278,20 @@ def strict_sentences(
     return found, num_repaired
 
 
-def word_encoder(config: TagConfig, tokenizer: Tokenizer) -> WordEncoder:
+def word_encoder(config: TagConfig, tokenizer: Tokenizer) -> WordEncoder | PieceEncoder:
     """What turns words into numbers, as a config says.
 
     Raises:
-      DataError: If the tokenizer is not one of words.
+      DataError: If the config's tokenizer is of words and the other of pieces or the reverse, or its tokens do not say
+        where words begin.
     """
-    return WordEncoder(tokenizer, lowercase=config.lowercase, word_len=config.word_len)
+    if not config.reads_pieces:
+        return WordEncoder(tokenizer, lowercase=config.lowercase, word_len=config.word_len)
+    if tokenizer.unit == "words":
+        raise DataError("the config's tokenizer is one of pieces, got one of words: choose kind 'words'")
+    if config.word_len is not None:
+        raise DataError("letters go with whole words: with a tokenizer of pieces let word_len be null")
+    return PieceEncoder(tokenizer, lowercase=config.lowercase)
 
 
 def _with_more_words(tokenizer: Tokenizer, config: TagConfig) -> Tokenizer:

@@ -1,6 +1,7 @@
 """Configs of the data of a tagger: sentences, vocabulary and batches."""
 
 import dataclasses
+import functools
 import os
 from typing import Annotated
 
@@ -18,10 +19,19 @@ from transformer_jax.bounds import (
 from transformer_jax.data.iob import BrokenIob
 from transformer_jax.data.sources.named_tags import NamedTags
 from transformer_jax.data.sources.tag_files import TagFiles
-from transformer_jax.data.tokenizer_config import SavedTokenizer, Words, with_absolute_path
+from transformer_jax.data.tokenizer_config import SavedTokenizer, WordPieces, Words, with_absolute_path
+from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import check_choice, require
 
-__all__ = ["NamedTags", "SavedTokenizer", "TagConfig", "TagFiles", "Words", "with_absolute_tag_paths"]
+__all__ = [
+    "NamedTags",
+    "SavedTokenizer",
+    "TagConfig",
+    "TagFiles",
+    "WordPieces",
+    "Words",
+    "with_absolute_tag_paths",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,8 +40,9 @@ class TagConfig:
 
     Attributes:
       dataset: Where the sentences come from.
-      tokenizer: Vocabulary of words. ``min_count=2`` leaves words out that training has once, so that the unknown id
-        learns from them what unknown words are like.
+      tokenizer: Vocabulary of words, or of their pieces: a word's label is then read at its first piece.
+        ``Words(min_count=2)`` leaves words out that training has once, so that the unknown id learns from them what
+        unknown words are like.
       more_words: A file of word vectors (word2vec's formats) whose words join the vocabulary, so that a run that begins
         with these vectors (``start``) knows words that its own sentences do not have.
       max_more_words: Most of them, the first in the file, which are the most frequent.
@@ -39,6 +50,7 @@ class TagConfig:
       word_len: Bytes of each word that models of letters read; None where no model reads them.
       broken_iob: What to do with labels that break the IOB scheme, see `transformer_jax.data.iob`.
       max_words: Longest training sentence; longer ones are left out of training, never of scores. None takes all.
+      max_len: The same in tokens, where these are pieces: start and end included.
       batch_tokens: Words of a training batch, padding included, at most: the shorter the sentences, the more rows.
       batch_size: Instead, rows of every training batch.
       num_buckets: Most lengths of training batches.
@@ -52,13 +64,16 @@ class TagConfig:
     """
 
     dataset: NamedTags | TagFiles = dataclasses.field(default_factory=NamedTags)
-    tokenizer: Words | SavedTokenizer = dataclasses.field(default_factory=lambda: Words(min_count=2))
+    tokenizer: Words | WordPieces | SavedTokenizer = dataclasses.field(
+        default_factory=lambda: Words(min_count=2)
+    )
     more_words: str | None = None
     max_more_words: Vocabulary = 20_000
     lowercase: bool = True
     word_len: Length | None = 20
     broken_iob: BrokenIob = "repair"
     max_words: Length | None = None
+    max_len: Length | None = None
     batch_tokens: Tokens | None = None
     batch_size: Rows = 32
     num_buckets: Annotated[int, AtMost(1_000)] = 5
@@ -70,7 +85,7 @@ class TagConfig:
     def __post_init__(self) -> None:
         check_bounds(self)
         check_choice("broken_iob", self.broken_iob, ("repair", "refuse"))
-        for name in ("batch_tokens", "batch_size", "num_buckets", "max_words"):
+        for name in ("batch_tokens", "batch_size", "num_buckets", "max_words", "max_len"):
             check_at_least(1, **{name: getattr(self, name)})
         for name in ("train", "development", "test"):
             check_at_least(1, **{f"max_{name}_sentences": getattr(self, f"max_{name}_sentences")})
@@ -78,6 +93,18 @@ class TagConfig:
         check_at_least(1, max_more_words=self.max_more_words)
         require(self.more_words != "", "the path of more_words is empty; None for no more words")
         check_at_least(0, seed=self.seed)
+        if isinstance(self.tokenizer, WordPieces):
+            require(
+                self.word_len is None, "letters go with whole words: with 'word_pieces' let word_len be null"
+            )
+            require(self.more_words is None, "more_words are whole words: leave them out with 'word_pieces'")
+
+    @functools.cached_property
+    def reads_pieces(self) -> bool:
+        """Whether tokens are pieces of words."""
+        if isinstance(self.tokenizer, SavedTokenizer):
+            return Tokenizer.load(os.path.expanduser(self.tokenizer.path)).unit != "words"
+        return isinstance(self.tokenizer, WordPieces)
 
 
 def with_absolute_tag_paths(config: TagConfig) -> TagConfig:
@@ -88,7 +115,7 @@ def with_absolute_tag_paths(config: TagConfig) -> TagConfig:
       '/a.tsv'
     """
     dataset, tokenizer = config.dataset, with_absolute_path(config.tokenizer)
-    assert isinstance(tokenizer, Words | SavedTokenizer)
+    assert isinstance(tokenizer, Words | WordPieces | SavedTokenizer)
     return dataclasses.replace(
         config,
         dataset=dataset.with_absolute_paths() if isinstance(dataset, TagFiles) else dataset,

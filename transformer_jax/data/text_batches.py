@@ -40,16 +40,17 @@ class ClassBatch(NamedTuple):
 
 
 class TagBatch(NamedTuple):
-    """Texts with a label for each token, and a class of the whole where there is one.
+    """Texts with a label for each word, and a class of the whole where there is one.
 
     Attributes:
-      tokens: ``[batch, len]``.
+      tokens: ``[batch, len]``, a token for each word, or pieces of words between a start and an end token.
       lengths: ``[batch]``, tokens of each text.
-      labels: ``[batch, len]``, the label of each token; `IGNORED` where it does not count, as behind the first piece of
-        a word and in the padding.
+      labels: ``[batch, len]``, the label of each word; `IGNORED` where it does not count, as in the padding.
       classes: ``[batch]``, the class of each text; None where texts have none.
       example_ids: ``[batch]``, index of each row in the examples.
       letters: ``[batch, len, word_len]``, the bytes of each word, see `WordEncoder`; None where models read none.
+      first_pieces: ``[batch, len]``, place of the first piece of each word, `IGNORED` behind the last word; None where
+        tokens are words.
     """
 
     tokens: IntArray
@@ -58,6 +59,11 @@ class TagBatch(NamedTuple):
     classes: IntArray | None
     example_ids: IntArray
     letters: IntArray | None = None
+    first_pieces: IntArray | None = None
+
+    def word_lengths(self) -> IntArray:
+        """``[batch]``, words of each text."""
+        return self.lengths if self.first_pieces is None else (self.first_pieces >= 0).sum(axis=1)
 
     def num_tokens(self) -> int:
         """Tokens without padding."""

@@ -83,6 +83,45 @@ class WordEncoder:
         return found
 
 
+@dataclasses.dataclass(frozen=True)
+class PieceEncoder:
+    """From words to the ids of their pieces.
+
+    Args:
+      tokenizer: One of pieces of words that says where words begin, such as WordPiece.
+      lowercase: Whether words are written in lower case first; a tokenizer may do so itself.
+
+    Raises:
+      DataError: If the tokenizer's tokens do not say where words begin.
+
+    Example:
+      >>> from transformer_jax.data.word_piece_tokenizer import WordPieceTokenizer
+      >>> encoder = PieceEncoder(WordPieceTokenizer(["play", "##ing", "jazz"], lowercase=True))
+      >>> [ids.tolist() for ids in encoder.ids(["Playing", "jazz", "?"])]
+      [[5, 6], [7], [1]]
+    """
+
+    tokenizer: Tokenizer
+    lowercase: bool = False
+
+    def __post_init__(self) -> None:
+        self.tokenizer.continuations()  # raises
+
+    @property
+    def word_len(self) -> None:
+        """None: letters go with whole words."""
+        return
+
+    def ids(self, words: Sequence[str]) -> list[IntArray]:
+        """The ids of each word's pieces, at least one: the unknown one for a word of which nothing is left."""
+        forms = [vocabulary_form(word, lowercase=self.lowercase) for word in words]
+        return [np.array(ids or [UNK_ID], np.int32) for ids in self.tokenizer.encode_batch(forms)]
+
+    def is_known(self, word: str) -> bool:
+        """Whether all pieces of a word are in the vocabulary."""
+        return UNK_ID not in self.ids([word])[0]
+
+
 def vocabulary_form(word: str, *, lowercase: bool) -> str:
     """A word as vocabularies have it: white space inside reads as ``_``.
 

@@ -15,16 +15,16 @@ from transformer_jax.data.buckets import PaddedLengths
 from transformer_jax.data.iob import allowed_neighbours, is_iob, pieces_of
 from transformer_jax.data.tag_examples import TagExamples, encode_sentences
 from transformer_jax.data.tag_set import TagSet
-from transformer_jax.data.word_encoding import WordEncoder
+from transformer_jax.data.word_encoding import PieceEncoder, WordEncoder
 from transformer_jax.errors import DataError, shortened
 from transformer_jax.functional.crf import FORBIDDEN, ChainScores
 from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.row_program import MakeBatch, RowProgram
 
-USUAL_WORDS = 64
-"""Sentences up to here are padded to quarters of it; longer ones to lengths that grow by half."""
+USUAL_LEN = 64
+"""Sentences of up to so many tokens are padded to quarters of it; longer ones to lengths that grow by half."""
 
-MOST_WORDS = 2**16
+MOST_TOKENS = 2**16
 """The longest sentence for a model that has no limit of its own."""
 
 
@@ -109,7 +109,7 @@ class TagProgram:
     """
 
     def __init__(self, model: Any, tags: TagSet, *, source_limit: int | None = None) -> None:
-        limit = MOST_WORDS if source_limit is None else source_limit
+        limit = MOST_TOKENS if source_limit is None else source_limit
         allowed = allowed_neighbours(tags.labels.labels)
         chain = ChainScores(
             jnp.asarray(np.where(allowed.transitions, 0.0, FORBIDDEN), jnp.float32),
@@ -117,16 +117,18 @@ class TagProgram:
             jnp.zeros(len(tags.labels), jnp.float32),
         )
 
-        def predict(model: Any, tokens: Any, lengths: Any, letters: Any) -> Any:
-            return model.predict(tokens, lengths=lengths, letters=letters, allowed=chain)
+        def predict(model: Any, tokens: Any, lengths: Any, letters: Any, first_pieces: Any) -> Any:
+            return model.predict(
+                tokens, lengths=lengths, letters=letters, first_pieces=first_pieces, allowed=chain
+            )
 
         self._program = RowProgram(
-            model, predict, lengths=PaddedLengths.in_steps(min(USUAL_WORDS, limit), limit=limit)
+            model, predict, lengths=PaddedLengths.in_steps(min(USUAL_LEN, limit), limit=limit)
         )
 
     @property
-    def most_words(self) -> int:
-        """The longest sentence that is taken."""
+    def longest(self) -> int:
+        """Tokens of the longest sentence that is taken."""
         return self._program.lengths.longest
 
     @property
@@ -145,11 +147,12 @@ class TagProgram:
 
         Args:
           state: The model's state, as of ``nnx.split(model)[1]``.
-          examples: The sentences, none longer than `most_words`.
+          examples: The sentences, none longer than `longest`.
           on_progress: Called with the number of sentences done so far.
         """
-        lengths = examples.lengths.tolist()
-        found = self._program.run(state, lengths, _batches_of(examples), on_progress=on_progress)
+        found = self._program.run(
+            state, examples.lengths.tolist(), _batches_of(examples), on_progress=on_progress
+        )
         return [
             FoundLabels(
                 labels=one.labels[:length],
@@ -157,16 +160,20 @@ class TagProgram:
                 label=None if one.classes is None else int(one.classes),
                 label_probability=math.nan if one.classes is None else float(one.class_probabilities),
             )
-            for one, length in zip(found, lengths, strict=True)
+            for one, length in zip(found, examples.word_lengths.tolist(), strict=True)
         ]
 
 
 def _batches_of(examples: TagExamples) -> MakeBatch:
     def make(indices: npt.NDArray[np.int64], num_rows: int, length: int) -> tuple[Any, ...]:
         batch = examples.batch(indices, num_rows, length)
-        return batch.tokens, batch.lengths, batch.letters
+        return batch.tokens, batch.lengths, batch.letters, batch.first_pieces
 
     return make
+
+
+def _sentence_number(place: int) -> str:
+    return f"sentence {place + 1}"
 
 
 @dataclasses.dataclass
@@ -178,7 +185,7 @@ class SentenceTagger:
       model: The model with its trained parameters.
       encoder: Turns words into numbers.
       tags: Labels by number.
-      source_limit: The longest sentence that the model can take, in words; None where it has no limit.
+      source_limit: The longest sentence that the model can take, in tokens; None where it has no limit.
       report: Counts of what was done to sentences so far.
     """
 
@@ -186,7 +193,7 @@ class SentenceTagger:
 
     name: str
     model: Any
-    encoder: WordEncoder
+    encoder: WordEncoder | PieceEncoder
     tags: TagSet
     source_limit: int | None = None
     report: LineReport = dataclasses.field(default_factory=lambda: LineReport(unit="word"))
@@ -233,25 +240,46 @@ class SentenceTagger:
         self,
         sentences: Sequence[str | Sequence[str]],
         *,
+        where: Callable[[int], str] = _sentence_number,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[Tagged]:
-        """As `tag`, but unknown words add up in ``report`` and nothing is said of them."""
+        """As `tag`, but unknown words add up in ``report`` and nothing is said of them.
+
+        Args:
+          sentences: As in `tag`.
+          where: Names a sentence by its place from 0, for messages.
+          on_progress: As in `tag`.
+        """
         if isinstance(sentences, str):
             raise TypeError(
                 f"sentences must be a list of sentences, got one text: write [{sentences[:20]!r}]"
             )
         words = [words_of(one, place) for place, one in enumerate(sentences, start=1)]
-        limit = self.program.most_words
-        for place, one in enumerate(words, start=1):
-            if len(one) > limit:
-                raise DataError(
-                    f"sentence {place} has {len(one):,} words, the model takes at most {limit:,}: cut it "
-                    f"(it begins {shortened(' '.join(one[:8]), 60)!r})"
-                )
-        examples = encode_sentences(words, self.encoder)
+        examples = self.encoded(words, where)
         self._count_unknown(words)
         found = self.program(self.state, examples, on_progress=on_progress)
         return [self._tagged(one, labels) for one, labels in zip(words, found, strict=True)]
+
+    def encoded(self, sentences: Sequence[Sequence[str]], where: Callable[[int], str]) -> TagExamples:
+        """Sentences as arrays.
+
+        Args:
+          sentences: Their words.
+          where: Names a sentence by its place from 0.
+
+        Raises:
+          DataError: If a sentence is longer than the model takes; names it.
+        """
+        examples = encode_sentences(sentences, self.encoder)
+        limit = self.program.longest
+        unit = "words" if examples.pieces is None else "tokens"
+        for place in np.flatnonzero(examples.lengths > limit).tolist():
+            begins = shortened(" ".join(sentences[place][:8]), 60)
+            raise DataError(
+                f"{where(place)} has {examples.lengths[place]:,} {unit}, the model takes at most {limit:,}: cut it (it "
+                f"begins {begins!r})"
+            )
+        return examples
 
     def _count_unknown(self, sentences: Sequence[Sequence[str]]) -> None:
         """Count unknown words of a model that has nothing else to know them by."""

@@ -24,7 +24,7 @@ __all__ = ["Tagger", "TaggerConfig", "TaggerOutput", "TaggerPrediction"]
 _Tokens = Int[Array, "batch len"]
 _Lengths = Int[Array, " batch"]
 
-_UNKNOWN_ID = 1  # of every vocabulary of the library
+_UNKNOWN_ID, _FIRST_ORDINARY_ID = 1, 4  # of every vocabulary of the library
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,14 +180,17 @@ class Tagger(nnx.Module):
         *,
         lengths: _Lengths,
         letters: Int[Array, "batch len letters"] | None = None,
+        first_pieces: Int[Array, "batch len"] | None = None,
         rng_key: jax.Array | None = None,
     ) -> TaggerOutput:
         """Scores of labels and classes.
 
         Args:
-          tokens: ``[batch, len]``, ids of words.
-          lengths: Words of each row; what lies behind them changes nothing.
+          tokens: ``[batch, len]``, ids of words, or of pieces of words.
+          lengths: Tokens of each row; what lies behind them changes nothing.
           letters: ``[batch, len, letters]``, for a model that reads them.
+          first_pieces: ``[batch, len]``, the place of each word's first piece, -1 behind the last word: labels are read
+            there, and are those of words; None where tokens are words.
           rng_key: Draws dropout; ``None`` = evaluation.
 
         Raises:
@@ -205,6 +208,7 @@ class Tagger(nnx.Module):
         word_key, letter_key, encoder_key, head_key = split_key(rng_key, 4)
         if word_key is not None and self.config.word_dropout_rate > 0.0:
             unknown = jax.random.bernoulli(word_key, self.config.word_dropout_rate, tokens.shape)
+            unknown &= tokens >= _FIRST_ORDINARY_ID
             tokens = jnp.where(unknown, jnp.asarray(_UNKNOWN_ID, tokens.dtype), tokens)
         added = None
         if self.letters is not None and self.letter_map is not None and letters is not None:
@@ -218,6 +222,8 @@ class Tagger(nnx.Module):
         if self.class_head is not None:
             pooling = MaxPooling() if self.config.class_pooling == "max" else MeanPooling()
             classes = self.class_head(pooling(hidden, lengths=lengths)).astype(jnp.float32)
+        if first_pieces is not None:
+            hidden = jnp.take_along_axis(hidden, jnp.maximum(first_pieces, 0)[..., None], axis=1)
         labels = self.label_head(hidden).astype(jnp.float32)
         if self.class_map is not None and classes is not None:
             labels = labels + self.class_map(jax.nn.softmax(classes, axis=-1))[:, None]
@@ -233,6 +239,7 @@ class Tagger(nnx.Module):
         *,
         lengths: _Lengths,
         letters: Int[Array, "batch len letters"] | None = None,
+        first_pieces: Int[Array, "batch len"] | None = None,
         allowed: ChainScores | None = None,
     ) -> TaggerPrediction:
         """The most probable labels and class, and their probabilities.
@@ -241,14 +248,15 @@ class Tagger(nnx.Module):
           tokens: As in a call.
           lengths: As in a call.
           letters: As in a call.
+          first_pieces: As in a call.
           allowed: Scores added to those of neighbouring labels: 0, or `FORBIDDEN` where labels must not follow each
             other, as the IOB scheme says. Probabilities are those among the paths that are allowed.
 
         Returns:
           Labels and class with their probabilities.
         """
-        output = self(tokens, lengths=lengths, letters=letters)
-        lengths = jnp.asarray(lengths)
+        output = self(tokens, lengths=lengths, letters=letters, first_pieces=first_pieces)
+        lengths = jnp.asarray(lengths) if first_pieces is None else (first_pieces >= 0).sum(axis=1)
         chain = self.chain_scores()
         chain = chain if allowed is None else chain + allowed
         labels, _ = crf_decode(output.labels, chain, lengths)

@@ -35,7 +35,7 @@ class TagLikelihood:
       >>> from transformer_jax.data.text_batches import TagBatch
       >>> class Table(nnx.Module):
       ...   chain = None
-      ...   def __call__(self, tokens, *, lengths, letters=None, rng_key=None):
+      ...   def __call__(self, tokens, *, lengths, letters=None, first_pieces=None, rng_key=None):
       ...     from types import SimpleNamespace
       ...     return SimpleNamespace(labels=jnp.zeros((*tokens.shape, 4)), classes=None)
       >>> ints = lambda *rows: jnp.array(rows, jnp.int32)
@@ -59,8 +59,8 @@ class TagLikelihood:
         """Score a batch.
 
         Args:
-          model: ``(tokens [batch, len], *, lengths, letters, rng_key) -> TaggerOutput``, with its layer ``chain`` or
-            None.
+          model: ``(tokens [batch, len], *, lengths, letters, first_pieces, rng_key) -> TaggerOutput``, with its layer
+            ``chain`` or None.
           batch: ``TagBatch``.
           rng_key: Of dropout; None means evaluation.
 
@@ -69,14 +69,22 @@ class TagLikelihood:
           score) and, where sentences have a class, ``"class_accuracy"``; the model's variables that are no parameters.
         """
         batch = jax.tree.map(jnp.asarray, batch)
-        output = model(batch.tokens, lengths=batch.lengths, letters=batch.letters, rng_key=rng_key)
+        output = model(
+            batch.tokens,
+            lengths=batch.lengths,
+            letters=batch.letters,
+            first_pieces=batch.first_pieces,
+            rng_key=rng_key,
+        )
         weights = (batch.labels >= 0).astype(jnp.float32)
         if model.chain is None:
             loss = cross_entropy(
                 output.labels, batch.labels, weights=weights, label_smoothing=self.label_smoothing
             )
         else:
-            likelihoods = crf_log_likelihood(output.labels, batch.labels, model.chain.chain, batch.lengths)
+            likelihoods = crf_log_likelihood(
+                output.labels, batch.labels, model.chain.chain, batch.word_lengths()
+            )
             loss = LossSum.of(-likelihoods.sum(), weights.sum())
         scores = jax.lax.stop_gradient(output.labels)
         metrics = {"accuracy": token_accuracy(scores, batch.labels, weights)}

@@ -14,7 +14,6 @@ from transformer_jax.data.iob import OUTSIDE, is_iob
 from transformer_jax.data.prepare_tags import load_tags, strict_sentences
 from transformer_jax.data.sources.tag_files import TagFiles
 from transformer_jax.data.sources.tag_lines import read_tag_file
-from transformer_jax.data.tag_examples import encode_sentences
 from transformer_jax.data.tag_set import TagSet
 from transformer_jax.data.tagged_text import TaggedSentence
 from transformer_jax.environment import environment_table
@@ -288,13 +287,9 @@ def _sentences(
 
 
 def _scored(tagger: SentenceTagger, sentences: Sequence[TaggedSentence]) -> ScoredTags:
-    limit = tagger.program.most_words
-    for one in sentences:
-        if len(one.words) > limit:
-            raise DataError(
-                f"line {one.line}: a sentence of {len(one.words):,} words, the model takes at most {limit:,}"
-            )
-    examples = encode_sentences([one.words for one in sentences], tagger.encoder)
+    examples = tagger.encoded(
+        [one.words for one in sentences], lambda place: f"the sentence of line {sentences[place].line}"
+    )
     found = tagger.program(tagger.state, examples)
     return ScoredTags.of(tagger.tags, found, sentences)
 

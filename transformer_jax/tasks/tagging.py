@@ -29,8 +29,8 @@ from transformer_jax.tasks.tag_evaluation import (
 )
 from transformer_jax.tasks.task import Artifacts, Direction, check_files, check_sizes
 
-PLANNED_WORDS = 64
-"""Words of a row that is planned without reading the data, where ``max_words`` does not say them."""
+PLANNED_LEN = 64
+"""Tokens of a row that is planned without reading the data, where the config does not say them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,11 +72,11 @@ class Tagging:
                 else "data.word_len gives the letters of words, which the model does not read: make it null, or give "
                 "model.letters"
             )
-        limit = getattr(model, "source_limit", None)
-        if limit is not None and (self.data.max_words is None or limit < self.data.max_words):
+        limit, name = getattr(model, "source_limit", None), self._limit_name
+        longest = getattr(self.data, name)
+        if limit is not None and (longest is None or limit < longest):
             raise ConfigError(
-                f"data.max_words is {self.data.max_words}, and the model has {limit} learned positions: let "
-                f"max_words be {limit} at most"
+                f"data.{name} is {longest}, and the model has {limit} learned positions: let {name} be {limit} at most"
             )
 
     def check_objective(self, model: Any) -> None:
@@ -137,9 +137,14 @@ class Tagging:
         """Whether there are training batches of shorter sentences beside those that are planned."""
         return True
 
+    @property
+    def _limit_name(self) -> str:
+        """The field of the data that bounds the tokens of a row."""
+        return "max_len" if self.data.reads_pieces else "max_words"
+
     def plan_lengths(self) -> tuple[int, ...]:
-        """Words of a row of the longest training batch; without ``max_words``, `PLANNED_WORDS`."""
-        return (self.data.max_words or PLANNED_WORDS,)
+        """Tokens of a row of the longest training batch; where the config does not say them, `PLANNED_LEN`."""
+        return (getattr(self.data, self._limit_name) or PLANNED_LEN,)
 
     def plan_rows(self, lengths: tuple[int, ...]) -> int:
         """Rows of a training batch of such a length."""
@@ -157,6 +162,7 @@ class Tagging:
             classes=planned_integers(rows) if self._data_tags.classes is not None else None,
             example_ids=planned_integers(rows),
             letters=None if word_len is None else planned_integers(rows, length, word_len),
+            first_pieces=planned_integers(rows, length) if self.data.reads_pieces else None,
         )
 
     def known_sizes(self, vocab_sizes: tuple[int, ...] = ()) -> Sizes | None:
@@ -212,11 +218,14 @@ class TagEvaluator:
 
     def check(self) -> None:
         """Raise what evaluating would raise for this model, by shapes alone."""
-        longest = max((len(one.words) for one in self._sentences), default=0)
-        if longest > self._program.most_words:
+        longest, unit = (
+            self._examples.lengths.max(initial=0),
+            "words" if self._examples.pieces is None else "tokens",
+        )
+        if longest > self._program.longest:
             raise ConfigError(
-                f"the development set has a sentence of {longest} words, the model takes at most "
-                f"{self._program.most_words}: raise model.encoder.positions.max_len"
+                f"the development set has a sentence of {longest} {unit}, the model takes at most "
+                f"{self._program.longest}: raise model.encoder.positions.max_len"
             )
         self._program.check(self._state, self._examples)
 
