@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_jax.errors import RunError
+from transformer_jax.inference.captioner import Captioner
 from transformer_jax.inference.mask_filler import MaskFiller
 from transformer_jax.inference.sentence_tagger import SentenceTagger
 from transformer_jax.inference.text_classifier import TextClassifier
@@ -16,6 +17,7 @@ _COMMANDS = {
     Translator: ("translate", "score --source FILE --target FILE"),
     TextGenerator: ("generate", "score --input FILE"),
     TextClassifier: ("classify",),
+    Captioner: ("caption",),
     WordEmbedder: ("embed",),
     SentenceTagger: ("tag",),
     MaskFiller: ("fill", "embed"),

@@ -33,6 +33,7 @@ PROGRAM = "transformer-jax"
 
 COMMANDS = {
     "average": "Mean of the parameters of a run's last checkpoints.",
+    "caption": "Write what drawings say: a line for each file in.",
     "classify": "Classify lines: a class for each line in.",
     "compare": "Train six models, from a vanilla RNN to a Transformer, on real words and compare them.",
     "embed": "Vectors of words and lines, their neighbours, and analogies.",

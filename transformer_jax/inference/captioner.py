@@ -132,6 +132,7 @@ class Captioner:
         search: RequestedSearch | None = None,
         seed: int = 0,
         num_devices: int = 1,
+        names: Sequence[str] | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[Caption]:
         """The text of each drawing; it does not depend on the drawings beside it.
@@ -141,6 +142,7 @@ class Captioner:
           search: How to search, such as ``BeamSearch(num_beams=4)``; None for the run's own search.
           seed: Of the draws, where the search draws.
           num_devices: Devices that search side by side.
+          names: What to call the drawings in messages; None for their paths, or their numbers.
           on_progress: Called with the number of drawings done so far.
 
         Raises:
@@ -149,7 +151,7 @@ class Captioner:
           TypeError: If ``items`` is one text, an item is something else, or ``search`` is none.
         """
         chosen = search_of(search, self.search)
-        frames = self._frames(items)
+        frames = self._frames(items, names)
         searcher = self._searcher(chosen, num_devices)
         searcher.set_seed(seed)
         state, num_best = self.state, getattr(chosen if search is None else search, "num_best", 1)
@@ -208,16 +210,25 @@ class Captioner:
 
         return jax.jit(maps)
 
-    def _frames(self, items: Sequence[Any]) -> list[InkFrames]:
+    def frames(self, ink: Ink) -> InkFrames:
+        """A drawing as the model reads it.
+
+        Raises:
+          DataError: If there are more strokes than ``max_frames``.
+        """
+        return self.features.frames(ink, max_frames=self.max_frames)
+
+    def _frames(self, items: Sequence[Any], names: Sequence[str] | None = None) -> list[InkFrames]:
         if isinstance(items, str | os.PathLike | Ink):
             raise TypeError("items must be a list of drawings, got one: write [...] around it")
         self.report = LineReport()
         found = []
-        for place, item in enumerate(items, 1):
-            where = f"{item}" if isinstance(item, str | os.PathLike) else f"drawing {place}"
+        for place, item in enumerate(items):
+            where = f"{item}" if isinstance(item, str | os.PathLike) else f"drawing {place + 1}"
+            where = where if names is None else names[place]
             try:
                 drawing = read_drawing(item)
-                frames = self.features.frames(drawing, max_frames=self.max_frames)
+                frames = self.frames(drawing)
             except DataError as error:
                 text = str(error)
                 raise DataError(text if text.startswith(where) else f"{where}: {text}") from None

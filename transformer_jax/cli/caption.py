@@ -1,0 +1,102 @@
+"""``transformer-jax caption``: drawings in, their text out."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from transformer_jax.cli.flags import BEAMS
+from transformer_jax.errors import ConfigError, DataError
+
+DESCRIPTION = """Write what drawings say with a trained model: one line out for each drawing in, in order.
+
+Drawings are InkML files; of a folder all of them are taken, in order of their names, and without files their names are
+read from standard input. A file that cannot be read is named on standard error, its line is empty, the rest goes on,
+and the exit status is 2.
+
+Examples:
+  transformer-jax caption runs/formulas drawing.inkml
+  transformer-jax caption runs/formulas drawings --output formulas.txt
+  transformer-jax caption runs/formulas drawings --attention pictures
+  ls drawings/*.inkml | transformer-jax caption runs/formulas --json
+
+--attention FOLDER draws for each drawing where the model looked at each symbol, over the strokes.
+--json writes an object for each drawing: file, text, score, and whether the text came to its end.
+
+A drawing's text does not depend on the drawings beside it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    run_dir: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="RUN_DIR")]] = None
+    """Folder of a trained run, or of an exported model."""
+
+    files: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE")]] = ()
+    """InkML files, or folders of them; without any their names come from standard input, one a line."""
+
+    output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Where the texts go; without it standard output."""
+
+    beam: Annotated[int | None, tyro.conf.arg(metavar="N"), BEAMS] = None
+    """Beams of the search, 1 is greedy; without it the run's own search."""
+
+    attention: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Draw the attention of each drawing there, as NAME.png."""
+
+    json: bool = False
+    """Write a JSON object for each drawing."""
+
+    def run(self) -> int:
+        # Loaded here, not above: they bring jax, and --help does without.
+        from transformer_jax.cli.item_files import item_paths, predict_items
+        from transformer_jax.cli.line_groups import note_lines
+        from transformer_jax.cli.loaded import load_for
+        from transformer_jax.data.sources.inkml import read_inkml
+        from transformer_jax.inference.captioner import Captioner
+        from transformer_jax.inference.search_change import SearchChange
+
+        if self.run_dir is None:
+            raise ConfigError("which run? name the folder of a trained run")
+        captioner: Captioner = load_for("caption", Captioner, self.run_dir).predictor
+        search = SearchChange(beam=self.beam).of(captioner.search)
+
+        def read(path: Path) -> Any:
+            ink = read_inkml(path).ink
+            try:
+                captioner.frames(ink)
+            except DataError as error:
+                raise DataError(f"{path}: {error}") from None
+            return ink
+
+        def predict(paths: list[Path], items: list[Any]) -> list[str]:
+            found = captioner.caption(items, search=search, names=[str(path) for path in paths])
+            note_lines(captioner.report)
+            if self.attention is not None:
+                self._draw(captioner, search, paths, items)
+            return [self._written(*one) for one in zip(paths, found, strict=True)]
+
+        paths = item_paths(self.files, [".inkml"]) if self.files else None
+        return predict_items(read, predict, paths, output_path=self.output, unit="drawings")
+
+    def _draw(self, captioner: Any, search: Any, paths: list[Path], items: list[Any]) -> None:
+        from transformer_jax.plot.ink import stroke_attention
+
+        assert self.attention is not None
+        for path, seen in zip(paths, captioner.attend(items, search=search), strict=True):
+            stroke_attention(
+                seen.frames.points,
+                seen.frames.strokes,
+                seen.weights,
+                seen.tokens,
+                title=path.name,
+                path=self.attention / f"{path.stem}.png",
+            )
+
+    def _written(self, path: Path, found: Any) -> str:
+        if not self.json:
+            return str(found.text)
+        return json.dumps(
+            {"file": str(path), "text": found.text, "score": found.score, "finished": found.finished}
+        )
