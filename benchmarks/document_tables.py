@@ -29,6 +29,7 @@ from benchmarks.tables.result_files import ROOT
 PAGES = [
     ROOT / "README.md",
     ROOT / "docs" / "attention.md",
+    ROOT / "docs" / "beyond-text.md",
     ROOT / "docs" / "language-models.md",
     ROOT / "docs" / "performance.md",
     ROOT / "docs" / "recurrence.md",

@@ -1,10 +1,12 @@
 """Every task under the contract of tasks; a task joins by being listed."""
 
 import dataclasses
+import math
 import typing
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pytest
 
 from transformer_jax.data.captions_config import CaptionsConfig, InkFiles
@@ -12,6 +14,7 @@ from transformer_jax.data.classes_config import ClassesConfig, ClassFiles
 from transformer_jax.data.ink import StrokeFeatures
 from transformer_jax.data.masked_config import MaskedTextConfig, Masking, WordPieces
 from transformer_jax.data.pairs_config import ChosenBuckets, PairsConfig, ParallelFiles
+from transformer_jax.data.series_config import SeriesConfig, SeriesFiles
 from transformer_jax.data.tag_config import TagConfig, TagFiles, Words
 from transformer_jax.data.text_config import (
     ContiguousWindows,
@@ -27,8 +30,13 @@ from transformer_jax.models import (
     ClassifierConfig,
     DecoderOnlyConfig,
     EncoderDecoderConfig,
+    EncoderDecoderForecast,
     EncoderOnlyConfig,
     FirstTokenPool,
+    ForecasterConfig,
+    LinearForecast,
+    PatchForecast,
+    RecurrentForecast,
     RecurrentLMConfig,
     RecurrentTextEncoder,
     StructuredPool,
@@ -48,6 +56,8 @@ from transformer_jax.objectives import (
     HierarchicalSoftmax,
     MaskedTokens,
     NegativeSampling,
+    PinballLoss,
+    SquaredError,
 )
 from transformer_jax.runs.experiment import ExperimentConfig
 from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
@@ -55,6 +65,7 @@ from transformer_jax.runs.loading import LoadedRun
 from transformer_jax.runs.model_folder import export_model
 from transformer_jax.tasks.captioning import Captioning
 from transformer_jax.tasks.classification import Classification
+from transformer_jax.tasks.forecasting import Forecasting
 from transformer_jax.tasks.language_modelling import LanguageModelling
 from transformer_jax.tasks.masked_language_modelling import MaskedLanguageModelling
 from transformer_jax.tasks.pronunciation import Pronunciation
@@ -474,6 +485,55 @@ def masked(model: Any, *, order_weight: float = 0.0, **options: Any) -> suite.Ta
     return suite.TaskCase(config=config, predict=predict, score=score)
 
 
+def forecasting(model: Any, objective: Any) -> suite.TaskCase:
+    """Two waves with a gap; other data have other sizes."""
+
+    def config(folder: Path, other: bool) -> ExperimentConfig:
+        path = write(folder / "waves.csv", waves(80, 9.0 if other else 2.0))
+        data = SeriesConfig(
+            dataset=SeriesFiles(path=path, num_development=12, num_test=8),
+            context_len=12,
+            horizon_len=4,
+            season_len=6,
+            batch_size=8,
+            gaps="hold",
+        )
+        return experiment(Forecasting(data=data, objective=objective), model, "mse")
+
+    def predict(run: LoadedRun) -> Any:
+        series = np.sin(np.arange(60.0)).reshape(30, 2)
+        return [
+            (one.times, one.values.tolist(), {key: value.tolist() for key, value in one.quantiles.items()})
+            for one in run.forecast([series, series[:12]])
+        ]
+
+    def score(run: LoadedRun) -> list[float]:
+        return list(run.forecast(np.cos(np.arange(60.0)).reshape(30, 2))[0].values.ravel())
+
+    return suite.TaskCase(config=config, predict=predict, score=score)
+
+
+def waves(rows: int, size: float) -> str:
+    """A CSV of two waves by the hour, whose second one has a gap and whose row 30 is missing."""
+    lines = ["date,high,low"]
+    for row in range(rows):
+        high, low = (size * math.sin(row * step) + row % 3 for step in (1.0, 0.4))
+        written = "" if row == 20 else f"{low:.4f}"
+        if row != 30:
+            lines.append(f"2024-01-0{1 + row // 24} {row % 24:02d}:00,{high:.4f},{written}")
+    return "\n".join(lines) + "\n"
+
+
+FORECAST_TRANSFORMER: dict[str, Any] = {
+    "patch_len": 4,
+    "stride": 2,
+    "model_dim": 8,
+    "num_heads": 2,
+    "num_kv_heads": 2,
+    "feed_forward_dim": 8,
+    "num_layers": 1,
+}
+
 CASES = {
     "captioning-gru-coverage": captioning(INK_READER),
     "word-vectors-skip-gram": word_vectors(NegativeSampling(shared_noise=4), True),
@@ -484,6 +544,10 @@ CASES = {
     "language-random-gpt": language(GPT, RandomWindows(context_len=8)),
     "language-contiguous-gru": language(GRU, ContiguousWindows(context_len=8)),
     "language-packed-gpt": language(GPT, PackedDocuments(context_len=16)),
+    "forecasting-linear": forecasting(
+        ForecasterConfig(network=LinearForecast(trend_len=5), has_affine=True),
+        PinballLoss(quantiles=(0.1, 0.5, 0.8)),
+    ),
     "tagging-lstm-crf": tagging(TAGGER, word_len=6),
     "without-data": without_data(BAHDANAU),
     "classes-structured-lstm": classes(STRUCTURED, penalty_weight=0.1),
@@ -521,8 +585,22 @@ CASES = {
         word_len=None,
         max_len=12,
     ),
+    "forecasting-patches": forecasting(
+        ForecasterConfig(network=PatchForecast(**FORECAST_TRANSFORMER)), SquaredError(units="context")
+    ),
+    "forecasting-encoder-decoder": forecasting(
+        ForecasterConfig(network=EncoderDecoderForecast(**FORECAST_TRANSFORMER), channels="together"),
+        SquaredError(),
+    ),
+    "forecasting-lstm-attention": forecasting(
+        ForecasterConfig(
+            network=RecurrentForecast(hidden_dim=6, attention_dim=4, segment_len=2, dropout_rate=0.1),
+            normalization="last",
+        ),
+        PinballLoss(),
+    ),
 }
-IN_FIRST_TIER = tuple(CASES)[:11]
+IN_FIRST_TIER = tuple(CASES)[:12]
 
 register_task(Spelling)
 

@@ -7,6 +7,7 @@ from transformer_jax.errors import RunError
 from transformer_jax.inference.captioner import Captioner
 from transformer_jax.inference.mask_filler import MaskFiller
 from transformer_jax.inference.sentence_tagger import SentenceTagger
+from transformer_jax.inference.series_forecaster import SeriesForecaster
 from transformer_jax.inference.text_classifier import TextClassifier
 from transformer_jax.inference.text_generator import TextGenerator
 from transformer_jax.inference.translator import Translator
@@ -21,6 +22,7 @@ _COMMANDS = {
     WordEmbedder: ("embed",),
     SentenceTagger: ("tag",),
     MaskFiller: ("fill", "embed"),
+    SeriesForecaster: ("forecast",),
 }
 """Commands of each predictor, the one that writes first."""
 

@@ -41,6 +41,7 @@ COMMANDS = {
     "fill": "Fill hidden words in lines: the most probable words of a masked language model.",
     "evaluate": "Score a trained model on two files or a split of its data, or beside another.",
     "export": "Make a small folder of a trained model, with a card, to pass on.",
+    "forecast": "Forecast the next steps of time series in a CSV file.",
     "generate": "Continue a prompt with a language model.",
     "native": "Kernels in C++ for the CPU: whether they are there; build, clear.",
     "race": "Race recurrent networks against Transformers: speed, generation, quality over seconds.",

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from transformer_jax.inference.sentence_tagger import SentenceTagger as SentenceTagger
     from transformer_jax.inference.sentence_tagger import Tagged as Tagged
     from transformer_jax.inference.sentence_tagger import TaggedPiece as TaggedPiece
+    from transformer_jax.inference.series_forecaster import Forecast as Forecast
+    from transformer_jax.inference.series_forecaster import SeriesForecaster as SeriesForecaster
     from transformer_jax.inference.source_rows import FeatureRows as FeatureRows
     from transformer_jax.inference.source_rows import SourceRows as SourceRows
     from transformer_jax.inference.source_rows import TokenRows as TokenRows
@@ -64,6 +66,7 @@ _MODULES = {
     "EmbeddedWords": "mask_filler",
     "FeatureRows": "source_rows",
     "Filled": "mask_filler",
+    "Forecast": "series_forecaster",
     "Generated": "text_generator",
     "GeneratedTokens": "token_generator",
     "GreedySearch": "requested_search",
@@ -78,6 +81,7 @@ _MODULES = {
     "Sampling": "requested_search",
     "ScoredLines": "scored_lines",
     "SentenceTagger": "sentence_tagger",
+    "SeriesForecaster": "series_forecaster",
     "SourceRows": "source_rows",
     "Tagged": "sentence_tagger",
     "TaggedPiece": "sentence_tagger",
@@ -111,6 +115,7 @@ __all__ = [
     "EmbeddedWords",
     "FeatureRows",
     "Filled",
+    "Forecast",
     "Generated",
     "GeneratedTokens",
     "GreedySearch",
@@ -125,6 +130,7 @@ __all__ = [
     "Sampling",
     "ScoredLines",
     "SentenceTagger",
+    "SeriesForecaster",
     "SourceRows",
     "Tagged",
     "TaggedPiece",

@@ -24,6 +24,14 @@ from transformer_jax.models.feature_encoders import (
     TransformerFrames,
 )
 from transformer_jax.models.feature_to_text import FeatureToText, FeatureToTextConfig
+from transformer_jax.models.forecast_configs import (
+    EncoderDecoderForecast,
+    ForecastNetwork,
+    LinearForecast,
+    PatchForecast,
+    RecurrentForecast,
+)
+from transformer_jax.models.forecaster import Forecaster, ForecasterConfig
 from transformer_jax.models.poolings import (
     AttentionPool,
     FirstTokenPool,
@@ -77,6 +85,7 @@ __all__ = [
     "DecoderOnlyState",
     "EncoderDecoder",
     "EncoderDecoderConfig",
+    "EncoderDecoderForecast",
     "EncoderDecoderState",
     "EncoderOnly",
     "EncoderOnlyConfig",
@@ -85,15 +94,21 @@ __all__ = [
     "FeatureToText",
     "FeatureToTextConfig",
     "FirstTokenPool",
+    "ForecastNetwork",
+    "Forecaster",
+    "ForecasterConfig",
     "LastState",
     "LastStatePool",
+    "LinearForecast",
     "Luong",
     "MaxPool",
     "MeanPool",
     "ModelConfig",
+    "PatchForecast",
     "Pool",
     "RecurrentEncoder",
     "RecurrentFeatureEncoder",
+    "RecurrentForecast",
     "RecurrentFrames",
     "RecurrentLM",
     "RecurrentLMConfig",

@@ -18,6 +18,7 @@ from transformer_jax.models.decoder_only import DecoderOnlyConfig
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.encoder_only import EncoderOnlyConfig
 from transformer_jax.models.feature_to_text import FeatureToTextConfig
+from transformer_jax.models.forecaster import ForecasterConfig
 from transformer_jax.models.recurrent_config import RecurrentSeq2SeqConfig
 from transformer_jax.models.recurrent_lm import RecurrentLMConfig
 from transformer_jax.models.sizes import Sizes
@@ -51,6 +52,7 @@ BuiltInModelConfig = Union[  # noqa: UP007 (the trailing comma keeps one line a 
     TaggerConfig,
     EncoderOnlyConfig,
     FeatureToTextConfig,
+    ForecasterConfig,
 ]
 
 
@@ -173,16 +175,21 @@ def layer_counts(config: "ModelConfig") -> dict[str, int]:
 
 
 def _body(config: Any) -> Any:
-    """The part of a config that has the layers: its ``encoder`` where it is a head over one."""
-    encoder = getattr(config, "encoder", None)
-    return encoder if dataclasses.is_dataclass(encoder) else config
+    """The part of a config that has the layers: its ``encoder`` or ``network`` where it is a head over one."""
+    return getattr(config, name) if (name := _body_name(config)) else config
+
+
+def _body_name(config: Any) -> str | None:
+    names = ("encoder", "network")
+    return next((name for name in names if dataclasses.is_dataclass(getattr(config, name, None))), None)
 
 
 def _with_layers(config: Any, counts: dict[str, int]) -> Any:
     """The same model with other numbers of layers."""
     body = _body(config)
     changed = dataclasses.replace(body, **counts)
-    return changed if body is config else dataclasses.replace(config, encoder=changed)
+    name = _body_name(config)
+    return dataclasses.replace(config, **{name: changed}) if name else changed
 
 
 def _check_kind(config: Any) -> None:
@@ -208,6 +215,7 @@ def _check_memory(config: Any, sizes: Sizes) -> None:
     # Of the widest width; no model has more.
     rows = 32 * sum(counts.values()) * widest + 3 * sum(sizes.vocabularies())
     rows += 2 * (numbers.get("max_len", 0) + numbers.get("num_buckets", 0))
+    rows += 2 * sizes.of_windows()
     memory = machine_memory()
     if memory is None or 4 * rows * widest <= memory:
         return

@@ -20,6 +20,10 @@ class Sizes:
       carried_rows: Rows of a training batch whose recurrent state is carried from one window to the next; ``None`` =
         nothing is carried.
       feature_dim: Numbers of a frame of features, or channels of an image.
+      num_channels: Values of a step of a series.
+      context_len: Steps of a series that a forecast is made from.
+      horizon_len: Steps that are forecast.
+      num_outputs: Numbers that forecast a value: 1, or one a quantile.
       num_buckets: Vectors of hashed character n-grams that words share, beside those of the vocabulary.
 
     Example:
@@ -36,6 +40,10 @@ class Sizes:
     num_classes: int | None = None
     num_labels: int | None = None
     carried_rows: int | None = None
+    num_channels: int | None = None
+    context_len: int | None = None
+    horizon_len: int | None = None
+    num_outputs: int | None = None
     num_buckets: int | None = None
     feature_dim: int | None = None
 
@@ -76,3 +84,8 @@ class Sizes:
         """The vocabulary sizes that are given."""
         sizes = (self.source_vocab_size, self.target_vocab_size, self.vocab_size)
         return tuple(size for size in sizes if size is not None)
+
+    def of_windows(self) -> int:
+        """Most weights of a map between the windows of series for each number of its width; 0 where there are none."""
+        context, horizon = self.context_len or 0, self.horizon_len or 0
+        return context * horizon * (self.num_channels or 1) * (self.num_outputs or 1)

@@ -7,6 +7,7 @@ training also has ``at(update)``, which returns the objective of that update.
 
 from transformer_jax.objectives.classes import ClassCrossEntropy
 from transformer_jax.objectives.feature_cross_entropy import FeatureCrossEntropy
+from transformer_jax.objectives.forecast_loss import PinballLoss, SquaredError
 from transformer_jax.objectives.masked_tokens import MaskedTokens
 from transformer_jax.objectives.negative_sampling import NegativeSampling
 from transformer_jax.objectives.next_token import NextToken
@@ -24,6 +25,8 @@ __all__ = [
     "NegativeSampling",
     "NextToken",
     "PairCrossEntropy",
+    "PinballLoss",
+    "SquaredError",
     "TagLikelihood",
     "token_accuracy",
 ]

@@ -95,10 +95,13 @@ def _head(experiment: PlannedExperiment) -> list[str]:
     )
     sizes = " x ".join(f"{axis} {size}" for axis, size in mesh_sizes(plan.mesh).items() if size > 1)
     count = f"{plan.devices:,} x " if plan.devices > 1 else ""
-    vocabulary = " and ".join(f"{size:,}" for size in experiment.vocab_sizes)
+    vocabulary = ""
+    if experiment.vocab_sizes:  # series have none
+        sizes_text = " and ".join(f"{size:,}" for size in experiment.vocab_sizes)
+        vocabulary = f"; vocabulary {sizes_text}, from {experiment.vocab_source}"
     return [
         f"{experiment.name} on {count}{plan.device.title}{f' ({sizes})' if sizes else ''}",
-        f"{plan.parameters:,} parameters; vocabulary {vocabulary}, from {experiment.vocab_source}",
+        f"{plan.parameters:,} parameters{vocabulary}",
         f"a batch of {experiment.rows:,} rows of {tokens}: {plan.tokens:,} tokens",
     ]
 

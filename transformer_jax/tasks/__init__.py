@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from transformer_jax.tasks.class_evaluation import evaluate_classes as evaluate_classes
     from transformer_jax.tasks.classification import Classification as Classification
     from transformer_jax.tasks.classification import PreparedClassification as PreparedClassification
+    from transformer_jax.tasks.forecast_evaluation import ForecastEvaluation as ForecastEvaluation
+    from transformer_jax.tasks.forecast_evaluation import evaluate_forecasts as evaluate_forecasts
+    from transformer_jax.tasks.forecasting import Forecasting as Forecasting
+    from transformer_jax.tasks.forecasting import PreparedForecasting as PreparedForecasting
     from transformer_jax.tasks.language_modelling import LanguageModelling as LanguageModelling
     from transformer_jax.tasks.language_modelling import PreparedLanguage as PreparedLanguage
     from transformer_jax.tasks.masked_evaluation import MaskedEvaluation as MaskedEvaluation
@@ -61,6 +65,8 @@ _MODULES = {
     "ClassEvaluation": "class_evaluation",
     "Classification": "classification",
     "Evaluator": "task",
+    "ForecastEvaluation": "forecast_evaluation",
+    "Forecasting": "forecasting",
     "LanguageEvaluator": "text_evaluation",
     "LanguageModelling": "language_modelling",
     "MaskedEvaluation": "masked_evaluation",
@@ -71,6 +77,7 @@ _MODULES = {
     "PairTask": "pairs",
     "Prepared": "task",
     "PreparedClassification": "classification",
+    "PreparedForecasting": "forecasting",
     "PreparedLanguage": "language_modelling",
     "PreparedMaskedLanguage": "masked_language_modelling",
     "PreparedVectors": "word_embedding",
@@ -89,6 +96,7 @@ _MODULES = {
     "describe_data": "task_data",
     "evaluate_captions": "caption_evaluation",
     "evaluate_classes": "class_evaluation",
+    "evaluate_forecasts": "forecast_evaluation",
     "evaluate_masked": "masked_evaluation",
     "evaluate_pairs": "pair_evaluation",
     "evaluate_tags": "tag_evaluation",
@@ -108,6 +116,8 @@ __all__ = [
     "ClassEvaluation",
     "Classification",
     "Evaluator",
+    "ForecastEvaluation",
+    "Forecasting",
     "LanguageEvaluator",
     "LanguageModelling",
     "MaskedEvaluation",
@@ -118,6 +128,7 @@ __all__ = [
     "PairTask",
     "Prepared",
     "PreparedClassification",
+    "PreparedForecasting",
     "PreparedLanguage",
     "PreparedMaskedLanguage",
     "PreparedVectors",
@@ -136,6 +147,7 @@ __all__ = [
     "describe_data",
     "evaluate_captions",
     "evaluate_classes",
+    "evaluate_forecasts",
     "evaluate_masked",
     "evaluate_pairs",
     "evaluate_tags",

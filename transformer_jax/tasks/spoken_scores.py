@@ -4,10 +4,20 @@ from collections.abc import Mapping, Sequence
 
 _TITLES = {
     "per": "PER", "wer": "WER", "cer": "CER", "ter": "TER", "bleu": "BLEU", "chrf": "chrF",
-    "bits_per_character": "bits a character",
+    "bits_per_character": "bits a character", "mse": "MSE", "mae": "MAE",
+    "smape": "sMAPE", "mase": "MASE", "owa": "OWA",
 }  # fmt: skip
 _PERCENT = ("per", "wer", "cer", "ter")
-_DIGITS = {"nats": 4, "bits_per_character": 4, "perplexity": 3}
+_DIGITS = {
+    "nats": 4,
+    "bits_per_character": 4,
+    "perplexity": 3,
+    "mse": 4,
+    "mae": 4,
+    "smape": 3,
+    "mase": 4,
+    "owa": 4,
+}
 
 
 def spoken(scores: Mapping[str, float], names: Sequence[str] = ()) -> str:

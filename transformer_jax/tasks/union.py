@@ -8,6 +8,7 @@ from transformer_jax.kinds import Kinds
 from transformer_jax.plugins import config_fault
 from transformer_jax.tasks.captioning import Captioning
 from transformer_jax.tasks.classification import Classification
+from transformer_jax.tasks.forecasting import Forecasting
 from transformer_jax.tasks.language_modelling import LanguageModelling
 from transformer_jax.tasks.masked_language_modelling import MaskedLanguageModelling
 from transformer_jax.tasks.pronunciation import Pronunciation
@@ -32,6 +33,7 @@ BuiltInTaskConfig = Union[  # noqa: UP007 (the trailing comma keeps one line a m
     Tagging,
     MaskedLanguageModelling,
     Captioning,
+    Forecasting,
 ]
 
 

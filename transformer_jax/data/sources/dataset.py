@@ -5,14 +5,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-Form = Literal["pairs", "pronunciations", "text", "classes", "tags", "captions"]
+Form = Literal["pairs", "pronunciations", "text", "classes", "tags", "captions", "series"]
 """Form of examples: lines with their targets, words with all their pronunciations, documents of text, texts with a
-class, words with a label each, or drawings and images with captions.
+class, words with a label each, drawings and images with captions, or time series.
 
 The reader of ``pairs`` takes a source and a target language and returns `PairSplits`; that of ``pronunciations``
 takes nothing and returns `PairSplits`; that of ``text`` takes nothing and returns `TextSplits`; that of ``classes``
 takes a subset and a fold, where a set has such, and returns `ClassSplits`; that of ``tags`` takes the name of an
-annotation or None and returns `TagSplits`; that of ``captions`` takes nothing and returns `CaptionSplits`.
+annotation or None and returns `TagSplits`; that of ``captions`` takes nothing and returns `CaptionSplits`; that of
+``series`` takes nothing and returns `SeriesSet`.
 """
 
 GITHUB = "https://raw.githubusercontent.com"

@@ -8,6 +8,7 @@ from transformer_jax.data.captioned import CaptionSplits
 from transformer_jax.data.documents import TextSplits
 from transformer_jax.data.labelled_texts import ClassSplits
 from transformer_jax.data.line_pairs import PairSplits
+from transformer_jax.data.series import SeriesSet
 from transformer_jax.data.sources.aeslc import AESLC
 from transformer_jax.data.sources.an4 import AN4
 from transformer_jax.data.sources.cmudict import CMUDICT
@@ -158,6 +159,16 @@ def read_captions(name: str) -> CaptionSplits:
     """
     splits: CaptionSplits = _readers_of(name, "captions")["captions"]()
     return splits
+
+
+def read_series(name: str) -> SeriesSet:
+    """A named set of time series.
+
+    Raises:
+      DataError: If there is no such set, it gives no series, or a file is missing or bad.
+    """
+    series: SeriesSet = _readers_of(name, "series")["series"]()
+    return series
 
 
 def _readers_of(name: str, *forms: Form) -> Mapping[Form, Callable[..., Any]]:

@@ -1,0 +1,221 @@
+"""Files of series: a CSV of one column of times and columns of numbers."""
+
+import csv
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from transformer_jax.bounds import Count, check_at_least, check_bounds
+from transformer_jax.data import readers
+from transformer_jax.data.series import Series, SeriesSet
+from transformer_jax.data.time_axis import read_time_axis
+from transformer_jax.errors import DataError, nearest_hint, require, shortened
+
+TIME_NAMES = ("time", "date", "datetime", "timestamp", "ds", "day", "month", "year", "hour")
+MISSING = ("", "na", "n/a", "nan", "null", "none", "-")
+"""Fields that stand for a missing value, in any case."""
+
+MAX_GROWTH = 100
+"""A time axis has at most so many rows for each row of the file: beyond it, a stamp is taken for a mistake."""
+
+_DATE = re.compile(r"\s*\d{4}-?\d\d")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SeriesFiles:
+    """Your own series: a UTF-8 file of columns, separated by commas, semicolons or tabs, plain or compressed.
+
+    The first row names the columns, unless it holds numbers. Rows are sorted by their time, and a row that is missing
+    between two others is a gap. The last rows are the test part, those before them the development part.
+
+    Attributes:
+      path: The file.
+      time_column: Name of the column of times; None takes one that is named so (`TIME_NAMES`) or the first one if it
+        holds dates, else rows are only counted.
+      columns: Names of the columns of numbers; empty for all others.
+      num_development: Rows of the development part; None takes a tenth.
+      num_test: Rows of the test part; None takes a fifth.
+
+    Raises:
+      ConfigError: If the path is empty, or a number is below 0.
+    """
+
+    kind: Literal["files"] = "files"
+    path: str
+    time_column: str | None = None
+    columns: tuple[str, ...] = ()
+    num_development: Count | None = None
+    num_test: Count | None = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        check_at_least(0, num_development=self.num_development, num_test=self.num_test)
+        require(self.path != "", "path: the path is empty")
+        require(len(set(self.columns)) == len(self.columns), "columns: a name stands there twice")
+
+    def load(self) -> SeriesSet:
+        """Read the file.
+
+        Raises:
+          DataError: If it is missing or bad, or too short for its parts; one line that says which and what to do.
+        """
+        found = read_series_file(self.path, time_column=self.time_column, columns=self.columns)
+        (series,) = found.series
+        rows = len(series.values)
+        num_test = rows // 5 if self.num_test is None else self.num_test
+        num_development = rows // 10 if self.num_development is None else self.num_development
+        if num_test + num_development >= rows:
+            raise DataError(
+                f"{self.path}: {rows:,} rows, of which {num_development:,} are for development and {num_test:,} for "
+                "the test: none is left to train on"
+            )
+        ends = (rows - num_test - num_development, rows - num_test, rows)
+        return dataclasses.replace(found, series=(dataclasses.replace(series, ends=ends),))
+
+    def with_absolute_paths(self) -> "SeriesFiles":
+        """The same file, to be found from any folder.
+
+        Example:
+          >>> SeriesFiles(path="/data/../mine.csv").with_absolute_paths().path
+          '/mine.csv'
+        """
+        return dataclasses.replace(self, path=os.path.abspath(os.path.expanduser(self.path)))
+
+
+def read_series_file(
+    path: str | os.PathLike[str],
+    *,
+    time_column: str | None = None,
+    columns: Sequence[str] = (),
+    wanted: Sequence[str] = (),
+) -> SeriesSet:
+    """The series of a file, see `SeriesFiles`, as one part.
+
+    Args:
+      path: The file.
+      time_column: Name of the column of times; None finds it.
+      columns: Names of the columns of numbers, in the order of the channels; empty for all others.
+      wanted: The same, of which nothing comes where they are not there: then all others are read.
+
+    Raises:
+      DataError: If the file cannot be read, a row has another number of fields, a time stands twice or is none, a field
+        is no number, or a column is missing; names line and column.
+    """
+    where = str(path)
+    lines = readers.read_lines(os.path.expanduser(path))
+    return parse_series(lines, where, time_column, columns, wanted=wanted)
+
+
+def parse_series(
+    lines: Sequence[str],
+    where: str,
+    time_column: str | None = None,
+    columns: Sequence[str] = (),
+    *,
+    wanted: Sequence[str] = (),
+) -> SeriesSet:
+    """The series of the lines of a file, see `read_series_file`.
+
+    Example:
+      >>> found = parse_series(["date,load", "2024-01-01,1.5", "2024-01-03,2.5", "2024-01-04,3"], "a.csv")
+      >>> found.columns, found.series[0].values[:, 0].tolist(), found.notes
+      (('load',), [1.5, nan, 2.5, 3.0], ('a.csv: 1 row(s) are missing between others',))
+    """
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not numbered:
+        raise DataError(f"{where}: no row of numbers")
+    first = numbered[0][1]
+    delimiter = max(",;\t", key=first.count)
+    rows = [(number, next(csv.reader([line], delimiter=delimiter))) for number, line in numbered]
+    names = [field.strip() for field in rows[0][1]]
+    if any(_value(field) is not None for field in names):  # numbers: no names
+        names = [f"column {place}" for place in range(1, len(names) + 1)]
+    else:
+        rows = rows[1:]
+    if not rows:
+        raise DataError(f"{where}: no row of numbers below the names of the columns")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{where}: two columns have the name {shortened(twice, 40)!r}: rename one")
+    for number, fields in rows:
+        if len(fields) != len(names):
+            raise DataError(f"{where}, line {number}: wanted {len(names)} fields, got {len(fields)}")
+    time_place = _time_place(names, rows[0][1], time_column, where)
+    if wanted and set(wanted) <= set(names):
+        columns = wanted
+    places = _places(names, time_place, columns, where)
+    values = np.array([[_field(row, place, names, where) for place in places] for row in rows], np.float64)
+    notes = []
+    axis = None
+    if time_place is not None:
+        texts = [fields[time_place] for _, fields in rows]
+        axis, found = read_time_axis(texts, where=where, lines=[number for number, _ in rows])
+        num_rows = int(found.max()) + 1
+        if num_rows > MAX_GROWTH * len(rows):
+            raise DataError(
+                f"{where}: {len(rows):,} rows reach over {num_rows:,} steps of time: look for a wrong time among them"
+            )
+        if (np.diff(found) < 0).any():
+            notes.append(f"{where}: rows were not in the order of time and are sorted")
+        if num_rows > len(rows):
+            notes.append(f"{where}: {num_rows - len(rows):,} row(s) are missing between others")
+        spread = np.full((num_rows, len(places)), np.nan)
+        spread[found] = values
+        values = spread
+    return SeriesSet(
+        series=(Series(name=where, values=values, axis=axis),),
+        columns=tuple(names[place] for place in places),
+        notes=tuple(notes),
+    )
+
+
+def _time_place(names: Sequence[str], first: Sequence[str], wanted: str | None, where: str) -> int | None:
+    if wanted is not None:
+        if wanted not in names:
+            raise DataError(
+                f"{where}: no column {wanted!r}{nearest_hint(wanted, names)}; it has {shortened(', '.join(names))}"
+            )
+        return names.index(wanted)
+    named = [place for place, name in enumerate(names) if name.lower() in TIME_NAMES]
+    if named:
+        return named[0]
+    return 0 if _value(first[0]) is None and _DATE.match(first[0]) else None
+
+
+def _places(names: Sequence[str], time_place: int | None, wanted: Sequence[str], where: str) -> list[int]:
+    if wanted:
+        for name in wanted:
+            if name not in names:
+                raise DataError(
+                    f"{where}: no column {name!r}{nearest_hint(name, names)}; it has {shortened(', '.join(names))}"
+                )
+        return [names.index(name) for name in wanted]
+    places = [place for place in range(len(names)) if place != time_place]
+    if not places:
+        raise DataError(f"{where}: no column of numbers beside the times")
+    return places
+
+
+def _value(field: str) -> float | None:
+    try:
+        return float(field)
+    except ValueError:
+        return None
+
+
+def _field(row: tuple[int, Sequence[str]], place: int, names: Sequence[str], where: str) -> float:
+    number, fields = row
+    text = fields[place].strip()
+    if text.lower() in MISSING:
+        return float("nan")
+    value = _value(text)
+    if value is None or np.isinf(value):
+        raise DataError(
+            f"{where}, line {number}: column {names[place]!r} holds {shortened(text, 30)!r}, wanted a number; correct "
+            "it, or name the columns of numbers in `columns`"
+        )
+    return value

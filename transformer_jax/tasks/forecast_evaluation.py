@@ -1,0 +1,351 @@
+"""Scores of forecasts: during training of the development windows, and of a trained model beside naive forecasts."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from flax import nnx
+
+from transformer_jax.data.prepare_series import PreparedSeries, prepare_series
+from transformer_jax.data.series import Part, Values
+from transformer_jax.data.series_config import SeriesConfig, SeriesFiles
+from transformer_jax.environment import environment_table
+from transformer_jax.errors import ConfigError, DataError
+from transformer_jax.evaluate.forecast_scores import SeasonalFactors, naive_error, seasonal_naive, smape
+from transformer_jax.inference.series_forecaster import SeriesForecaster, forecast_program, run_forecasts
+from transformer_jax.tasks.evaluation_source import EvaluationSource
+
+METRICS = ("mse", "mae", "smape", "mase", "owa")
+"""Names of the scores, in the order in which they are printed."""
+
+SHOWN_SERIES = 4
+"""Forecasts that the figures show."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ForecastEvaluation(EvaluationSource):
+    """Options of a forecaster's evaluation.
+
+    Attributes:
+      figures: Folder for a figure of the error by step and figures of some forecasts.
+    """
+
+    file_form: ClassVar[str] = "a CSV file of series"
+    path_fields: ClassVar[tuple[str, ...]] = ("source", "figures")
+
+    figures: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Truth:
+    """Windows of a part, and what their forecasts are measured by.
+
+    Attributes:
+      contexts: ``[windows, time, channels]``, scaled.
+      targets: ``[windows, horizon, channels]``, in the units of the series.
+      scaled: The same, scaled.
+      weights: 1 where a target was observed.
+      mase_scales: ``[windows, channels]``: error of the seasonal naive forecast before the part; NaN where it is 0.
+      naive2: ``[windows, horizon, channels]``: Naive 2 of the M4 competition.
+      repeat_last: The last value, again and again.
+      seasonal: The last season, again and again.
+    """
+
+    contexts: npt.NDArray[np.float32]
+    targets: Values
+    scaled: Values
+    weights: Values
+    mase_scales: Values
+    naive2: Values
+    repeat_last: Values
+    seasonal: Values
+
+    @classmethod
+    def of(cls, prepared: PreparedSeries, part: Part, *, stride: int = 1) -> "Truth":
+        """The windows of a part, every ``stride``-th of each series."""
+        found, owners = prepared.windows[part], prepared.owners[part]
+        # Counted from the first window of each series, so that each has at least one.
+        firsts = np.searchsorted(owners, owners)
+        chosen = np.flatnonzero((np.arange(len(owners)) - firsts) % stride == 0)
+        owners = owners[chosen]
+        contexts, scaler, config = found.inputs(chosen), prepared.scaler, prepared.config
+        channels = found.values.shape[1]
+        season, horizon = config.season_len, config.horizon_len
+        targets = np.zeros((len(chosen), horizon, channels))
+        naive2, mase_scales = np.zeros_like(targets), np.full((len(chosen), channels), np.nan)
+        repeat_last, seasonal = np.zeros_like(targets), np.zeros_like(targets)
+        starts = np.concatenate([[0], np.cumsum([len(one) for one in prepared.values])])
+        for number in np.unique(owners):
+            rows = np.flatnonzero(owners == number)
+            values, series = prepared.values[number], prepared.data.series[number]
+            origins = found.origins[chosen[rows]] - starts[number]
+            targets[rows] = values[origins[:, None] + np.arange(horizon)]
+            back = values[origins[:, None] + np.arange(-min(season, config.context_len), 0)]
+            repeat_last[rows] = seasonal_naive(back, horizon, 1)
+            seasonal[rows] = seasonal_naive(back, horizon, season)
+            known = values[: len(series.before(part))]
+            error = naive_error(series.before(part), season)
+            mase_scales[rows] = np.where(error > 0, error, np.nan)
+            for channel in range(channels):
+                factors = SeasonalFactors.of(known[:, channel], season)
+                naive2[rows, :, channel] = factors.forecast(values[origins - 1, channel], origins, horizon)
+        return cls(
+            contexts=contexts,
+            targets=targets,
+            scaled=scaler.scaled(targets),
+            weights=found.weights(chosen).astype(np.float64),
+            mase_scales=mase_scales,
+            naive2=naive2,
+            repeat_last=repeat_last,
+            seasonal=seasonal,
+        )
+
+    def __len__(self) -> int:
+        return len(self.contexts)
+
+    def scores(self, forecasts: Values, scaler: Any) -> dict[str, float]:
+        """Scores of point forecasts ``[windows, horizon, channels]`` in the units of the series."""
+        found = self._errors(forecasts)
+        scaled = scaler.scaled(forecasts) - self.scaled
+        naive2 = self._errors(self.naive2)
+        ratios = [found[name] / naive2[name] if naive2[name] > 0 else 1.0 for name in found]
+        return {
+            "mse": self._mean(np.square(scaled)),
+            "mae": self._mean(np.abs(scaled)),
+            **found,
+            "owa": float(np.mean(ratios)),
+        }
+
+    def _errors(self, forecasts: Values) -> dict[str, float]:
+        absolute = np.abs(forecasts - self.targets)
+        scales = np.broadcast_to(self.mase_scales[:, None], absolute.shape)
+        has_scale = np.isfinite(scales)
+        return {
+            "smape": self._mean(smape(self.targets, forecasts)),
+            "mase": self._mean(
+                np.where(has_scale, absolute / np.where(has_scale, scales, 1.0), 0.0), has_scale
+            ),
+        }
+
+    def _mean(self, errors: Values, counted: npt.NDArray[np.bool_] | None = None) -> float:
+        weights = self.weights if counted is None else self.weights * counted
+        total = float(weights.sum())
+        return float((np.where(weights > 0, errors, 0.0) * weights).sum() / total) if total else 0.0
+
+
+class ForecastEvaluator:
+    """Scores of the development windows.
+
+    Args:
+      model: The model; only its structure is kept.
+      prepared: The prepared series.
+      point: Place of the point forecast among the model's numbers.
+    """
+
+    notes: Sequence[str] = ()
+    settings: Mapping[str, str] = {}
+    record: Mapping[str, Any] = {}
+
+    def __init__(self, model: Any, prepared: PreparedSeries, *, point: int) -> None:
+        config = prepared.config
+        self._truth = Truth.of(prepared, "development", stride=config.evaluation_stride)
+        self._scaler, self._point = prepared.scaler, point
+        self._program = forecast_program(model, context_len=config.context_len)
+        self._state = nnx.split(model)[1]
+
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds spent on compiling so far."""
+        return self._program.compile_seconds
+
+    def check(self) -> None:
+        """Raise what evaluating would raise for this model, by shapes alone."""
+        channels = len(self._scaler.columns)
+
+        def make(indices: Any, num_rows: int, length: int) -> tuple[Any, ...]:
+            return (np.zeros((num_rows, length, channels), np.float32),)
+
+        self._program.check(self._state, make)
+
+    def __call__(self, state: Any) -> dict[str, float]:
+        """Scores by name, from the model's state as of ``nnx.split(model)[1]``."""
+        outputs = run_forecasts(self._program, state, self._truth.contexts)
+        return self._truth.scores(self._scaler.unscaled(outputs[..., self._point]), self._scaler)
+
+
+def evaluate_forecasts(
+    task: Any, forecaster: SeriesForecaster, options: ForecastEvaluation
+) -> dict[str, Any]:
+    """Score a forecaster on every window of a part, beside naive forecasts.
+
+    Args:
+      task: The task that it was trained for.
+      forecaster: The trained model with its scaler.
+      options: What to score it on.
+
+    Returns:
+      The scores by name: ``"mse"`` and ``"mae"`` of scaled values, as published; ``"smape"``, ``"mase"``, ``"owa"``
+      (against Naive 2 of the M4 competition); ``"naive"`` with the same of the naive forecasts; ``"quantiles"`` with
+      the share of targets below each quantile and the mean pinball loss; ``"text"`` and ``"remarks"`` for people.
+
+    Raises:
+      DataError: If a file is missing or bad, or the data have no such part.
+      ConfigError: If the other run reads other windows.
+    """
+    prepared, part = _prepared(task, forecaster, options)
+    truth = Truth.of(prepared, part)
+    if not len(truth):
+        raise DataError(
+            f"{options.where}: no window of {prepared.config.horizon_len:,} steps behind a context of "
+            f"{prepared.config.context_len:,}"
+        )
+    outputs = run_forecasts(forecaster.program, forecaster.state, truth.contexts)
+    values = forecaster.unscaled(outputs)
+    scores = {forecaster.name: truth.scores(values[..., forecaster.point()], forecaster.scaler)}
+    compared: dict[str, Any] = {}
+    if options.against is not None:
+        name, other = options.against
+        scores[name] = _other_scores(truth, forecaster, name, other)
+        compared = {"against": {"run": name, **scores[name]}}
+    naive = {
+        "seasonal naive": truth.scores(truth.seasonal, forecaster.scaler),
+        "repeat last": truth.scores(truth.repeat_last, forecaster.scaler),
+        "Naive 2": truth.scores(truth.naive2, forecaster.scaler),
+    }
+    text = [
+        f"{options.where}: {len(truth):,} forecasts of {prepared.config.horizon_len:,} steps and "
+        f"{len(forecaster.columns)} channel(s) from {prepared.config.context_len:,}",
+        *_table({**scores, **naive}),
+    ]
+    remarks = []
+    if not np.isfinite(values).all():
+        remarks.append("the model gives non-finite forecasts")
+    constant = int(np.isnan(truth.mase_scales).sum())
+    if constant:
+        remarks.append(
+            f"{constant:,} of {truth.mase_scales.size:,} channels are constant before the part: no MASE"
+        )
+    quantiles = _quantile_scores(truth, forecaster, outputs)
+    if quantiles:
+        below = ", ".join(f"{share:.1%} below {name}" for name, share in quantiles["below"].items())
+        text.append(f"quantiles: {below}; pinball loss {quantiles['pinball']:.4f}")
+    if options.figures is not None:
+        text.append(f"figures: {', '.join(_draw(options.figures, prepared, truth, forecaster, values))}")
+    return {
+        "task": task.kind,
+        "heading": f"{len(truth):,} forecasts",
+        "lines": len(truth),
+        **scores[forecaster.name],
+        "naive": naive,
+        **({"quantiles": quantiles} if quantiles else {}),
+        **compared,
+        "environment": environment_table(),
+        "text": text,
+        "remarks": remarks,
+    }
+
+
+def _prepared(
+    task: Any, forecaster: SeriesForecaster, options: ForecastEvaluation
+) -> tuple[PreparedSeries, Part]:
+    """The series to score on, scaled by the run's own scaler, and the part of them."""
+    config: SeriesConfig = task.data
+    if options.source is None:
+        part: Part = "test" if options.split == "test" else "development"
+        return prepare_series(config, scaler=forecaster.scaler), part
+    # The first window of a file is its training part: contexts have to stand somewhere.
+    own = config.dataset
+    known = own if isinstance(own, SeriesFiles) else SeriesFiles(path=str(options.source))
+    columns = forecaster.columns if len(forecaster.columns) > 1 else known.columns
+    dataset = dataclasses.replace(
+        known, path=str(options.source), columns=columns, num_development=0, num_test=0
+    )
+    rows = len(dataset.load().series[0].values)
+    if rows < config.window_len + 1:
+        raise DataError(
+            f"{options.source}: {rows:,} rows, wanted at least {config.window_len + 1:,}: a training window and a step"
+        )
+    dataset = dataclasses.replace(dataset, num_test=rows - config.window_len)
+    return prepare_series(dataclasses.replace(config, dataset=dataset), scaler=forecaster.scaler), "test"
+
+
+def _other_scores(truth: Truth, forecaster: SeriesForecaster, name: str, other: Any) -> dict[str, float]:
+    """Scores of another run on the same windows, in the units of the first one's scaler."""
+    same = isinstance(other, SeriesForecaster) and (other.columns, other.horizon_len) == (
+        forecaster.columns,
+        forecaster.horizon_len,
+    )
+    if not same or other.context_len > forecaster.context_len:
+        raise ConfigError(
+            f"{name} has other columns or another horizon than {forecaster.name}, or a longer context: only runs on "
+            "the same windows can be compared"
+        )
+    contexts = forecaster.scaler.unscaled(truth.contexts[:, -other.context_len :])
+    values = other.unscaled(other.outputs(contexts))
+    return truth.scores(values[..., other.point()], forecaster.scaler)
+
+
+def _table(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
+    width = max(len(name) for name in scores)
+    titles = {"mse": "MSE", "mae": "MAE", "smape": "sMAPE", "mase": "MASE", "owa": "OWA"}
+    lines = [f"{'':<{width}}" + "".join(f"{titles[name]:>11}" for name in METRICS)]
+    for name, found in scores.items():
+        lines.append(f"{name:<{width}}" + "".join(f"{_shown(found[one]):>11}" for one in METRICS))
+    return lines
+
+
+def _shown(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.3e}"
+
+
+def _quantile_scores(truth: Truth, forecaster: SeriesForecaster, outputs: Any) -> dict[str, Any]:
+    if not forecaster.quantiles:
+        return {}
+    ordered = np.sort(np.asarray(outputs, np.float64), axis=-1)
+    errors = truth.scaled[..., None] - ordered
+    quantiles = np.array(forecaster.quantiles)
+    pinball = np.maximum(quantiles * errors, (quantiles - 1.0) * errors).mean(axis=-1)
+    counted = truth.weights > 0
+    below = {
+        f"{quantile:g}": float((errors[..., place] <= 0)[counted].mean())
+        for place, quantile in enumerate(forecaster.quantiles)
+    }
+    return {"below": below, "pinball": float(pinball[counted].mean())}
+
+
+def _draw(
+    folder: Path, prepared: PreparedSeries, truth: Truth, forecaster: SeriesForecaster, values: Values
+) -> list[str]:
+    from transformer_jax.plot.forecast_figures import ForecastPanel, band_name, error_figure, forecast_figure
+
+    names = forecaster.columns
+    files = [folder / "error_by_step.png"]
+    scaled = forecaster.scaler.scaled(values[..., forecaster.point()]) - truth.scaled
+    curves = {
+        forecaster.name: np.abs(scaled),
+        "seasonal naive": np.abs(forecaster.scaler.scaled(truth.seasonal) - truth.scaled),
+        "repeat last": np.abs(forecaster.scaler.scaled(truth.repeat_last) - truth.scaled),
+    }
+    error_figure({name: found.mean(axis=(0, 2)) for name, found in curves.items()}, path=files[0])
+    ordered = np.sort(values, axis=-1)
+    contexts = forecaster.scaler.unscaled(truth.contexts)
+    chosen = np.unique(np.linspace(0, len(truth) - 1, SHOWN_SERIES).astype(int))
+    for window in chosen.tolist():
+        panels = [
+            ForecastPanel(
+                title=name,
+                context=contexts[window, :, channel],
+                forecast=ordered[window, :, channel, forecaster.point()],
+                truth=truth.targets[window, :, channel],
+                band=(ordered[window, :, channel, 0], ordered[window, :, channel, -1])
+                if len(forecaster.quantiles) > 1
+                else None,
+            )
+            for channel, name in enumerate(names)
+        ]
+        files.append(folder / f"forecast_{window + 1}.png")
+        forecast_figure(panels, band_name=band_name(forecaster.quantiles), path=files[-1])
+    return [str(file) for file in files]
