@@ -5,15 +5,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-Form = Literal["pairs", "pronunciations", "text", "classes", "tags", "captions", "series"]
+Form = Literal["pairs", "pronunciations", "text", "classes", "tags", "captions", "series", "speech"]
 """Form of examples: lines with their targets, words with all their pronunciations, documents of text, texts with a
-class, words with a label each, drawings and images with captions, or time series.
+class, words with a label each, drawings and images with captions, time series, or recordings with what is said in them.
 
 The reader of ``pairs`` takes a source and a target language and returns `PairSplits`; that of ``pronunciations``
 takes nothing and returns `PairSplits`; that of ``text`` takes nothing and returns `TextSplits`; that of ``classes``
 takes a subset and a fold, where a set has such, and returns `ClassSplits`; that of ``tags`` takes the name of an
 annotation or None and returns `TagSplits`; that of ``captions`` takes nothing and returns `CaptionSplits`; that of
-``series`` takes nothing and returns `SeriesSet`.
+``series`` takes nothing and returns `SeriesSet`; that of ``speech`` takes the name of a speaker to test on or None and
+returns `SpeechSplits`.
 """
 
 GITHUB = "https://raw.githubusercontent.com"

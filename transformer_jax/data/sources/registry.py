@@ -32,6 +32,7 @@ from transformer_jax.data.sources.ud_english_ewt import UD_ENGLISH_EWT
 from transformer_jax.data.sources.war_and_peace import WAR_AND_PEACE
 from transformer_jax.data.sources.word_similarity import WORD_SIMILARITY
 from transformer_jax.data.tagged_text import TagSplits
+from transformer_jax.data.utterances import SpeechSplits
 from transformer_jax.errors import DataError, nearest_hint
 
 _DATASETS = (
@@ -169,6 +170,20 @@ def read_series(name: str) -> SeriesSet:
     """
     series: SeriesSet = _readers_of(name, "series")["series"]()
     return series
+
+
+def read_speech(name: str, *, test_speaker: str | None = None) -> SpeechSplits:
+    """The three parts of a named set of recordings with what is said in them.
+
+    Args:
+      name: Name of the set.
+      test_speaker: The speaker that is tested on and not trained on; None takes the set's own parts.
+
+    Raises:
+      DataError: If there is no such set or speaker, it gives no speech, or a file is missing or bad.
+    """
+    splits: SpeechSplits = _readers_of(name, "speech")["speech"](test_speaker)
+    return splits
 
 
 def _readers_of(name: str, *forms: Form) -> Mapping[Form, Callable[..., Any]]:

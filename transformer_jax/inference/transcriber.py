@@ -1,0 +1,360 @@
+"""Recordings in, text out: a trained model that reads frames of speech, with its front end, tokenizer and search."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from flax import nnx
+
+from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from transformer_jax.data.buckets import PaddedLengths
+from transformer_jax.data.feature_batches import padded_frames
+from transformer_jax.data.prepare_speech import frames_of
+from transformer_jax.data.sound import Sound, read_sound
+from transformer_jax.data.speech_features import SpeechFeatures
+from transformer_jax.data.tokenizers import Tokenizer
+from transformer_jax.decode.searcher import BeamConfig, GreedyConfig, SearchConfig
+from transformer_jax.errors import ConfigError, DataError
+from transformer_jax.functional.ctc import ctc_best_path
+from transformer_jax.inference.batch_search import BatchSearcher, Hypothesis, batch_rows
+from transformer_jax.inference.line_report import LineReport
+from transformer_jax.inference.requested_search import RequestedSearch, search_of
+from transformer_jax.inference.row_program import RowProgram
+from transformer_jax.inference.source_rows import FeatureRows
+from transformer_jax.models.ctc_decoder import CtcDecoder
+from transformer_jax.nn.parameters import parameter_count
+
+__all__ = [
+    "SpeechSearcher",
+    "Transcriber",
+    "Transcript",
+    "read_recording",
+    "speech_lengths",
+]
+
+FAR = 8
+"""Recordings so many times as long as the longest of training are refused."""
+
+FRAME_SUFFIX = ".npy"
+"""End of the names of files of stored frames."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Transcript:
+    """What is said in a recording.
+
+    Attributes:
+      text: The text.
+      score: What the search ranks by: log-probability, or that over the length penalty.
+      finished: False where the text was cut off at the longest output.
+      seconds: How long the recording is.
+      tokens: The tokens of the text.
+      starts: Where each token begins, in seconds; empty unless CTC's best path found the text.
+      alternatives: The next best texts, where the search gives several.
+    """
+
+    text: str
+    score: float
+    finished: bool
+    seconds: float
+    tokens: tuple[str, ...] = ()
+    starts: tuple[float, ...] = ()
+    alternatives: tuple["Transcript", ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeechHypothesis:
+    """A hypothesis, and the vectors of the encoder at which its tokens begin where they are known."""
+
+    hypothesis: Hypothesis
+    places: tuple[int, ...] = ()
+
+
+def speech_lengths(max_frames: int) -> PaddedLengths:
+    """The few lengths that recordings are padded to."""
+    return PaddedLengths.in_steps(max_frames, steps=6, limit=FAR * max_frames)
+
+
+def read_recording(item: Any) -> Any:
+    """A recording, from what stands for one.
+
+    Args:
+      item: A `Sound`, the path of a sound file or of a ``.npy`` file of static frames, or such frames ``[frames, dim]``.
+
+    Returns:
+      A `Sound`, or an array of frames.
+
+    Raises:
+      DataError: If it is no recording.
+      TypeError: If it is something else.
+    """
+    if isinstance(item, Sound | np.ndarray):
+        return item
+    if not isinstance(item, str | os.PathLike):
+        raise TypeError(f"a recording is a Sound, a path or an array of frames; got {type(item).__name__}")
+    path = Path(item)
+    if path.suffix != FRAME_SUFFIX:
+        return read_sound(path)
+    try:
+        frames = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: no array of frames, or damaged: {error}") from None
+    if not isinstance(frames, np.ndarray) or not np.issubdtype(frames.dtype, np.number):
+        raise DataError(f"{path}: wanted one array of numbers [frames, dim]")
+    return frames
+
+
+class SpeechSearcher:
+    """Texts of frames by the search that a model has: CTC's best path, its prefix search, or a decoder's.
+
+    Args:
+      model: A `FeatureToText`; only its structure is kept.
+      search: Which. Greedy search of a model without a decoder is the best path.
+      feature_dim: Numbers of a frame.
+      max_frames: Most frames of a recording in training.
+      ctc_weight: Share of CTC in the beam search of a model that has a decoder and a CTC head; 0 for none.
+      target_limit: The longest text that the model can write; None where it has no limit.
+      num_devices: Devices that search side by side.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        search: SearchConfig,
+        *,
+        feature_dim: int,
+        max_frames: int,
+        ctc_weight: float = 0.0,
+        target_limit: int | None = None,
+        num_devices: int = 1,
+    ) -> None:
+        self._dim = feature_dim
+        self._program: RowProgram | None = None
+        self._searcher: BatchSearcher | None = None
+        lengths = speech_lengths(max_frames)
+        if model.config.decoder is None and isinstance(search, GreedyConfig):
+            self._program = RowProgram(model, _best_path, lengths=lengths)
+            return
+        self._is_joint = isinstance(search, BeamConfig) and (
+            model.config.decoder is None or (model.config.ctc and ctc_weight > 0)
+        )
+        if model.config.decoder is None and not self._is_joint:
+            raise ConfigError("a model without a decoder draws no samples: choose greedy or beam search")
+        searched = model
+        if self._is_joint:
+            weight = 1.0 if model.config.decoder is None else ctc_weight
+            searched = CtcDecoder(
+                model,
+                ctc_weight=weight,
+                blank_id=PAD_ID,
+                bos_id=BOS_ID,
+                eos_id=EOS_ID,
+                forbidden_ids=(UNK_ID,),
+            )
+        self._searcher = BatchSearcher(
+            searched,
+            search,
+            batch_size=batch_rows(search, parameters=parameter_count(model)),
+            lengths=lengths,
+            longest_output=target_limit,
+            num_devices=num_devices,
+            form=FeatureRows(feature_dim),
+        )
+
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds spent on compiling so far."""
+        one = self._program or self._searcher
+        return 0.0 if one is None else one.compile_seconds
+
+    def check(self, state: Any) -> None:
+        """Raise what the search of the longest recordings would raise, without compiling it."""
+        if self._program is not None:
+            self._program.check(state, self._batches([]))
+        elif self._searcher is not None:
+            self._searcher.check()
+
+    def __call__(
+        self, state: Any, sources: Sequence[npt.NDArray[Any]]
+    ) -> list[list[SpeechHypothesis]]:
+        """Hypotheses of each source, best first.
+
+        Args:
+          state: The model's state, as of ``nnx.split(model)[1]``.
+          sources: Frames of each recording.
+        """
+        if self._program is not None:
+            found = self._program.run(state, [len(one) for one in sources], self._batches(sources))
+            return [[_of_path(one)] for one in found]
+        assert self._searcher is not None
+        searched = nnx.State({"model": state}) if self._is_joint else state
+        return [
+            [SpeechHypothesis(one) for one in hypotheses]
+            for hypotheses in self._searcher(searched, sources)
+        ]
+
+    def _batches(self, sources: Sequence[npt.NDArray[Any]]) -> Callable[..., Any]:
+        def make(indices: npt.NDArray[np.int64], num_rows: int, length: int) -> Any:
+            return padded_frames([sources[index] for index in indices.tolist()], num_rows, length, self._dim)
+
+        return make
+
+
+def _best_path(model: Any, features: Any, lengths: Any) -> Any:
+    memory, lengths = model.encode((features, lengths))
+    logits = model.ctc_logits(memory)
+    tokens = jnp.arange(logits.shape[-1])
+    never = (tokens == UNK_ID) | (tokens == BOS_ID) | (tokens == EOS_ID)
+    path = ctc_best_path(jnp.where(never, -jnp.inf, logits), lengths, blank_id=PAD_ID)
+    return path.tokens, path.lengths, path.frames, path.log_probs
+
+
+def _of_path(found: Any) -> SpeechHypothesis:
+    tokens, length, frames, log_prob = found
+    ids = tuple(tokens[:length].tolist())
+    return SpeechHypothesis(Hypothesis(ids, float(log_prob), True), tuple(frames[:length].tolist()))
+
+
+@dataclasses.dataclass
+class Transcriber:
+    """A trained model that writes what is said.
+
+    Attributes:
+      name: Of the run, for messages.
+      model: The model with its trained parameters.
+      tokenizer: Turns ids into text.
+      features: How sound becomes frames.
+      max_frames: Most frames of a recording in training; longer ones are taken up to `FAR` times as long.
+      search: Search that `transcribe` uses unless it is given another.
+      ctc_weight: Share of CTC in beam search, where the model has a decoder and a CTC head.
+      source_limit: Most frames that the encoder can take; None where it has no limit.
+      target_limit: The longest text that the model can write, the end included; None where it has no limit.
+      report: Remarks on what was done to recordings so far.
+    """
+
+    verbs: ClassVar[tuple[str, ...]] = ("transcribe",)
+
+    name: str
+    model: Any
+    tokenizer: Tokenizer
+    features: SpeechFeatures
+    max_frames: int
+    search: SearchConfig
+    ctc_weight: float = 0.0
+    source_limit: int | None = None
+    target_limit: int | None = None
+    report: LineReport = dataclasses.field(default_factory=LineReport)
+    _programs: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def state(self) -> nnx.State:
+        """The model's state, as searches take it."""
+        return nnx.split(self.model)[1]
+
+    def transcribe(
+        self,
+        items: Sequence[Any],
+        *,
+        search: RequestedSearch | None = None,
+        num_devices: int = 1,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> list[Transcript]:
+        """The text of each recording; it does not depend on the recordings beside it.
+
+        Sound of another rate is resampled, several channels are mixed, and the report says so. A silent recording has an
+        empty text.
+
+        Args:
+          items: Recordings: `Sound`, paths of sound files, or static frames ``[frames, dim]`` of the same front end.
+          search: How to search, such as ``BeamSearch(num_beams=8)``; None for the run's own search.
+          num_devices: Devices that search side by side.
+          on_progress: Called with the number of recordings done so far.
+
+        Raises:
+          ConfigError: If the search is impossible.
+          DataError: If an item is no recording, or too long; says which.
+          TypeError: If ``items`` is one recording, an item is something else, or ``search`` is none.
+        """
+        if isinstance(items, str | os.PathLike | Sound | np.ndarray):
+            raise TypeError("items must be a list of recordings, got one: write [...] around it")
+        chosen = search_of(search, self.search)
+        num_best = getattr(chosen if search is None else search, "num_best", 1)
+        searcher = self._searcher(chosen, num_devices)
+        self.report = LineReport()
+        contents = [self._content(item, place) for place, item in enumerate(items, 1)]
+        heard = [place for place, (_, frames) in enumerate(contents) if len(frames)]
+        found = [Transcript(text="", score=0.0, finished=True, seconds=one) for one, _ in contents]
+        hypotheses = searcher(self.state, [contents[place][1] for place in heard])
+        for place, one in zip(heard, hypotheses, strict=True):
+            found[place] = self._transcribed(one[:num_best], contents[place][0])
+        if on_progress is not None:
+            on_progress(len(found))
+        return found
+
+    def _content(self, item: Any, place: int) -> tuple[float, npt.NDArray[np.float32]]:
+        """Seconds and frames of a recording; no frames of one in which nothing is to be heard."""
+        where = str(item) if isinstance(item, str | os.PathLike) else f"recording {place}"
+        try:
+            content = read_recording(item)
+            frames = frames_of(content, self.features)
+        except DataError as error:
+            text = str(error)
+            raise DataError(text if text.startswith(where) else f"{where}: {text}") from None
+        is_sound = isinstance(content, Sound)
+        seconds = content.seconds if is_sound else len(frames) * self.features.step_ms / 1000
+        limit = FAR * self.max_frames if self.source_limit is None else self.source_limit
+        if len(frames) > limit:
+            raise DataError(
+                f"{where}: {seconds:,.0f} seconds are {len(frames):,} frames; at most {limit:,}, "
+                f"{limit * self.features.step_ms / 1000:,.0f} seconds, are taken: cut it into pieces"
+            )
+        if is_sound:
+            self._remark(content, where)
+            if content.is_silent:
+                return seconds, frames[:0]
+        return seconds, frames
+
+    def _remark(self, sound: Sound, where: str) -> None:
+        if sound.rate != self.features.sample_rate:
+            self.report.remark(
+                f"{where}: {sound.rate:,} samples a second, resampled to {self.features.sample_rate:,}"
+            )
+        if sound.num_channels > 1:
+            self.report.remark(f"{where}: {sound.num_channels} channels, mixed to one")
+        if sound.is_silent:
+            self.report.remark(f"{where}: nothing is to be heard, so its text is empty")
+
+    def _transcribed(self, found: Sequence[SpeechHypothesis], seconds: float) -> Transcript:
+        step = int(self.model.config.encoder.reduction) * self.features.step_ms / 1000
+        texts = [
+            Transcript(
+                text=self.tokenizer.decode_line(one.hypothesis.tokens),
+                score=one.hypothesis.score,
+                finished=one.hypothesis.finished,
+                seconds=seconds,
+                tokens=tuple(self.tokenizer.pieces(one.hypothesis.tokens)),
+                starts=tuple(round(place * step, 4) for place in one.places),
+            )
+            for one in found
+        ]
+        return dataclasses.replace(texts[0], alternatives=tuple(texts[1:]))
+
+    def _searcher(self, search: SearchConfig, num_devices: int) -> SpeechSearcher:
+        key = ("search", search, num_devices)
+        if key not in self._programs:
+            self._programs[key] = SpeechSearcher(
+                self.model,
+                search,
+                feature_dim=self.features.feature_dim,
+                max_frames=self.max_frames,
+                ctc_weight=self.ctc_weight,
+                target_limit=self.target_limit,
+                num_devices=num_devices,
+            )
+        found: SpeechSearcher = self._programs[key]
+        return found

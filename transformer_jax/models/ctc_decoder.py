@@ -1,0 +1,106 @@
+"""Decoding by connectionist temporal classification, alone or joined with a decoder, as a step model for any search."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from transformer_jax.errors import ConfigError, require
+from transformer_jax.functional.ctc import CtcPrefixes, ctc_prefixes
+from transformer_jax.pytree import pytree_dataclass, replace
+from transformer_jax.typing import Array, Float, Int
+
+__all__ = ["CtcDecoder", "CtcState"]
+
+
+@pytree_dataclass
+class CtcState:
+    """The state of a search.
+
+    Attributes:
+      prefixes: Probabilities of each hypothesis by CTC.
+      decoder: The decoder's own state; None where CTC decodes alone.
+    """
+
+    prefixes: CtcPrefixes
+    decoder: Any
+
+
+class CtcDecoder(nnx.Module):
+    r"""A model's CTC head, or the head and its decoder, one token at a time.
+
+    .. math:: z_c = \lambda \log p_{\mathrm{CTC}}(c \mid g, x) + (1 - \lambda) \log p_{\mathrm{decoder}}(c \mid g, x)
+
+    The first term is the share of the prefix probability that goes on with :math:`c`, summed over all alignments; the
+    search normalises :math:`z` over the vocabulary at each step. Alone (:math:`\lambda = 1`) it is a distribution by
+    itself, and the search is CTC's prefix search.
+
+    Args:
+      model: A `FeatureToText` with a CTC head.
+      ctc_weight: :math:`\lambda`.
+      blank_id: The blank, and what pads.
+      bos_id: The start of a text, which is fed first.
+      eos_id: The end of a text.
+      forbidden_ids: Tokens besides start and end that no text holds.
+
+    Raises:
+      ConfigError: If the model has no CTC head, or the weight leaves the decoder out of a model that has none.
+
+    Source: Watanabe et al. 2017, https://doi.org/10.1109/JSTSP.2017.2763455, algorithm 2.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        ctc_weight: float = 1.0,
+        blank_id: int = 0,
+        bos_id: int = 2,
+        eos_id: int = 3,
+        forbidden_ids: tuple[int, ...] = (1,),
+    ) -> None:
+        require(0.0 < ctc_weight <= 1.0, f"ctc_weight must be above 0 and at most 1; got {ctc_weight}")
+        if not model.config.ctc:
+            raise ConfigError("the model has no CTC head: set ctc=True in its config")
+        require(
+            ctc_weight == 1.0 or model.config.decoder is not None,
+            f"ctc_weight is {ctc_weight}, but the model has no decoder to weigh against: set it to 1",
+        )
+        self.model = model
+        self.ctc_weight = ctc_weight
+        self.blank_id, self.bos_id, self.eos_id = blank_id, bos_id, eos_id
+        self.forbidden_ids = (bos_id, eos_id, *forbidden_ids)
+
+    def start(self, inputs: Any, *, max_len: int) -> CtcState:
+        """Encode once; the empty prefix, and the decoder's state before the first token."""
+        memory, lengths = self.model.encode(inputs)
+        prefixes = ctc_prefixes(
+            self.model.ctc_logits(memory), lengths, blank_id=self.blank_id, forbidden_ids=self.forbidden_ids
+        )
+        decoder = None
+        if self.ctc_weight < 1.0:
+            decoder = self.model.decoder.start(memory, lengths, max_len=max_len)
+        return CtcState(prefixes=prefixes, decoder=decoder)
+
+    def step(
+        self, state: CtcState, tokens: Int[Array, " batch"]
+    ) -> tuple[Float[Array, "batch vocab"], CtcState]:
+        """Feed one token a row; scores of the next one and the new state."""
+        before = state.prefixes
+        after = before.extended(tokens, blank_id=self.blank_id)
+        is_first = tokens == self.bos_id
+        prefixes = replace(
+            before,
+            ends_in_token=jnp.where(is_first[:, None], before.ends_in_token, after.ends_in_token),
+            ends_in_blank=jnp.where(is_first[:, None], before.ends_in_blank, after.ends_in_blank),
+            last=jnp.where(is_first, before.last, after.last),
+            score=jnp.where(is_first, before.score, after.score),
+        )
+        scores = prefixes.next_log_probs(blank_id=self.blank_id, eos_id=self.eos_id)
+        if self.ctc_weight == 1.0:
+            return scores, CtcState(prefixes=prefixes, decoder=None)
+        logits, decoder = self.model.decoder.step(state.decoder, tokens)
+        of_decoder = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+        joined = self.ctc_weight * scores + (1.0 - self.ctc_weight) * of_decoder
+        return joined, CtcState(prefixes=prefixes, decoder=decoder)
