@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
+from scipy.io import wavfile
 
 from transformer_jax.data.captions_config import CaptionsConfig, InkFiles
 from transformer_jax.data.classes_config import ClassesConfig, ClassFiles
@@ -15,6 +16,9 @@ from transformer_jax.data.ink import StrokeFeatures
 from transformer_jax.data.masked_config import MaskedTextConfig, Masking, WordPieces
 from transformer_jax.data.pairs_config import ChosenBuckets, PairsConfig, ParallelFiles
 from transformer_jax.data.series_config import SeriesConfig, SeriesFiles
+from transformer_jax.data.sound import mixed
+from transformer_jax.data.speech_config import SpeechConfig, SpeechFiles
+from transformer_jax.data.speech_features import SpeechFeatures
 from transformer_jax.data.tag_config import TagConfig, TagFiles, Words
 from transformer_jax.data.text_config import (
     ContiguousWindows,
@@ -25,7 +29,7 @@ from transformer_jax.data.text_config import (
 )
 from transformer_jax.data.words_config import Phrases, SubwordBuckets, WordsConfig
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
-from transformer_jax.inference import GreedySearch
+from transformer_jax.inference import BeamSearch, GreedySearch
 from transformer_jax.models import (
     ClassifierConfig,
     DecoderOnlyConfig,
@@ -43,17 +47,23 @@ from transformer_jax.models import (
     TransformerTextEncoder,
     WordVectorsConfig,
 )
-from transformer_jax.models.feature_encoders import RecurrentFeatureEncoder
+from transformer_jax.models.feature_encoders import (
+    FeatureMasking,
+    RecurrentFeatureEncoder,
+    TransformerFeatureEncoder,
+)
 from transformer_jax.models.feature_to_text import FeatureToTextConfig
 from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
 from transformer_jax.models.tagger import TaggerConfig
-from transformer_jax.models.text_decoders import RecurrentTextDecoder
+from transformer_jax.models.text_decoders import RecurrentTextDecoder, TransformerTextDecoder
 from transformer_jax.nn import Learned, Rotary
 from transformer_jax.nn.word_letters import LetterConvolution
 from transformer_jax.objectives import (
     ClassCrossEntropy,
+    CtcLoss,
     FullSoftmax,
     HierarchicalSoftmax,
+    JointCtc,
     MaskedTokens,
     NegativeSampling,
     PinballLoss,
@@ -70,6 +80,7 @@ from transformer_jax.tasks.language_modelling import LanguageModelling
 from transformer_jax.tasks.masked_language_modelling import MaskedLanguageModelling
 from transformer_jax.tasks.pronunciation import Pronunciation
 from transformer_jax.tasks.tagging import Tagging
+from transformer_jax.tasks.transcription import Transcription
 from transformer_jax.tasks.translation import Translation
 from transformer_jax.tasks.union import BuiltInTaskConfig, register_task
 from transformer_jax.tasks.word_embedding import WordEmbedding
@@ -120,6 +131,35 @@ INK_READER = FeatureToTextConfig(
         attention=Bahdanau(attention_dim=4, coverage_width=3),
         dropout_rate=0.1,
     ),
+)
+
+LISTENER = FeatureToTextConfig(
+    encoder=RecurrentFeatureEncoder(
+        cell="gru",
+        hidden_dim=5,
+        num_layers=1,
+        time_reduction=(2,),
+        dropout_rate=0.1,
+        masking=FeatureMasking(max_time_len=4, max_channels=2),
+    ),
+    decoder=None,
+    ctc=True,
+)
+JOINT_LISTENER = FeatureToTextConfig(
+    encoder=TransformerFeatureEncoder(
+        model_dim=8,
+        num_heads=2,
+        num_kv_heads=2,
+        feed_forward_dim=8,
+        num_layers=1,
+        positions=Rotary(),
+        subsampling=2,
+        context=3,
+    ),
+    decoder=TransformerTextDecoder(
+        model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=8, num_layers=1, positions=Rotary()
+    ),
+    ctc=True,
 )
 
 STRUCTURED = ClassifierConfig(
@@ -513,6 +553,54 @@ def forecasting(model: Any, objective: Any) -> suite.TaskCase:
     return suite.TaskCase(config=config, predict=predict, score=score)
 
 
+def transcription(model: Any, objective: Any) -> suite.TaskCase:
+    """Words spelled in tones, one for each letter; other data have other letters."""
+
+    def sound(word: str, rate: int = 2000) -> Any:
+        time = np.arange(rate // 20)
+        tones = [np.sin(2 * np.pi * (100 + 25 * (ord(letter) - 97)) * time / rate) for letter in word]
+        rng = np.random.default_rng(len(word))
+        samples = np.concatenate(tones) + 0.01 * rng.normal(size=len(tones) * len(time))
+        return (20_000 * samples).astype(np.int16)
+
+    def config(folder: Path, other: bool) -> ExperimentConfig:
+        rows = []
+        for number, word in enumerate(WORDS):
+            wavfile.write(folder / f"{number}.wav", 2000, sound(word))
+            text = word.translate(str.maketrans("cait", "wxyz")) if other else word
+            rows.append(f"{number}.wav\t{text}\n")
+        files = SpeechFiles(
+            train=write(folder / "train.tsv", "".join(rows)),
+            development=write(folder / "development.tsv", "".join(rows[:5])),
+        )
+        features = SpeechFeatures(
+            sample_rate=2000, num_filters=8, num_cepstra=5, num_deltas=1, window_ms=20.0
+        )
+        data = SpeechConfig(
+            dataset=files, features=features, max_frames=40, max_target_len=8, batch_size=4, num_buckets=1
+        )
+        task = Transcription(data=data, objective=objective, search=GreedyConfig(max_len=8))
+        return experiment(task, model, "cer")
+
+    def recordings() -> list[Any]:
+        silence = np.zeros(500, np.int16)
+        return [
+            *(mixed(sound(word), 2000) for word in ("cat", "sit", "cactus", "a" * 30)),
+            mixed(sound("tack", 4000), 4000),
+            mixed(silence, 2000),
+        ]
+
+    def predict(run: LoadedRun) -> Any:
+        found = run.transcribe(recordings())
+        beams = run.transcribe(recordings()[:2], search=BeamSearch(num_beams=2))
+        return [(one.text, one.starts) for one in found], [one.text for one in beams]
+
+    def score(run: LoadedRun) -> list[float]:
+        return [one.score for one in run.transcribe(recordings()[:2])]
+
+    return suite.TaskCase(config=config, predict=predict, score=score)
+
+
 def waves(rows: int, size: float) -> str:
     """A CSV of two waves by the hour, whose second one has a gap and whose row 30 is missing."""
     lines = ["date,high,low"]
@@ -536,6 +624,7 @@ FORECAST_TRANSFORMER: dict[str, Any] = {
 
 CASES = {
     "captioning-gru-coverage": captioning(INK_READER),
+    "transcription-ctc": transcription(LISTENER, CtcLoss()),
     "word-vectors-skip-gram": word_vectors(NegativeSampling(shared_noise=4), True),
     "translation-bahdanau": pairs(Translation, BAHDANAU, "chrf", search=GreedyConfig(max_len=9)),
     "pronunciation-bahdanau": pairs(
@@ -574,6 +663,7 @@ CASES = {
         ),
         masking=Masking(rate=0.3, whole_words=True),
     ),
+    "transcription-joint": transcription(JOINT_LISTENER, JointCtc()),
     "tagging-transformer": tagging(
         dataclasses.replace(TAGGER, encoder=TEXT_TRANSFORMER, letters=None, crf=False),
         word_len=None,
@@ -600,7 +690,7 @@ CASES = {
         PinballLoss(),
     ),
 }
-IN_FIRST_TIER = tuple(CASES)[:12]
+IN_FIRST_TIER = tuple(CASES)[:13]
 
 register_task(Spelling)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Bool, Float, Int
@@ -68,6 +67,8 @@ def ctc_loss(
 
     Source: Graves et al. 2006, https://doi.org/10.1145/1143844.1143891, equation 8.
     """
+    import optax  # here, since the functions of the mathematics load without it
+
     possible = ctc_frames_needed(labels, label_lengths) <= lengths
     label_lengths = jnp.where(possible, label_lengths, 0)
     padded_frames = jnp.arange(logits.shape[1])[None, :] >= lengths[:, None]

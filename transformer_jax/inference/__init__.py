@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from transformer_jax.inference.token_generator import TokenGenerator as TokenGenerator
     from transformer_jax.inference.token_scores import TokenScorer as TokenScorer
     from transformer_jax.inference.token_scores import TokenScores as TokenScores
+    from transformer_jax.inference.transcriber import SpeechSearcher as SpeechSearcher
+    from transformer_jax.inference.transcriber import Transcriber as Transcriber
+    from transformer_jax.inference.transcriber import Transcript as Transcript
     from transformer_jax.inference.translated import PairScore as PairScore
     from transformer_jax.inference.translated import Translated as Translated
     from transformer_jax.inference.translator import Translator as Translator
@@ -83,6 +86,7 @@ _MODULES = {
     "SentenceTagger": "sentence_tagger",
     "SeriesForecaster": "series_forecaster",
     "SourceRows": "source_rows",
+    "SpeechSearcher": "transcriber",
     "Tagged": "sentence_tagger",
     "TaggedPiece": "sentence_tagger",
     "TextClassifier": "text_classifier",
@@ -93,6 +97,8 @@ _MODULES = {
     "TokenRows": "source_rows",
     "TokenScorer": "token_scores",
     "TokenScores": "token_scores",
+    "Transcriber": "transcriber",
+    "Transcript": "transcriber",
     "Translated": "translated",
     "Translator": "translator",
     "WordEmbedder": "word_embedder",
@@ -132,6 +138,7 @@ __all__ = [
     "SentenceTagger",
     "SeriesForecaster",
     "SourceRows",
+    "SpeechSearcher",
     "Tagged",
     "TaggedPiece",
     "TextClassifier",
@@ -142,6 +149,8 @@ __all__ = [
     "TokenRows",
     "TokenScorer",
     "TokenScores",
+    "Transcriber",
+    "Transcript",
     "Translated",
     "Translator",
     "WordEmbedder",

@@ -30,6 +30,7 @@ from transformer_jax.models.ctc_decoder import CtcDecoder
 from transformer_jax.nn.parameters import parameter_count
 
 __all__ = [
+    "Heard",
     "SpeechSearcher",
     "Transcriber",
     "Transcript",
@@ -67,6 +68,21 @@ class Transcript:
     alternatives: tuple["Transcript", ...] = ()
 
 
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Heard:
+    """A recording as the model reads it.
+
+    Attributes:
+      seconds: How long it is.
+      frames: ``[frames, feature_dim]``; none where nothing is to be heard.
+      remarks: What was done to the sound, for people.
+    """
+
+    seconds: float
+    frames: npt.NDArray[np.float32]
+    remarks: tuple[str, ...] = ()
+
+
 @dataclasses.dataclass(frozen=True)
 class SpeechHypothesis:
     """A hypothesis, and the vectors of the encoder at which its tokens begin where they are known."""
@@ -84,7 +100,8 @@ def read_recording(item: Any) -> Any:
     """A recording, from what stands for one.
 
     Args:
-      item: A `Sound`, the path of a sound file or of a ``.npy`` file of static frames, or such frames ``[frames, dim]``.
+      item: A `Sound`, the path of a sound file or of a ``.npy`` file of static frames, or such frames
+        ``[frames, dim]``.
 
     Returns:
       A `Sound`, or an array of frames.
@@ -179,9 +196,7 @@ class SpeechSearcher:
         elif self._searcher is not None:
             self._searcher.check()
 
-    def __call__(
-        self, state: Any, sources: Sequence[npt.NDArray[Any]]
-    ) -> list[list[SpeechHypothesis]]:
+    def __call__(self, state: Any, sources: Sequence[npt.NDArray[Any]]) -> list[list[SpeechHypothesis]]:
         """Hypotheses of each source, best first.
 
         Args:
@@ -192,10 +207,9 @@ class SpeechSearcher:
             found = self._program.run(state, [len(one) for one in sources], self._batches(sources))
             return [[_of_path(one)] for one in found]
         assert self._searcher is not None
-        searched = nnx.State({"model": state}) if self._is_joint else state
+        searched = _within(state, "model") if self._is_joint else state
         return [
-            [SpeechHypothesis(one) for one in hypotheses]
-            for hypotheses in self._searcher(searched, sources)
+            [SpeechHypothesis(one) for one in hypotheses] for hypotheses in self._searcher(searched, sources)
         ]
 
     def _batches(self, sources: Sequence[npt.NDArray[Any]]) -> Callable[..., Any]:
@@ -203,6 +217,13 @@ class SpeechSearcher:
             return padded_frames([sources[index] for index in indices.tolist()], num_rows, length, self._dim)
 
         return make
+
+
+def _within(state: Any, name: str) -> nnx.State:
+    """The state of a module whose attribute has a state."""
+    flat = nnx.to_flat_state(state)
+    found: nnx.State = nnx.from_flat_state([((name, *path), value) for path, value in flat])
+    return found
 
 
 def _best_path(model: Any, features: Any, lengths: Any) -> Any:
@@ -266,11 +287,12 @@ class Transcriber:
     ) -> list[Transcript]:
         """The text of each recording; it does not depend on the recordings beside it.
 
-        Sound of another rate is resampled, several channels are mixed, and the report says so. A silent recording has an
-        empty text.
+        Sound of another rate is resampled, several channels are mixed, and the report says so. A silent recording has
+        an empty text.
 
         Args:
-          items: Recordings: `Sound`, paths of sound files, or static frames ``[frames, dim]`` of the same front end.
+          items: Recordings: `Sound`, paths of sound files, static frames ``[frames, dim]`` of the same front end, or
+            what `heard` made of them.
           search: How to search, such as ``BeamSearch(num_beams=8)``; None for the run's own search.
           num_devices: Devices that search side by side.
           on_progress: Called with the number of recordings done so far.
@@ -286,19 +308,36 @@ class Transcriber:
         num_best = getattr(chosen if search is None else search, "num_best", 1)
         searcher = self._searcher(chosen, num_devices)
         self.report = LineReport()
-        contents = [self._content(item, place) for place, item in enumerate(items, 1)]
-        heard = [place for place, (_, frames) in enumerate(contents) if len(frames)]
-        found = [Transcript(text="", score=0.0, finished=True, seconds=one) for one, _ in contents]
-        hypotheses = searcher(self.state, [contents[place][1] for place in heard])
-        for place, one in zip(heard, hypotheses, strict=True):
-            found[place] = self._transcribed(one[:num_best], contents[place][0])
+        recordings = [
+            self.heard(item, name=None if isinstance(item, str | os.PathLike) else f"recording {place}")
+            for place, item in enumerate(items, 1)
+        ]
+        for one in recordings:
+            for remark in one.remarks:
+                self.report.remark(remark)
+        found = [Transcript(text="", score=0.0, finished=True, seconds=one.seconds) for one in recordings]
+        spoken = [place for place, one in enumerate(recordings) if len(one.frames)]
+        hypotheses = searcher(self.state, [recordings[place].frames for place in spoken])
+        for place, hypothesis in zip(spoken, hypotheses, strict=True):
+            found[place] = self._transcribed(hypothesis[:num_best], recordings[place].seconds)
         if on_progress is not None:
             on_progress(len(found))
         return found
 
-    def _content(self, item: Any, place: int) -> tuple[float, npt.NDArray[np.float32]]:
-        """Seconds and frames of a recording; no frames of one in which nothing is to be heard."""
-        where = str(item) if isinstance(item, str | os.PathLike) else f"recording {place}"
+    def heard(self, item: Any, *, name: str | None = None) -> "Heard":
+        """A recording as `transcribe` takes it, read and checked.
+
+        Args:
+          item: See `transcribe`.
+          name: What messages call it; None takes the path.
+
+        Raises:
+          DataError: If it is no recording, or too long.
+          TypeError: If it is something else.
+        """
+        if isinstance(item, Heard):
+            return item
+        where = name or (str(item) if isinstance(item, str | os.PathLike) else "the recording")
         try:
             content = read_recording(item)
             frames = frames_of(content, self.features)
@@ -313,21 +352,19 @@ class Transcriber:
                 f"{where}: {seconds:,.0f} seconds are {len(frames):,} frames; at most {limit:,}, "
                 f"{limit * self.features.step_ms / 1000:,.0f} seconds, are taken: cut it into pieces"
             )
-        if is_sound:
-            self._remark(content, where)
-            if content.is_silent:
-                return seconds, frames[:0]
-        return seconds, frames
+        remarks = tuple(f"{where}: {one}" for one in self._remarks(content)) if is_sound else ()
+        is_silent = is_sound and content.is_silent
+        return Heard(seconds=seconds, frames=frames[:0] if is_silent else frames, remarks=remarks)
 
-    def _remark(self, sound: Sound, where: str) -> None:
+    def _remarks(self, sound: Sound) -> list[str]:
+        found = []
         if sound.rate != self.features.sample_rate:
-            self.report.remark(
-                f"{where}: {sound.rate:,} samples a second, resampled to {self.features.sample_rate:,}"
-            )
+            found.append(f"{sound.rate:,} samples a second, resampled to {self.features.sample_rate:,}")
         if sound.num_channels > 1:
-            self.report.remark(f"{where}: {sound.num_channels} channels, mixed to one")
+            found.append(f"{sound.num_channels} channels, mixed to one")
         if sound.is_silent:
-            self.report.remark(f"{where}: nothing is to be heard, so its text is empty")
+            found.append("nothing is to be heard, so its text is empty")
+        return found
 
     def _transcribed(self, found: Sequence[SpeechHypothesis], seconds: float) -> Transcript:
         step = int(self.model.config.encoder.reduction) * self.features.step_ms / 1000

@@ -8,6 +8,7 @@ from transformer_jax.models.build import (
     register_model,
 )
 from transformer_jax.models.classifier import Classifier, ClassifierConfig, ClassifierOutput
+from transformer_jax.models.ctc_decoder import CtcDecoder, CtcState
 from transformer_jax.models.decoder_only import DecoderOnly, DecoderOnlyConfig, DecoderOnlyState
 from transformer_jax.models.encoder_decoder import (
     EncoderDecoder,
@@ -80,6 +81,8 @@ __all__ = [
     "Classifier",
     "ClassifierConfig",
     "ClassifierOutput",
+    "CtcDecoder",
+    "CtcState",
     "DecoderOnly",
     "DecoderOnlyConfig",
     "DecoderOnlyState",

@@ -6,8 +6,10 @@ training also has ``at(update)``, which returns the objective of that update.
 """
 
 from transformer_jax.objectives.classes import ClassCrossEntropy
+from transformer_jax.objectives.ctc_texts import CtcLoss
 from transformer_jax.objectives.feature_cross_entropy import FeatureCrossEntropy
 from transformer_jax.objectives.forecast_loss import PinballLoss, SquaredError
+from transformer_jax.objectives.joint_ctc import JointCtc
 from transformer_jax.objectives.masked_tokens import MaskedTokens
 from transformer_jax.objectives.negative_sampling import NegativeSampling
 from transformer_jax.objectives.next_token import NextToken
@@ -18,9 +20,11 @@ from transformer_jax.objectives.word_softmax import FullSoftmax, HierarchicalSof
 
 __all__ = [
     "ClassCrossEntropy",
+    "CtcLoss",
     "FeatureCrossEntropy",
     "FullSoftmax",
     "HierarchicalSoftmax",
+    "JointCtc",
     "MaskedTokens",
     "NegativeSampling",
     "NextToken",

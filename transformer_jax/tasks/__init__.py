@@ -47,6 +47,10 @@ if TYPE_CHECKING:
     from transformer_jax.tasks.text_evaluation import LanguageEvaluator as LanguageEvaluator
     from transformer_jax.tasks.text_evaluation import TextEvaluation as TextEvaluation
     from transformer_jax.tasks.text_evaluation import evaluate_text as evaluate_text
+    from transformer_jax.tasks.transcription import Transcription as Transcription
+    from transformer_jax.tasks.transcription_evaluation import SpeechEvaluation as SpeechEvaluation
+    from transformer_jax.tasks.transcription_evaluation import SpeechEvaluator as SpeechEvaluator
+    from transformer_jax.tasks.transcription_evaluation import evaluate_speech as evaluate_speech
     from transformer_jax.tasks.translation import Translation as Translation
     from transformer_jax.tasks.union import TaskConfig as TaskConfig
     from transformer_jax.tasks.union import register_task as register_task
@@ -82,11 +86,14 @@ _MODULES = {
     "PreparedMaskedLanguage": "masked_language_modelling",
     "PreparedVectors": "word_embedding",
     "Pronunciation": "pronunciation",
+    "SpeechEvaluation": "transcription_evaluation",
+    "SpeechEvaluator": "transcription_evaluation",
     "TagEvaluation": "tag_evaluation",
     "Tagging": "tagging",
     "Task": "task",
     "TaskConfig": "union",
     "TextEvaluation": "text_evaluation",
+    "Transcription": "transcription",
     "Translation": "translation",
     "VectorEvaluation": "vector_evaluation",
     "WindowEvaluator": "vector_evaluation",
@@ -99,6 +106,7 @@ _MODULES = {
     "evaluate_forecasts": "forecast_evaluation",
     "evaluate_masked": "masked_evaluation",
     "evaluate_pairs": "pair_evaluation",
+    "evaluate_speech": "transcription_evaluation",
     "evaluate_tags": "tag_evaluation",
     "evaluate_text": "text_evaluation",
     "evaluate_vectors": "vector_evaluation",
@@ -133,11 +141,14 @@ __all__ = [
     "PreparedMaskedLanguage",
     "PreparedVectors",
     "Pronunciation",
+    "SpeechEvaluation",
+    "SpeechEvaluator",
     "TagEvaluation",
     "Tagging",
     "Task",
     "TaskConfig",
     "TextEvaluation",
+    "Transcription",
     "Translation",
     "VectorEvaluation",
     "WindowEvaluator",
@@ -150,6 +161,7 @@ __all__ = [
     "evaluate_forecasts",
     "evaluate_masked",
     "evaluate_pairs",
+    "evaluate_speech",
     "evaluate_tags",
     "evaluate_text",
     "evaluate_vectors",

@@ -27,6 +27,13 @@ from transformer_jax.tasks.transcription_evaluation import (
 
 SpeechObjective = CtcLoss | JointCtc | FeatureCrossEntropy
 
+DECODER, HEAD = "a decoder", "a CTC head"
+_TRAINED_PARTS = {
+    "ctc": (HEAD,),
+    "joint_ctc": (DECODER, HEAD),
+    "feature_cross_entropy": (DECODER,),
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Transcription:
@@ -70,17 +77,13 @@ class Transcription:
             )
 
     def check_objective(self, model: Any) -> None:
-        """Raise ``ConfigError`` if the objective leaves a part of the model untrained, or needs one that is not there."""
-        wanted = {"ctc": (False, True), "joint_ctc": (True, True), "feature_cross_entropy": (True, False)}
-        found = (model.decoder is not None, bool(model.ctc))
-        if wanted[self.objective.kind] != found:
-            parts = [name for name, has in zip(("a decoder", "a CTC head"), found) if has]
-            needed = [
-                name for name, has in zip(("a decoder", "a CTC head"), wanted[self.objective.kind]) if has
-            ]
+        """Raise ``ConfigError`` if the objective does not train all parts of the model, or wants one that it lacks."""
+        wanted = _TRAINED_PARTS[self.objective.kind]
+        found = tuple(name for name, has in ((DECODER, model.decoder is not None), (HEAD, model.ctc)) if has)
+        if wanted != found:
             raise ConfigError(
-                f"objective '{self.objective.kind}' trains {' and '.join(needed)}; the model has {' and '.join(parts)}: "
-                "choose the objective that trains what the model has"
+                f"objective '{self.objective.kind}' trains {' and '.join(wanted)}, but the model has "
+                f"{' and '.join(found)}: choose the objective that trains what the model has"
             )
 
     def prepare(self, artifacts: Artifacts | None = None) -> PreparedSpeech:

@@ -14,6 +14,7 @@ from transformer_jax.tasks.masked_language_modelling import MaskedLanguageModell
 from transformer_jax.tasks.pronunciation import Pronunciation
 from transformer_jax.tasks.tagging import Tagging
 from transformer_jax.tasks.task import Task
+from transformer_jax.tasks.transcription import Transcription
 from transformer_jax.tasks.translation import Translation
 from transformer_jax.tasks.word_embedding import WordEmbedding
 
@@ -34,6 +35,7 @@ BuiltInTaskConfig = Union[  # noqa: UP007 (the trailing comma keeps one line a m
     MaskedLanguageModelling,
     Captioning,
     Forecasting,
+    Transcription,
 ]
 
 
