@@ -10,6 +10,7 @@ from transformer_jax.inference.sentence_tagger import SentenceTagger
 from transformer_jax.inference.series_forecaster import SeriesForecaster
 from transformer_jax.inference.text_classifier import TextClassifier
 from transformer_jax.inference.text_generator import TextGenerator
+from transformer_jax.inference.transcriber import Transcriber
 from transformer_jax.inference.translator import Translator
 from transformer_jax.inference.word_embedder import WordEmbedder
 from transformer_jax.runs.loading import LoadedRun, load_run
@@ -19,6 +20,7 @@ _COMMANDS = {
     TextGenerator: ("generate", "score --input FILE"),
     TextClassifier: ("classify",),
     Captioner: ("caption",),
+    Transcriber: ("transcribe",),
     WordEmbedder: ("embed",),
     SentenceTagger: ("tag",),
     MaskFiller: ("fill", "embed"),

@@ -49,6 +49,7 @@ COMMANDS = {
     "score": "Log-probabilities of given pairs, or of the tokens of a text, under a trained model.",
     "tag": "Label the words of lines: parts of speech, slots, names.",
     "tokenizer": "Train a subword tokenizer on text files.",
+    "transcribe": "Write what is said in recordings: a line for each file in.",
     "translate": "Translate lines: stdin to stdout, or file to file.",
     "plan": "Memory, traffic and time of a run over many devices, by calculation.",
     "plot": "Draw the learning curves and attention maps of a run.",

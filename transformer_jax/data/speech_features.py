@@ -130,6 +130,10 @@ class SpeechFeatures:
         """
         return self.finished(self.static(sound))
 
+    def spectrogram(self, sound: Sound) -> FloatArray:
+        """Log-mel energies of a sound ``[frames, num_filters]``, whatever the frames are, for people to look at."""
+        return dataclasses.replace(self, form="log_mel").static(sound)
+
     def static(self, sound: Sound) -> FloatArray:
         """Log-mel energies or cepstra alone, ``[frames, static_dim]``."""
         samples = sound.at_rate(self.sample_rate).samples.astype(np.float64)

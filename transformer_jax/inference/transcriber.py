@@ -75,11 +75,13 @@ class Heard:
     Attributes:
       seconds: How long it is.
       frames: ``[frames, feature_dim]``; none where nothing is to be heard.
+      content: The sound, or the stored frames.
       remarks: What was done to the sound, for people.
     """
 
     seconds: float
     frames: npt.NDArray[np.float32]
+    content: Any = None
     remarks: tuple[str, ...] = ()
 
 
@@ -213,10 +215,16 @@ class SpeechSearcher:
         ]
 
     def _batches(self, sources: Sequence[npt.NDArray[Any]]) -> Callable[..., Any]:
-        def make(indices: npt.NDArray[np.int64], num_rows: int, length: int) -> Any:
-            return padded_frames([sources[index] for index in indices.tolist()], num_rows, length, self._dim)
+        return padded_batches(sources, self._dim)
 
-        return make
+
+def padded_batches(sources: Sequence[npt.NDArray[Any]], dim: int) -> Callable[..., Any]:
+    """What makes batches of frames for a `RowProgram`."""
+
+    def make(indices: npt.NDArray[np.int64], num_rows: int, length: int) -> Any:
+        return padded_frames([sources[index] for index in indices.tolist()], num_rows, length, dim)
+
+    return make
 
 
 def _within(state: Any, name: str) -> nnx.State:
@@ -258,7 +266,7 @@ class Transcriber:
       report: Remarks on what was done to recordings so far.
     """
 
-    verbs: ClassVar[tuple[str, ...]] = ("transcribe",)
+    verbs: ClassVar[tuple[str, ...]] = ("transcribe", "aligned")
 
     name: str
     model: Any
@@ -324,6 +332,32 @@ class Transcriber:
             on_progress(len(found))
         return found
 
+    def aligned(self, items: Sequence[Any]) -> list[Transcript]:
+        """The text of each recording by the most probable path of the CTC head, which says where each token begins.
+
+        Args:
+          items: Recordings, as `transcribe` takes them.
+
+        Raises:
+          ConfigError: If the model has no CTC head.
+        """
+        if not self.model.config.ctc:
+            raise ConfigError(
+                f"{self.name} has no CTC head, and nothing else says where a token begins: train with objective "
+                "'joint_ctc'"
+            )
+        recordings = [self.heard(one) for one in items]
+        program = self._kept(
+            "path", lambda: RowProgram(self.model, _best_path, lengths=speech_lengths(self.max_frames))
+        )
+        sources = [one.frames for one in recordings]
+        batches = padded_batches(sources, self.features.feature_dim)
+        found = program.run(self.state, [len(one) for one in sources], batches)
+        return [
+            self._transcribed([_of_path(path)], one.seconds)
+            for path, one in zip(found, recordings, strict=True)
+        ]
+
     def heard(self, item: Any, *, name: str | None = None) -> "Heard":
         """A recording as `transcribe` takes it, read and checked.
 
@@ -354,7 +388,9 @@ class Transcriber:
             )
         remarks = tuple(f"{where}: {one}" for one in self._remarks(content)) if is_sound else ()
         is_silent = is_sound and content.is_silent
-        return Heard(seconds=seconds, frames=frames[:0] if is_silent else frames, remarks=remarks)
+        return Heard(
+            seconds=seconds, frames=frames[:0] if is_silent else frames, content=content, remarks=remarks
+        )
 
     def _remarks(self, sound: Sound) -> list[str]:
         found = []
@@ -382,9 +418,8 @@ class Transcriber:
         return dataclasses.replace(texts[0], alternatives=tuple(texts[1:]))
 
     def _searcher(self, search: SearchConfig, num_devices: int) -> SpeechSearcher:
-        key = ("search", search, num_devices)
-        if key not in self._programs:
-            self._programs[key] = SpeechSearcher(
+        def make() -> SpeechSearcher:
+            return SpeechSearcher(
                 self.model,
                 search,
                 feature_dim=self.features.feature_dim,
@@ -393,5 +428,12 @@ class Transcriber:
                 target_limit=self.target_limit,
                 num_devices=num_devices,
             )
-        found: SpeechSearcher = self._programs[key]
+
+        found: SpeechSearcher = self._kept(("search", search, num_devices), make)
         return found
+
+    def _kept(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What was made for these options before, with its compiled programs, or now."""
+        if key not in self._programs:
+            self._programs[key] = make()
+        return self._programs[key]
