@@ -12,9 +12,9 @@ from transformer_jax.errors import ConfigError, DataError
 
 DESCRIPTION = """Write what drawings say with a trained model: one line out for each drawing in, in order.
 
-Drawings are InkML files; of a folder all of them are taken, in order of their names, and without files their names are
-read from standard input. A file that cannot be read is named on standard error, its line is empty, the rest goes on,
-and the exit status is 2.
+Drawings are InkML files, or images (PNG, JPEG, BMP ...) where the model reads those; of a folder all of them are taken,
+in order of their names, and without files their names are read from standard input. A file that cannot be read is
+named on standard error, its line is empty, the rest goes on, and the exit status is 2.
 
 Examples:
   transformer-jax caption runs/formulas drawing.inkml
@@ -34,7 +34,7 @@ class Command:
     """Folder of a trained run, or of an exported model."""
 
     files: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE")]] = ()
-    """InkML files, or folders of them; without any their names come from standard input, one a line."""
+    """InkML files or images, or folders of them; without any their names come from standard input, one a line."""
 
     output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Where the texts go; without it standard output."""
@@ -53,8 +53,8 @@ class Command:
         from transformer_jax.cli.item_files import item_paths, predict_items
         from transformer_jax.cli.line_groups import note_lines
         from transformer_jax.cli.loaded import load_for
-        from transformer_jax.data.sources.inkml import read_inkml
-        from transformer_jax.inference.captioner import Captioner
+        from transformer_jax.data.images import SUFFIXES, ImageFeatures
+        from transformer_jax.inference.captioner import Captioner, read_item
         from transformer_jax.inference.search_change import SearchChange
 
         if self.run_dir is None:
@@ -63,12 +63,12 @@ class Command:
         search = SearchChange(beam=self.beam).of(captioner.search)
 
         def read(path: Path) -> Any:
-            ink = read_inkml(path).ink
+            item = read_item(path)
             try:
-                captioner.frames(ink)
+                captioner.frames(item)
             except DataError as error:
                 raise DataError(f"{path}: {error}") from None
-            return ink
+            return item
 
         def predict(paths: list[Path], items: list[Any]) -> list[str]:
             found = captioner.caption(items, search=search, names=[str(path) for path in paths])
@@ -77,22 +77,21 @@ class Command:
                 self._draw(captioner, search, paths, items)
             return [self._written(*one) for one in zip(paths, found, strict=True)]
 
-        paths = item_paths(self.files, [".inkml"]) if self.files else None
+        images = SUFFIXES if isinstance(captioner.features, ImageFeatures) else ()
+        paths = item_paths(self.files, [".inkml", *images]) if self.files else None
         return predict_items(read, predict, paths, output_path=self.output, unit="drawings")
 
     def _draw(self, captioner: Any, search: Any, paths: list[Path], items: list[Any]) -> None:
-        from transformer_jax.plot.ink import stroke_attention
+        from transformer_jax.data.images import ImageFrames
+        from transformer_jax.plot.ink import image_attention, stroke_attention
 
         assert self.attention is not None
         for path, seen in zip(paths, captioner.attend(items, search=search), strict=True):
-            stroke_attention(
-                seen.frames.points,
-                seen.frames.strokes,
-                seen.weights,
-                seen.tokens,
-                title=path.name,
-                path=self.attention / f"{path.stem}.png",
-            )
+            where: Any = {"title": path.name, "path": self.attention / f"{path.stem}.png"}
+            if isinstance(seen.frames, ImageFrames):
+                image_attention(seen.frames.features.T, seen.weights, seen.tokens, **where)
+            else:
+                stroke_attention(seen.frames.points, seen.frames.strokes, seen.weights, seen.tokens, **where)
 
     def _written(self, path: Path, found: Any) -> str:
         if not self.json:

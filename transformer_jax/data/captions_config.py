@@ -3,7 +3,9 @@
 import dataclasses
 
 from transformer_jax.bounds import Count, Length, Rows, Seed, Tokens, Width, check_at_least, check_bounds
+from transformer_jax.data.images import ImageFeatures
 from transformer_jax.data.ink import StrokeFeatures
+from transformer_jax.data.sources.digits import DigitStrips
 from transformer_jax.data.sources.ink_files import InkFiles
 from transformer_jax.data.sources.named_captions import NamedCaptions
 from transformer_jax.data.tokenizer_config import TokenizerConfig, Words, with_absolute_path
@@ -12,13 +14,14 @@ from transformer_jax.errors import require
 __all__ = [
     "CaptionDatasetConfig",
     "CaptionsConfig",
+    "DigitStrips",
     "InkFiles",
     "NamedCaptions",
     "with_absolute_caption_paths",
 ]
 
-CaptionDatasetConfig = NamedCaptions | InkFiles
-ItemFeatures = StrokeFeatures
+CaptionDatasetConfig = NamedCaptions | InkFiles | DigitStrips
+ItemFeatures = StrokeFeatures | ImageFeatures
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +31,7 @@ class CaptionsConfig:
     Attributes:
       dataset: Where drawings and captions come from.
       tokenizer: How captions are cut into tokens; words are what stands between spaces.
-      features: How a drawing becomes frames.
+      features: How a drawing becomes frames: points along its strokes, or columns of an image.
       max_frames: Most frames of a drawing; one that has more is read at a wider spacing.
       max_target_len: Most tokens of a training caption, the end included; drawings with longer ones are left out of
         training.

@@ -110,6 +110,11 @@ class StrokeFeatures:
         """Numbers of a frame."""
         return NUM_FEATURES
 
+    @property
+    def column_dim(self) -> int:
+        """The same."""
+        return NUM_FEATURES
+
     def __post_init__(self) -> None:
         check_bounds(self)
         require(0.01 <= self.spacing <= 100.0, f"spacing must be from 0.01 to 100; got {self.spacing}")

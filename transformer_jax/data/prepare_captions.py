@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from transformer_jax.data.captioned import Captioned, CaptionSplits
-from transformer_jax.data.captions_config import CaptionsConfig
+from transformer_jax.data.captions_config import CaptionsConfig, ItemFeatures
 from transformer_jax.data.feature_batches import ColumnBatches, FeatureBatch, FrameStore, text_columns
-from transformer_jax.data.ink import distorted
+from transformer_jax.data.images import ImageFeatures
+from transformer_jax.data.ink import Ink, distorted
 from transformer_jax.data.limited_parts import limited_parts
 from transformer_jax.data.prepare_text import check_token_ids
 from transformer_jax.data.tokenizer_training import train_tokenizer
@@ -25,6 +26,7 @@ class CaptionPart:
 
     Attributes:
       items: The drawings with their captions.
+      features: What the frames are.
       frames: Frames of each drawing.
       targets: Token ids of each caption, without start and end.
       num_coarser: Drawings that were read at a wider spacing.
@@ -33,6 +35,7 @@ class CaptionPart:
     """
 
     items: list[Captioned]
+    features: ItemFeatures
     frames: FrameStore
     targets: list[list[int]]
     num_coarser: int
@@ -57,7 +60,7 @@ class CaptionPart:
 
     def collate(self, indices: npt.NDArray[np.int64], num_rows: int, shape: tuple[int, ...]) -> FeatureBatch:
         """Some of the drawings as the first rows of a batch."""
-        inputs = self.frames.padded(indices, num_rows, shape[0])
+        inputs = item_inputs(self.features, *self.frames.padded(indices, num_rows, shape[0]))
         return FeatureBatch(inputs, *text_columns(self.targets, indices, num_rows, shape[1]))
 
 
@@ -134,6 +137,27 @@ class PreparedCaptions:
         return len(self.development) > 0
 
 
+def item_inputs(
+    features: ItemFeatures, frames: npt.NDArray[np.float32], lengths: npt.NDArray[np.int32]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Padded frames as the inputs of a model: as they are, or columns as images with their sizes.
+
+    Args:
+      features: What the frames are.
+      frames: ``[batch, frames, dim]``.
+      lengths: ``[batch]``.
+
+    Example:
+      >>> pixels, sizes = item_inputs(ImageFeatures(height=4), np.zeros((2, 6, 4), np.float32), np.array([6, 0]))
+      >>> pixels.shape, sizes.tolist()
+      ((2, 4, 6, 1), [[4, 6], [0, 0]])
+    """
+    if not isinstance(features, ImageFeatures):
+        return frames, lengths
+    heights = np.where(lengths > 0, features.height, 0)
+    return frames.transpose(0, 2, 1)[..., None], np.stack([heights, lengths], axis=1).astype(np.int32)
+
+
 def limited_captions(splits: CaptionSplits, config: CaptionsConfig) -> CaptionSplits:
     """The parts of a set, cut to the numbers of items that a config allows."""
     return limited_parts(
@@ -179,7 +203,7 @@ def prepare_captions(config: CaptionsConfig, *, tokenizer: Tokenizer | None = No
             "test": len(splits.test),
         },
         vocab_size=tokenizer.vocab_size,
-        feature_dim=config.features.feature_dim,
+        feature_dim=config.features.column_dim,
         mean_frames=float(np.mean(train.frames.lengths)),
         batches=batches.describe(),
         batches_per_epoch=batches.batches_per_epoch,
@@ -226,7 +250,8 @@ def encode_captions(
     check_token_ids(flat, tokenizer.vocab_size, name=name)
     return CaptionPart(
         items=kept,
-        frames=FrameStore.of(arrays, dim=config.features.feature_dim),
+        features=config.features,
+        frames=FrameStore.of(arrays, dim=config.features.column_dim),
         targets=targets,
         num_coarser=num_coarser,
         num_too_long=num_too_long,
@@ -239,7 +264,11 @@ def _with_copies(items: Sequence[Captioned], config: CaptionsConfig) -> list[Cap
     generator = np.random.default_rng(config.seed)
     found = list(items)
     for _ in range(config.distorted_copies):
-        found += [dataclasses.replace(one, item=distorted(one.item, generator)) for one in items]
+        found += [
+            dataclasses.replace(one, item=distorted(one.item, generator))
+            for one in items
+            if isinstance(one.item, Ink)
+        ]
     return found
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from transformer_jax.inference.series_forecaster import Forecast as Forecast
     from transformer_jax.inference.series_forecaster import SeriesForecaster as SeriesForecaster
     from transformer_jax.inference.source_rows import FeatureRows as FeatureRows
+    from transformer_jax.inference.source_rows import ImageRows as ImageRows
     from transformer_jax.inference.source_rows import SourceRows as SourceRows
     from transformer_jax.inference.source_rows import TokenRows as TokenRows
     from transformer_jax.inference.text_classifier import Classified as Classified
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from transformer_jax.inference.word_embedder import WordEmbedder as WordEmbedder
 
 _MODULES = {
+    "ImageRows": "source_rows",
     "Alignment": "attention_maps",
     "AttentionFile": "attention_maps",
     "AttentionReader": "attention_maps",
@@ -126,6 +128,7 @@ __all__ = [
     "GeneratedTokens",
     "GreedySearch",
     "Hypothesis",
+    "ImageRows",
     "MaskFiller",
     "MaskedScorer",
     "Neighbour",

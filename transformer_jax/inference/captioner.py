@@ -13,6 +13,8 @@ from flax import nnx
 
 from transformer_jax.data.batches import BOS_ID
 from transformer_jax.data.buckets import PaddedLengths
+from transformer_jax.data.captions_config import ItemFeatures
+from transformer_jax.data.images import SUFFIXES, ImageFrames, Pixels, read_image
 from transformer_jax.data.ink import Ink, InkFrames, StrokeFeatures
 from transformer_jax.data.padding import pad_rows
 from transformer_jax.data.sources.inkml import read_inkml
@@ -28,10 +30,10 @@ from transformer_jax.inference.batch_search import (
 )
 from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.requested_search import RequestedSearch, search_of
-from transformer_jax.inference.source_rows import FeatureRows
+from transformer_jax.inference.source_rows import rows_of_items
 from transformer_jax.nn.parameters import parameter_count
 
-__all__ = ["Caption", "CaptionAttention", "Captioner", "frame_lengths", "read_drawing"]
+__all__ = ["Caption", "CaptionAttention", "Captioner", "frame_lengths", "read_item"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,13 +61,13 @@ class CaptionAttention:
 
     Attributes:
       tokens: The tokens, and the end if the search came to it.
-      frames: Frames of the drawing.
-      weights: ``[tokens, frames]``, each row of sum 1: the mean of the last attention's heads; a vector of the encoder
-        shares its weight among the frames that it stands for.
+      frames: Frames of the drawing, or columns of the image.
+      weights: ``[tokens, frames]``, or ``[tokens, height, width]`` of an image, of sum 1 for each token: the mean of
+        the last attention's heads. A vector of the encoder shares its weight among what it stands for.
     """
 
     tokens: tuple[str, ...]
-    frames: InkFrames
+    frames: InkFrames | ImageFrames
     weights: npt.NDArray[np.float32]
 
 
@@ -74,23 +76,27 @@ def frame_lengths(max_frames: int) -> PaddedLengths:
     return PaddedLengths.in_steps(max_frames, steps=6)
 
 
-def read_drawing(item: Any) -> Ink:
-    """A drawing, from what stands for one.
+def read_item(item: Any) -> Ink | Pixels:
+    """Strokes or an image, from what stands for them.
 
     Args:
-      item: An `Ink`, the path of an InkML file, or a list of strokes ``[points, 2]``.
+      item: An `Ink`, an image ``[height, width]`` of bytes, the path of an InkML or image file, or a list of strokes
+        ``[points, 2]``.
 
     Raises:
-      DataError: If it is no drawing.
+      DataError: If it is neither.
       TypeError: If it is something else.
     """
-    if isinstance(item, Ink):
+    if isinstance(item, Ink | np.ndarray):
         return item
     if isinstance(item, str | os.PathLike):
-        return read_inkml(Path(item)).ink
+        path = Path(item)
+        return read_image(path) if path.suffix.lower() in SUFFIXES else read_inkml(path).ink
     if isinstance(item, Sequence):
         return Ink(tuple(item))
-    raise TypeError(f"a drawing is an Ink, a path or a list of strokes; got {type(item).__name__}")
+    raise TypeError(
+        f"a drawing is an Ink, a path, a list of strokes or an array of an image; got {type(item).__name__}"
+    )
 
 
 @dataclasses.dataclass
@@ -113,7 +119,7 @@ class Captioner:
     name: str
     model: Any
     tokenizer: Tokenizer
-    features: StrokeFeatures
+    features: ItemFeatures
     max_frames: int
     search: SearchConfig
     target_limit: int | None = None
@@ -138,7 +144,8 @@ class Captioner:
         """The text of each drawing; it does not depend on the drawings beside it.
 
         Args:
-          items: Drawings: `Ink`, paths of InkML files, or lists of strokes ``[points, 2]``.
+          items: Drawings: `Ink`, paths of InkML files, or lists of strokes ``[points, 2]``; for a model of images also
+            their paths, or arrays ``[height, width]`` of bytes.
           search: How to search, such as ``BeamSearch(num_beams=4)``; None for the run's own search.
           seed: Of the draws, where the search draws.
           num_devices: Devices that search side by side.
@@ -177,7 +184,7 @@ class Captioner:
         frames = self._frames(items)
         sources, state = [one.features for one in frames], self.state
         outputs = [one[0] for one in self._searcher(chosen, 1)(state, sources)]
-        lengths, form = frame_lengths(self.max_frames), FeatureRows(self.features.feature_dim)
+        lengths, form = frame_lengths(self.max_frames), rows_of_items(self.features)
         maps = self._kept("maps", self._make_maps)
         found = []
         for one, output in zip(frames, outputs, strict=True):
@@ -191,15 +198,18 @@ class Captioner:
         return found
 
     def _attention(
-        self, frames: InkFrames, output: Hypothesis, weights: npt.NDArray[Any]
+        self, frames: InkFrames | ImageFrames, output: Hypothesis, weights: npt.NDArray[Any]
     ) -> CaptionAttention:
         """Weights of vectors as weights of frames."""
-        num_frames = len(frames.features)
         reduction = int(self.model.config.encoder.reduction)
-        groups = np.arange(num_frames) // reduction
-        sizes = np.bincount(groups)
+        groups = np.arange(len(frames.features)) // reduction
+        if isinstance(frames, ImageFrames):  # vectors column by column
+            height = frames.features.shape[1]
+            rows = np.arange(height) // reduction
+            groups = rows[:, None] + (rows[-1] + 1) * groups[None, :]
+        sizes = np.bincount(groups.ravel())
         tokens = (*self.tokenizer.pieces(output.tokens), *[END_TEXT] * output.finished)
-        shared = weights[:, groups] / sizes[groups]
+        shared = weights[:, groups] / sizes[groups]  # of the drawing's shape, a map for each token
         return CaptionAttention(tokens=tokens, frames=frames, weights=shared.astype(np.float32))
 
     def _make_maps(self) -> Any:
@@ -210,15 +220,21 @@ class Captioner:
 
         return jax.jit(maps)
 
-    def frames(self, ink: Ink) -> InkFrames:
+    def frames(self, item: Ink | Pixels) -> InkFrames | ImageFrames:
         """A drawing as the model reads it.
 
         Raises:
-          DataError: If there are more strokes than ``max_frames``.
+          DataError: If there are more strokes than ``max_frames``, or it is an image and the model reads strokes.
         """
-        return self.features.frames(ink, max_frames=self.max_frames)
+        if not isinstance(self.features, StrokeFeatures):
+            return self.features.frames(item, max_frames=self.max_frames)
+        if not isinstance(item, Ink):
+            raise DataError(f"an image, and {self.name} reads strokes: take InkML, or a model of images")
+        return self.features.frames(item, max_frames=self.max_frames)
 
-    def _frames(self, items: Sequence[Any], names: Sequence[str] | None = None) -> list[InkFrames]:
+    def _frames(
+        self, items: Sequence[Any], names: Sequence[str] | None = None
+    ) -> list[InkFrames | ImageFrames]:
         if isinstance(items, str | os.PathLike | Ink):
             raise TypeError("items must be a list of drawings, got one: write [...] around it")
         self.report = LineReport()
@@ -227,16 +243,13 @@ class Captioner:
             where = f"{item}" if isinstance(item, str | os.PathLike) else f"drawing {place + 1}"
             where = where if names is None else names[place]
             try:
-                drawing = read_drawing(item)
+                drawing = read_item(item)
                 frames = self.frames(drawing)
             except DataError as error:
                 text = str(error)
                 raise DataError(text if text.startswith(where) else f"{where}: {text}") from None
             if frames.is_coarser:
-                self.report.remark(
-                    f"{where}: {drawing.num_points:,} points of {len(drawing.strokes):,} strokes are read at a wider "
-                    f"spacing than in training, to fit {self.max_frames} frames"
-                )
+                self.report.remark(f"{where}: {_narrowed(drawing)}, to fit {self.max_frames} frames")
             found.append(frames)
         return found
 
@@ -249,7 +262,7 @@ class Captioner:
                 lengths=frame_lengths(self.max_frames),
                 longest_output=self.target_limit,
                 num_devices=num_devices,
-                form=FeatureRows(self.features.feature_dim),
+                form=rows_of_items(self.features),
             )
 
         return self._kept(("search", search, num_devices), make)
@@ -271,3 +284,10 @@ class Captioner:
             for one in hypotheses
         ]
         return dataclasses.replace(found[0], alternatives=tuple(found[1:]))
+
+
+def _narrowed(item: Ink | Pixels) -> str:
+    if isinstance(item, Ink):
+        counts = f"{item.num_points:,} points of {len(item.strokes):,} strokes"
+        return f"{counts} are read at a wider spacing than in training"
+    return f"an image of {item.shape[1]:,} by {item.shape[0]:,} pixels is made narrower"

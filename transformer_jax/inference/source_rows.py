@@ -4,11 +4,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from transformer_jax.data.captions_config import ItemFeatures
 from transformer_jax.data.feature_batches import padded_frames
+from transformer_jax.data.images import ImageFeatures
 from transformer_jax.data.padding import pad_rows
-from transformer_jax.decode.protocol import FeatureInputs, TokenInputs
+from transformer_jax.data.prepare_captions import item_inputs
+from transformer_jax.decode.protocol import FeatureInputs, ImageInputs, TokenInputs
 
-__all__ = ["TOKEN_ROWS", "FeatureRows", "SourceRows", "TokenRows"]
+__all__ = ["TOKEN_ROWS", "FeatureRows", "ImageRows", "SourceRows", "TokenRows", "rows_of_items"]
 
 
 @runtime_checkable
@@ -53,6 +56,32 @@ TOKEN_ROWS = TokenRows()
 
 
 @dataclasses.dataclass(frozen=True)
+class ImageRows:
+    """Images of one height as their columns, arrays ``[width, height]``.
+
+    Args:
+      height: Pixels.
+
+    Example:
+      >>> rows = ImageRows(2).make([np.ones((3, 2))], num_rows=2, length=4)
+      >>> rows.pixels.shape, rows.sizes.tolist()
+      ((2, 2, 4, 1), [[2, 3], [0, 0]])
+    """
+
+    height: int
+    unit = "columns"
+
+    def make(self, sources: Sequence[Any], *, num_rows: int, length: int) -> ImageInputs:
+        """Rows of images."""
+        frames, lengths = padded_frames(sources, num_rows, length, self.height)
+        return ImageInputs(*item_inputs(ImageFeatures(height=self.height), frames, lengths))
+
+    def abstract(self, num_rows: int, length: int) -> Any:
+        """Shapes and dtypes alone."""
+        return ImageInputs.abstract(num_rows, self.height, length, 1)
+
+
+@dataclasses.dataclass(frozen=True)
 class FeatureRows:
     """Feature frames, arrays ``[frames, dim]``.
 
@@ -74,3 +103,15 @@ class FeatureRows:
     def abstract(self, num_rows: int, length: int) -> Any:
         """Shapes and dtypes alone."""
         return FeatureInputs.abstract(num_rows, length, self.dim)
+
+
+def rows_of_items(features: ItemFeatures) -> FeatureRows | ImageRows:
+    """How drawings, as frames of these features, become the inputs of a model.
+
+    Example:
+      >>> rows_of_items(ImageFeatures(height=8))
+      ImageRows(height=8)
+    """
+    if isinstance(features, ImageFeatures):
+        return ImageRows(features.height)
+    return FeatureRows(features.feature_dim)

@@ -33,6 +33,7 @@ from transformer_jax.models.forecast_configs import (
     RecurrentForecast,
 )
 from transformer_jax.models.forecaster import Forecaster, ForecasterConfig
+from transformer_jax.models.image_encoders import ConvolutionalImageEncoder, ImageEncoder, PatchImageEncoder
 from transformer_jax.models.poolings import (
     AttentionPool,
     FirstTokenPool,
@@ -81,6 +82,7 @@ __all__ = [
     "Classifier",
     "ClassifierConfig",
     "ClassifierOutput",
+    "ConvolutionalImageEncoder",
     "CtcDecoder",
     "CtcState",
     "DecoderOnly",
@@ -100,6 +102,7 @@ __all__ = [
     "ForecastNetwork",
     "Forecaster",
     "ForecasterConfig",
+    "ImageEncoder",
     "LastState",
     "LastStatePool",
     "LinearForecast",
@@ -108,6 +111,7 @@ __all__ = [
     "MeanPool",
     "ModelConfig",
     "PatchForecast",
+    "PatchImageEncoder",
     "Pool",
     "RecurrentEncoder",
     "RecurrentFeatureEncoder",

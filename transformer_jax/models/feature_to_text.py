@@ -11,6 +11,7 @@ from transformer_jax.bounds import check_bounds
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional.dropout import split_key
 from transformer_jax.models.feature_encoders import FeatureEncoder
+from transformer_jax.models.image_encoders import ImageEncoder
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.models.text_decoders import TextDecoder
 from transformer_jax.nn.linear import Linear
@@ -36,7 +37,7 @@ class FeatureToTextConfig:
     sizes_needed: ClassVar[tuple[str, ...]] = ("feature_dim", "vocab_size")
 
     kind: Literal["feature_to_text"] = "feature_to_text"
-    encoder: FeatureEncoder
+    encoder: FeatureEncoder | ImageEncoder
     decoder: TextDecoder | None
     ctc: bool = False
 
@@ -44,6 +45,11 @@ class FeatureToTextConfig:
         check_bounds(self)
         if self.decoder is None and not self.ctc:
             raise ConfigError("nothing writes text: give a decoder, or set ctc=True")
+
+    @property
+    def source_limit(self) -> int | None:
+        """The longest input, in frames, that the encoder can take; None = no limit."""
+        return self.encoder.source_limit
 
     @property
     def target_limit(self) -> int | None:

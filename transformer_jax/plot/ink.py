@@ -1,4 +1,4 @@
-"""Attention over the strokes of a drawing."""
+"""Attention over the strokes of a drawing, and over an image."""
 
 import math
 from collections.abc import Sequence
@@ -59,26 +59,76 @@ def stroke_attention(
             f"wanted points [frames, 2], strokes [frames] and weights [{len(tokens)}, frames]; got {points.shape}, "
             f"{strokes.shape} and {weights.shape}"
         )
-    shown = list(tokens[:MAX_PANELS])
     low, size = points.min(axis=0), np.maximum(np.ptp(points, axis=0), 1e-6)
-    aspect = float(np.clip(size[1] / size[0], 0.15, 2.5))
-    num_rows = math.ceil(len(shown) / _COLUMNS)
-    figure, grid = new_figure(
-        num_rows, _COLUMNS, width=11.0, height=0.5 + num_rows * (0.35 + 11.0 / _COLUMNS * aspect)
-    )
     margin = 0.06 * size.max()
-    for place, axes in enumerate(grid.flat):
-        axes.set_axis_off()
-        if place >= len(shown):
-            continue
-        _draw(axes, points, strokes, weights[place])
+    figure, panels = _panels(tokens, size[1] / size[0])
+    for axes, of_token in zip(panels, weights):
+        _draw(axes, points, strokes, of_token)
         axes.set_xlim(low[0] - margin, low[0] + size[0] + margin)
         axes.set_ylim(low[1] + size[1] + margin, low[1] - margin)  # y grows downward
         axes.set_aspect("equal")
-        label = drawable([shown[place].replace("$", r"\$")])
-        axes.set_title(label.texts[0], fontsize=11, color=INK, **label.options)
     title_figure(figure, title)
     return finish(figure, path)
+
+
+def image_attention(
+    image: Any,
+    weights: Any,
+    tokens: Sequence[str],
+    *,
+    title: str | None = None,
+    path: str | Path | None = None,
+) -> Any:
+    """The same over an image: a panel for each token, in colour where the model looked as it wrote the token.
+
+    Args:
+      image: ``[height, width]``, 0 is the background and 1 ink.
+      weights: ``[tokens, height, width]``.
+      tokens: As many texts.
+      title: Title over the panels.
+      path: File to write, or None.
+
+    Returns:
+      The ``matplotlib.figure.Figure``; there is a panel for each of the first `MAX_PANELS` tokens.
+
+    Raises:
+      DataError: If there is nothing to draw, or the shapes do not fit.
+
+    Example:
+      >>> image_attention(np.eye(3), np.ones((1, 3, 3)) / 9, ["x"]).axes[0].get_title()
+      'x'
+    """
+    image, weights = np.asarray(image, np.float64), np.asarray(weights, np.float64)
+    if not len(tokens) or not image.size:
+        raise DataError(f"nothing to draw: {len(tokens)} tokens over an image {image.shape}")
+    if image.ndim != 2 or weights.shape != (len(tokens), *image.shape):
+        raise DataError(
+            f"wanted an image [height, width] and weights [{len(tokens)}, height, width]; got {image.shape} and "
+            f"{weights.shape}"
+        )
+    figure, panels = _panels(tokens, image.shape[0] / image.shape[1])
+    for axes, of_token in zip(panels, np.nan_to_num(weights)):
+        share = of_token / max(float(of_token.max()), 1e-12)
+        ground = np.stack([np.ones_like(share), 1.0 - 0.45 * share, 1.0 - 0.75 * share], axis=-1)
+        axes.imshow(ground * (1.0 - 0.85 * np.clip(image, 0.0, 1.0))[..., None], interpolation="nearest")
+    title_figure(figure, title)
+    return finish(figure, path)
+
+
+def _panels(tokens: Sequence[str], aspect: float) -> tuple[Any, list[Any]]:
+    """A figure with a panel for each token, under its text; height over width of a panel."""
+    shown = list(tokens[:MAX_PANELS])
+    aspect = float(np.clip(aspect, 0.15, 2.5))
+    num_rows = math.ceil(len(shown) / _COLUMNS)
+    height = 0.5 + num_rows * (0.35 + 11.0 / _COLUMNS * aspect)
+    figure, grid = new_figure(num_rows, _COLUMNS, width=11.0, height=height)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    panels = list(grid.flat)[: len(shown)]
+    for axes, text in zip(panels, shown, strict=True):
+        label = drawable([text.replace("$", r"\$")])
+        axes.set_title(label.texts[0], fontsize=11, color=INK, **label.options)
+    return figure, panels
 
 
 def _draw(axes: Any, points: np.ndarray, strokes: np.ndarray, weights: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from transformer_jax.evaluate.error_rates import edit_distance
 from transformer_jax.inference.batch_search import BatchSearcher
 from transformer_jax.inference.captioner import Captioner, frame_lengths
 from transformer_jax.inference.search_change import SearchChange
-from transformer_jax.inference.source_rows import FeatureRows
+from transformer_jax.inference.source_rows import rows_of_items
 from transformer_jax.tasks.evaluation_source import EvaluationSource
 
 SHOWN_MISTAKES = 8
@@ -85,7 +85,7 @@ class CaptionEvaluator:
             batch_size=task.data.batch_size,
             lengths=frame_lengths(task.data.max_frames),
             num_devices=num_devices,
-            form=FeatureRows(task.data.features.feature_dim),
+            form=rows_of_items(task.data.features),
         )
 
     @property

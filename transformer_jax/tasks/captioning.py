@@ -5,17 +5,28 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
+
 from transformer_jax.bounds import check_bounds
-from transformer_jax.data.captions_config import CaptionsConfig, NamedCaptions, with_absolute_caption_paths
+from transformer_jax.data.captions_config import (
+    CaptionsConfig,
+    DigitStrips,
+    NamedCaptions,
+    with_absolute_caption_paths,
+)
 from transformer_jax.data.feature_batches import FeatureBatch, abstract_feature_batch
+from transformer_jax.data.images import ImageFeatures
+from transformer_jax.data.padding import planned_integers
 from transformer_jax.data.pipeline import rows_of
 from transformer_jax.data.prepare_captions import PreparedCaptions, prepare_captions
+from transformer_jax.data.sources.digits import DIGITS
 from transformer_jax.data.sources.stored_files import is_at_hand
 from transformer_jax.data.tokenizer_training import known_vocab_size
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
 from transformer_jax.errors import ConfigError
 from transformer_jax.inference.captioner import Captioner
+from transformer_jax.models.image_encoders import ConvolutionalImageEncoder, PatchImageEncoder
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import FeatureCrossEntropy
 from transformer_jax.tasks.caption_evaluation import CaptionEvaluation, CaptionEvaluator, evaluate_captions
@@ -55,6 +66,14 @@ class Captioning:
         check_sizes(self, model)
         if getattr(model, "decoder", self) is None:
             raise ConfigError("captions are written by a decoder, which the model has not: set model.decoder")
+        encoder, features = getattr(model, "encoder", None), self.data.features
+        if isinstance(encoder, ConvolutionalImageEncoder | PatchImageEncoder) != isinstance(
+            features, ImageFeatures
+        ):
+            raise ConfigError(
+                f"data.features are '{features.kind}', which encoder '{getattr(encoder, 'kind', None)}' does not read: "
+                "an encoder of images goes with features 'image', the others with 'strokes'"
+            )
         limit = getattr(model, "source_limit", None)
         if limit is not None and limit < self.data.max_frames:
             raise ConfigError(
@@ -122,7 +141,12 @@ class Captioning:
 
     def abstract_batch(self, rows: int, lengths: tuple[int, ...]) -> FeatureBatch:
         """Shapes of a training batch; one length is that of both sides."""
-        return abstract_feature_batch(rows, lengths[0], self.data.features.feature_dim, lengths[-1])
+        features = self.data.features
+        plain = abstract_feature_batch(rows, lengths[0], features.column_dim, lengths[-1])
+        if not isinstance(features, ImageFeatures):
+            return plain
+        pixels = np.broadcast_to(np.float32(0), (rows, features.height, lengths[0], features.feature_dim))
+        return plain._replace(inputs=(pixels, planned_integers(rows, 2)))
 
     def known_sizes(self, vocab_sizes: tuple[int, ...] = ()) -> Sizes | None:
         """Vocabulary that is given, or that the tokenizer's config bounds, and the numbers of a frame."""
@@ -132,4 +156,6 @@ class Captioning:
     def is_at_hand(self) -> bool:
         """Whether the drawings can be read without fetching anything."""
         dataset = self.data.dataset
+        if isinstance(dataset, DigitStrips):
+            return is_at_hand(DIGITS.name)
         return not isinstance(dataset, NamedCaptions) or is_at_hand(dataset.name)

@@ -15,6 +15,7 @@ from transformer_jax.data.sources.cmudict import CMUDICT
 from transformer_jax.data.sources.cmudict_g2p import CMUDICT_G2P
 from transformer_jax.data.sources.crohme import CROHME
 from transformer_jax.data.sources.dataset import Dataset, Form
+from transformer_jax.data.sources.digits import DIGITS
 from transformer_jax.data.sources.django_code import DJANGO_CODE
 from transformer_jax.data.sources.english_novels import ENGLISH_NOVELS
 from transformer_jax.data.sources.ett import ETT
@@ -52,6 +53,7 @@ _DATASETS = (
     AN4,
     SPOKEN_DIGITS,
     CROHME,
+    DIGITS,
     ETT,
     M4,
     WORD_SIMILARITY,

