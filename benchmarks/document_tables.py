@@ -21,6 +21,7 @@ from benchmarks.tables import (
     ladder_tables,
     race_tables,
     reliability_tables,
+    series_tables,
     text_tables,
     training_tables,
 )
@@ -47,6 +48,7 @@ SUBJECTS = (
     ladder_tables,
     race_tables,
     reliability_tables,
+    series_tables,
     text_tables,
     training_tables,
 )

@@ -30,18 +30,19 @@ def config() -> ExperimentConfig:
         ),
         model=ForecasterConfig(
             network=RecurrentForecast(
-                cell="lstm", hidden_dim=64, attention_dim=32, segment_len=24, dropout_rate=0.1
+                cell="lstm", hidden_dim=128, attention_dim=32, segment_len=24, dropout_rate=0.1
             ),
             normalization="standard",
         ),
         train=TrainConfig(
-            updates=2000,
+            updates=6000,
             optimizer=Adam(beta2=0.999, epsilon=1e-8),
             schedule=Cosine(peak_learning_rate=2e-3, warmup_updates=100),
             log_every=100,
-            evaluate_every=200,
-            checkpoint_every=200,
+            evaluate_every=500,
+            checkpoint_every=500,
             metric="owa",
             metric_mode="min",
+            average_decay=0.995,
         ),
     )

@@ -84,7 +84,7 @@ def language_table() -> str:
     groups: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(EXPERIMENTS.glob("*.json")):
         document = json.loads(path.read_text())
-        if document["task"] not in ("pronunciation", "translation"):
+        if document["task"] == "language_modelling":
             groups.setdefault(re.sub(r"-seed\d+$", "", path.stem), []).append(document)
     rows = []
     for name, documents in groups.items():

@@ -104,7 +104,7 @@ def test_an_object_a_series_from_standard_input(
         (table(range(11)), ["11 rows", "last 12"]),
         (table(range(20)).replace("saw", "sew"), ["no column 'saw'", "did you mean 'sew'"]),
         (table(range(20)).replace("10:00,", "09:00,"), ["line 12", "stands in line 11"]),
-        (table(range(20)).replace(",3\n", ",three\n"), ["line 5", "'saw'", "'three'"]),
+        (table(range(20)).replace(",3\n", ",three\n"), ["line 5", "'saw'", "'three'", "--columns"]),
         (table(range(20)).replace(",3\n", ",\n"), ["values are missing", "'saw' at", "--gaps hold"]),
         ("", ["empty"]),
     ],

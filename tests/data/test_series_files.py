@@ -64,7 +64,10 @@ def test_fields_that_stand_for_missing_values(field):
     [
         ("time,x\n2024-01-01,1\n2024-01-02,2\n2024-01-01,3", ["line 4", "'2024-01-01' stands in line 2"]),
         ("time,x\n2024-01-01,1\nyesterday,2", ["line 3", "wanted a time", "yesterday"]),
-        ("time,x\n2024-01-01,1\n2024-01-02,oops", ["line 3", "column 'x'", "'oops'", "columns"]),
+        (
+            "time,x\n2024-01-01,1\n2024-01-02,oops",
+            ["line 3", "column 'x'", "'oops'", "`data.dataset.columns`"],
+        ),
         ("x\n1\ninf", ["line 3", "'inf'"]),
         ('x,y\n1,2\n"3,5",4', ["line 3", "'3,5'"]),
         ("x,y\n1,2\n3", ["line 3", "wanted 2 fields, got 1"]),

@@ -20,6 +20,8 @@ and texts, separated by tabs, and give accuracy, F1 of each class and the calibr
 words and labels, and give accuracy, F1 of labels or of IOB pieces, and accuracy of words never seen and of classes.
 Masked language models give the loss and the accuracy of hidden tokens of a text, and with --pseudo-texts N the
 pseudo-perplexity of the first N texts of the model's length, each token hidden by itself.
+Forecasters give MSE and MAE of scaled values, sMAPE, MASE and OWA beside naive forecasts, of a split or of --source
+FILE.csv; --figures draws forecasts and the error by step.
 
 --against OTHER_RUN scores another run on the same lines and says by the paired bootstrap (1,000 resampled
 corpora) whether BLEU and chrF differ by more than the choice of lines explains; of language models it gives the
@@ -38,6 +40,7 @@ Examples:
   transformer-jax evaluate runs/shakespeare --source play.txt
   transformer-jax evaluate runs/questions --split test --figures pictures
   transformer-jax evaluate runs/vectors --source pairs.tsv
+  transformer-jax evaluate runs/etth1 --split test --figures pictures
   transformer-jax evaluate runs/bert --split test --pseudo-texts 50
   transformer-jax evaluate --pretrained g2p-en --split test --page words.html"""
 
@@ -63,7 +66,8 @@ class Command:
     """Another run of the same task, to compare with on the same lines."""
 
     figures: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Of a classifier or tagger: draw its confusion matrix, and the classifier's calibration, there."""
+    """Of a classifier or tagger: draw its confusion matrix, and the classifier's calibration, there; of a forecaster,
+    forecasts and the error by step."""
 
     by_length: bool = False
     """Scores of translations by the number of words in the source."""

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from transformer_jax.errors import ConfigError, DataError
+
 DESCRIPTION = """Forecast the next steps of time series with a trained model: a CSV of columns in, a CSV out.
 
 The input has a row for each point in time, the oldest first or with a column of times (date, time, timestamp, ...),
@@ -20,7 +22,7 @@ further ones for the quantiles where the model gives them.
 
 A value that is missing is an error, unless --gaps hold, or the run (data.gaps=hold), holds the one before it. Fewer
 rows than the model reads (data.context_len), text among the numbers and a time that stands twice are errors that name
-the line.
+the line. Text in columns that the run does not read is no matter.
 
 Examples:
   transformer-jax forecast runs/etth1-linear --input ETTh1.csv
@@ -47,6 +49,9 @@ class Command:
 
     time_column: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Column of the times; without it one that is named so, or the first one if it holds dates."""
+
+    columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    """Columns to forecast, of a run of one channel; without it all but the times."""
 
     gaps: Literal["fail", "hold"] | None = None
     """Missing values: `fail` refuses them, `hold` repeats the value before; without it as in training."""
@@ -93,11 +98,18 @@ class Command:
 
         # Text in a column that the run does not read is nobody's concern.
         wanted = forecaster.columns if len(forecaster.columns) > 1 else ()
-        if self.input is not None:
-            return read_series_file(self.input, time_column=self.time_column, wanted=wanted)
-        require_open(0, "--input FILE.csv")
-        lines = split_lines(sys.stdin.buffer.read(), "standard input")
-        return parse_series(lines, "standard input", self.time_column, wanted=wanted)
+        if self.columns and wanted:
+            raise ConfigError(f"--columns: the run reads {', '.join(wanted)}; leave it out")
+        try:
+            if self.input is not None:
+                return read_series_file(
+                    self.input, time_column=self.time_column, columns=self.columns, wanted=wanted
+                )
+            require_open(0, "--input FILE.csv")
+            lines = split_lines(sys.stdin.buffer.read(), "standard input")
+            return parse_series(lines, "standard input", self.time_column, self.columns, wanted=wanted)
+        except DataError as error:
+            raise DataError(str(error).replace("`data.dataset.columns`", "--columns")) from None
 
 
 def as_csv(forecasts: Sequence[Any]) -> str:

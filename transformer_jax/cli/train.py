@@ -27,7 +27,8 @@ Examples:
   transformer-jax train CONFIG --run-dir runs/tuned --warm-start runs/words --set train.patience=4
 
 --source and --target put two files of your own, aligned by line, in the place of the config's data set;
---text does the same for a language model, and for a classifier with labels and texts separated by tabs.
+--text does the same for a language model, for a classifier with labels and texts separated by tabs, and for a
+forecaster with a CSV of series.
 --set changes one value by its path in config.json: numbers, true, false, null, lists and objects as in JSON,
 anything else is a text. --set train.schedule.kind=linear changes the kind of a part; --set
 data.source_tokenizer=words names one in short, and data.source_tokenizer=en.json a saved tokenizer.
@@ -61,7 +62,7 @@ class Command:
 
     text: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE"), tyro.conf.UseAppendAction] = ()
     """Text to train a language model on, instead of the config's data set; may be given several times. Of a
-    classifier one file: a label, a tab and a text a line."""
+    classifier one file: a label, a tab and a text a line. Of a forecaster one CSV file of series."""
 
     development_text: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Development text of a language model or classifier; without it a tenth of the training text is held out."""

@@ -216,6 +216,6 @@ def _field(row: tuple[int, Sequence[str]], place: int, names: Sequence[str], whe
     if value is None or np.isinf(value):
         raise DataError(
             f"{where}, line {number}: column {names[place]!r} holds {shortened(text, 30)!r}, wanted a number; correct "
-            "it, or name the columns of numbers in `columns`"
+            "it, or leave the column out: name those of numbers in `data.dataset.columns`"
         )
     return value
