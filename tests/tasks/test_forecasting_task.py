@@ -66,6 +66,8 @@ def test_scores_are_those_of_a_loop(task):
     ratio = (found["smape"] / naive["Naive 2"]["smape"] + found["mase"] / naive["Naive 2"]["mase"]) / 2
     assert found["owa"] == pytest.approx(ratio)
     assert naive["Naive 2"]["owa"] == 1.0
+    by_step = Truth.of(series, "test").errors_by_step(repeated)
+    np.testing.assert_allclose(by_step, (np.abs(repeated - wanted) / scale).mean(axis=(0, 2)), rtol=1e-6)
     assert any(line.startswith("seasonal naive") for line in found["text"])
 
 

@@ -108,10 +108,10 @@ def _draw_panel(axes: Any, panel: ForecastPanel, band_name: str) -> None:
 def error_figure(
     curves: Mapping[str, np.ndarray], *, title: str | None = None, path: str | Path | None = None
 ) -> Any:
-    """Mean absolute error by the step of the horizon, a line for each forecaster.
+    """Error by the step of the horizon, a line for each forecaster.
 
     Args:
-      curves: ``[horizon]`` by name.
+      curves: MASE ``[horizon]`` by name.
       title: Title over it.
       path: File to write, or None.
 
@@ -130,7 +130,7 @@ def error_figure(
         style = line_style(index) | ({"marker": None} if len(errors) > 32 else {})
         panel.plot(np.arange(1, len(errors) + 1), errors, label=shown.texts[0], **style)
     panel.set_ylim(bottom=0)
-    dress_axes(panel, x_label="steps ahead", y_label="mean absolute error, scaled")
+    dress_axes(panel, x_label="steps ahead", y_label="error over the seasonal naive one, MASE")
     panel.legend(frameon=False, fontsize=9)
     title_figure(figure, title)
     return finish(figure, path)

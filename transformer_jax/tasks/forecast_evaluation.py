@@ -52,6 +52,7 @@ class Truth:
       naive2: ``[windows, horizon, channels]``: Naive 2 of the M4 competition.
       repeat_last: The last value, again and again.
       seasonal: The last season, again and again.
+      names: ``[windows]``, names of the series.
     """
 
     contexts: npt.NDArray[np.float32]
@@ -62,6 +63,7 @@ class Truth:
     naive2: Values
     repeat_last: Values
     seasonal: Values
+    names: tuple[str, ...]
 
     @classmethod
     def of(cls, prepared: PreparedSeries, part: Part, *, stride: int = 1) -> "Truth":
@@ -101,6 +103,7 @@ class Truth:
             naive2=naive2,
             repeat_last=repeat_last,
             seasonal=seasonal,
+            names=tuple(prepared.data.series[number].name for number in owners.tolist()),
         )
 
     def __len__(self) -> int:
@@ -118,6 +121,13 @@ class Truth:
             **found,
             "owa": float(np.mean(ratios)),
         }
+
+    def errors_by_step(self, forecasts: Values) -> Values:
+        """MASE of each step of the horizon, from forecasts ``[windows, horizon, channels]``."""
+        weights = self.weights * np.isfinite(self.mase_scales)[:, None]
+        errors = np.abs(forecasts - self.targets) / np.nan_to_num(self.mase_scales, nan=1.0)[:, None]
+        total = np.maximum(weights.sum(axis=(0, 2)), 1.0)
+        return np.where(weights > 0, errors, 0.0).sum(axis=(0, 2)) / total
 
     def _errors(self, forecasts: Values) -> dict[str, float]:
         absolute = np.abs(forecasts - self.targets)
@@ -323,20 +333,19 @@ def _draw(
 
     names = forecaster.columns
     files = [folder / "error_by_step.png"]
-    scaled = forecaster.scaler.scaled(values[..., forecaster.point()]) - truth.scaled
-    curves = {
-        forecaster.name: np.abs(scaled),
-        "seasonal naive": np.abs(forecaster.scaler.scaled(truth.seasonal) - truth.scaled),
-        "repeat last": np.abs(forecaster.scaler.scaled(truth.repeat_last) - truth.scaled),
+    forecasts = {
+        forecaster.name: values[..., forecaster.point()],
+        "seasonal naive": truth.seasonal,
+        "repeat last": truth.repeat_last,
     }
-    error_figure({name: found.mean(axis=(0, 2)) for name, found in curves.items()}, path=files[0])
+    error_figure({name: truth.errors_by_step(found) for name, found in forecasts.items()}, path=files[0])
     ordered = np.sort(values, axis=-1)
     contexts = forecaster.scaler.unscaled(truth.contexts)
     chosen = np.unique(np.linspace(0, len(truth) - 1, SHOWN_SERIES).astype(int))
     for window in chosen.tolist():
         panels = [
             ForecastPanel(
-                title=name,
+                title=name if len(names) > 1 else truth.names[window],
                 context=contexts[window, :, channel],
                 forecast=ordered[window, :, channel, forecaster.point()],
                 truth=truth.targets[window, :, channel],
