@@ -32,9 +32,11 @@ def series_table(prefix: str, scores: tuple[str, ...]) -> str:
                 str(len(documents)),
                 f"{statistics.mean(one['train_seconds'] for one in training):,.0f}",
                 *(_spread([document[score] for document in documents]) for score in scores),
-                f"{machine['cores']} cores, {machine['device'].removesuffix(' (cpu)')}",
+                f"{machine['cores']} core{'s' if int(machine['cores']) > 1 else ''}, {machine['device'].removesuffix(' (cpu)')}",
             ]
         )
+    if not groups:
+        return ""
     first = next(iter(groups.values()))[0]
     for name in _NAIVE:
         found = first["naive"][name]
