@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 import threading
+import typing
 from pathlib import Path
 
 import pytest
 
 from transformer_jax.data.pairs_config import NamedDataset
 from transformer_jax.data.sources import registry
-from transformer_jax.data.sources.dataset import Dataset, DatasetFile, dataset_files
+from transformer_jax.data.sources.dataset import Dataset, DatasetFile, Form, dataset_files
 from transformer_jax.data.sources.registry import DATASETS, find_dataset, locate, read_pairs, read_text
 from transformer_jax.data.sources.stored_files import DATA_VARIABLE, is_at_hand
 from transformer_jax.errors import ConfigError, DataError
@@ -36,6 +37,7 @@ NAMES = [
     "an4",
     "spoken-digits",
     "crohme",
+    "digits",
     "ett",
     "m4",
     "word-similarity",
@@ -179,7 +181,7 @@ def test_a_set_with_languages_but_without_a_reader_of_pairs_is_refused(monkeypat
 
 def test_every_reader_is_of_a_form_that_it_can_be_read_by():
     for dataset in DATASETS.values():
-        assert set(dataset.readers) <= {"pairs", "pronunciations", "text", "classes", "tags", "captions"}
+        assert set(dataset.readers) <= set(typing.get_args(Form))
         assert bool(dataset.languages) == ("pairs" in dataset.readers)
 
 

@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from transformer_jax.inference.word_embedder import WordEmbedder as WordEmbedder
 
 _MODULES = {
-    "ImageRows": "source_rows",
     "Alignment": "attention_maps",
     "AttentionFile": "attention_maps",
     "AttentionReader": "attention_maps",
@@ -76,6 +75,7 @@ _MODULES = {
     "GeneratedTokens": "token_generator",
     "GreedySearch": "requested_search",
     "Hypothesis": "batch_search",
+    "ImageRows": "source_rows",
     "MaskFiller": "mask_filler",
     "MaskedScorer": "masked_scores",
     "Neighbour": "word_embedder",
