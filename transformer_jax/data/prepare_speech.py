@@ -17,7 +17,7 @@ from transformer_jax.data.speech_config import SpeechConfig
 from transformer_jax.data.speech_features import SpeechFeatures
 from transformer_jax.data.tokenizer_training import train_tokenizer
 from transformer_jax.data.tokenizers import Tokenizer
-from transformer_jax.data.utterances import SpeechSplits, Utterance
+from transformer_jax.data.utterances import SpeechSplits, Utterance, at_speed
 from transformer_jax.errors import DataError
 
 
@@ -172,7 +172,8 @@ def prepare_speech(config: SpeechConfig, *, tokenizer: Tokenizer | None = None) 
         raise DataError("the data set has no training recording")
     if tokenizer is None:
         tokenizer = train_tokenizer(config.tokenizer, [spoken_text(one.text, config) for one in splits.train])
-    train = encode_speech(splits.train, tokenizer, config, name="train")
+    copies = [at_speed(one, speed) for speed in config.speeds for one in splits.train]
+    train = encode_speech([*splits.train, *copies], tokenizer, config, name="train")
     if not len(train):
         raise DataError("no training recording is left: all are longer than max_frames or max_target_len")
     development = encode_speech(splits.development, tokenizer, config, name="development")
@@ -271,4 +272,9 @@ def _notes(parts: dict[str, SpeechPart], config: SpeechConfig) -> list[str]:
                 f"{name}: {part.num_too_long:,} recordings {verb} longer than max_frames, {config.max_frames}, or "
                 f"max_target_len, {config.max_target_len}"
             )
+    if config.speeds:
+        notes.append(
+            f"training: each recording, and again at {len(config.speeds)} other speed(s): "
+            f"{', '.join(f'{speed:g}' for speed in config.speeds)}"
+        )
     return notes

@@ -23,6 +23,8 @@ class SpeechConfig:
       features: How sound becomes frames; of stored frames, how they were made.
       tokenizer: How texts are cut into tokens.
       lowercase: Whether texts are written in lower case first.
+      speeds: Training recordings are read at these speeds too, as further recordings: 0.9 and 1.1 are usual. Sound
+        changes its pitch with its speed; stored frames are stretched in time alone.
       max_frames: Most frames of a training recording; longer ones are left out of training.
       max_target_len: Most tokens of a training text, the end included; recordings with longer ones are left out.
       batch_size: Rows of a batch.
@@ -38,6 +40,7 @@ class SpeechConfig:
     features: SpeechFeatures = dataclasses.field(default_factory=SpeechFeatures)
     tokenizer: TokenizerConfig = dataclasses.field(default_factory=Characters)
     lowercase: bool = False
+    speeds: tuple[float, ...] = ()
     max_frames: Length = 1600
     max_target_len: Length = 256
     batch_size: Rows = 16
@@ -61,6 +64,10 @@ class SpeechConfig:
         )
         check_at_least(2, max_target_len=self.max_target_len)
         check_at_least(0, seed=self.seed)
+        require(
+            all(0.5 <= speed <= 2.0 and speed != 1.0 for speed in self.speeds),
+            f"speeds must be from 0.5 to 2 and other than 1, got {self.speeds}",
+        )
         longest = self.max_frames + self.max_target_len
         require(
             self.batch_tokens is None or self.batch_tokens >= longest,

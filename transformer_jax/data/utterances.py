@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from transformer_jax.data.hash_fraction import hash_fraction
@@ -36,6 +37,35 @@ class Utterance:
     def content(self) -> Any:
         """The sound, or the stored frames."""
         return self.frames if self.sound is None else self.sound
+
+
+def at_speed(utterance: Utterance, speed: float) -> Utterance:
+    """The same recording spoken faster or slower.
+
+    Sound is resampled, so that its pitch goes with its speed; stored frames are interpolated in time.
+
+    Args:
+      utterance: The recording.
+      speed: Above 1 is faster.
+
+    Example:
+      >>> faster = at_speed(Utterance(text="x", frames=np.arange(9.0)[:, None]), 2.0)
+      >>> faster.frames.ravel().tolist()
+      [0.0, 2.0, 4.0, 6.0, 8.0]
+
+    Source: Ko et al. 2015, https://doi.org/10.21437/Interspeech.2015-711.
+    """
+    sound, frames = utterance.sound, utterance.frames
+    if sound is not None:
+        sped = dataclasses.replace(sound, rate=round(sound.rate * speed)).at_rate(sound.rate)
+        return dataclasses.replace(utterance, sound=sped)
+    if frames is None or len(frames) < 2:
+        return utterance
+    places = np.arange(0.0, len(frames) - 1 + 1e-9, speed)
+    first = np.minimum(places.astype(np.int64), len(frames) - 2)
+    share = (places - first)[:, None]
+    values = frames.astype(np.float32)
+    return dataclasses.replace(utterance, frames=values[first] * (1 - share) + values[first + 1] * share)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

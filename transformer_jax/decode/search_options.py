@@ -115,8 +115,7 @@ def on_device(leaf: Any) -> jax.Array:
       >>> on_device(np.arange(3)).dtype.name
       'int32'
     """
-    if not jnp.issubdtype(np.result_type(leaf), np.integer):
-        return leaf if isinstance(leaf, jax.Array) else jax.device_put(np.asarray(leaf))
     if isinstance(leaf, jax.Array):
-        return leaf.astype(jnp.int32)
-    return jax.device_put(np.asarray(leaf, np.int32))
+        return leaf.astype(jnp.int32) if jnp.issubdtype(leaf.dtype, np.integer) else leaf
+    array = np.asarray(leaf)
+    return jax.device_put(array.astype(np.int32) if np.issubdtype(array.dtype, np.integer) else array)

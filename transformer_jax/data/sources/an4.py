@@ -4,6 +4,7 @@ The waveforms are not at hand; the frames were computed by the Sphinx front end 
 from 130 to 6,800 Hz, 13 cepstra, 100 frames a second.
 """
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,11 @@ def read_frames(path: Path) -> list[Utterance]:
       DataError: If they are missing, hold objects, or do not fit together.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             features, lengths, names, texts = (
                 stored[name] for name in ("features", "lengths", "names", "texts")
             )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: no arrays of utterances, or damaged: {error}") from None
     if lengths.sum() != len(features) or not len(lengths) == len(names) == len(texts):
         raise DataError(f"{path}: its arrays do not fit together; take a copy that is whole")
