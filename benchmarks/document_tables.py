@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.tables import (
+    caption_tables,
     decoding_tables,
     device_sections,
     kernel_tables,
@@ -42,6 +43,7 @@ PAGES = [
 ]
 
 SUBJECTS = (
+    caption_tables,
     decoding_tables,
     device_sections,
     kernel_tables,

@@ -479,7 +479,7 @@ def captioning(model: Any) -> suite.TaskCase:
         return experiment(task, model, "token_error_rate")
 
     def predict(run: LoadedRun) -> Any:
-        drawings = [drawing("cat"), [[[0.0, 0.0]]], drawing("attack" * 3)]
+        drawings = [drawing("attack" * 3), [[[0.0, 0.0]]], drawing("attack" * 2)]
         return [(one.text, one.score) for one in run.caption(drawings)]
 
     def score(run: LoadedRun) -> list[float]:

@@ -56,7 +56,10 @@ def features(length: int, *, fill: float = 0.0) -> FeatureInputs:
     return FeatureInputs(jnp.asarray(found), jnp.asarray(LENGTHS))
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one, marks=pytest.mark.full if one == "luong-lstm" else ()) for one in DECODERS],
+)
 def test_steps_and_attention_agree_with_teacher_forcing_whatever_the_padding_holds(name):
     graph, params = nnx.split(built(name))
 

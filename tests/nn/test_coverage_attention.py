@@ -35,7 +35,7 @@ def by_loops(attend, query, memory, lengths, coverage):
     return contexts, weights
 
 
-@pytest.mark.parametrize("width", [1, 4, 7])
+@pytest.mark.parametrize("width", [4, *(pytest.param(width, marks=pytest.mark.full) for width in (1, 7))])
 def test_matches_a_loop_whatever_the_padding_holds(width):
     generator = np.random.default_rng(0)
     attend = CoverageAttention(5, 4, 6, coverage_width=width, rngs=nnx.Rngs(0))

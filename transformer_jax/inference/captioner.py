@@ -73,7 +73,7 @@ class CaptionAttention:
 
 def frame_lengths(max_frames: int) -> PaddedLengths:
     """The few lengths that drawings are padded to."""
-    return PaddedLengths.in_steps(max_frames, steps=6)
+    return PaddedLengths.in_steps(max_frames)
 
 
 def read_item(item: Any) -> Ink | Pixels:
