@@ -138,6 +138,9 @@ ONE_BY_ONE = {
     ),
     "gru": RECURRENT,
     "gru_context_each_step": _recurrent(attention=models.LastState(feed_each_step=True)),
+    "gru_bahdanau_coverage": _recurrent(
+        bidirectional=True, attention=models.Bahdanau(attention_dim=5, coverage_width=3)
+    ),
     "gru_bahdanau": _recurrent(bidirectional=True, attention=models.Bahdanau(attention_dim=5)),
     "lstm_luong_dot": _luong("dot"),
     "lstm_luong_general": _luong("general"),
