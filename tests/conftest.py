@@ -1,5 +1,6 @@
 """Shared test set-up: runtime shape checks, strict rank promotion, exact matmuls, tiers, compiled programs."""
 
+import gc
 import os
 import shutil
 import signal
@@ -63,6 +64,13 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_SECONDS_KEPT)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "children")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = str(MIN_SECONDS_KEPT)
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported and collected stays: the collector of garbage need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _size(folder: Path) -> int:

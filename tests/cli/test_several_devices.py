@@ -42,7 +42,9 @@ for search, name in cases:
 
 def run(*words: object, devices: int) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, *map(str, words)]
-    return subprocess.run(program, env=cpu_environment(devices), capture_output=True, text=True, timeout=600)
+    return subprocess.run(
+        program, env=cpu_environment(devices, fast_compile=True), capture_output=True, text=True, timeout=600
+    )
 
 
 def test_tokens_and_scores_are_those_of_one_device() -> None:

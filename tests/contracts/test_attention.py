@@ -21,6 +21,12 @@ from transformer_jax.testing.support_matrix import case_refusals
 CASES = suite.case_names()
 HERE = [name for name, one in IMPLEMENTATIONS.items() if name in INTERPRETED or not one.device_refusals()]
 COMPILED = [name for name in HERE if name not in INTERPRETED]
+# Each kind of heads, part of a mask, bias, rule and of empty row; the reference is held to all cases.
+FIRST = {
+    "odd_lengths", "grouped_heads", "value_dim", "general", "additive_grouped", "concat", "linear",
+    "window_causal_lengths", "positions_before_all_keys", "segments_causal", "dense_heads", "mask_rule_heads", "all_parts", "empty_rows_grouped",
+    "bias_broadcast", "bias_hides_rows", "alibi_positions", "relative_buckets_causal", "reweight_window",
+}  # fmt: skip
 ELSEWHERE = [name for name in IMPLEMENTATIONS if name not in HERE]
 
 
@@ -35,10 +41,22 @@ def _ones(*shape: int, dtype=jnp.float32):
     return jnp.ones(shape, dtype)
 
 
+def _marks(implementation, case):
+    if case == "grouped_heads":
+        return [pytest.mark.smoke]
+    is_first = implementation == "reference" or case in FIRST or case in REFUSALS[implementation]
+    return [] if is_first else [pytest.mark.full]
+
+
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=pytest.mark.smoke if case == "grouped_heads" else []) for case in CASES]
+    ("implementation", "case"),
+    [
+        pytest.param(implementation, case, marks=_marks(implementation, case))
+        for implementation in HERE
+        if implementation not in IN_FILES_OF_THEIR_OWN
+        for case in CASES
+    ],
 )
-@pytest.mark.parametrize("implementation", [name for name in HERE if name not in IN_FILES_OF_THEIR_OWN])
 def test_agrees_with_the_oracle_or_refuses_as_listed(implementation, case):
     agrees_or_refuses_as_listed(implementation, case)
 

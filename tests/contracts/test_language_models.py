@@ -40,6 +40,7 @@ MODELS = {
     ),
     "post_norm_sinusoidal_untied_window": _gpt(
         positions=nn.Sinusoidal(),
+        num_layers=1,
         norm_placement="post",
         scale_embeddings=True,
         tied=False,
@@ -48,10 +49,10 @@ MODELS = {
         weight_deviation=None,
     ),
     "alibi_multi_query_geglu_window": _gpt(
-        positions=nn.AlibiPositions(), num_kv_heads=1, activation="geglu", window_len=2
+        positions=nn.AlibiPositions(), num_kv_heads=1, activation="geglu", window_len=2, num_layers=1
     ),
     "relative_rms": _gpt(positions=nn.RelativePositions(num_buckets=8, max_distance=16), normalization="rms"),
-    "linear": _gpt(self_attention="linear"),
+    "linear": _gpt(self_attention="linear", num_layers=1),
     "lstm_deep_residual": _recurrent("lstm", num_layers=2, residual=True),
     "gru_tied": _recurrent("gru", embedding_dim=8, tied=True),
     "rnn": _recurrent("rnn"),
@@ -59,8 +60,15 @@ MODELS = {
     "min_lstm": _recurrent("min_lstm"),
     "diagonal": _recurrent("diagonal"),
 }
+# Relative positions are held to the contract of step models in the first tier, one-layer cells to that of recurrences.
+IN_SECOND_TIER = {"relative_rms", "rnn", "min_lstm"}
 # Linear attention refuses packed rows.
-CASES = [(name, check) for name in MODELS for check in suite.CHECKS if (name, check) != ("linear", "packed")]
+CASES = [
+    pytest.param(name, check, marks=pytest.mark.full if name in IN_SECOND_TIER else [])
+    for name in MODELS
+    for check in suite.CHECKS
+    if (name, check) != ("linear", "packed")
+]
 
 
 @functools.cache

@@ -25,8 +25,23 @@ SUPPORT = {
     "cudnn": {**dict.fromkeys(CELL_KINDS, False), "custom": False},  # the LSTM, on a GPU alone
     "native_cpu": {**dict.fromkeys(CELL_KINDS, False), "custom": False},  # the LSTM: see the test below
 }
+# Each cell by the scan; of the other implementations a carry of one part and of two, linear cells and others.
+FIRST = {
+    *(("scan", kind) for kind in CELL_KINDS),
+    *(("associative", kind) for kind in ("min_lstm", "diagonal")),
+    *(("reference", kind) for kind in ("lstm", "min_gru")),
+    *(("parallel", kind) for kind in ("lstm", "rnn_relu")),
+}
+
+
+def _marks(name, kind):
+    if (name, kind) == ("scan", "gru"):
+        return [pytest.mark.smoke]
+    return [] if (name, kind) in FIRST else [pytest.mark.full]
+
+
 SERVED = [
-    pytest.param(name, kind, marks=pytest.mark.smoke if (name, kind) == ("scan", "gru") else [])
+    pytest.param(name, kind, marks=_marks(name, kind))
     for name, row in SUPPORT.items()
     for kind in CELL_KINDS
     if row[kind]

@@ -630,9 +630,8 @@ CASES = {
     "pronunciation-bahdanau": pairs(
         Pronunciation, BAHDANAU, "per", search=BeamConfig(max_len=9, num_beams=2)
     ),
-    "language-random-gpt": language(GPT, RandomWindows(context_len=8)),
-    "language-contiguous-gru": language(GRU, ContiguousWindows(context_len=8)),
     "language-packed-gpt": language(GPT, PackedDocuments(context_len=16)),
+    "language-contiguous-gru": language(GRU, ContiguousWindows(context_len=8)),
     "forecasting-linear": forecasting(
         ForecasterConfig(network=LinearForecast(trend_len=5), has_affine=True),
         PinballLoss(quantiles=(0.1, 0.5, 0.8)),
@@ -653,6 +652,7 @@ CASES = {
     "word-vectors-softmax-subwords": word_vectors(
         FullSoftmax(architecture="cbow"), True, subwords=SubwordBuckets(max_len=4, num_buckets=50)
     ),
+    "language-random-gpt": language(GPT, RandomWindows(context_len=8)),
     "language-contiguous-gpt": language(GPT, ContiguousWindows(context_len=8)),
     "language-random-gru": language(GRU, RandomWindows(context_len=8)),
     "classes-bert": classes(BERT),
@@ -690,15 +690,26 @@ CASES = {
         PinballLoss(),
     ),
 }
-IN_FIRST_TIER = tuple(CASES)[:13]
+IN_FIRST_TIER = tuple(CASES)[:12]
+# Their models predict and are exported in the cases beside them, too; in the first tier they are held to their data.
+HELD_TO_DATA = {"translation-bahdanau", "without-data"}
+OF_DATA = {"protocol", "prepared data", "changed artifacts", "plan", "absolute paths"}
+
+
+def is_first(name: str, check: str) -> bool:
+    return name in IN_FIRST_TIER and (name not in HELD_TO_DATA or check in OF_DATA)
+
+
+HELD = [
+    pytest.param(name, check, marks=() if is_first(name, check) else pytest.mark.full)
+    for name in CASES
+    for check in suite.CHECKS
+]
 
 register_task(Spelling)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(name, marks=() if name in IN_FIRST_TIER else pytest.mark.full) for name in CASES],
-)
+@pytest.fixture(scope="module")
 def trained(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, compilation_cache: None
 ) -> suite.TrainedCase:
@@ -706,7 +717,7 @@ def trained(
     return suite.train_case(CASES[request.param], tmp_path_factory.mktemp(request.param))
 
 
-@pytest.mark.parametrize("check", suite.CHECKS)
+@pytest.mark.parametrize(("trained", "check"), HELD, indirect=["trained"])
 def test_task_keeps_the_contract(trained: suite.TrainedCase, check: str, tmp_path: Path) -> None:
     suite.CHECKS[check](trained, tmp_path)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from tiers import tiered
 
 from transformer_jax import nn
 from transformer_jax.decode import (
@@ -64,7 +65,7 @@ def whole_call(model: Any, *, length: int) -> Any:
     return after
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", tiered(CONFIGS, {"learned", "rotary_window", "lstm"}))
 def test_outputs_are_those_of_the_whole_call(name: str) -> None:
     """In the context, and beyond it where the last half is read anew."""
     model, config = build(name), GreedyConfig(max_len=14, forbidden_ids=(PAD, BOS, EOS))
@@ -85,7 +86,7 @@ def test_outputs_are_those_of_the_whole_call(name: str) -> None:
         assert one.tokens == tuple(text[-14:])
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", tiered(CONFIGS, {"rotary_window", "linear", "min_gru"}))
 def test_chunks_have_the_bits_of_one_search_and_no_neighbour_counts(name: str) -> None:
     model, config = build(name), SampleConfig(max_len=6, top_k=5, repetition_penalty=1.2)
     params, key = nnx.state(model), jax.random.key(3)

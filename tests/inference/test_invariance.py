@@ -60,7 +60,22 @@ PAIRS = [
 SOURCES = st.lists(st.lists(st.integers(4, VOCAB - 1), max_size=12), min_size=1, max_size=40)
 
 
-@pytest.fixture(scope="module", params=PAIRS, ids="-".join)
+FIRST = {
+    ("transformer", "beam"),
+    ("transformer", "coverage"),
+    ("bahdanau", "greedy"),
+    ("luong", "coverage"),
+    ("luong_local", "beam"),
+}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(pair, marks=() if pair in FIRST else pytest.mark.full, id="-".join(pair))
+        for pair in PAIRS
+    ],
+)
 def searching(request: pytest.FixtureRequest) -> tuple[BatchSearcher, nnx.State]:
     model_name, search_name = request.param
     model = build_model(MODELS[model_name], Sizes.of_pairs(VOCAB), seed=0)

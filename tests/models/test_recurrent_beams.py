@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from tiers import tiered
 
 from transformer_jax.decode import beam_search, reorder_state, repeat_state
 from transformer_jax.decode.protocol import TokenInputs
@@ -46,7 +47,10 @@ ATTENTIONS = {
 }
 
 
-@pytest.fixture(scope="module", params=ATTENTIONS)
+FIRST = {"last_state", "bahdanau", "general", "concat", "predictive_concat", "monotonic_location"}
+
+
+@pytest.fixture(scope="module", params=tiered(ATTENTIONS, FIRST))
 def model(request: pytest.FixtureRequest) -> RecurrentSeq2Seq:
     config = RecurrentSeq2SeqConfig(
         embedding_dim=6, hidden_dim=8, cell="lstm", num_encoder_layers=2, num_decoder_layers=2,

@@ -103,8 +103,24 @@ def test_parameter_counts(num_kv_heads):
     assert parameter_count(cross) == 2 * MODEL**2 + 2 * 7 * kv_width
 
 
-@pytest.mark.parametrize("rotary_base", [None, 100.0])
-@pytest.mark.parametrize("pieces", [[1, 1, 1, 1, 1], [5], [3, 1, 1], [2, 3]])
+@pytest.mark.parametrize(
+    ("pieces", "rotary_base"),
+    [
+        ([1, 1, 1, 1, 1], 100.0),
+        ([5], None),
+        ([3, 1, 1], None),
+        ([2, 3], 100.0),
+        *(
+            pytest.param(pieces, rotary_base, marks=pytest.mark.full)
+            for pieces, rotary_base in (
+                ([1, 1, 1, 1, 1], None),
+                ([5], 100.0),
+                ([3, 1, 1], 100.0),
+                ([2, 3], None),
+            )
+        ),
+    ],
+)
 def test_cache_equals_the_whole_call(pieces, rotary_base):
     layer = make(2, rotary_base=rotary_base)
     wanted = layer(X, mask=AttentionMask.causal())

@@ -50,8 +50,19 @@ def model(subwords: SubwordBuckets | None = None) -> Any:
     return found
 
 
-@pytest.mark.parametrize("subwords", [None, SUBWORDS], ids=["words", "subwords"])
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize(
+    ("name", "subwords"),
+    [
+        pytest.param(
+            name,
+            SUBWORDS if has_subwords else None,
+            id=f"{name}-{'subwords' if has_subwords else 'words'}",
+            marks=() if has_subwords == number % 2 else pytest.mark.full,
+        )
+        for number, name in enumerate(OBJECTIVES)
+        for has_subwords in (False, True)
+    ],
+)
 def test_loss_of_an_epoch_does_not_depend_on_the_number_of_rows_in_a_batch(
     name: str, subwords: SubwordBuckets | None
 ) -> None:
