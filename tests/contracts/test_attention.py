@@ -24,8 +24,9 @@ COMPILED = [name for name in HERE if name not in INTERPRETED]
 # Each kind of heads, part of a mask, bias, rule and of empty row; the reference is held to all cases.
 FIRST = {
     "odd_lengths", "grouped_heads", "value_dim", "general", "additive_grouped", "concat", "linear",
-    "window_causal_lengths", "positions_before_all_keys", "segments_causal", "dense_heads", "mask_rule_heads", "all_parts", "empty_rows_grouped",
-    "bias_broadcast", "bias_hides_rows", "alibi_positions", "relative_buckets_causal", "reweight_window",
+    "window_causal_lengths", "positions_before_all_keys", "segments_causal", "dense_heads",
+    "mask_rule_heads", "all_parts", "empty_rows_grouped", "bias_broadcast", "bias_hides_rows",
+    "alibi_positions", "relative_buckets_causal", "reweight_window",
 }  # fmt: skip
 ELSEWHERE = [name for name in IMPLEMENTATIONS if name not in HERE]
 

@@ -95,9 +95,9 @@ def _config(attention):
 @pytest.mark.parametrize(
     "attention",
     [
-        LastState(feed_each_step=False),
+        pytest.param(LastState(feed_each_step=False), marks=pytest.mark.full),
         Bahdanau(attention_dim=8),
-        Luong(score="general", input_feeding=True),
+        pytest.param(Luong(score="general", input_feeding=True), marks=pytest.mark.full),
     ],
     ids=lambda attention: attention.kind,
 )

@@ -119,8 +119,8 @@ def test_module_owns_its_parameter():
     "attention",
     [
         Luong(score="cosine", input_feeding=True),
-        Luong(score="scaled_dot", input_feeding=False),
-        Bahdanau(attention_dim=4, score="cosine"),
+        pytest.param(Luong(score="scaled_dot", input_feeding=False), marks=pytest.mark.full),
+        pytest.param(Bahdanau(attention_dim=4, score="cosine"), marks=pytest.mark.full),
         Bahdanau(attention_dim=4, score="concat"),
     ],
     ids=lambda attention: f"{attention.kind}-{attention.score}",

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from tiers import tiered
 
 from transformer_jax.decode import BeamOutput, beam_search, greedy_search
 from transformer_jax.decode.protocol import TokenInputs
@@ -86,8 +87,13 @@ def test_small_pool_keeps_the_best_of_all(table_model, alpha):
         assert_row_equals(output, row, enumerate_hypotheses(table_model, source, 4, alpha)[:3], max_len=4)
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.5])
-@pytest.mark.parametrize(("num_beams", "num_best"), [(2, 1), (2, 2), (3, 2)])
+@pytest.mark.parametrize(
+    ("num_beams", "num_best", "alpha"),
+    tiered(
+        [(*beams, alpha) for beams in ((2, 1), (2, 2), (3, 2)) for alpha in (0.0, 0.6, 1.5)],
+        {(2, 1, 0.6), (2, 2, 0.0), (3, 2, 1.5)},
+    ),
+)
 def test_narrow_beam_equals_lists(alpha, num_beams, num_best):
     model = TableModel.random(seed=7, num_sources=16, num_prefixes=40009, scale=1.5)
     sources = list(range(16))

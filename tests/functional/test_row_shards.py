@@ -1,6 +1,7 @@
 """Functions run by the rows of one device: what they are traced with, and kernels over a mesh lowered for a TPU."""
 
 import functools
+import itertools
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
+from tiers import tiered
 
 from transformer_jax.functional import AttentionMask
 from transformer_jax.functional.attention import attention
@@ -89,8 +91,9 @@ def test_a_recurrence_and_blocks_of_attention_go_by_rows():
     assert {(4,), (1, 1, 5, 5)} <= set(shapes)
 
 
-@pytest.mark.parametrize("length", [8, 600])
-@pytest.mark.parametrize("alike", [True, False])
+@pytest.mark.parametrize(
+    ("alike", "length"), tiered(itertools.product((True, False), (8, 600)), {(True, 8), (False, 600)})
+)
 def test_blocks_have_every_derivative_inside_a_shard_map_of_ones_own(length, alike):
     def loss(query, key, value):
         blocks = attention(query, key, value, implementation="blockwise", mask=AttentionMask.causal())

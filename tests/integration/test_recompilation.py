@@ -61,7 +61,7 @@ class Watched:
             yield batch
 
 
-@pytest.mark.parametrize("name", ["transformer", "gru"])
+@pytest.mark.parametrize("name", ["transformer", pytest.param("gru", marks=pytest.mark.full)])
 def test_nothing_compiles_after_warm_up(name: str, tmp_path: Path) -> None:
     model = build(tiny_configs(dropout_rate=0.1)[name])
     searcher = make_searcher(model, GreedyConfig(max_len=7), SearchIds(bos_id=BOS_ID, eos_id=EOS_ID))

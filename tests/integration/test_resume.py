@@ -87,7 +87,10 @@ def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name not in timed} for row in rows]
 
 
-@pytest.mark.parametrize("name", [pytest.param("gru", marks=pytest.mark.smoke), "transformer"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("gru", marks=pytest.mark.full), pytest.param("transformer", marks=pytest.mark.smoke)],
+)
 def test_resumed_equals_uninterrupted_bit_for_bit(name: str, tmp_path: Path) -> None:
     whole_model, whole = train(name, tmp_path / "whole", pipeline())
     with pytest.raises(TrainingInterrupted, match="resume from update 5"):

@@ -157,11 +157,26 @@ def test_ragged_prefill_continues_each_row_where_it_ended():
     np.testing.assert_allclose(logits, wanted[rows, lengths], atol=1e-5)
 
 
-@pytest.mark.parametrize("prefill", [0, 2])
 @pytest.mark.parametrize(
-    "positions", [CONFIG.positions, Rotary(), AlibiPositions(), RelativePositions(num_buckets=4, max_distance=8)],
-    ids=lambda one: one.kind,
-)  # fmt: skip
+    ("positions", "prefill"),
+    [
+        pytest.param(
+            positions,
+            prefill,
+            id=f"{positions.kind}-{prefill}",
+            marks=() if prefill == (0, 2)[number % 2] else pytest.mark.full,
+        )
+        for number, positions in enumerate(
+            [
+                CONFIG.positions,
+                Rotary(),
+                AlibiPositions(),
+                RelativePositions(num_buckets=4, max_distance=8),
+            ]
+        )
+        for prefill in (0, 2)
+    ],
+)
 def test_hypotheses_that_change_places_score_as_their_own_tokens(positions, prefill, random_generator):
     num_beams, num_steps = 3, 4
     model = build(config(positions=positions, num_kv_heads=1, num_decoder_layers=2))

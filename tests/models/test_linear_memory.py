@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
+from tiers import tiered
 
 from transformer_jax import models, nn
 from transformer_jax.data.batches import Seq2SeqBatch
@@ -66,7 +67,13 @@ def assert_linear(jaxpr: Any) -> None:
     assert not wide, f"arrays with two long axes: {sorted(wide)}"
 
 
-@pytest.fixture(params=MODELS)
+FIRST = {
+    "transformer, weights dropped", "transformer, relative positions", "last state", "bahdanau", "luong, input feeding",
+    "luong, predictive",
+}  # fmt: skip
+
+
+@pytest.fixture(params=tiered(MODELS, FIRST))
 def model(request):
     return models.build_model(MODELS[request.param], models.Sizes.of_pairs(VOCAB), seed=0)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from tiers import tiered
 
 from transformer_jax.decode import beam_search
 from transformer_jax.decode.coverage import coverage_penalty
@@ -64,7 +65,7 @@ def compiled(function: Any) -> Any:
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", tiered(MODELS, {"transformer", "bahdanau", "luong_predictive"}))
 def test_a_search_counts_what_the_whole_outputs_looked_at(name: str) -> None:
     model, batch = build(MODELS[name]), make_batch()
     assert isinstance(model, AttendingStepModel)
