@@ -44,7 +44,7 @@ def test_every_python_example_runs(block: str, tmp_path: Path, monkeypatch: pyte
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)  # what an example writes goes there
     namespace: dict[str, object] = {}
-    exec(block, namespace)
+    exec(re.sub(r"train\.updates=\d+", "train.updates=6", block), namespace)  # the same run, shortened
     if "context" in namespace:
         assert namespace["context"].shape == (2, 3, 1, 8)
 
