@@ -11,6 +11,11 @@ _TITLES = {"mse": "MSE", "mae": "MAE", "smape": "sMAPE", "mase": "MASE", "owa": 
 _NAIVE = ("seasonal naive", "repeat last", "Naive 2")
 
 
+def _hardware(machine: dict[str, Any]) -> str:
+    cores = f"{machine['cores']} core{'s' if int(machine['cores']) > 1 else ''}"
+    return f"{cores}, {machine['device'].removesuffix(' (cpu)')}"
+
+
 def series_table(prefix: str, scores: tuple[str, ...]) -> str:
     """A row for each forecaster on a data set, and below them naive forecasts; ``-seedN`` files are one row.
 
@@ -32,7 +37,7 @@ def series_table(prefix: str, scores: tuple[str, ...]) -> str:
                 str(len(documents)),
                 f"{statistics.mean(one['train_seconds'] for one in training):,.0f}",
                 *(_spread([document[score] for document in documents]) for score in scores),
-                f"{machine['cores']} core{'s' if int(machine['cores']) > 1 else ''}, {machine['device'].removesuffix(' (cpu)')}",
+                _hardware(machine),
             ]
         )
     if not groups:

@@ -3,12 +3,12 @@
 import dataclasses
 import functools
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from transformer_jax.bounds import Width, check_at_least, check_bounds
+from transformer_jax.bounds import AtMost, Width, check_at_least, check_bounds
 from transformer_jax.data.sound import FloatArray, Sound
 from transformer_jax.errors import DataError, check_choice, require
 
@@ -56,7 +56,7 @@ class SpeechFeatures:
     """
 
     form: Literal["mfcc", "log_mel"] = "mfcc"
-    sample_rate: int = 16_000
+    sample_rate: Annotated[int, AtMost(768_000)] = 16_000
     window_ms: float = 25.0
     step_ms: float = 10.0
     num_filters: Width = 40
