@@ -166,7 +166,7 @@ class _Search:
     """A run's search with what the options change: in batches, or alone for a line or two."""
 
     def __init__(self, translator: Translator, options: LineOptions) -> None:
-        self.state = translator.state
+        self._translator, self.state = translator, translator.state
         self.config = options.change.of(translator.search)
         chosen: dict[str, Any] = {"seed": options.seed, "may_be_unknown": options.replaces_unknown}
         self._searcher = translator.searcher(self.config, num_devices=options.num_devices, **chosen)
@@ -183,7 +183,8 @@ class _Search:
         """What the search found, and the outputs: the same, or ranked anew and with their unknown tokens named."""
         is_alone = len(group) <= ALONE and not self._always_filled
         found = (self._alone if is_alone else self._searcher)(self.state, sources, **given)
-        return found, found if self._aligned is None else self._aligned(self.state, group, sources, found)
+        outputs = self._translator.with_copied_words(group, sources, found)
+        return found, outputs if self._aligned is None else self._aligned(self.state, group, sources, outputs)
 
     def verify(
         self, sources: list[list[int]], found: Any, given: dict[str, Any], where: str, number: int

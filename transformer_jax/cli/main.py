@@ -47,6 +47,7 @@ COMMANDS = {
     "race": "Race recurrent networks against Transformers: speed, generation, quality over seconds.",
     "reproduce": "Retrain a run and verify that every log row is reproduced.",
     "score": "Log-probabilities of given pairs, or of the tokens of a text, under a trained model.",
+    "summarise": "Summarise lines, e-mails or other long texts: translate on a run that does so.",
     "tag": "Label the words of lines: parts of speech, slots, names.",
     "tokenizer": "Train a subword tokenizer on text files.",
     "transcribe": "Write what is said in recordings: a line for each file in.",

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transformer_jax.data.batches import BOS_ID, DUMMY_EXAMPLE_ID, EOS_ID, PAD_ID, BatchShape, Seq2SeqBatch
+from transformer_jax.data.copied_words import CopiedWords
 from transformer_jax.data.line_pairs import EvaluationItem, Pair
 from transformer_jax.data.pairs_config import TooLong
 from transformer_jax.data.tokenizers import Tokenizer
@@ -108,6 +109,7 @@ def encode_examples(
     max_target_len: int,
     too_long: TooLong,
     name: str = "examples",
+    copies_unknown: bool = False,
 ) -> tuple[EncodedExamples, EncodingReport]:
     """Tokenise every pair once.
 
@@ -119,6 +121,8 @@ def encode_examples(
       max_target_len: Most target tokens of an example, the end token included.
       too_long: What to do with examples over a limit: leave them out, cut them, or raise.
       name: What to call the examples in messages, such as ``"training pairs of cmudict"``.
+      copies_unknown: Whether unknown words have ids of their own in each row, see `CopiedWords`; counts of unknown
+        tokens are of those that have none.
 
     Raises:
       DataError: If an example is over a limit and ``too_long`` is ``"fail"``, or a tokenizer gives an id that is not in
@@ -128,6 +132,7 @@ def encode_examples(
     targets = target_tokenizer.encode_batch(
         [pair.target if isinstance(pair, Pair) else pair.references[0] for pair in pairs]
     )
+    copied = CopiedWords(source_tokenizer) if copies_unknown else None
     num_too_long, first_too_long = 0, ""
     kept_sources: list[list[int]] = []
     kept_targets: list[list[int]] = []
@@ -146,6 +151,11 @@ def encode_examples(
             if too_long == "skip":
                 continue
             source, target = source[:max_source_len], target[: max_target_len - 1]
+        if copied is not None:
+            pair = pairs[index]
+            source = copied.source(source, pair.source)
+            text = pair.target if isinstance(pair, Pair) else pair.references[0]
+            target = copied.target(target, text, copied.words(source, pair.source))
         kept_sources.append(source)
         kept_targets.append(target)
     source_ids, source_offsets = _flatten(kept_sources)
@@ -161,9 +171,10 @@ def encode_examples(
         first_too_long=first_too_long,
     )
     examples = EncodedExamples(source_ids, source_offsets, target_ids, target_offsets)
+    more = max_source_len if copies_unknown else 0
     examples.check_ids(
-        source_vocab_size=source_tokenizer.vocab_size,
-        target_vocab_size=target_tokenizer.vocab_size,
+        source_vocab_size=source_tokenizer.vocab_size + more,
+        target_vocab_size=target_tokenizer.vocab_size + more,
         name=name,
     )
     return examples, report

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from transformer_jax.data.hash_fraction import hash_fraction
 
@@ -76,3 +77,29 @@ def with_held_out(train: list[Pair], development: list[Pair] | None, test: list[
         else:
             notes += ("no development set: too few different source lines to hold one out",)
     return PairSplits(train=whole, development=as_items(development), test=as_items(test or []), notes=notes)
+
+
+class LineForm:
+    """Base of forms that lines have before a tokenizer sees them, such as Moses-style tokens."""
+
+    def source(self, line: str) -> str:
+        """A source in this form."""
+        raise NotImplementedError
+
+    def target(self, line: str) -> str:
+        """A target in this form."""
+        raise NotImplementedError
+
+    def pairs(self, pairs: Sequence[Any]) -> list[Any]:
+        """Both sides of pairs, or source and references of evaluation items, in this form."""
+        found: list[Pair | EvaluationItem] = []
+        for one in pairs:
+            if isinstance(one, Pair):
+                changed = dataclasses.replace(
+                    one, source=self.source(one.source), target=self.target(one.target)
+                )
+                found.append(changed)
+            else:
+                references = tuple(map(self.target, one.references))
+                found.append(dataclasses.replace(one, source=self.source(one.source), references=references))
+        return found

@@ -2,10 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import Any
 
-from transformer_jax.data.line_pairs import EvaluationItem, Pair
+from transformer_jax.data.line_pairs import LineForm
 from transformer_jax.data.pairs_config import PairsConfig
 
 
@@ -46,7 +45,7 @@ def moses_detokenized(line: str, language: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class MosesSides:
+class MosesSides(LineForm):
     """Both sides of a data set in Moses-style tokens.
 
     Attributes:
@@ -81,16 +80,7 @@ class MosesSides:
         """A target's tokens as plain text again."""
         return moses_detokenized(line, self.target_language)
 
-    def pairs(self, pairs: Sequence[Any]) -> list[Any]:
-        """Both sides of pairs, or source and references of evaluation items, in tokens."""
-        found: list[Pair | EvaluationItem] = []
-        for one in pairs:
-            if isinstance(one, Pair):
-                changed = dataclasses.replace(
-                    one, source=self.source(one.source), target=self.target(one.target)
-                )
-                found.append(changed)
-            else:
-                references = tuple(map(self.target, one.references))
-                found.append(dataclasses.replace(one, source=self.source(one.source), references=references))
-        return found
+    @property
+    def description(self) -> str:
+        """The form in words."""
+        return f"{self.target_language} tokens{', lower case' if self.lowercase else ''}"

@@ -31,6 +31,7 @@ __all__ = [
     "Bytes",
     "Characters",
     "ChosenBuckets",
+    "CutText",
     "DatasetConfig",
     "GivenBuckets",
     "MosesText",
@@ -83,6 +84,22 @@ class MosesText:
                 len(value) == 2 and value.isascii() and value.isalpha() and value.islower()
             )
             require(good, f"{name} must be two lower-case letters as in 'de', got {value!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CutText:
+    """Lines are cut at white space and around punctuation marks before a tokenizer sees them, see `cut_text`.
+
+    So ``self._lock`` of a text and ``self . _lock`` of code have the same words; nothing is lost, and scores are of the
+    cut text.
+
+    Attributes:
+      lowercase: Whether lines are lower-cased first.
+      source_marks: Whether sources have tokens that say where no space was, as targets do.
+    """
+
+    lowercase: bool = False
+    source_marks: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,6 +160,9 @@ class PairsConfig:
       target_tokenizer: How targets are cut into tokens.
       share_vocabulary: Train one tokenizer on both sides, for models that share their embeddings.
       moses: Cut lines into Moses-style tokens first; None leaves them as they are.
+      cut: Cut lines around punctuation marks first; None leaves them as they are.
+      copies_unknown: Give words that the vocabulary does not have ids of their own in each row, for a model that copies
+        them from the source (`transformer_jax.data.copied_words`); needs one vocabulary of words.
       batch_size: Rows of a batch; of a training batch only where ``batch_tokens`` is None.
       batch_tokens: Source and target tokens of a training batch, padding included, at most: the shorter the lines,
         the more rows.
@@ -164,6 +184,8 @@ class PairsConfig:
     target_tokenizer: TokenizerConfig = dataclasses.field(default_factory=Words)
     share_vocabulary: bool = False
     moses: MosesText | None = None
+    cut: CutText | None = None
+    copies_unknown: bool = False
     batch_size: Rows = 256
     batch_tokens: Tokens | None = None
     buckets: BucketConfig = dataclasses.field(default_factory=ChosenBuckets)
@@ -212,6 +234,15 @@ class PairsConfig:
                 self.source_tokenizer == self.target_tokenizer,
                 f"share_vocabulary needs equal tokenizers, got source_tokenizer {self.source_tokenizer} and "
                 f"target_tokenizer {self.target_tokenizer}",
+            )
+        require(
+            self.moses is None or self.cut is None, "moses and cut both cut lines: set one of them to None"
+        )
+        if self.copies_unknown:
+            require(
+                self.share_vocabulary and isinstance(self.source_tokenizer, Words),
+                "copies_unknown needs one vocabulary of words: set share_vocabulary, and both tokenizers to 'words', "
+                f"got share_vocabulary {self.share_vocabulary} and source_tokenizer {self.source_tokenizer}",
             )
         if isinstance(self.buckets, GivenBuckets):
             source_len, target_len = self.buckets.shapes[-1]

@@ -9,11 +9,11 @@ import numpy as np
 from transformer_jax.data.buckets import BucketPlan, choose_shapes
 from transformer_jax.data.examples import EncodedExamples, EncodingReport, encode_examples
 from transformer_jax.data.limited_parts import limited_parts
-from transformer_jax.data.line_pairs import EvaluationItem, Pair, PairSplits
-from transformer_jax.data.moses import MosesSides
+from transformer_jax.data.line_pairs import EvaluationItem, LineForm, Pair, PairSplits
 from transformer_jax.data.packing import PackedPipeline
 from transformer_jax.data.pairs_config import GivenBuckets, PairsConfig, TooLong
 from transformer_jax.data.pipeline import BatchPipeline
+from transformer_jax.data.text_forms import text_form
 from transformer_jax.data.tokenizer_training import train_tokenizer
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import DataError
@@ -134,7 +134,7 @@ def prepare(
       DataError: If a file is missing or bad, a line is too long and ``config.too_long`` is ``"fail"``, or no
         training pair is left.
     """
-    splits = _tokenized(limited_splits(config.dataset.load(), config), MosesSides.of(config))
+    splits = _tokenized(limited_splits(config.dataset.load(), config), text_form(config))
     if not splits.train:
         raise DataError("the data set has no training pair with both sides filled")
     if source_tokenizer is None or target_tokenizer is None:
@@ -186,14 +186,14 @@ def limited_splits(splits: PairSplits, config: PairsConfig) -> PairSplits:
     )
 
 
-def _tokenized(splits: PairSplits, moses: MosesSides | None) -> PairSplits:
-    if moses is None:
+def _tokenized(splits: PairSplits, form: LineForm | None) -> PairSplits:
+    if form is None:
         return splits
     return dataclasses.replace(
         splits,
-        train=moses.pairs(splits.train),
-        development=moses.pairs(splits.development),
-        test=moses.pairs(splits.test),
+        train=form.pairs(splits.train),
+        development=form.pairs(splits.development),
+        test=form.pairs(splits.test),
     )
 
 
@@ -222,6 +222,7 @@ def _encode(
         max_target_len=config.max_target_len,
         too_long=too_long,
         name=name,
+        copies_unknown=config.copies_unknown,
     )
 
 

@@ -12,11 +12,12 @@ from transformer_jax.evaluate.error_rates import (
     pronunciation_errors,
     word_errors,
 )
+from transformer_jax.evaluate.rouge import exact_match, rouge
 from transformer_jax.evaluate.text import TextScore, bleu, chrf, ter
 from transformer_jax.evaluate.tokenization import BleuTokenizer, choose_bleu_tokenizer
 
-Task = Literal["pronunciation", "translation"]
-_TASKS: tuple[Task, ...] = ("pronunciation", "translation")
+Task = Literal["pronunciation", "translation", "rewriting"]
+_TASKS: tuple[Task, ...] = ("pronunciation", "translation", "rewriting")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class ScoreReport:
       task: Which task.
       num_examples: Lines or words that were scored.
       error_rates: Name to errors and total; lower is better.
-      text_scores: BLEU and chrF, of which more is better, and TER, of which less is.
+      text_scores: BLEU, chrF, ROUGE and exact matches, of which more is better, and TER, of which less is.
       tokenizer: What BLEU cut texts into words with, and why; None where no text was scored.
     """
 
@@ -81,10 +82,12 @@ def score_outputs(
     tokenize: str | BleuTokenizer | None = None,
     with_ter: bool = False,
 ) -> ScoreReport:
-    """Score outputs as the task asks: PER and WER of pronunciations; BLEU, chrF, WER and CER of translations.
+    """Score outputs as the task asks: PER and WER of pronunciations; BLEU, chrF, WER and CER of translations;
+    exact matches, ROUGE and BLEU of rewritings.
 
     Args:
-      task: ``pronunciation`` (lines of space separated phonemes) or ``translation`` (plain text).
+      task: ``pronunciation`` (lines of space separated phonemes) ``translation`` (plain text) or
+        ``rewriting`` (summaries, code).
       hypotheses: One line each.
       references: For each, the line that counts as right, or several. WER and CER of translations take the
         first.
@@ -113,11 +116,18 @@ def score_outputs(
             "wer": pronunciation_errors(phonemes, options),
         }
         return ScoreReport(task, len(hypotheses), rates)
-    if task == "translation":
+    if task in ("translation", "rewriting"):
         if not isinstance(tokenize, BleuTokenizer):
             every = (line for lines in references for line in lines)
             tokenize = choose_bleu_tokenizer(every, name=tokenize)
-        scores: tuple[TextScore, ...] = (
+        if task == "rewriting":
+            scores: tuple[TextScore, ...] = (
+                exact_match(hypotheses, references),
+                *rouge(hypotheses, references),
+                bleu(hypotheses, references, tokenize=tokenize.name),
+            )
+            return ScoreReport(task, len(hypotheses), {}, scores, tokenize)
+        scores = (
             bleu(hypotheses, references, tokenize=tokenize.name),
             chrf(hypotheses, references),
         )

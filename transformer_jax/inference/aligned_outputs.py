@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from transformer_jax.data.batches import UNK_ID
 from transformer_jax.decode.coverage import coverage_penalty
 from transformer_jax.decode.searcher import SearchConfig
+from transformer_jax.errors import RunError
 from transformer_jax.inference.batch_search import Hypothesis
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ class AlignedOutputs:
     def __init__(
         self, translator: "Translator", search: SearchConfig, *, coverage: float, replaces_unknown: bool
     ) -> None:
+        if replaces_unknown and translator.data.copies_unknown:
+            raise RunError(
+                f"the model of '{translator.name}' copies unknown words itself: leave `replace_unknown` out"
+            )
         self._translator, self._coverage, self._replaces_unknown = translator, coverage, replaces_unknown
         self._reader = translator.attention_reader(search)
         option = "`coverage_penalty`" if coverage else "`replace_unknown`"

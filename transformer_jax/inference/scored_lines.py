@@ -42,14 +42,14 @@ class ScoredLines:
         """
         translator = self._translator
         first = self.num_lines + 1
-        sources = translator.taken_sources(
-            [one for one, _ in pairs], too_long=self._too_long, where=self._names[0], first_line=first
+        both = translator.taken_pairs(
+            [one for one, _ in pairs],
+            [one for _, one in pairs],
+            too_long=self._too_long,
+            where=self._names,
+            first_line=first,
         )
-        targets = translator.taken_targets(
-            [one for _, one in pairs], too_long=self._too_long, where=self._names[1], first_line=first
-        )
-        both = enumerate(zip(sources, targets, strict=True))
-        taken = {index: (a, b) for index, (a, b) in both if a is not None and b is not None}
+        taken = {index: (a, b) for index, (a, b) in enumerate(both) if a is not None and b is not None}
         scores = self._scorer(self._state, [a for a, _ in taken.values()], [b for _, b in taken.values()])
         found = [PairScore(log_prob=math.nan, num_tokens=0)] * len(pairs)
         for (index, (_, target)), score in zip(taken.items(), scores, strict=True):

@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Literal, get_args
 from flax import nnx
 
 from transformer_jax.data.buckets import PaddedLengths
+from transformer_jax.data.copied_words import CopiedWords
 from transformer_jax.data.line_breaks import escape_line_breaks
-from transformer_jax.data.moses import MosesSides
 from transformer_jax.data.pairs_config import PRONUNCIATION_DATASETS, NamedDataset, PairsConfig
-from transformer_jax.data.tokenizers import UNKNOWN_TEXT, Tokenizer
+from transformer_jax.data.text_forms import text_form
+from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.searcher import SearchConfig
 from transformer_jax.errors import DataError, check_choice
 from transformer_jax.inference.aligned_outputs import AlignedOutputs
@@ -24,6 +25,7 @@ from transformer_jax.inference.batch_search import (
     Hypothesis,
     batch_rows,
 )
+from transformer_jax.inference.copied_outputs import hypothesis_text, with_copied_words
 from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.pair_scores import PairScorer
 from transformer_jax.inference.requested_search import RequestedSearch, coverage_of, search_of
@@ -148,6 +150,7 @@ class Translator:
                 )
             numbers = range(first, first + len(group))
             found = searcher(state, sources, prefixes=begin, row_ids=numbers)
+            found = self.with_copied_words(group, sources, found)
             if aligned is not None:
                 found = aligned(state, group, sources, found)
             outputs += [self._translated(hypotheses[:num_best]) for hypotheses in found]
@@ -228,7 +231,8 @@ class Translator:
             check_choice("too_long", too_long, get_args(TooLong))
             ids = self.encode(sources, too_long=too_long, where="sources")
             searcher = self._kept(("search", self.search, None, False, 1), lambda: self.searcher(self.search))
-            outputs = [hypotheses[0] for hypotheses in searcher(state, ids)]
+            found = self.with_copied_words(sources, ids, searcher(state, ids))
+            outputs = [hypotheses[0] for hypotheses in found]
         else:
             taken = self._taken_pairs(sources, _listed("targets", targets), too_long)
             ids = [taken[i][0] if i in taken else [] for i in range(len(sources))]
@@ -246,11 +250,40 @@ class Translator:
         check_choice("too_long", too_long, get_args(TooLong))
         if len(sources) != len(targets):
             raise DataError(f"there are {len(sources):,} sources and {len(targets):,} targets: give as many")
-        pairs = zip(
-            self.taken_sources(sources, too_long=too_long, where="sources"),
-            self.taken_targets(targets, too_long=too_long, where="targets"),
-        )
+        pairs = self.taken_pairs(sources, targets, too_long=too_long, where=("sources", "targets"))
         return {i: (a, b) for i, (a, b) in enumerate(pairs) if a is not None and b is not None}
+
+    def taken_pairs(
+        self,
+        sources: Sequence[str],
+        targets: Sequence[str],
+        *,
+        too_long: TooLong,
+        where: tuple[str, str],
+        first_line: int = 1,
+    ) -> list[tuple[list[int] | None, list[int] | None]]:
+        """Ids of sources and of targets without their end, with None for a line that is left out; see `encode`."""
+        source_ids = self.taken_sources(sources, too_long=too_long, where=where[0], first_line=first_line)
+        target_ids = self.taken_targets(targets, too_long=too_long, where=where[1], first_line=first_line)
+        if self.data.copies_unknown:
+            copied = CopiedWords(self.source_tokenizer)
+            for place, (source, target) in enumerate(zip(source_ids, target_ids)):
+                if source is not None and target is not None:
+                    words = copied.words(source, self.source_text(sources[place]))
+                    target_ids[place] = copied.target(target, self.reference(targets[place]), words)
+        return list(zip(source_ids, target_ids))
+
+    def with_copied_words(
+        self,
+        lines: Sequence[str],
+        sources: Sequence[Sequence[int]],
+        found: Sequence[Sequence[Hypothesis]],
+    ) -> list[list[Hypothesis]]:
+        """Hypotheses of lines, ids of copied words replaced by the words; as they are where nothing can be copied."""
+        if not self.data.copies_unknown:
+            return [list(hypotheses) for hypotheses in found]
+        texts = [self.source_text(line) for line in lines]
+        return with_copied_words(self.target_tokenizer, texts, sources, found)
 
     def searcher(
         self,
@@ -327,10 +360,14 @@ class Translator:
         texts = [self.source_text(line) for line in lines]
         encoded = self.source_tokenizer.encode_batch(texts)
         for ids, text in zip(encoded, texts):
-            if self.source_tokenizer.count_unknown(ids):
+            if not self.data.copies_unknown and self.source_tokenizer.count_unknown(ids):
                 self.report.unknown.update(self.source_tokenizer.unknown_pieces(text))
         limits = (self.data.max_source_len, self.source_lengths.longest, "data.max_source_len")
-        return self._within(encoded, limits, too_long, where, first_line)
+        taken = self._within(encoded, limits, too_long, where, first_line)
+        if self.data.copies_unknown:
+            copied = CopiedWords(self.source_tokenizer)
+            return [None if ids is None else copied.source(ids, text) for ids, text in zip(taken, texts)]
+        return taken
 
     def taken_targets(
         self, lines: Sequence[str], *, too_long: TooLong, where: str, first_line: int = 1
@@ -383,9 +420,9 @@ class Translator:
 
     def source_text(self, line: str) -> str:
         """A line in the form that the source tokenizer reads."""
-        moses = MosesSides.of(self.data)
-        if moses is not None:
-            return moses.source(line)
+        form = text_form(self.data)
+        if form is not None:
+            return form.source(line)
         return line.lower() if self.lowers_case else line
 
     def source_word(self, line: str, place: int) -> str:
@@ -436,26 +473,23 @@ class Translator:
 
     def text(self, hypothesis: Hypothesis) -> str:
         """The text of a hypothesis."""
-        moses, line = MosesSides.of(self.data), self.scored_text(hypothesis)
-        return line if moses is None else escape_line_breaks(moses.plain_target(line))
+        form, line = text_form(self.data), self.scored_text(hypothesis)
+        return line if form is None else escape_line_breaks(form.plain_target(line))
 
     def scored_text(self, hypothesis: Hypothesis) -> str:
         """The line in the form that scores are taken of: Moses-style tokens where the data are.
 
         A line break in it is written as an escape, see `escape_line_breaks`: one output is one line.
         """
-        text = self.target_tokenizer.decode(hypothesis.tokens)
-        parts = text.split(UNKNOWN_TEXT)
-        if len(parts) == len(hypothesis.copied) + 1:  # something is copied, or nothing is unknown
-            text = "".join(piece for pair in zip(parts, (*hypothesis.copied, "")) for piece in pair)
+        text = hypothesis_text(self.target_tokenizer, hypothesis)
         line = escape_line_breaks(text)
         self.report.num_line_breaks += line != text
         return line
 
     def reference(self, line: str) -> str:
         """A reference in the form that scores are taken of."""
-        moses = MosesSides.of(self.data)
-        return escape_line_breaks(line if moses is None else moses.target(line))
+        form = text_form(self.data)
+        return escape_line_breaks(line if form is None else form.target(line))
 
 
 def _listed(name: str, lines: Sequence[str]) -> list[str]:

@@ -12,6 +12,8 @@ from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional import AttentionMask, segment_positions, split_key
 from transformer_jax.functional.dtypes import ComputeDtype
+from transformer_jax.functional.pointer import CopySource
+from transformer_jax.models.pointer import Pointer, PointerHead, check_one_vocabulary
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.models.transformer_choices import check_choices, layer_config_of
 from transformer_jax.models.transformer_target import EncoderDecoderState, TransformerTarget
@@ -22,6 +24,7 @@ from transformer_jax.nn.norms import Normalization
 from transformer_jax.nn.position_encodings import Learned, Positions, Sinusoidal
 from transformer_jax.nn.stacks import DecoderStack, EncoderStack, check_stack
 from transformer_jax.nn.transformer_layers import NormPlacement, SelfAttention, TransformerLayerConfig
+from transformer_jax.pytree import replace
 from transformer_jax.typing import Array, Float, Int
 
 __all__ = ["EncoderDecoder", "EncoderDecoderConfig", "EncoderDecoderState", "ShareEmbeddings"]
@@ -68,6 +71,8 @@ class EncoderDecoderConfig:
       dtype: Of matrix products and activations; parameters, statistics of norms and softmax are float32.
       attention_implementation: Of softmax attention over whole sequences, as in
         :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
+      pointer: A gate that may copy what the last layer's cross-attention points at (See et al. 2017); ``None`` = no
+        copying.
     """
 
     sizes_needed: ClassVar[tuple[str, ...]] = ("source_vocab_size", "target_vocab_size")
@@ -93,6 +98,7 @@ class EncoderDecoderConfig:
     padding_id: TokenId = 0
     dtype: ComputeDtype = "float32"
     attention_implementation: str | None = None
+    pointer: Pointer | None = None
 
     def __post_init__(self) -> None:
         check_choices(
@@ -163,6 +169,7 @@ class EncoderDecoder(TransformerTarget):
                 "share_embeddings='all' needs one vocabulary, got source_vocab_size "
                 f"{source_vocab_size} and target_vocab_size {target_vocab_size}"
             )
+        check_one_vocabulary(config.pointer, source_vocab_size, target_vocab_size)
         self.config = config
         is_pre = config.norm_placement == "pre"
 
@@ -197,6 +204,8 @@ class EncoderDecoder(TransformerTarget):
             final_norm=is_pre,
             rngs=rngs,
         )
+        if config.pointer is not None:
+            self.pointer = PointerHead(config.pointer, config.model_dim, target_vocab_size, rngs=rngs)
 
     def __call__(
         self,
@@ -224,12 +233,18 @@ class EncoderDecoder(TransformerTarget):
           scheduled_sampling_rate: Must be ``None``.
 
         Returns:
-          ``[batch, target_len, vocab]``, float32.
+          ``[batch, target_len, vocab]``, float32; with a pointer log-probabilities of the mixture, see `PointerHead`.
 
         Raises:
           NotImplementedError: If ``scheduled_sampling_rate`` is given, or segments meet linear self-attention.
-          ConfigError: If only one side has segments.
+          ConfigError: If only one side has segments, or segments meet a pointer.
         """
+        if self.pointer is not None and scheduled_sampling_rate is None and source_segments is None:
+            hidden, weights = self.hidden_with_attention(
+                source_tokens, source_lengths, target_inputs, rng_key=rng_key
+            )
+            source = CopySource(jnp.asarray(source_tokens), jnp.asarray(source_lengths))
+            return self.pointer.log_probs(self._logits(hidden), hidden, weights, source)
         hidden = self.hidden(
             source_tokens,
             source_lengths,
@@ -258,6 +273,14 @@ class EncoderDecoder(TransformerTarget):
                 "scheduled_sampling_rate: all target positions are computed at once, so none can feed the "
                 "next; leave it None for the Transformer"
             )
+        if self.pointer is not None:
+            if source_segments is not None or target_segments is not None:
+                raise ConfigError(
+                    "pointer copies from one source a row: leave the segments of both sides None"
+                )
+            return self.hidden_with_attention(source_tokens, source_lengths, target_inputs, rng_key=rng_key)[
+                0
+            ]
         encoder_key, decoder_key = split_key(rng_key, 2)
         if source_segments is None and target_segments is None:
             memories, memory_mask = self._memories(source_tokens, source_lengths, encoder_key)
@@ -285,6 +308,23 @@ class EncoderDecoder(TransformerTarget):
             rng_key=decoder_key,
         )
 
+    def hidden_with_attention(
+        self,
+        source_tokens: _Tokens,
+        source_lengths: _Lengths,
+        target_inputs: _Targets,
+        *,
+        rng_key: jax.Array | None = None,
+    ) -> tuple[Float[Array, "batch target_len model"], Float[Array, "batch target_len source_len"]]:
+        """States before the output projection, and where the last layer looked, the mean of its heads."""
+        encoder_key, decoder_key = split_key(rng_key, 2)
+        memories, memory_mask = self._memories(source_tokens, source_lengths, encoder_key)
+        embedded = self._embedded(target_inputs)
+        hidden, weights = self.decoder.with_weights(
+            embedded, memories, memory_mask=memory_mask, rng_key=decoder_key
+        )
+        return hidden, weights.mean(axis=1)
+
     def encode(
         self, source_tokens: _Tokens, source_lengths: _Lengths, *, rng_key: jax.Array | None = None
     ) -> Float[Array, "batch source_len model"]:
@@ -292,7 +332,8 @@ class EncoderDecoder(TransformerTarget):
         source_tokens, source_lengths = jnp.asarray(source_tokens), jnp.asarray(source_lengths)
         length = source_tokens.shape[1]
         valid = jnp.arange(length, dtype="int32")[None] < source_lengths[:, None]
-        embedded = self._source_embedding()(source_tokens, valid=valid)
+        known = source_tokens if self.pointer is None else self.pointer.known(source_tokens)
+        embedded = self._source_embedding()(known, valid=valid)
         return self.encoder(
             embedded, mask=AttentionMask.from_lengths(source_lengths, length), rng_key=rng_key
         )
@@ -315,7 +356,8 @@ class EncoderDecoder(TransformerTarget):
         """
         source_tokens, source_lengths = jnp.asarray(inputs.tokens), jnp.asarray(inputs.lengths)
         memories, _ = self._memories(source_tokens, source_lengths, None)
-        return self._start(memories, source_lengths, max_len)
+        state = self._start(memories, source_lengths, max_len)
+        return state if self.pointer is None else replace(state, source_tokens=source_tokens)
 
     def attention_maps(
         self, source_tokens: _Tokens, source_lengths: _Lengths, target_inputs: _Targets

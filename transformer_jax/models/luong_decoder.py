@@ -83,6 +83,22 @@ class LuongDecoder(nnx.Module):
         outputs, _ = self.stack(embedded, initial_carry=state.carries, rng_key=rng_key)
         return self._attentional(state, outputs, jnp.arange(outputs.shape[1]))
 
+    def run_with_weights(
+        self,
+        state: RecurrentState,
+        embedded: Float[Array, "batch time features"],
+        *,
+        rng_key: jax.Array | None = None,
+    ) -> tuple[Float[Array, "batch time hidden"], Float[Array, "batch time kv_len"]]:
+        """As :meth:`run`, and where each step looked; the state has a row for each source."""
+        if self.input_feeding:
+            attentional, queries = self._run(state, embedded, rng_key=rng_key, keep_queries=True)
+            assert queries is not None
+            return attentional, self._look(state, queries)[1][:, 0]
+        outputs, _ = self.stack(embedded, initial_carry=state.carries, rng_key=rng_key)
+        context, weights = self._look(state, outputs)
+        return jnp.tanh(self.combine(outputs, context)), weights[:, 0]
+
     def step(
         self,
         state: RecurrentState,

@@ -12,6 +12,7 @@ from transformer_jax.functional.dropout import check_rate
 from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype
 from transformer_jax.functional.recurrent import cell_class, check_recurrence_implementation
 from transformer_jax.functional.scores import RuleConfig, score_class
+from transformer_jax.models.pointer import Pointer
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.local_attention import Monotonic, Predictive
 
@@ -147,6 +148,7 @@ class RecurrentSeq2SeqConfig:
       recurrence_implementation: Of layers that run over whole sequences, see
         :func:`~transformer_jax.functional.recurrent.run_cells.recurrence`; ``None`` = the first that can.
       attention_implementation: As in :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
+      pointer: A gate that may copy what the attention points at (See et al. 2017); ``None`` = no copying.
 
     Raises:
       ConfigError: If a size, a rate or a combination is out of range.
@@ -167,6 +169,7 @@ class RecurrentSeq2SeqConfig:
     dtype: ComputeDtype = "float32"
     recurrence_implementation: str | None = None
     attention_implementation: str | None = None
+    pointer: Pointer | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -183,6 +186,11 @@ class RecurrentSeq2SeqConfig:
                 f"'{self.attention_implementation}'"
             )
         check_rate("dropout_rate", self.dropout_rate)
+        if self.pointer is not None and isinstance(self.attention, LastState):
+            raise ConfigError(
+                "pointer copies what the decoder attends to, and attention 'last_state' attends to nothing: use "
+                "'bahdanau' or 'luong', or set pointer to None"
+            )
         attention = self.attention
         if isinstance(attention, Bahdanau) and attention.attention_dim < 1:
             raise ConfigError(f"attention_dim must be at least 1; got {attention.attention_dim}")

@@ -4,6 +4,7 @@ Each reads embedded target tokens in two ways that agree: ``run`` on a whole sen
 that does not depend on the loop is done before or after it, and ``step`` on one token (search).
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -146,6 +147,18 @@ class BahdanauDecoder(nnx.Module):
         _, outputs, contexts, _ = self._run(state, embedded, rng_key=rng_key)
         return self.readout(outputs, embedded, contexts)
 
+    def run_with_weights(
+        self,
+        state: RecurrentState,
+        embedded: Float[Array, "batch time features"],
+        *,
+        rng_key: jax.Array | None = None,
+    ) -> tuple[Float[Array, "batch time hidden"], Float[Array, "batch time kv_len"]]:
+        """As :meth:`run`, and where each step looked."""
+        _, outputs, contexts, weights = self._run(state, embedded, rng_key=rng_key, keep_weights=True)
+        assert weights is not None
+        return self.readout(outputs, embedded, contexts), weights
+
     def step(
         self,
         state: RecurrentState,
@@ -161,16 +174,10 @@ class BahdanauDecoder(nnx.Module):
         self, state: RecurrentState, embedded: Float[Array, "batch features"]
     ) -> tuple[Float[Array, "batch hidden"], Float[Array, "batch kv_len"], RecurrentState]:
         """Readout of one step, where it looked, and the state after it."""
-        memory, query = state.memory, carry_hidden(state.carries[-1])
-        context, weights = self._ask(state, query)
-        if weights is None:
-            found, by_source = self.attend.with_weights(
-                memory.by_source(query[:, None, :]), memory.asked(), memory.mask()
-            )
-            context, weights = (memory.by_row(array, query.shape[0]) for array in (found, by_source))
-            output, state = self._advance(state, embedded, context, None, None)
-        else:
-            output, state = self._advance(state, embedded, context, weights, None)
+        query = carry_hidden(state.carries[-1])
+        context, weights = self._ask(state, query, with_weights=True)
+        assert weights is not None
+        output, state = self._advance(state, embedded, context, weights, None)
         return output, weights, state
 
     def attention_weights(
@@ -205,8 +212,10 @@ class BahdanauDecoder(nnx.Module):
             rngs=rngs,
         )
 
-    def _ask(self, state: RecurrentState, query: Array) -> tuple[Array, Array | None]:
-        """The context, and with coverage the weights, which the next step needs."""
+    def _ask(
+        self, state: RecurrentState, query: Array, *, with_weights: bool = False
+    ) -> tuple[Array, Array | None]:
+        """The context, and the weights where they are wanted, or where the next step needs them for coverage."""
         memory, num_rows = state.memory, query.shape[0]
         by_source = memory.by_source(query[:, None, :])
         if isinstance(self.attend, CoverageAttention):
@@ -214,6 +223,9 @@ class BahdanauDecoder(nnx.Module):
             context, weights = self.attend.covering(
                 by_source, memory.asked(), memory.lengths, memory.by_source(state.coverage[:, None, :])
             )
+            return memory.by_row(context, num_rows), memory.by_row(weights, num_rows)
+        if with_weights:
+            context, weights = self.attend.with_weights(by_source, memory.asked(), memory.mask())
             return memory.by_row(context, num_rows), memory.by_row(weights, num_rows)
         return memory.by_row(self.attend(by_source, memory.asked(), memory.mask()), num_rows), None
 
@@ -237,11 +249,12 @@ class BahdanauDecoder(nnx.Module):
         *,
         rng_key: jax.Array | None = None,
         keep_queries: bool = False,
+        keep_weights: bool = False,
     ) -> tuple[Array | None, Array, Array, Array | None]:
-        """Queries if they are to be kept, outputs, contexts, and with coverage the weights of all steps."""
+        """Queries if they are to be kept, outputs, contexts, and weights of all steps if there are such."""
         cell, context_weight = self.stack.first_cell().split_inputs(embedded.shape[-1])
         projected = cell.project(embedded.swapaxes(0, 1))  # [time, batch, gates]
-        ask = forgetting(self._ask, state)
+        ask = forgetting(functools.partial(self._ask, with_weights=keep_weights), state)
 
         def body(carry: tuple[Any, Any], at_time: tuple[Array, Any]) -> tuple[Any, Any]:
             carries, coverage = carry
@@ -250,7 +263,8 @@ class BahdanauDecoder(nnx.Module):
             gates = at_time[0] + recur(context, context_weight)
             carries, output = self.stack.step_projected(carries, gates, rng_key=at_time[1])
             output = output.astype(embedded.dtype)
-            kept = (query, output, context, weights) if keep_queries else (None, output, context, None)
+            keeps = keep_queries or keep_weights
+            kept = (query if keep_queries else None, output, context, weights if keeps else None)
             return (carries, _covered(coverage, weights)), kept
 
         start = (state.carries, state.coverage)

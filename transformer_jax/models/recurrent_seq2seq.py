@@ -5,14 +5,17 @@ import jax.numpy as jnp
 from flax import nnx
 
 from transformer_jax.decode.protocol import TokenInputs
-from transformer_jax.errors import ShapeError
+from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional import split_key
+from transformer_jax.functional.pointer import CopySource
+from transformer_jax.models.pointer import PointerHead, check_one_vocabulary
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, Luong, RecurrentSeq2SeqConfig
 from transformer_jax.models.recurrent_state import RecurrentState
 from transformer_jax.models.recurrent_target import RecurrentTarget, recurrent_decoder
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.linear import Linear
 from transformer_jax.nn.recurrent import CarryBridge, RecurrentStack
+from transformer_jax.pytree import replace
 from transformer_jax.typing import Array, Float, Int
 
 __all__ = ["Bahdanau", "LastState", "Luong", "RecurrentSeq2Seq", "RecurrentSeq2SeqConfig", "RecurrentState"]
@@ -50,6 +53,7 @@ class RecurrentSeq2Seq(RecurrentTarget):
         target_vocab_size: int,
         rngs: nnx.Rngs,
     ):
+        check_one_vocabulary(config.pointer, source_vocab_size, target_vocab_size)
         self.config = config
         # Unit variance, as the Glorot-uniform weights expect.
         self.source_embedding = Embedding(
@@ -83,6 +87,8 @@ class RecurrentSeq2Seq(RecurrentTarget):
         self.bridge = _bridge(config, rngs=rngs)
         self.decoder = recurrent_decoder(config, rngs=rngs)
         self.output = Linear(config.readout_dim, (target_vocab_size,), use_bias=True, rngs=rngs)
+        if config.pointer is not None:
+            self.pointer = PointerHead(config.pointer, config.readout_dim, target_vocab_size, rngs=rngs)
 
     def __call__(
         self,
@@ -106,12 +112,18 @@ class RecurrentSeq2Seq(RecurrentTarget):
             forcing, all steps at once (Bengio et al. 2015, https://arxiv.org/abs/1506.03099).
 
         Returns:
-          Logits, float32.
+          Logits, float32; with a pointer log-probabilities of the mixture, see `PointerHead`.
 
         Raises:
-          ConfigError: If there is a ``scheduled_sampling_rate`` but no ``rng_key``.
+          ConfigError: If there is a ``scheduled_sampling_rate`` but no ``rng_key``, or a pointer.
           ShapeError: If the source is longer than location attention can score.
         """
+        if self.pointer is not None and scheduled_sampling_rate is None:
+            hidden, weights = self.hidden_with_attention(
+                source_tokens, source_lengths, target_inputs, rng_key=rng_key
+            )
+            source = CopySource(jnp.asarray(source_tokens), jnp.asarray(source_lengths))
+            return self._mixture(hidden, weights, source)
         hidden = self.hidden(
             source_tokens,
             source_lengths,
@@ -132,8 +144,31 @@ class RecurrentSeq2Seq(RecurrentTarget):
     ) -> Float[Array, "batch q_len model"]:
         """States before the output projection; arguments as in the call, and NaN where its logits are."""
         encoder_key, *keys = split_key(rng_key, 5)
+        if self.pointer is not None:
+            if scheduled_sampling_rate is not None:
+                raise ConfigError("scheduled_sampling_rate is for models without a pointer: set it to 0")
+            return self.hidden_with_attention(source_tokens, source_lengths, target_inputs, rng_key=rng_key)[
+                0
+            ]
         state = self._encode(source_tokens, source_lengths, rng_key=encoder_key)
         return self._hidden(state, target_inputs, keys, scheduled_sampling_rate)
+
+    def hidden_with_attention(
+        self,
+        source_tokens: Int[Array, "batch kv_len"],
+        source_lengths: Int[Array, "batch"],
+        target_inputs: Int[Array, "batch q_len"],
+        *,
+        rng_key: jax.Array | None = None,
+    ) -> tuple[Float[Array, "batch q_len model"], Float[Array, "batch q_len kv_len"]]:
+        """States before the output projection, and where each step looked; arguments as in the call.
+
+        Raises:
+          ConfigError: If the model has no attention.
+        """
+        encoder_key, *keys = split_key(rng_key, 5)
+        state = self._encode(source_tokens, source_lengths, rng_key=encoder_key)
+        return self._hidden_with_attention(state, target_inputs, keys)
 
     def start(self, inputs: TokenInputs, *, max_len: int) -> RecurrentState:
         """Encode the source; the state before the first token (its size does not depend on ``max_len``)."""
@@ -148,7 +183,7 @@ class RecurrentSeq2Seq(RecurrentTarget):
     ) -> dict[str, Float[Array, "batch 1 q_len kv_len"]]:
         """Where each target step looked, under ``"decoder"``; empty without attention."""
         state = self._encode(source_tokens, source_lengths)
-        weights = self.decoder.attention_weights(state, self.target_embedding(target_inputs))
+        weights = self.decoder.attention_weights(state, self._embedded(target_inputs))
         return {} if weights is None else {"decoder": weights}
 
     def _encode(
@@ -164,10 +199,14 @@ class RecurrentSeq2Seq(RecurrentTarget):
             )
         embedding_key, stack_key = split_key(rng_key, 2)
         valid = jnp.arange(source_tokens.shape[1], dtype=jnp.int32)[None] < source_lengths[:, None]
-        embedded = self._dropped(self.source_embedding(source_tokens, valid=valid), embedding_key)
+        known = source_tokens if self.pointer is None else self.pointer.known(source_tokens)
+        embedded = self._dropped(self.source_embedding(known, valid=valid), embedding_key)
         encoded, encoder_carries = self.encoder(embedded, lengths=source_lengths, rng_key=stack_key)
         carries = encoder_carries if self.bridge is None else self.bridge(encoder_carries)
-        return self.decoder.initial_state(encoded, encoder_carries, carries, source_lengths)
+        state = self.decoder.initial_state(encoded, encoder_carries, carries, source_lengths)
+        if self.pointer is None:
+            return state
+        return replace(state, memory=replace(state.memory, tokens=source_tokens))
 
 
 def _bridge(config: RecurrentSeq2SeqConfig, *, rngs: nnx.Rngs) -> CarryBridge | None:

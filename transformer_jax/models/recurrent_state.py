@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from transformer_jax.functional import AttentionMask
+from transformer_jax.functional.pointer import CopySource
 from transformer_jax.nn.score_attention import ScoreMemory
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Float, Int
@@ -23,6 +24,7 @@ class SourceMemory:
       lengths: Tokens of each source.
       prepared: The encoder's outputs as attention asks them; ``None`` without attention.
       context: Constant input of each step, the context of Cho et al.; ``None`` if there is none.
+      tokens: The source's ids, for a model that copies them; ``None`` for others.
 
     Example:
       >>> memory = SourceMemory(jnp.array([3, 2]), None, jnp.ones((2, 4)))
@@ -33,6 +35,7 @@ class SourceMemory:
     lengths: Int[Array, "sources"]
     prepared: ScoreMemory | None
     context: Float[Array, "sources features"] | None = None
+    tokens: Int[Array, "sources kv_len"] | None = None
 
     def repeated(self, num_copies: int) -> "SourceMemory":
         """The memory itself, for any number of hypotheses."""
@@ -42,6 +45,13 @@ class SourceMemory:
     def mask(self) -> AttentionMask:
         """Which source positions exist."""
         return AttentionMask.from_lengths(self.lengths, self.asked().value.shape[1])
+
+    def copied(self, num_rows: int) -> CopySource:
+        """Sources of ``num_rows`` hypotheses, to copy from."""
+        assert self.tokens is not None
+        num_sources = self.lengths.shape[0]
+        copies = num_rows // num_sources if num_sources else 1
+        return CopySource(*(jnp.repeat(array, copies, axis=0) for array in (self.tokens, self.lengths)))
 
     def asked(self) -> ScoreMemory:
         """Keys and values of the attention; only where there is attention."""

@@ -11,7 +11,9 @@ from jax import lax
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional import dropout, split_key
 from transformer_jax.functional.dtypes import in_compute_dtype
+from transformer_jax.functional.pointer import CopySource
 from transformer_jax.functional.row_shards import RECURRENT_AXES, by_row_shards
+from transformer_jax.models.pointer import PointerHead
 from transformer_jax.models.recurrent_config import Bahdanau, LastState, RecurrentDecoderConfig
 from transformer_jax.models.recurrent_decoders import (
     BahdanauDecoder,
@@ -37,12 +39,14 @@ class RecurrentTarget(nnx.Module):
       target_embedding: Embedding of the target tokens.
       decoder: The decoder.
       output: Output projection, with a bias.
+      pointer: Copies what the attention points at; None = nothing is copied.
     """
 
     config: Any
     target_embedding: Embedding
     decoder: RecurrentDecoder
     output: Linear
+    pointer: PointerHead | None = None
 
     def output_projection(self) -> tuple[Float[Array, "vocab model"], Float[Array, "vocab"]]:
         """``(E, b)`` with ``logits = hidden @ E.T + b``."""
@@ -54,6 +58,9 @@ class RecurrentTarget(nnx.Module):
         self, state: RecurrentState, tokens: Int[Array, "batch"]
     ) -> tuple[Float[Array, "batch vocab"], RecurrentState]:
         """Feed one token a row; logits of the next one, float32, and the new state."""
+        if self.pointer is not None:
+            logits, _, state = self.step_with_attention(state, tokens)
+            return logits, state
         hidden, state = self.decoder.step(state, self.target_embedding(tokens))
         return self._logits(hidden), state
 
@@ -69,8 +76,12 @@ class RecurrentTarget(nnx.Module):
             raise ConfigError(
                 "attention 'last_state' has no weights to tell of: a coverage penalty needs another"
             )
-        hidden, weights, state = self.decoder.step_with_attention(state, self.target_embedding(tokens))
-        return self._logits(hidden), weights, state
+        hidden, weights, state = self.decoder.step_with_attention(state, self._embedded(tokens))
+        if self.pointer is None:
+            return self._logits(hidden), weights, state
+        source = state.memory.copied(hidden.shape[0])
+        mixture = self._mixture(hidden[:, None], weights[:, None], source)
+        return mixture[:, 0], weights, state
 
     def _hidden(
         self,
@@ -88,6 +99,35 @@ class RecurrentTarget(nnx.Module):
             return self._hidden_by_own_choices(state, target_inputs, rate, sampling_key)
         embedded = self._dropped(self.target_embedding(target_inputs), embedding_key)
         return self._dropped(self._decoded(state, embedded, decoder_key), readout_key)
+
+    def _hidden_with_attention(
+        self,
+        state: RecurrentState,
+        target_inputs: Int[Array, "batch q_len"],
+        keys: Sequence[jax.Array | None],
+    ) -> tuple[Float[Array, "batch q_len model"], Float[Array, "batch q_len kv_len"]]:
+        """As `_hidden` by teacher forcing, and where each step looked."""
+        if isinstance(self.decoder, LastStateDecoder):
+            raise ConfigError("attention 'last_state' has no weights to tell of: use 'bahdanau' or 'luong'")
+        embedding_key, decoder_key, readout_key, _ = keys
+        embedded = self._dropped(self._embedded(target_inputs), embedding_key)
+        graph, arrays = nnx.split(self.decoder)
+
+        def run(arrays: Any, state: RecurrentState, embedded: Array, rng_key: jax.Array | None) -> Any:
+            return nnx.merge(graph, arrays).run_with_weights(state, embedded, rng_key=rng_key)
+
+        run = by_row_shards(run, (None, 0, 0, None), (0, 0), embedded.shape[0], over=RECURRENT_AXES)
+        hidden, weights = run(arrays, state, embedded, decoder_key)
+        return self._dropped(hidden, readout_key), weights
+
+    def _embedded(self, tokens: Array) -> Array:
+        """Embeddings of target tokens, of copied words those of the unknown token."""
+        return self.target_embedding(tokens if self.pointer is None else self.pointer.known(tokens))
+
+    def _mixture(self, hidden: Array, weights: Array, source: CopySource) -> Array:
+        """Logits of the vocabulary and of what is copied."""
+        assert self.pointer is not None
+        return self.pointer.log_probs(self._logits(hidden), hidden, weights, source)
 
     def _decoded(self, state: RecurrentState, embedded: Array, rng_key: jax.Array | None) -> Array:
         """Readouts of all steps; each device of a mesh decodes its own rows."""

@@ -7,10 +7,12 @@ from flax import nnx
 
 from transformer_jax.functional import AttentionMask
 from transformer_jax.functional.dtypes import in_compute_dtype
+from transformer_jax.functional.pointer import CopySource
+from transformer_jax.models.pointer import PointerHead
 from transformer_jax.nn.cache import AttentionMemory, SelfAttentionCache
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.stacks import DecoderStack
-from transformer_jax.pytree import pytree_dataclass
+from transformer_jax.pytree import pytree_dataclass, replace
 from transformer_jax.typing import Array, Float, Int
 
 __all__ = ["EncoderDecoderState", "TransformerTarget"]
@@ -24,11 +26,13 @@ class EncoderDecoderState:
       memories: Each decoder layer's keys and values of the source, projected once.
       source_lengths: Source tokens of each row.
       caches: What each decoder layer keeps of the target so far: keys and values, or a state of one size.
+      source_tokens: Ids of each row's source, for a model that copies them; ``None`` for others.
     """
 
     memories: tuple[AttentionMemory, ...]
     source_lengths: Int[Array, " batch"]
     caches: tuple[SelfAttentionCache, ...]
+    source_tokens: Int[Array, "batch source_len"] | None = None
 
     def memory_mask(self) -> AttentionMask:
         """Which memory slots hold source tokens."""
@@ -48,12 +52,14 @@ class TransformerTarget(nnx.Module):
       target_embedding: Embedding of the target tokens.
       output_embedding: Output projection; None = the target embedding.
       decoder: The decoder.
+      pointer: Copies what the last layer's cross-attention points at; None = nothing is copied.
     """
 
     config: Any
     target_embedding: Embedding
     output_embedding: Embedding | None
     decoder: DecoderStack
+    pointer: PointerHead | None = None
 
     def output_projection(self) -> tuple[Float[Array, "vocab model"], Float[Array, " vocab"] | None]:
         """The table whose product with the hidden states is the logits, and no bias."""
@@ -71,14 +77,8 @@ class TransformerTarget(nnx.Module):
         self, state: EncoderDecoderState, tokens: Int[Array, " batch"]
     ) -> tuple[Float[Array, "batch vocab"], Float[Array, "batch kv_len"], EncoderDecoderState]:
         """As :meth:`step`, and between its results where the last layer looked, the mean of its heads."""
-        hidden, weights, caches = self.decoder.extend_with_weights(
-            self.target_embedding(jnp.asarray(tokens)[:, None]),
-            state.memories,
-            state.caches,
-            memory_mask=state.memory_mask(),
-        )
-        after = EncoderDecoderState(state.memories, state.source_lengths, caches)
-        return self._logits(hidden)[:, 0], weights[:, :, 0].mean(axis=1), after
+        logits, weights, state = self._extend_with_weights(state, jnp.asarray(tokens)[:, None], None)
+        return logits[:, 0], weights[:, 0], state
 
     def extend(
         self,
@@ -97,6 +97,9 @@ class TransformerTarget(nnx.Module):
         Returns:
           Logits after each token, ``[batch, q_len, vocab]``, and the state after.
         """
+        if self.pointer is not None:
+            logits, _, state = self._extend_with_weights(state, tokens, num_valid)
+            return logits, state
         hidden, caches = self.decoder.extend(
             self.target_embedding(tokens),
             state.memories,
@@ -105,6 +108,28 @@ class TransformerTarget(nnx.Module):
             num_valid=num_valid,
         )
         return self._logits(hidden), EncoderDecoderState(state.memories, state.source_lengths, caches)
+
+    def _extend_with_weights(
+        self, state: EncoderDecoderState, tokens: Array, num_valid: Array | None
+    ) -> tuple[Array, Array, EncoderDecoderState]:
+        """Logits, the mean over heads of where the last layer looked, ``[batch, q_len, source_len]``, and the state."""
+        hidden, by_head, caches = self.decoder.extend_with_weights(
+            self._embedded(tokens),
+            state.memories,
+            state.caches,
+            memory_mask=state.memory_mask(),
+            num_valid=num_valid,
+        )
+        weights, after = by_head.mean(axis=1), replace(state, caches=caches)
+        if self.pointer is None:
+            return self._logits(hidden), weights, after
+        assert state.source_tokens is not None
+        source = CopySource(state.source_tokens, state.source_lengths)
+        return self.pointer.log_probs(self._logits(hidden), hidden, weights, source), weights, after
+
+    def _embedded(self, tokens: Array) -> Array:
+        """Embeddings of target tokens, of copied words those of the unknown token."""
+        return self.target_embedding(tokens if self.pointer is None else self.pointer.known(tokens))
 
     def _start(
         self, memories: tuple[AttentionMemory, ...], source_lengths: Array, max_len: int
@@ -117,7 +142,7 @@ class TransformerTarget(nnx.Module):
         self, memories: tuple[AttentionMemory, ...], memory_mask: AttentionMask, target_inputs: Array
     ) -> dict[str, Array]:
         """Cross-attention weights by teacher forcing, ``decoder_layer_0`` first."""
-        embedded = self.target_embedding(target_inputs)
+        embedded = self._embedded(target_inputs)
         maps = self.decoder.attention_weights(embedded, memories, memory_mask=memory_mask)
         return {f"decoder_layer_{index}": weights for index, weights in enumerate(maps)}
 

@@ -218,6 +218,27 @@ class DecoderStack(CausalLayers):
             )
         return x if self.final_norm is None else self.final_norm(x)
 
+    def with_weights(
+        self,
+        x: Float[Array, "batch q_len model"],
+        memories: tuple[AttentionMemory, ...],
+        *,
+        memory_mask: AttentionMask | None,
+        rng_key: jax.Array | None = None,
+    ) -> tuple[Float[Array, "batch q_len model"], Float[Array, "batch heads q_len memory_len"]]:
+        """As a call, and the weights of the last layer's cross-attention; its layers are never recomputed."""
+        x, positions, bias = enter_stack(self.positions, x, None)
+        keys, mask = split_key(rng_key, len(self.layers) + 1), AttentionMask.causal()
+        x = dropout(x, self.dropout_rate, keys[0])
+        for layer, memory, key in zip(self.layers[:-1], memories[:-1], keys[1:-1], strict=True):
+            x = layer(
+                x, memory, mask=mask, memory_mask=memory_mask, bias=bias, positions=positions, rng_key=key
+            )
+        x, weights = self.layers[-1].attention_weights(
+            x, memories[-1], mask=mask, memory_mask=memory_mask, bias=bias, rng_key=keys[-1]
+        )
+        return (x if self.final_norm is None else self.final_norm(x)), weights
+
     def extend(
         self,
         x: Float[Array, "batch q_len model"],
@@ -253,6 +274,7 @@ class DecoderStack(CausalLayers):
         caches: tuple[SelfAttentionCache, ...],
         *,
         memory_mask: AttentionMask | None,
+        num_valid: Int[Array, " batch"] | None = None,
     ) -> tuple[
         Float[Array, "batch q_len model"],
         Float[Array, "batch heads q_len memory_len"],
@@ -262,10 +284,10 @@ class DecoderStack(CausalLayers):
         x, bias = enter_next(self.positions, x, caches[0])
         new_caches = []
         for layer, memory, cache in zip(self.layers[:-1], memories[:-1], caches[:-1], strict=True):
-            x, cache = layer.extend(x, memory, cache, memory_mask=memory_mask, bias=bias)
+            x, cache = layer.extend(x, memory, cache, memory_mask=memory_mask, bias=bias, num_valid=num_valid)
             new_caches.append(cache)
         x, weights, last = self.layers[-1].extend_with_weights(
-            x, memories[-1], caches[-1], memory_mask=memory_mask, bias=bias
+            x, memories[-1], caches[-1], memory_mask=memory_mask, bias=bias, num_valid=num_valid
         )
         x = x if self.final_norm is None else self.final_norm(x)
         return x, weights, (*new_caches, last)

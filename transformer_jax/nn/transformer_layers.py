@@ -318,11 +318,12 @@ class DecoderLayer(nnx.Module):
         *,
         memory_mask: AttentionMask | None,
         bias: _Bias | None = None,
+        num_valid: Int[Array, " batch"] | None = None,
     ) -> tuple[_Inputs, Float[Array, "batch heads q_len memory_len"], SelfAttentionCache]:
         """As :meth:`extend`, and between its results the cross-attention's weights."""
         x = in_compute_dtype(x, self.dtype)
         entered = self.self_attention_residual.enter(x)
-        update, cache = _attend_cached(self.self_attention, entered, cache, bias, None)
+        update, cache = _attend_cached(self.self_attention, entered, cache, bias, num_valid)
         x = self.self_attention_residual.leave(x, update, None)
         update, weights = self.cross_attention.attend_memory_with_weights(
             self.cross_attention_residual.enter(x), memory, mask=memory_mask
@@ -337,16 +338,18 @@ class DecoderLayer(nnx.Module):
         mask: AttentionMask | None,
         memory_mask: AttentionMask | None,
         bias: _Bias | None = None,
+        rng_key: jax.Array | None = None,
     ) -> tuple[_Inputs, Float[Array, "batch heads q_len memory_len"]]:
-        """As a call without dropout, and the cross-attention's weights too."""
+        """As a call, and the cross-attention's weights too, without dropout of these."""
+        keys = split_key(rng_key, 6)
         x = in_compute_dtype(x, self.dtype)
         entered = self.self_attention_residual.enter(x)
-        update = _attend(self.self_attention, entered, mask, bias, None, None)
-        x = self.self_attention_residual.leave(x, update, None)
+        update = _attend(self.self_attention, entered, mask, bias, None, keys[0])
+        x = self.self_attention_residual.leave(x, update, keys[1])
         _, weights = self.cross_attention.attend_memory_with_weights(
             self.cross_attention_residual.enter(x), memory, mask=memory_mask
         )
-        return self._after_self_attention(x, memory, memory_mask, [None] * 4), weights
+        return self._after_self_attention(x, memory, memory_mask, keys[2:]), weights
 
     def _after_self_attention(
         self,

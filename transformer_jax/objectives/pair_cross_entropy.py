@@ -40,6 +40,8 @@ class PairCrossEntropy:
       scheduled_sampling_updates: Updates over which that probability rises linearly from 0; 0 applies it at once.
       r_drop_weight: :math:`\alpha`, 5 in the paper's translations; above 0 an update costs twice as much. Evaluation
         reads each row once.
+      coverage_weight: Weight of the coverage loss, of attention to what was attended to before (See et al. 2017,
+        https://arxiv.org/abs/1704.04368, equation 13; 1 in the paper).
 
     Raises:
       ConfigError: If a value is out of range; when called, if the model cannot do scheduled sampling, or cannot read
@@ -60,6 +62,7 @@ class PairCrossEntropy:
     scheduled_sampling_rate: float = 0.0
     scheduled_sampling_updates: Count = 0
     r_drop_weight: float = 0.0
+    coverage_weight: float = 0.0
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -70,11 +73,27 @@ class PairCrossEntropy:
         require_field(self.scheduled_sampling_updates >= 0, self, "scheduled_sampling_updates", "at least 0")
         is_weight = math.isfinite(self.r_drop_weight) and self.r_drop_weight >= 0.0
         require_field(is_weight, self, "r_drop_weight", "at least 0")
+        is_weight = math.isfinite(self.coverage_weight) and self.coverage_weight >= 0.0
+        require_field(is_weight, self, "coverage_weight", "at least 0")
+        if self.coverage_weight and self.scheduled_sampling_rate:
+            raise ConfigError(
+                "coverage_weight and scheduled_sampling_rate cannot both be above 0: sampled tokens keep no "
+                "attention; set one of them to 0"
+            )
         if self.r_drop_weight and self.scheduled_sampling_rate:
             raise ConfigError(
                 "r_drop_weight and scheduled_sampling_rate cannot both be above 0: the two passes of R-Drop must read "
                 "the same tokens; set one of them to 0"
             )
+
+    def check_attending(self, *, has_pointer: bool) -> None:
+        """Raise ``ConfigError`` if the values do not go with a model that copies its source."""
+        for name in ("label_smoothing", "scheduled_sampling_rate", "r_drop_weight"):
+            if has_pointer and getattr(self, name):
+                raise ConfigError(
+                    f"{name} is for models without a pointer, whose tokens all have some probability; got "
+                    f"{getattr(self, name):g}: set it to 0"
+                )
 
     def at(self, update: Int[Array, ""]) -> Callable[..., tuple[LossSum, dict[str, LossSum], PyTree]]:
         """The objective after ``update`` updates, which set the rate of scheduled sampling."""
@@ -91,8 +110,9 @@ class PairCrossEntropy:
           rng_key: Of dropout and sampling; None means evaluation.
 
         Returns:
-          The summed loss; the metrics ``"accuracy"``, of tokens under teacher forcing, and ``"r_drop"``, the mean
-          divergence of the two passes in training by R-Drop; the variables of the model that are no parameters.
+          The summed loss; the metrics ``"accuracy"``, of tokens under teacher forcing, ``"coverage"``, the mean
+          coverage loss where it has a weight, and ``"r_drop"``, the mean divergence of the two passes in training by
+          R-Drop; the variables of the model that are no parameters.
         """
         return self._scored(model, batch, rng_key)
 
@@ -109,6 +129,12 @@ class PairCrossEntropy:
         if in_pairs:  # each row beside its copy, on the same device, under another dropout mask
             batch = jax.tree.map(lambda array: jnp.repeat(array, 2, axis=0), batch)
         keywords: dict[str, Any] = {"rng_key": rng_key}
+        if getattr(model, "pointer", None) is not None or self.coverage_weight:
+            self.check_attending(has_pointer=getattr(model, "pointer", None) is not None)
+            if isinstance(batch, PackedBatch):
+                raise ConfigError(
+                    "packed rows go with neither a pointer nor coverage: set data.packing to null"
+                )
         if isinstance(batch, PackedBatch):
             _check_reads_segments(model)
             keywords |= {"source_segments": batch.source_segments, "target_segments": batch.target_segments}
@@ -124,6 +150,7 @@ class PairCrossEntropy:
                 labels=labels,
                 weights=weights,
                 label_smoothing=self.label_smoothing,
+                with_coverage=self.coverage_weight > 0.0,
             )
         except NotImplementedError as error:
             if "scheduled_sampling_rate" not in keywords:
@@ -133,6 +160,9 @@ class PairCrossEntropy:
                 f"cannot read its own tokens while it trains: set it to 0 ({error})"
             ) from error
         loss, metrics = scores.loss, {"accuracy": scores.accuracy}
+        if scores.coverage is not None:
+            loss = dataclasses.replace(loss, sum=loss.sum + self.coverage_weight * scores.coverage.sum)
+            metrics["coverage"] = scores.coverage
         if in_pairs:
             passes, weights = _halves(scores.outputs), _halves(weights)[0]
             if scores.projection is None:

@@ -5,7 +5,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
+from transformer_jax.errors import ConfigError
 from transformer_jax.functional.losses import LossSum, cross_entropy, projected_loss_and_accuracy
+from transformer_jax.functional.pointer import CopySource, coverage_loss, pointer_label_log_probs
 from transformer_jax.typing import Array, Float, Int
 
 
@@ -30,12 +32,14 @@ class TokenScores(NamedTuple):
       accuracy: Share of the labels that have the highest logit.
       outputs: Hidden states ``[batch, target_len, model]``, or logits ``[batch, target_len, vocab]``.
       projection: ``(embedding, bias)`` where the outputs are hidden states; None where they are logits.
+      coverage: Attention to what was attended to before, see `coverage_loss`; None where it is not asked for.
     """
 
     loss: LossSum
     accuracy: LossSum
     outputs: Array
     projection: tuple[Array, Array | None] | None
+    coverage: LossSum | None = None
 
 
 def score_tokens(
@@ -46,6 +50,7 @@ def score_tokens(
     labels: Int[Array, "batch time"],
     weights: Float[Array, "batch time"],
     label_smoothing: float,
+    with_coverage: bool = False,
 ) -> TokenScores:
     """Score a model's predictions of labels.
 
@@ -56,7 +61,36 @@ def score_tokens(
       labels: The tokens to predict.
       weights: Of each label, see `length_weights`; a label of weight 0 may be anything.
       label_smoothing: Share of the target probability spread over the vocabulary.
+      with_coverage: Whether the coverage loss of the model's attention is wanted, too.
+
+    Raises:
+      ConfigError: If the model has no attention that a coverage loss can be taken of.
     """
+    pointer = getattr(model, "pointer", None)
+    if pointer is not None or with_coverage:
+        if not hasattr(model, "hidden_with_attention"):
+            raise ConfigError(
+                f"coverage_weight is for models that attend to a source, not {type(model).__name__}: set it to 0"
+            )
+        hidden, attention = model.hidden_with_attention(*arguments, **keywords)
+        coverage = coverage_loss(attention, weights) if with_coverage else None
+        embedding, bias = model.output_projection()
+        if pointer is None:
+            loss, accuracy = projected_loss_and_accuracy(
+                hidden, embedding, labels, weights=weights, label_smoothing=label_smoothing, bias=bias
+            )
+            return TokenScores(loss, accuracy, hidden, (embedding, bias), coverage)
+        logits = jnp.einsum("btd,vd->btv", hidden, embedding, preferred_element_type=jnp.float32)
+        if bias is not None:
+            logits = logits + jnp.broadcast_to(bias, logits.shape)
+        found, first = pointer_label_log_probs(
+            logits, pointer.gates(hidden), attention, CopySource(*arguments[:2]), labels
+        )
+        # A weight of zero must hide what is not finite, from the gradient, too.
+        counted = jnp.where(weights > 0, found, 0.0)
+        loss = LossSum.of(-jnp.sum(counted * weights), weights.sum())
+        accuracy = LossSum.of(jnp.sum(jnp.where(first, weights, 0.0)), weights.sum())
+        return TokenScores(loss, accuracy, logits, None, coverage)
     if isinstance(model, ProjectsHidden):
         hidden = model.hidden(*arguments, **keywords)
         embedding, bias = model.output_projection()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from transformer_jax.tasks.pairs import PairEvaluator as PairEvaluator
     from transformer_jax.tasks.pairs import PairTask as PairTask
     from transformer_jax.tasks.pronunciation import Pronunciation as Pronunciation
+    from transformer_jax.tasks.rewriting import Rewriting as Rewriting
     from transformer_jax.tasks.tag_evaluation import TagEvaluation as TagEvaluation
     from transformer_jax.tasks.tag_evaluation import evaluate_tags as evaluate_tags
     from transformer_jax.tasks.tagging import Tagging as Tagging
@@ -86,6 +87,7 @@ _MODULES = {
     "PreparedMaskedLanguage": "masked_language_modelling",
     "PreparedVectors": "word_embedding",
     "Pronunciation": "pronunciation",
+    "Rewriting": "rewriting",
     "SpeechEvaluation": "transcription_evaluation",
     "SpeechEvaluator": "transcription_evaluation",
     "TagEvaluation": "tag_evaluation",
@@ -141,6 +143,7 @@ __all__ = [
     "PreparedMaskedLanguage",
     "PreparedVectors",
     "Pronunciation",
+    "Rewriting",
     "SpeechEvaluation",
     "SpeechEvaluator",
     "TagEvaluation",

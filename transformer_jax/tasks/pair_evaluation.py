@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from transformer_jax.data.examples import EvaluationItem
-from transformer_jax.data.moses import MosesSides
 from transformer_jax.data.pairs_config import PairsConfig
 from transformer_jax.data.prepare import limited_splits
 from transformer_jax.data.readers import read_parallel
+from transformer_jax.data.text_forms import text_form
 from transformer_jax.decode.searcher import SearchConfig
 from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, DataError, check_choice
@@ -109,7 +109,14 @@ def evaluate_pairs(task: Any, translator: Translator, options: PairEvaluation) -
         if one is not None
     ]
     hypotheses = [
-        [found[0] for found in one.searcher(search, num_devices=options.num_devices)(one.state, sources)]
+        [
+            found[0]
+            for found in one.with_copied_words(
+                lines,
+                sources,
+                one.searcher(search, num_devices=options.num_devices)(one.state, sources),
+            )
+        ]
         for one, search, sources in systems
     ]
     outputs, *others = [
@@ -132,6 +139,10 @@ def evaluate_pairs(task: Any, translator: Translator, options: PairEvaluation) -
         "details": report.to_json(),
     }
     text = report.lines()
+    if options.split is not None:
+        for score in task.scores_apart(items, outputs, references):
+            found[score.name] = score.score
+            text.append(f"{score.name:<5} {score.score:6.2f}    ({score.signature})")
     if options.by_length:
         found["by_length"] = _by_length(items, outputs, references, tokenize.name)
         text += ["", "words in the source   lines    BLEU"]
@@ -229,10 +240,8 @@ def _items_of_files(source: Path, reference: Path) -> list[EvaluationItem]:
 
 
 def _scored_form(data: PairsConfig) -> str:
-    moses = MosesSides.of(data)
-    if moses is None:
-        return "plain text"
-    return f"{moses.target_language} tokens{', lower case' if moses.lowercase else ''}"
+    form = text_form(data)
+    return "plain text" if form is None else form.description
 
 
 def _by_length(

@@ -17,9 +17,14 @@ def percentages(report: ScoreReport) -> dict[str, float]:
       >>> percentages(score_outputs("pronunciation", ["K AE T"], [["K AE T S"]]))
       {'per': 25.0, 'wer': 100.0}
     """
-    found = {score.name.lower().rstrip("0123456789+"): score.score for score in report.text_scores}
+    found = {_short(score.name): score.score for score in report.text_scores}
     rates = {name: 100.0 * errors.rate() for name, errors in report.error_rates.items() if errors.total}
     return found | rates
+
+
+def _short(name: str) -> str:
+    """Name of a score without its parameters: ``chrF2++`` is ``chrf``."""
+    return "chrf" if name.startswith("chrF") else name.lower()
 
 
 def bleu_tokenizer(
@@ -40,7 +45,7 @@ def bleu_tokenizer(
         lines,
         language=data.moses_languages()[1],
         name=name or data.bleu_tokenizer,
-        is_cut=data.moses is not None,
+        is_cut=data.moses is not None or data.cut is not None,
     )
     if chosen.name not in (DEFAULT, "none"):
         bleu_metric(chosen.name)  # refuses now what is not installed

@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-from transformer_jax.data.batches import PAD_ID, PackedBatch, empty_batch
+from transformer_jax.data.batches import PAD_ID, UNK_ID, PackedBatch, empty_batch
 from transformer_jax.data.line_breaks import escape_line_breaks
+from transformer_jax.data.line_pairs import EvaluationItem
 from transformer_jax.data.padding import planned_integers
 from transformer_jax.data.pairs_config import (
     GivenBuckets,
@@ -24,9 +25,10 @@ from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
 from transformer_jax.errors import ConfigError
 from transformer_jax.evaluate.report import ScoreReport, score_outputs
-from transformer_jax.evaluate.text import chrf
+from transformer_jax.evaluate.text import TextScore, chrf
 from transformer_jax.evaluate.tokenization import BleuTokenizer
 from transformer_jax.inference.batch_search import BatchSearcher
+from transformer_jax.inference.copied_outputs import hypothesis_text, with_copied_words
 from transformer_jax.inference.translator import Translator
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import PairCrossEntropy
@@ -86,8 +88,31 @@ class PairTask:
                 f"apart; the model is '{model.kind}': set data.packing to null"
             )
 
+        self._check_pointer(getattr(model, "pointer", None))
+
+    def _check_pointer(self, pointer: Any) -> None:
+        """Raise ``ConfigError`` if a model's way to copy does not go with the data."""
+        if self.data.copies_unknown != bool(pointer is not None and pointer.extended):
+            raise ConfigError(
+                f"data.copies_unknown is {self.data.copies_unknown}, which wants a model with pointer.extended "
+                f"{self.data.copies_unknown}; got pointer {pointer}: set both or none"
+            )
+        if pointer is None:
+            return
+        if not self.data.share_vocabulary:
+            raise ConfigError(
+                "model.pointer needs one vocabulary for both sides: set data.share_vocabulary to true"
+            )
+        if pointer.unknown_id != UNK_ID:
+            raise ConfigError(
+                f"model.pointer.unknown_id must be {UNK_ID}, that of the data; got {pointer.unknown_id}"
+            )
+        if self.data.packing is not None:
+            raise ConfigError("model.pointer copies from one source a row: set data.packing to null")
+
     def check_objective(self, model: Any) -> None:
         """Raise ``ConfigError`` if the objective cannot do anything with such a model."""
+        self.objective.check_attending(has_pointer=getattr(model, "pointer", None) is not None)
         weight = self.objective.r_drop_weight
         if weight and not any(rate for name, rate in vars(model).items() if name.endswith("dropout_rate")):
             raise ConfigError(
@@ -153,6 +178,13 @@ class PairTask:
           with_ter: Whether the edit rate of texts is taken too.
         """
         return score_outputs(self.score_kind, outputs, references, tokenize=tokenize, with_ter=with_ter)
+
+    def scores_apart(
+        self, items: Sequence[EvaluationItem], outputs: Sequence[str], references: Sequence[Sequence[str]]
+    ) -> Sequence[TextScore]:
+        """Further scores of some of the items of the task's own data; none."""
+        del items, outputs, references
+        return ()
 
     def file_overrides(self, files: Mapping[str, Sequence[str]]) -> list[str]:
         """Overrides that train on files of one's own, aligned by line."""
@@ -281,8 +313,12 @@ class PairEvaluator:
     def __call__(self, state: Any) -> dict[str, float]:
         """Scores by name, from the model's state as of ``nnx.split(model)[1]``."""
         prepared = self._prepared
-        found = self.searcher(state, encoded_sources(prepared.development))
-        outputs = [prepared.target_tokenizer.decode_line(hypotheses[0].tokens) for hypotheses in found]
+        tokenizer, sources = prepared.target_tokenizer, encoded_sources(prepared.development)
+        found = self.searcher(state, sources)
+        if prepared.config.copies_unknown:
+            texts = [item.source for item in prepared.development_items]
+            found = with_copied_words(tokenizer, texts, sources, found)
+        outputs = [escape_line_breaks(hypothesis_text(tokenizer, hypotheses[0])) for hypotheses in found]
         references = [tuple(map(escape_line_breaks, item.references)) for item in prepared.development_items]
         return percentages(self._task.scores_of(outputs, references, tokenize=self.tokenizer))
 

@@ -12,6 +12,7 @@ from transformer_jax.tasks.forecasting import Forecasting
 from transformer_jax.tasks.language_modelling import LanguageModelling
 from transformer_jax.tasks.masked_language_modelling import MaskedLanguageModelling
 from transformer_jax.tasks.pronunciation import Pronunciation
+from transformer_jax.tasks.rewriting import Rewriting
 from transformer_jax.tasks.tagging import Tagging
 from transformer_jax.tasks.task import Task
 from transformer_jax.tasks.transcription import Transcription
@@ -28,6 +29,7 @@ PLUGIN_GROUP = "transformer_jax.tasks"
 BuiltInTaskConfig = Union[  # noqa: UP007 (the trailing comma keeps one line a member)
     Translation,
     Pronunciation,
+    Rewriting,
     LanguageModelling,
     Classification,
     WordEmbedding,

@@ -13,9 +13,9 @@ class NamedDataset:
     """A set of `transformer_jax.data.sources.registry` that holds pairs of lines.
 
     Attributes:
-      name: ``cmudict``, ``cmudict-g2p``, ``multi30k`` or ``tatoeba-zh-en``.
-      source_language: Of a set of translations, the language to read; None for pronunciations.
-      target_language: Of a set of translations, the language to write; None for pronunciations.
+      name: ``cmudict``, ``cmudict-g2p``, ``multi30k``, ``tatoeba-zh-en``, ``aeslc`` or ``django-code``.
+      source_language: Of a set of translations, the language to read; None for other sets.
+      target_language: Of a set of translations, the language to write; None for other sets.
     """
 
     kind: Literal["named"] = "named"

@@ -1,0 +1,23 @@
+"""``transformer-jax summarise``: ``translate`` under the name that fits runs of e-mails and their subjects."""
+
+import dataclasses
+
+from transformer_jax.cli.translate import Command as TranslateCommand
+
+DESCRIPTION = """Summarise lines with a trained model: one line out for each line in, in order, as they come.
+
+The same as transformer-jax translate, whose options it has: any run on pairs of lines can be used, whether it was
+trained on texts with summaries or on anything else. A text is one line: write a line break within it as a space.
+
+Examples:
+  transformer-jax summarise runs/subjects --input emails.txt --output subjects.txt
+  echo "Dear all, the meeting is moved to 3 pm ." | transformer-jax summarise runs/subjects
+  transformer-jax summarise runs/subjects --input emails.txt --beam 5 --no-repeat-ngram 2 --too-long truncate
+
+An empty line gives an empty line. A text over the limit of training (data.max_source_len) is taken whole, as far as the
+model can; --too-long truncate reads only its beginning, as training did where the run has too_long 'truncate'."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command(TranslateCommand):
+    """The options of ``translate``."""
