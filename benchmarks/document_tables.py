@@ -23,6 +23,7 @@ from benchmarks.tables import (
     race_tables,
     reliability_tables,
     series_tables,
+    speech_tables,
     text_tables,
     training_tables,
 )
@@ -51,6 +52,7 @@ SUBJECTS = (
     race_tables,
     reliability_tables,
     series_tables,
+    speech_tables,
     text_tables,
     training_tables,
 )
