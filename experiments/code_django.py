@@ -1,6 +1,7 @@
 """English to Python with a pointer, on the Django corpus: a bidirectional GRU encoder, a GRU decoder with attention.
 
 Command: transformer-jax train experiments/code_django.py --run-dir runs/django
+Scores: transformer-jax evaluate runs/django --split test
 """
 
 from transformer_jax.data.pairs_config import ChosenBuckets, CutText, NamedDataset, PairsConfig, Words

@@ -1,6 +1,7 @@
 """E-mails to their subject lines with a pointer and coverage, on AESLC.
 
 Command: transformer-jax train experiments/summaries_aeslc.py --run-dir runs/subjects
+Scores: transformer-jax evaluate runs/subjects --split test --too-long truncate
 """
 
 from transformer_jax.data.pairs_config import ChosenBuckets, CutText, NamedDataset, PairsConfig, Words

@@ -151,7 +151,7 @@ def translate_lines(run_dir: Path, files: LineFiles, options: LineOptions) -> in
             if options.verify_invariance:
                 search.verify(sources, found, given, files.where, number)
             if attention is not None:
-                attention(search.state, number, sources, outputs)
+                attention(search.state, number, group, sources, outputs)
             number += len(group)
             progress(number)
     note_lines(translator.report)
@@ -287,11 +287,17 @@ class _AttentionWriter:
         self._translator, self._reader, self._file = translator, reader, file
 
     def __call__(
-        self, state: Any, number: int, sources: list[list[int]], found: list[list[Hypothesis]]
+        self,
+        state: Any,
+        number: int,
+        lines: list[str],
+        sources: list[list[int]],
+        found: list[list[Hypothesis]],
     ) -> None:
         outputs = [hypotheses[0] for hypotheses in found]
         tokenizers = (self._translator.source_tokenizer, self._translator.target_tokenizer)
-        for index, alignment in enumerate(self._reader(state, sources, outputs, *tokenizers)):
+        texts = self._translator.copied_texts(lines)
+        for index, alignment in enumerate(self._reader(state, sources, outputs, *tokenizers, texts=texts)):
             self._file.add(number + index + 1, alignment)
 
 

@@ -45,6 +45,12 @@ from transformer_jax.functional.normalization import (
     rms_norm,
     running_statistics,
 )
+from transformer_jax.functional.pointer import (
+    CopySource,
+    coverage_loss,
+    pointer_label_log_probs,
+    pointer_log_probs,
+)
 from transformer_jax.functional.positions import (
     alibi_slopes,
     relative_bucket,
@@ -103,6 +109,7 @@ __all__ = [
     "Cell",
     "ChainScores",
     "Concat",
+    "CopySource",
     "DiagonalCell",
     "Dot",
     "GRUCell",
@@ -130,6 +137,7 @@ __all__ = [
     "attention_with_weights",
     "batch_norm",
     "batch_statistics",
+    "coverage_loss",
     "crf_decode",
     "crf_log_likelihood",
     "crf_log_normalizer",
@@ -151,6 +159,8 @@ __all__ = [
     "online_softmax_merge",
     "online_softmax_start",
     "online_softmax_update",
+    "pointer_label_log_probs",
+    "pointer_log_probs",
     "prepare_key",
     "projected_cross_entropy",
     "projected_divergence",

@@ -19,6 +19,7 @@ from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import RunError
 from transformer_jax.files import behind_link, partial_name, reported_as
 from transformer_jax.inference.batch_search import Hypothesis
+from transformer_jax.inference.copied_outputs import hypothesis_pieces, source_pieces
 
 END_TEXT = "<end>"
 
@@ -110,10 +111,13 @@ class AttentionReader:
         outputs: Sequence[Hypothesis],
         source_tokenizer: Tokenizer,
         target_tokenizer: Tokenizer,
+        *,
+        texts: Sequence[str] | None = None,
     ) -> list[Alignment]:
         """Alignments of outputs with their sources; without maps where the model has no attention.
 
-        As in a search, a batch's shape follows from the line alone, so that its weights do not depend on others.
+        As in a search, a batch's shape follows from the line alone, so that its weights do not depend on others. The
+        texts of sources name their words outside of the vocabulary, where such have ids of their own.
         """
         groups: dict[tuple[int, int], list[int]] = {}
         for index, (ids, output) in enumerate(zip(sources, outputs, strict=True)):
@@ -139,9 +143,15 @@ class AttentionReader:
                     for name, value in self._maps(state, *jax.device_put((tokens, lengths, inputs))).items()
                 }
                 for row, (index, (source, output)) in enumerate(zip(chosen, rows)):
-                    target = target_tokenizer.pieces(output.tokens) + [END_TEXT] * output.finished
+                    written = (
+                        target_tokenizer.pieces(output.tokens)
+                        if texts is None
+                        else hypothesis_pieces(target_tokenizer, output)
+                    )
+                    target = written + [END_TEXT] * output.finished
                     cut = {name: value[row, :, : len(target), : len(source)] for name, value in maps.items()}
-                    found[index] = Alignment(source_tokenizer.pieces(source), target, cut)
+                    text = None if texts is None else texts[index]
+                    found[index] = Alignment(source_pieces(source_tokenizer, source, text), target, cut)
         return [found[index] for index in range(len(sources))]
 
 

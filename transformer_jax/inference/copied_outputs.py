@@ -35,6 +35,27 @@ def with_copied_words(
     return changed
 
 
+def source_pieces(tokenizer: Tokenizer, ids: Sequence[int], text: str | None) -> list[str]:
+    """One text for each id of a source, of its own words the words where the text is given."""
+    size = tokenizer.vocab_size
+    if all(token < size for token in ids):
+        return tokenizer.pieces(ids)
+    words = {} if text is None else CopiedWords(tokenizer).words(ids, text)
+    by_id = {token: word for word, token in words.items()}
+    return [
+        by_id.get(token, UNKNOWN_TEXT) if token >= size else tokenizer.pieces([token])[0] for token in ids
+    ]
+
+
+def hypothesis_pieces(tokenizer: Tokenizer, hypothesis: Hypothesis) -> list[str]:
+    """One text for each token of a hypothesis of `with_copied_words`, its copied words among them."""
+    words = iter(hypothesis.copied)
+    return [
+        next(words, piece) if piece == UNKNOWN_TEXT else piece
+        for piece in tokenizer.pieces(hypothesis.tokens)
+    ]
+
+
 def hypothesis_text(tokenizer: Tokenizer, hypothesis: Hypothesis) -> str:
     """Text of a hypothesis, with the copied words in the place of unknown tokens; it may hold line breaks."""
     text = tokenizer.decode(hypothesis.tokens)

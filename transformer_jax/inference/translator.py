@@ -25,7 +25,7 @@ from transformer_jax.inference.batch_search import (
     Hypothesis,
     batch_rows,
 )
-from transformer_jax.inference.copied_outputs import hypothesis_text, with_copied_words
+from transformer_jax.inference.copied_outputs import hypothesis_pieces, hypothesis_text, with_copied_words
 from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.pair_scores import PairScorer
 from transformer_jax.inference.requested_search import RequestedSearch, coverage_of, search_of
@@ -174,13 +174,18 @@ class Translator:
             Translated(
                 text=self.text(one),
                 score=one.score,
-                tokens=tuple(self.target_tokenizer.pieces(one.tokens)),
+                tokens=tuple(self._pieces(one)),
                 finished=one.finished,
                 found=one.found,
             )
             for one in hypotheses
         ]
         return dataclasses.replace(outputs[0], alternatives=tuple(outputs[1:]))
+
+    def _pieces(self, hypothesis: Hypothesis) -> list[str]:
+        if self.data.copies_unknown:
+            return hypothesis_pieces(self.target_tokenizer, hypothesis)
+        return self.target_tokenizer.pieces(hypothesis.tokens)
 
     def score(
         self, sources: Sequence[str], targets: Sequence[str], *, too_long: TooLong = "whole"
@@ -241,7 +246,18 @@ class Translator:
                 for i in range(len(sources))
             ]
         self.report.note_all()
-        return reader(state, ids, outputs, self.source_tokenizer, self.target_tokenizer)
+        return reader(
+            state,
+            ids,
+            outputs,
+            self.source_tokenizer,
+            self.target_tokenizer,
+            texts=self.copied_texts(sources),
+        )
+
+    def copied_texts(self, lines: Sequence[str]) -> list[str] | None:
+        """Lines as the source tokenizer reads them, where the model copies their unknown words; None where not."""
+        return [self.source_text(line) for line in lines] if self.data.copies_unknown else None
 
     def _taken_pairs(
         self, sources: list[str], targets: list[str], too_long: TooLong
@@ -280,9 +296,9 @@ class Translator:
         found: Sequence[Sequence[Hypothesis]],
     ) -> list[list[Hypothesis]]:
         """Hypotheses of lines, ids of copied words replaced by the words; as they are where nothing can be copied."""
-        if not self.data.copies_unknown:
+        texts = self.copied_texts(lines)
+        if texts is None:
             return [list(hypotheses) for hypotheses in found]
-        texts = [self.source_text(line) for line in lines]
         return with_copied_words(self.target_tokenizer, texts, sources, found)
 
     def searcher(

@@ -34,6 +34,7 @@ from transformer_jax.models.forecast_configs import (
 )
 from transformer_jax.models.forecaster import Forecaster, ForecasterConfig
 from transformer_jax.models.image_encoders import ConvolutionalImageEncoder, ImageEncoder, PatchImageEncoder
+from transformer_jax.models.pointer import Pointer, PointerHead
 from transformer_jax.models.poolings import (
     AttentionPool,
     FirstTokenPool,
@@ -112,6 +113,8 @@ __all__ = [
     "ModelConfig",
     "PatchForecast",
     "PatchImageEncoder",
+    "Pointer",
+    "PointerHead",
     "Pool",
     "RecurrentEncoder",
     "RecurrentFeatureEncoder",

@@ -218,6 +218,7 @@ def _write_page(
         [hypotheses[index] for index in chosen],
         translator.source_tokenizer,
         translator.target_tokenizer,
+        texts=translator.copied_texts([items[index].source for index in chosen]),
     )
     sentences = [
         Sentence(
