@@ -12,6 +12,7 @@ from scipy.io import wavfile
 
 from transformer_jax.data.captions_config import CaptionsConfig, InkFiles
 from transformer_jax.data.classes_config import ClassesConfig, ClassFiles
+from transformer_jax.data.images import ImageFeatures
 from transformer_jax.data.ink import StrokeFeatures
 from transformer_jax.data.masked_config import MaskedTextConfig, Masking, WordPieces
 from transformer_jax.data.pairs_config import ChosenBuckets, CutText, PairsConfig, ParallelFiles
@@ -53,6 +54,7 @@ from transformer_jax.models.feature_encoders import (
     TransformerFeatureEncoder,
 )
 from transformer_jax.models.feature_to_text import FeatureToTextConfig
+from transformer_jax.models.image_encoders import ConvolutionalImageEncoder
 from transformer_jax.models.pointer import Pointer
 from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
 from transformer_jax.models.tagger import TaggerConfig
@@ -163,6 +165,13 @@ JOINT_LISTENER = FeatureToTextConfig(
         model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=8, num_layers=1, positions=Rotary()
     ),
     ctc=True,
+)
+
+IMAGE_READER = FeatureToTextConfig(
+    encoder=ConvolutionalImageEncoder(channels=(4, 4)),
+    decoder=TransformerTextDecoder(
+        model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=8, num_layers=1, dropout_rate=0.1
+    ),
 )
 
 STRUCTURED = ClassifierConfig(
@@ -497,7 +506,7 @@ def inkml(word: str, truth: str) -> str:
     )
 
 
-def captioning(model: Any) -> suite.TaskCase:
+def captioning(model: Any, features: Any) -> suite.TaskCase:
     """Drawings of the words, to be spelt; other data are spelt with other letters."""
 
     def config(folder: Path, other: bool) -> ExperimentConfig:
@@ -510,7 +519,7 @@ def captioning(model: Any) -> suite.TaskCase:
             dataset=InkFiles(
                 train=str(folder / "train"), development=str(folder / "development"), is_latex=False
             ),
-            features=StrokeFeatures(spacing=0.5),
+            features=features,
             max_frames=24,
             max_target_len=9,
             batch_size=4,
@@ -664,7 +673,7 @@ FORECAST_TRANSFORMER: dict[str, Any] = {
 }
 
 CASES = {
-    "captioning-gru-coverage": captioning(INK_READER),
+    "captioning-gru-coverage": captioning(INK_READER, StrokeFeatures(spacing=0.5)),
     "transcription-ctc": transcription(LISTENER, CtcLoss()),
     "word-vectors-skip-gram": word_vectors(NegativeSampling(shared_noise=4), True),
     "translation-bahdanau": pairs(Translation, BAHDANAU, "chrf", search=GreedyConfig(max_len=9)),
@@ -737,6 +746,7 @@ CASES = {
         ),
         PinballLoss(),
     ),
+    "captioning-images-transformer": captioning(IMAGE_READER, ImageFeatures(height=8)),
 }
 IN_FIRST_TIER = tuple(CASES)[:13]
 # Their models predict and are exported in the cases beside them, too; in the first tier they are held to their data.

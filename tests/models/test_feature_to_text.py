@@ -10,7 +10,9 @@ import pytest
 from flax import nnx
 
 from transformer_jax.decode.protocol import FeatureInputs, repeat_state
+from transformer_jax.decode.searcher import BeamConfig
 from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.inference import BatchSearcher, FeatureRows
 from transformer_jax.models import (
     Bahdanau,
     FeatureToText,
@@ -135,3 +137,25 @@ def test_what_does_not_go_together_is_refused():
     ).build(8, 9, rngs=nnx.Rngs(0))
     with pytest.raises(ShapeError, match="memory has 4 positions"):
         located.start(memory, lengths, max_len=3)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["coverage", *(pytest.param(one, marks=pytest.mark.full) for one in ("luong-lstm", "transformer"))],
+)
+def test_texts_have_the_same_bits_whatever_stands_beside_them(name):
+    model = built(name)
+    searcher = BatchSearcher(
+        model, BeamConfig(max_len=5, num_beams=2), batch_size=4, lengths=[8], form=FeatureRows(3)
+    )
+    generator = np.random.default_rng(2)
+    sources = [
+        generator.normal(size=(length, 3)).astype(np.float32) for length in (8, 1, 5, 0, 3, 8, 2, 7, 4)
+    ]
+    params = nnx.split(model)[1]
+    found = searcher(params, sources)
+    assert [one[0].tokens for one in found] != [()] * len(sources)
+    assert found[3][0].tokens == ()
+    assert searcher.changed_by_neighbours(params, sources, found) == []
+    with pytest.raises(ShapeError, match="a source has 9 frames, the search takes at most 8"):
+        searcher(params, [np.zeros((9, 3), np.float32)])
