@@ -17,9 +17,9 @@ def caption_table(prefix: str) -> str:
             [
                 path.stem,
                 f"{training['parameters']:,}",
-                f"{training['best_update']:,}",
+                f"{training.get('best_update', training['updates']):,}",
                 f"{training['train_seconds']:,.0f}",
-                f"{training['development']['exact']:.1f}",
+                f"{training['development']['exact']:.1f}" if "development" in training else "",
                 f"{document['exact']:.2f}",
                 f"{document['token_error_rate']:.2f}",
                 f"{cores} core{'s' if cores > 1 else ''}, {machine['device'].removesuffix(' (cpu)')}",

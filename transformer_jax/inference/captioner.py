@@ -238,7 +238,7 @@ class Captioner:
         if isinstance(items, str | os.PathLike | Ink):
             raise TypeError("items must be a list of drawings, got one: write [...] around it")
         self.report = LineReport()
-        found = []
+        found, num_coarser = [], 0
         for place, item in enumerate(items):
             where = f"{item}" if isinstance(item, str | os.PathLike) else f"drawing {place + 1}"
             where = where if names is None else names[place]
@@ -249,8 +249,12 @@ class Captioner:
                 text = str(error)
                 raise DataError(text if text.startswith(where) else f"{where}: {text}") from None
             if frames.is_coarser:
-                self.report.remark(f"{where}: {_narrowed(drawing)}, to fit {self.max_frames} frames")
+                num_coarser += 1
+                if num_coarser == 1:
+                    self.report.remark(f"{where}: {_narrowed(drawing)}, to fit {self.max_frames} frames")
             found.append(frames)
+        if num_coarser > 1:
+            self.report.remark(f"the same for {num_coarser - 1:,} of {len(found):,} drawings behind it")
         return found
 
     def _searcher(self, search: SearchConfig, num_devices: int) -> BatchSearcher:
