@@ -54,6 +54,8 @@ def speech_figure(
     width = float(np.clip(2.0 + 2.5 * seconds, 6.0, WIDEST))
     figure, grid = new_figure(1, 1, width=width, height=3.4)
     axes = grid.flat[0]
+    if not is_spectrogram:  # numbers of different sizes, such as cepstra: each by its own mean and deviation
+        frames = (frames - frames.mean(axis=0)) / np.maximum(frames.std(axis=0), 1e-6)
     low, high = np.quantile(frames, [0.05, 0.99])
     axes.imshow(
         frames.T,
