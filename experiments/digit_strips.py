@@ -18,12 +18,12 @@ from transformer_jax.training.config import Adam, Cosine, TrainConfig
 
 
 def config() -> ExperimentConfig:
-    """Two blocks of convolutions, one to five digits of 12 by 60 pixels at most; about eight epochs of 6,000 strips."""
+    """Two blocks of convolutions, one to five digits of 12 by 60 pixels at most; seven passes over 20,000 strips."""
     return ExperimentConfig(
         name="digit_strips",
         task=Captioning(
             data=CaptionsConfig(
-                dataset=DigitStrips(),
+                dataset=DigitStrips(num_train=20_000),
                 features=ImageFeatures(height=12, ink="light"),
                 max_frames=60,
                 max_target_len=6,
@@ -33,7 +33,7 @@ def config() -> ExperimentConfig:
             search=GreedyConfig(max_len=8),
         ),
         model=FeatureToTextConfig(
-            encoder=ConvolutionalImageEncoder(channels=(32, 64), dropout_rate=0.2),
+            encoder=ConvolutionalImageEncoder(channels=(32, 64), dropout_rate=0.3),
             decoder=RecurrentTextDecoder(
                 cell="gru",
                 embedding_dim=32,
@@ -43,12 +43,12 @@ def config() -> ExperimentConfig:
             ),
         ),
         train=TrainConfig(
-            updates=1500,
+            updates=4500,
             optimizer=Adam(beta2=0.99),
-            schedule=Cosine(peak_learning_rate=3e-3, warmup_updates=100),
+            schedule=Cosine(peak_learning_rate=3e-3, warmup_updates=200),
             log_every=50,
-            evaluate_every=250,
-            checkpoint_every=250,
+            evaluate_every=500,
+            checkpoint_every=500,
             metric="exact",
             metric_mode="max",
             average_decay=0.99,
