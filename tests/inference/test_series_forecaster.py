@@ -129,6 +129,8 @@ def test_bad_series():
         made.forecast([VALUES, VALUES[:7]])
     with pytest.raises(DataError, match="infinite"):
         made.forecast(np.where(np.arange(20)[:, None] == 19, np.inf, VALUES))
+    with pytest.raises(DataError, match=r"above 1e\+15 when scaled"):
+        made.forecast(VALUES * 1e300)
     with pytest.raises(TypeError, match=r"series\[0\] must be numbers"):
         made.forecast([["a", "b"]])
     with pytest.raises(ShapeError, match=r"must be \[time, channels\]"):

@@ -93,7 +93,9 @@ def prepare_series(config: SeriesConfig, *, scaler: SeriesScaler | None = None) 
             f"{shortened(', '.join(scaler.columns))}"
         )
     starts = joined(values)
-    scaled = np.concatenate([scaler.scaled(one) for one in values]).astype(np.float32)
+    scaled = np.concatenate(
+        [scaler.model_values(one, where=series.name) for one, series in zip(values, data.series, strict=True)]
+    )
     observed = ~np.isnan(np.concatenate([one.values for one in data.series]))
     windows, owners = {}, {}
     for part in PARTS:

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from transformer_jax.data.artifact_file import fingerprint_of, load_artifact
 from transformer_jax.data.series import Series, Values
 from transformer_jax.errors import DataError
 from transformer_jax.files import write_whole
+
+LARGEST = 1e15
+"""Largest size of a scaled value: sums of squares of larger ones are infinite in float32."""
 
 Scaling = Literal["standard", "none"]
 """Each channel to mean 0 and variance 1 over the training parts, or values as they are."""
@@ -85,6 +89,23 @@ class SeriesScaler:
     def scaled(self, values: Values) -> Values:
         """Values ``[..., channels]`` as models read them."""
         return (values - np.array(self.mean)) / np.array(self.scale)
+
+    def model_values(self, values: Values, *, where: str) -> npt.NDArray[np.float32]:
+        """The same in float32.
+
+        Args:
+          values: ``[..., channels]``.
+          where: The series, for messages.
+
+        Raises:
+          DataError: If a scaled value is not finite, or above `LARGEST`.
+        """
+        scaled = self.scaled(values)
+        if not (np.abs(scaled) <= LARGEST).all():
+            raise DataError(
+                f"{where}: holds numbers that are infinite, or above {LARGEST:g} when scaled: correct them"
+            )
+        return scaled.astype(np.float32)
 
     def unscaled(self, values: Any) -> Values:
         """The values that scaled ones ``[..., channels]`` stand for."""

@@ -109,18 +109,22 @@ class SeriesForecaster:
         wanted = [series] if isinstance(series, Series | np.ndarray) else list(series)
         found = [self._known(one, place, columns) for place, one in enumerate(wanted)]
         parts = [part for one, names in found for part in self._channels(one, names)]
-        contexts = [self._context(one, names) for one, names in parts]
+        known = [self._context(one, names) for one, names in parts]
+        contexts = [
+            self.scaler.model_values(context, where=one.name)
+            for (one, _), context in zip(parts, known, strict=True)
+        ]
         if not parts:
             return []
-        outputs = self.outputs(np.stack(contexts))
+        outputs = run_forecasts(self.program, self.state, np.stack(contexts))
         return [
             self._forecast(one, names, context, output)
-            for (one, names), context, output in zip(parts, contexts, outputs, strict=True)
+            for (one, names), context, output in zip(parts, known, outputs, strict=True)
         ]
 
     def outputs(self, contexts: Values) -> Outputs:
         """Scaled numbers ``[series, horizon, channels, outputs]`` for contexts ``[series, time, channels]``."""
-        scaled = self.scaler.scaled(contexts).astype(np.float32)
+        scaled = self.scaler.model_values(contexts, where=self.name)
         return run_forecasts(self.program, self.state, scaled)
 
     @property
@@ -198,10 +202,7 @@ class SeriesForecaster:
             cut = Series(name=one.name, values=values[start:], axis=axis)
             gaps = self.gaps if np.isnan(values[-self.context_len :]).any() else "hold"
             values = filled(cut, gaps, names, option="gaps")
-        context = values[-self.context_len :]
-        if not np.isfinite(context).all():
-            raise DataError(f"{one.name}: holds infinite numbers")
-        return context
+        return values[-self.context_len :]
 
     def _forecast(self, one: Series, names: tuple[str, ...], context: Values, output: Outputs) -> Forecast:
         values = self.unscaled(output)
