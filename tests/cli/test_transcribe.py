@@ -1,5 +1,6 @@
 """transcribe, and evaluate of a transcriber: a line for each recording, bad ones named, pictures, refusals."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,16 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flax import nnx
 from scipy.io import wavfile
 
 import transformer_jax as tj
+from transformer_jax.data.feature_batches import FrameStore
 from transformer_jax.data.sound import Sound
 from transformer_jax.data.speech_config import SpeechConfig, SpeechFiles
 from transformer_jax.data.speech_features import SpeechFeatures
 from transformer_jax.decode.searcher import GreedyConfig
 from transformer_jax.errors import ConfigError, DataError
-from transformer_jax.models.feature_encoders import RecurrentFeatureEncoder
+from transformer_jax.models.build import build_model
+from transformer_jax.models.feature_encoders import RecurrentFeatureEncoder, TransformerFeatureEncoder
 from transformer_jax.models.feature_to_text import FeatureToTextConfig
+from transformer_jax.nn.position_encodings import Learned
 from transformer_jax.objectives import JointCtc
 from transformer_jax.runs.experiment import ExperimentConfig
 from transformer_jax.tasks.transcription import Transcription
@@ -107,9 +112,17 @@ def test_a_line_for_each_recording(speech_run: Path, tmp_path: Path, run_command
     assert "3.wav: 4,000 samples a second, resampled to 2,000" in ran.err
     assert "3.wav: 2 channels, mixed to one" in ran.err
     assert "4.wav: nothing is to be heard, so its text is empty" in ran.err
-    assert "5.wav: 10 seconds are 998 frames; at most 384, 4 seconds, are taken" in ran.err
+    assert "5.wav: 998 frames, 9.98 seconds; at most 384, 3.84 seconds, are taken: cut it" in ran.err
     assert "2 of 6 recordings could not be read" in ran.err
     assert sorted(path.name for path in pictures.iterdir()) == ["1.png", "3.png", "4.png", "6.png"]
+    again = tmp_path / "again"
+    again.mkdir()
+    wavfile.write(again / "1.wav", RATE, tones("ab"))
+    wavfile.write(again / "empty.wav", RATE, np.zeros(0, np.int16))
+    ran = run_command("transcribe", speech_run, folder / "1.wav", again, "--figures", tmp_path / "more")
+    assert (ran.status, ran.out) == (0, "ab\nab\n\n")
+    assert "empty.wav: of no length, so there is no picture" in ran.err
+    assert sorted(path.name for path in (tmp_path / "more").iterdir()) == ["1-2.png", "1.png"]
     beams = run_command("transcribe", speech_run, folder / "1.wav", folder / "6.wav", "--beam", 3)
     assert (beams.status, beams.out) == (0, "ab\ncb\n")
     row = json.loads(run_command("transcribe", speech_run, folder / "1.wav", "--json").out)
@@ -150,6 +163,40 @@ def test_recordings_from_python(speech_run: Path, listing: Path) -> None:
         run.transcribe([3])
     found = run.transcribe([Sound(np.zeros(0, np.float32), RATE)])
     assert (found[0].text, found[0].seconds) == ("", 0.0)
+
+
+def test_recordings_of_any_length_that_the_encoder_takes_are_read(listing: Path) -> None:
+    encoder = TransformerFeatureEncoder(
+        model_dim=8,
+        num_heads=2,
+        num_kv_heads=2,
+        feed_forward_dim=8,
+        num_layers=1,
+        positions=Learned(max_len=15),
+        subsampling=4,
+    )
+    config = dataclasses.replace(
+        config_of(listing), model=FeatureToTextConfig(encoder=encoder, decoder=None, ctc=True)
+    )
+    prepared = config.task.prepare()
+    model = build_model(config.model, config.task.sizes(prepared.artifacts), seed=0)
+    run = config.task.predictor(model, prepared.artifacts, model_config=config.model, name="tiny")
+    longest = np.zeros((60, 10), np.float32)
+    assert len(run.transcribe([longest[:55], longest])) == 2  # more than the 48 of training
+    with pytest.raises(DataError, match=r"61 frames, 0\.61 seconds; at most 60, 0\.60 seconds, are taken"):
+        run.transcribe([np.zeros((61, 10), np.float32)])
+    data = dataclasses.replace(config.task.data, max_frames=20)
+    evaluator = dataclasses.replace(config.task, data=data).evaluator(model, prepared)
+    assert set(evaluator(nnx.split(model)[1])) == {"cer", "wer", "exact"}
+    long = dataclasses.replace(
+        prepared, development=dataclasses.replace(prepared.development, frames=FrameStore.of([longest] * 12))
+    )
+    short = dataclasses.replace(encoder, positions=Learned(max_len=10))
+    small = build_model(
+        dataclasses.replace(config.model, encoder=short), config.task.sizes(prepared.artifacts), seed=0
+    )
+    with pytest.raises(ConfigError, match="a recording of 60 frames, at most 40 are taken"):
+        config.task.evaluator(small, long).check()
 
 
 def test_what_does_not_go_together(

@@ -75,6 +75,8 @@ def test_a_drawing_of_many_points_is_read_at_a_wider_spacing():
     assert len(StrokeFeatures().frames(crowded, max_frames=40).features) == 30
     with pytest.raises(DataError, match="30 strokes, at most 20 frames"):
         StrokeFeatures().frames(crowded, max_frames=20)
+    unlike = Ink(([[0.0, 0.0], [0.0, 1e15]], *([[n, 0.0], [n, 1e-10]] for n in range(3))))
+    assert len(StrokeFeatures().frames(unlike, max_frames=300).features) <= 300
 
 
 @pytest.mark.parametrize(
@@ -192,9 +194,11 @@ def test_arrays_of_formulas(tmp_path):
     np.savez(path, **arrays | {"dx": arrays["dx"][:-1]})
     with pytest.raises(DataError, match="do not fit together"):
         read_strokes(path)
-    path.write_bytes(b"PK nothing")
-    with pytest.raises(DataError, match="no arrays of formulas"):
-        read_strokes(path)
+    np.savez(path, **arrays)
+    for damaged in (b"PK nothing", b"PK\x03\x04" + path.read_bytes()[4:60], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="no arrays of formulas"):
+            read_strokes(path)
 
 
 def test_equal_captions_are_never_on_both_sides():

@@ -23,6 +23,11 @@ def test_scores_by_hand():
     assert naive_error(values[:3], 5).tolist() == [2.5, 0.0]  # too short for a season: the last value
 
 
+def test_a_non_finite_forecast_is_no_good_one():
+    found = smape(np.array([1.0, 0.0]), np.array([np.nan, np.nan]))
+    assert np.isnan(found).all()
+
+
 def test_seasonal_naive_repeats_the_last_season():
     context = np.arange(14.0).reshape(2, 7, 1)
     assert seasonal_naive(context, 5, 3)[:, :, 0].tolist() == [[4, 5, 6, 4, 5], [11, 12, 13, 11, 12]]

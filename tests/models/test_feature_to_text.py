@@ -99,6 +99,18 @@ def test_steps_and_attention_agree_with_teacher_forcing_whatever_the_padding_hol
         np.testing.assert_allclose(weights[copy::2], wanted, rtol=0, atol=2e-5)
 
 
+def test_a_decoder_by_itself_reads_nothing_behind_the_lengths_of_a_memory():
+    config = RecurrentTextDecoder(embedding_dim=4, hidden_dim=6, attention=Bahdanau(attention_dim=5))
+    decoder = config.build(3, 9, rngs=nnx.Rngs(0))
+    lengths, targets = jnp.array([5, 2]), jnp.ones((2, 4), jnp.int32)
+    memory = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
+    hidden = jax.jit(lambda memory: decoder.hidden(memory, lengths, targets))
+    wanted = hidden(jnp.asarray(memory))
+    for fill in (7.0, np.nan):
+        memory[1, 2:] = fill
+        np.testing.assert_array_equal(hidden(jnp.asarray(memory)), wanted)
+
+
 def test_coverage_sees_what_was_attended_to():
     """The second step's weights are another where the first one's are hidden from it."""
     model = built("coverage")

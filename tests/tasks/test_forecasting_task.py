@@ -71,6 +71,16 @@ def test_scores_are_those_of_a_loop(task):
     assert any(line.startswith("seasonal naive") for line in found["text"])
 
 
+def test_the_last_season_may_lie_before_the_models_context(task):
+    data = dataclasses.replace(task.data, context_len=3)
+    series = dataclasses.replace(task, data=data).prepare().series
+    truth = Truth.of(series, "test")
+    values = series.values[0]
+    wanted = [values[origin - 6 : origin - 2] for origin in range(70, 87)]
+    np.testing.assert_array_equal(truth.seasonal, wanted)
+    np.testing.assert_array_equal(truth.repeat_last[:, 0], values[69:86])
+
+
 def test_a_channel_that_is_constant_has_no_mase(task):
     truth = Truth.of(task.prepare().series, "development")
     assert np.isnan(truth.mase_scales[:, 1]).all()

@@ -50,7 +50,7 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.item_files import item_paths, predict_items
+        from transformer_jax.cli.item_files import PictureNames, item_paths, predict_items
         from transformer_jax.cli.line_groups import note_lines
         from transformer_jax.cli.loaded import load_for
         from transformer_jax.data.images import SUFFIXES, ImageFeatures
@@ -61,6 +61,8 @@ class Command:
             raise ConfigError("which run? name the folder of a trained run")
         captioner: Captioner = load_for("caption", Captioner, self.run_dir).predictor
         search = SearchChange(beam=self.beam).of(captioner.search)
+
+        pictures = None if self.attention is None else PictureNames(self.attention)
 
         def read(path: Path) -> Any:
             item = read_item(path)
@@ -73,29 +75,35 @@ class Command:
         def predict(paths: list[Path], items: list[Any]) -> list[str]:
             found = captioner.caption(items, search=search, names=[str(path) for path in paths])
             note_lines(captioner.report)
-            if self.attention is not None:
-                self._draw(captioner, search, paths, items)
+            if pictures is not None:
+                draw(captioner, search, paths, items, pictures)
             return [self._written(*one) for one in zip(paths, found, strict=True)]
 
         images = SUFFIXES if isinstance(captioner.features, ImageFeatures) else ()
         paths = item_paths(self.files, [".inkml", *images]) if self.files else None
         return predict_items(read, predict, paths, output_path=self.output, unit="drawings")
 
-    def _draw(self, captioner: Any, search: Any, paths: list[Path], items: list[Any]) -> None:
-        from transformer_jax.data.images import ImageFrames
-        from transformer_jax.plot.ink import image_attention, stroke_attention
-
-        assert self.attention is not None
-        for path, seen in zip(paths, captioner.attend(items, search=search), strict=True):
-            where: Any = {"title": path.name, "path": self.attention / f"{path.stem}.png"}
-            if isinstance(seen.frames, ImageFrames):
-                image_attention(seen.frames.features.T, seen.weights, seen.tokens, **where)
-            else:
-                stroke_attention(seen.frames.points, seen.frames.strokes, seen.weights, seen.tokens, **where)
-
     def _written(self, path: Path, found: Any) -> str:
         if not self.json:
             return str(found.text)
-        return json.dumps(
-            {"file": str(path), "text": found.text, "score": found.score, "finished": found.finished}
-        )
+        from transformer_jax.config_json import finite_json
+
+        row = {"file": str(path), "text": found.text, "score": found.score, "finished": found.finished}
+        return json.dumps(finite_json(row), allow_nan=False)
+
+
+def draw(captioner: Any, search: Any, paths: list[Path], items: list[Any], pictures: Any) -> None:
+    """Draw where captions looked; of a drawing without a caption a note says that there is no picture."""
+    from transformer_jax.data.images import ImageFrames
+    from transformer_jax.notes import note
+    from transformer_jax.plot.ink import image_attention, stroke_attention
+
+    for path, seen in zip(paths, captioner.attend(items, search=search), strict=True):
+        if not seen.tokens:
+            note(f"note: {path}: no caption was found, no picture")
+            continue
+        where: Any = {"title": path.name, "path": pictures.of(path)}
+        if isinstance(seen.frames, ImageFrames):
+            image_attention(seen.frames.features.T, seen.weights, seen.tokens, **where)
+        else:
+            stroke_attention(seen.frames.points, seen.frames.strokes, seen.weights, seen.tokens, **where)

@@ -47,6 +47,31 @@ def item_paths(names: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
     return found
 
 
+class PictureNames:
+    """Paths of pictures of items, one for each even where items of two folders have one name.
+
+    Args:
+      folder: Where the pictures go.
+
+    Example:
+      >>> names = PictureNames(Path("pictures"))
+      >>> [str(names.of(Path(item))) for item in ("a/1.wav", "b/1.wav", "2.wav")]
+      ['pictures/1.png', 'pictures/1-2.png', 'pictures/2.png']
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._taken = folder, set[str]()
+
+    def of(self, item: Path) -> Path:
+        """The path of an item's picture."""
+        name, number = item.stem, 1
+        while name in self._taken:
+            number += 1
+            name = f"{item.stem}-{number}"
+        self._taken.add(name)
+        return self._folder / f"{name}.png"
+
+
 def predict_items(
     read: Callable[[Path], Any],
     predict: Callable[[list[Path], list[Any]], Sequence[str]],

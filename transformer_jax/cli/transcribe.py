@@ -54,7 +54,7 @@ class Command:
 
     def run(self) -> int:
         # Loaded here, not above: they bring jax, and --help does without.
-        from transformer_jax.cli.item_files import item_paths, predict_items
+        from transformer_jax.cli.item_files import PictureNames, item_paths, predict_items
         from transformer_jax.cli.line_groups import note_remarks
         from transformer_jax.cli.loaded import load_for
         from transformer_jax.data.sound import SUFFIXES
@@ -65,36 +65,23 @@ class Command:
             raise ConfigError("which run? name the folder of a trained run")
         transcriber: Transcriber = load_for("transcribe", Transcriber, self.run_dir).predictor
         search = SearchChange(beam=self.beam).of(transcriber.search)
+        pictures = None if self.figures is None else PictureNames(self.figures)
+        if pictures is not None:
+            transcriber.require_head()
 
         def predict(paths: list[Path], items: list[Any]) -> list[str]:
             found = transcriber.transcribe(items, search=search)
             note_remarks(transcriber.report)
-            if self.figures is not None:
-                self._draw(transcriber, paths, items)
+            if pictures is not None:
+                draw(transcriber, paths, items, pictures)
             return [self._written(*one) for one in zip(paths, found, strict=True)]
 
         paths = item_paths(self.files, [*SUFFIXES, FRAME_SUFFIX]) if self.files else None
         return predict_items(transcriber.heard, predict, paths, output_path=self.output, unit="recordings")
 
-    def _draw(self, transcriber: Any, paths: list[Path], items: list[Any]) -> None:
-        from transformer_jax.data.sound import Sound
-        from transformer_jax.plot.speech import speech_figure
-
-        assert self.figures is not None
-        for path, item, found in zip(paths, items, transcriber.aligned(items), strict=True):
-            is_sound = isinstance(item.content, Sound)
-            frames = transcriber.features.spectrogram(item.content) if is_sound else item.content
-            speech_figure(
-                frames,
-                found.tokens,
-                found.starts,
-                seconds=item.seconds,
-                is_spectrogram=is_sound,
-                title=path.name,
-                path=self.figures / f"{path.stem}.png",
-            )
-
     def _written(self, path: Path, found: Any) -> str:
+        from transformer_jax.config_json import finite_json
+
         if not self.json:
             return str(found.text)
         row = {
@@ -106,4 +93,27 @@ class Command:
             "tokens": list(found.tokens),
             "starts": list(found.starts),
         }
-        return json.dumps(row)
+        return json.dumps(finite_json(row), allow_nan=False)
+
+
+def draw(transcriber: Any, paths: list[Path], items: list[Any], pictures: Any) -> None:
+    """Draw recordings with the tokens of CTC's best path; of one without sound a note says that there is no picture."""
+    from transformer_jax.data.sound import Sound
+    from transformer_jax.notes import note
+    from transformer_jax.plot.speech import speech_figure
+
+    for path, item, found in zip(paths, items, transcriber.aligned(items), strict=True):
+        is_sound = isinstance(item.content, Sound)
+        frames = transcriber.features.spectrogram(item.content) if is_sound else item.content
+        if not len(frames):
+            note(f"note: {path}: of no length, so there is no picture")
+            continue
+        speech_figure(
+            frames,
+            found.tokens,
+            found.starts,
+            seconds=item.seconds,
+            is_spectrogram=is_sound,
+            title=path.name,
+            path=pictures.of(path),
+        )

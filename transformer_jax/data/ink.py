@@ -195,7 +195,10 @@ def _path(stroke: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 def _counts(paths: Iterable[npt.NDArray[np.float64]], spacing: float) -> npt.NDArray[np.int64]:
     """Frames of each stroke: one of a dot, else one at each end and more between."""
     lengths = np.array([path[-1] for path in paths])
-    return np.where(lengths > 0, np.maximum(1, np.round(lengths / spacing)) + 1, 1).astype(np.int64)
+    pieces = np.clip(
+        np.round(lengths / spacing), 1, 2**31
+    )  # whoever has so many is refused, or read more coarsely
+    return np.where(lengths > 0, pieces + 1, 1).astype(np.int64)
 
 
 def _resampled(

@@ -121,7 +121,7 @@ class SpeechFeatures:
     def num_frames(self, seconds: float) -> int:
         """Frames of so much sound."""
         samples = round(seconds * self.sample_rate)
-        return max(0, 1 + (samples - self.window_len) // self.step_len) if samples else 0
+        return 1 + max(0, samples - self.window_len) // self.step_len if samples else 0
 
     def frames(self, sound: Sound) -> FloatArray:
         """Frames of a sound ``[frames, feature_dim]``, resampled first where it has another rate.
@@ -144,7 +144,7 @@ class SpeechFeatures:
         )
         samples = np.pad(samples, (0, max(0, self.window_len - len(samples))))
         windows = np.lib.stride_tricks.sliding_window_view(samples, self.window_len)[:: self.step_len]
-        fft_len = 2 ** math.ceil(math.log2(self.window_len))
+        fft_len = 2 ** math.ceil(math.log2(max(2, self.window_len)))
         power = np.abs(np.fft.rfft(windows * np.hamming(self.window_len), fft_len)) ** 2
         energies = np.log(np.maximum(power @ self._filters(fft_len).T, 1e-10))
         found = energies if self.form == "log_mel" else energies @ cosines(self.num_filters, self.num_cepstra)

@@ -16,6 +16,8 @@ def smape(truth: Values, forecast: Values) -> Values:
 
     .. math:: 200 \frac{|y - \hat y|}{|y| + |\hat y|}
 
+    0 where both are 0, NaN where the forecast is.
+
     Args:
       truth: Values of any shape.
       forecast: As many.
@@ -27,7 +29,7 @@ def smape(truth: Values, forecast: Values) -> Values:
     Source: Makridakis et al. 2020, https://doi.org/10.1016/j.ijforecast.2019.04.014, section 2.
     """
     total = np.abs(truth) + np.abs(forecast)
-    return 200.0 * np.divide(np.abs(truth - forecast), total, out=np.zeros_like(total), where=total > 0)
+    return 200.0 * np.divide(np.abs(truth - forecast), total, out=np.zeros_like(total), where=total != 0)
 
 
 def naive_error(values: Values, season_len: int) -> Values:

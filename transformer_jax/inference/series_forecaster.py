@@ -205,9 +205,7 @@ class SeriesForecaster:
         return values[-self.context_len :]
 
     def _forecast(self, one: Series, names: tuple[str, ...], context: Values, output: Outputs) -> Forecast:
-        values = self.unscaled(output)
-        # Quantiles come from the model by themselves, and may cross where they lie close together.
-        ordered = np.sort(values, axis=-1) if self.quantiles else values
+        ordered = in_order(self.unscaled(output))
         end = len(one.values)
         rows = range(end, end + self.horizon_len)
 
@@ -223,6 +221,16 @@ class SeriesForecaster:
             context=context,
             context_times=tuple(map(text, range(end - self.context_len, end))),
         )
+
+
+def in_order(outputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Quantiles from low to high: they come from the model by themselves, and may cross where they lie close together.
+
+    Example:
+      >>> in_order(np.array([[2.0, 1.0, 3.0]])).tolist()
+      [[1.0, 2.0, 3.0]]
+    """
+    return np.sort(outputs, axis=-1)
 
 
 def forecast_program(model: Any, *, context_len: int) -> RowProgram:

@@ -93,9 +93,15 @@ class SpeechHypothesis:
     places: tuple[int, ...] = ()
 
 
-def speech_lengths(max_frames: int) -> PaddedLengths:
-    """The few lengths that recordings are padded to."""
-    return PaddedLengths.in_steps(max_frames, steps=6, limit=FAR * max_frames)
+def speech_lengths(max_frames: int, source_limit: int | None = None) -> PaddedLengths:
+    """The few lengths that recordings are padded to; the longest is the model's limit, or `FAR` times that of training.
+
+    Args:
+      max_frames: Most frames of a recording in training.
+      source_limit: Most frames that the model can take; None where it has no limit.
+    """
+    longest = FAR * max_frames if source_limit is None else source_limit
+    return PaddedLengths.in_steps(min(max_frames, longest), steps=6, limit=longest)
 
 
 def read_recording(item: Any) -> Any:
@@ -137,6 +143,7 @@ class SpeechSearcher:
       feature_dim: Numbers of a frame.
       max_frames: Most frames of a recording in training.
       ctc_weight: Share of CTC in the beam search of a model that has a decoder and a CTC head; 0 for none.
+      source_limit: Most frames that the model can take; None where it has no limit.
       target_limit: The longest text that the model can write; None where it has no limit.
       num_devices: Devices that search side by side.
     """
@@ -149,13 +156,14 @@ class SpeechSearcher:
         feature_dim: int,
         max_frames: int,
         ctc_weight: float = 0.0,
+        source_limit: int | None = None,
         target_limit: int | None = None,
         num_devices: int = 1,
     ) -> None:
         self._dim = feature_dim
         self._program: RowProgram | None = None
         self._searcher: BatchSearcher | None = None
-        lengths = speech_lengths(max_frames)
+        lengths = speech_lengths(max_frames, source_limit)
         if model.config.decoder is None and isinstance(search, GreedyConfig):
             self._program = RowProgram(model, _best_path, lengths=lengths)
             return
@@ -341,14 +349,13 @@ class Transcriber:
         Raises:
           ConfigError: If the model has no CTC head.
         """
-        if not self.model.config.ctc:
-            raise ConfigError(
-                f"{self.name} has no CTC head, and nothing else says where a token begins: train with objective "
-                "'joint_ctc'"
-            )
+        self.require_head()
         recordings = [self.heard(one) for one in items]
         program = self._kept(
-            "path", lambda: RowProgram(self.model, _best_path, lengths=speech_lengths(self.max_frames))
+            "path",
+            lambda: RowProgram(
+                self.model, _best_path, lengths=speech_lengths(self.max_frames, self.source_limit)
+            ),
         )
         sources = [one.frames for one in recordings]
         batches = padded_batches(sources, self.features.feature_dim)
@@ -357,6 +364,14 @@ class Transcriber:
             self._transcribed([_of_path(path)], one.seconds)
             for path, one in zip(found, recordings, strict=True)
         ]
+
+    def require_head(self) -> None:
+        """Raise ``ConfigError`` unless the model has a CTC head, which says where tokens begin."""
+        if not self.model.config.ctc:
+            raise ConfigError(
+                f"{self.name} has no CTC head, and nothing else says where a token begins: train with objective "
+                "'joint_ctc'"
+            )
 
     def heard(self, item: Any, *, name: str | None = None) -> "Heard":
         """A recording as `transcribe` takes it, read and checked.
@@ -374,23 +389,29 @@ class Transcriber:
         where = name or (str(item) if isinstance(item, str | os.PathLike) else "the recording")
         try:
             content = read_recording(item)
+            is_sound = isinstance(content, Sound)
+            # Before any frame is computed: an hour of sound would take gigabytes.
+            num_frames = self.features.num_frames(content.seconds) if is_sound else len(content)
+            self._check_length(num_frames)
             frames = frames_of(content, self.features)
         except DataError as error:
             text = str(error)
             raise DataError(text if text.startswith(where) else f"{where}: {text}") from None
-        is_sound = isinstance(content, Sound)
-        seconds = content.seconds if is_sound else len(frames) * self.features.step_ms / 1000
-        limit = FAR * self.max_frames if self.source_limit is None else self.source_limit
-        if len(frames) > limit:
-            raise DataError(
-                f"{where}: {seconds:,.0f} seconds are {len(frames):,} frames; at most {limit:,}, "
-                f"{limit * self.features.step_ms / 1000:,.0f} seconds, are taken: cut it into pieces"
-            )
+        seconds = content.seconds if is_sound else num_frames * self.features.step_ms / 1000
         remarks = tuple(f"{where}: {one}" for one in self._remarks(content)) if is_sound else ()
         is_silent = is_sound and content.is_silent
         return Heard(
             seconds=seconds, frames=frames[:0] if is_silent else frames, content=content, remarks=remarks
         )
+
+    def _check_length(self, num_frames: int) -> None:
+        limit = speech_lengths(self.max_frames, self.source_limit).longest
+        if num_frames > limit:
+            step = self.features.step_ms / 1000
+            raise DataError(
+                f"{num_frames:,} frames, {num_frames * step:,.2f} seconds; at most {limit:,}, {limit * step:,.2f} "
+                "seconds, are taken: cut it into pieces"
+            )
 
     def _remarks(self, sound: Sound) -> list[str]:
         found = []
@@ -425,6 +446,7 @@ class Transcriber:
                 feature_dim=self.features.feature_dim,
                 max_frames=self.max_frames,
                 ctc_weight=self.ctc_weight,
+                source_limit=self.source_limit,
                 target_limit=self.target_limit,
                 num_devices=num_devices,
             )

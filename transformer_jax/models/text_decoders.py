@@ -220,6 +220,8 @@ class RecurrentMemoryDecoder(RecurrentTarget):
                 f"the memory has {memory.shape[1]} positions; location attention scores {limit}: raise max_len or "
                 "shorten the inputs"
             )
+        valid = jnp.arange(memory.shape[1], dtype=jnp.int32)[None] < lengths[:, None]
+        memory = jnp.where(valid[..., None], memory, jnp.zeros_like(memory))
         total = memory.astype(jnp.float32).sum(axis=1)
         mean = total / jnp.maximum(lengths, 1)[:, None].astype(jnp.float32)
         maps = iter(self.first_states)

@@ -1,6 +1,7 @@
 """Scores of forecasts: during training of the development windows, and of a trained model beside naive forecasts."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,12 @@ from transformer_jax.data.series_config import SeriesConfig, SeriesFiles
 from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.evaluate.forecast_scores import SeasonalFactors, naive_error, seasonal_naive, smape
-from transformer_jax.inference.series_forecaster import SeriesForecaster, forecast_program, run_forecasts
+from transformer_jax.inference.series_forecaster import (
+    SeriesForecaster,
+    forecast_program,
+    in_order,
+    run_forecasts,
+)
 from transformer_jax.tasks.evaluation_source import EvaluationSource
 
 METRICS = ("mse", "mae", "smape", "mase", "owa")
@@ -85,7 +91,8 @@ class Truth:
             values, series = prepared.values[number], prepared.data.series[number]
             origins = found.origins[chosen[rows]] - starts[number]
             targets[rows] = values[origins[:, None] + np.arange(horizon)]
-            back = values[origins[:, None] + np.arange(-min(season, config.context_len), 0)]
+            # A season before each window, also where the model's context is shorter.
+            back = values[origins[:, None] + np.arange(-min(season, int(origins.min())), 0)]
             repeat_last[rows] = seasonal_naive(back, horizon, 1)
             seasonal[rows] = seasonal_naive(back, horizon, season)
             known = values[: len(series.before(part))]
@@ -114,7 +121,11 @@ class Truth:
         found = self._errors(forecasts)
         scaled = scaler.scaled(forecasts) - self.scaled
         naive2 = self._errors(self.naive2)
-        ratios = [found[name] / naive2[name] if naive2[name] > 0 else 1.0 for name in found]
+        # Naive 2 without an error: as good only by having none, too.
+        ratios = [
+            found[name] / naive2[name] if naive2[name] > 0 else (math.inf if found[name] else 1.0)
+            for name in found
+        ]
         return {
             "mse": self._mean(np.square(scaled)),
             "mae": self._mean(np.abs(scaled)),
@@ -182,7 +193,7 @@ class ForecastEvaluator:
 
     def __call__(self, state: Any) -> dict[str, float]:
         """Scores by name, from the model's state as of ``nnx.split(model)[1]``."""
-        outputs = run_forecasts(self._program, state, self._truth.contexts)
+        outputs = in_order(run_forecasts(self._program, state, self._truth.contexts))
         return self._truth.scores(self._scaler.unscaled(outputs[..., self._point]), self._scaler)
 
 
@@ -212,7 +223,7 @@ def evaluate_forecasts(
             f"{options.where}: no window of {prepared.config.horizon_len:,} steps behind a context of "
             f"{prepared.config.context_len:,}"
         )
-    outputs = run_forecasts(forecaster.program, forecaster.state, truth.contexts)
+    outputs = in_order(run_forecasts(forecaster.program, forecaster.state, truth.contexts))
     values = forecaster.unscaled(outputs)
     scores = {forecaster.name: truth.scores(values[..., forecaster.point()], forecaster.scaler)}
     compared: dict[str, Any] = {}
@@ -294,7 +305,7 @@ def _other_scores(truth: Truth, forecaster: SeriesForecaster, name: str, other: 
             "the same windows can be compared"
         )
     contexts = forecaster.scaler.unscaled(truth.contexts[:, -other.context_len :])
-    values = other.unscaled(other.outputs(contexts))
+    values = in_order(other.unscaled(other.outputs(contexts)))
     return truth.scores(values[..., other.point()], forecaster.scaler)
 
 
@@ -314,8 +325,7 @@ def _shown(value: float) -> str:
 def _quantile_scores(truth: Truth, forecaster: SeriesForecaster, outputs: Any) -> dict[str, Any]:
     if not forecaster.quantiles:
         return {}
-    ordered = np.sort(np.asarray(outputs, np.float64), axis=-1)
-    errors = truth.scaled[..., None] - ordered
+    errors = truth.scaled[..., None] - np.asarray(outputs, np.float64)
     quantiles = np.array(forecaster.quantiles)
     pinball = np.maximum(quantiles * errors, (quantiles - 1.0) * errors).mean(axis=-1)
     counted = truth.weights > 0

@@ -12,7 +12,7 @@ from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, DataError, shortened
 from transformer_jax.evaluate.error_rates import character_errors, word_errors
 from transformer_jax.inference.search_change import SearchChange
-from transformer_jax.inference.transcriber import SpeechSearcher, Transcriber
+from transformer_jax.inference.transcriber import SpeechSearcher, Transcriber, speech_lengths
 from transformer_jax.tasks.evaluation_source import EvaluationSource
 
 SHOWN_MISTAKES = 8
@@ -83,8 +83,13 @@ class SpeechEvaluator:
             GreedyConfig(max_len=task.search.max_len, forbidden_ids=task.search.forbidden_ids),
             feature_dim=task.data.features.feature_dim,
             max_frames=task.data.max_frames,
+            source_limit=getattr(model.config.encoder, "source_limit", None),
+            target_limit=getattr(model.config, "target_limit", None),
             num_devices=num_devices,
         )
+        self._longest = speech_lengths(
+            task.data.max_frames, getattr(model.config.encoder, "source_limit", None)
+        ).longest
 
     @property
     def compile_seconds(self) -> float:
@@ -93,6 +98,12 @@ class SpeechEvaluator:
 
     def check(self) -> None:
         """Raise what the search of the longest recordings would raise, without compiling it."""
+        longest = max(map(len, self._sources), default=0)
+        if longest > self._longest:
+            raise ConfigError(
+                f"the development set has a recording of {longest:,} frames, at most {self._longest:,} are taken: "
+                "raise data.max_frames, or the encoder's positions"
+            )
         self._searcher.check(self._state)
 
     def __call__(self, state: Any) -> dict[str, float]:

@@ -4,12 +4,12 @@ The waveforms are not at hand; the frames were computed by the Sphinx front end 
 from 130 to 6,800 Hz, 13 cepstra, 100 frames a second.
 """
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from transformer_jax.data.sources.dataset import Dataset, dataset_files
+from transformer_jax.data.sources.stored_arrays import read_arrays
 from transformer_jax.data.sources.stored_files import locate_file
 from transformer_jax.data.utterances import SpeechSplits, Utterance, hold_out_speakers
 from transformer_jax.errors import DataError
@@ -25,13 +25,9 @@ def read_frames(path: Path) -> list[Utterance]:
     Raises:
       DataError: If they are missing, hold objects, or do not fit together.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            features, lengths, names, texts = (
-                stored[name] for name in ("features", "lengths", "names", "texts")
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: no arrays of utterances, or damaged: {error}") from None
+    features, lengths, names, texts = read_arrays(
+        path, ("features", "lengths", "names", "texts"), what="utterances"
+    )
     if lengths.sum() != len(features) or not len(lengths) == len(names) == len(texts):
         raise DataError(f"{path}: its arrays do not fit together; take a copy that is whole")
     found, end = [], np.cumsum(lengths)

@@ -11,6 +11,7 @@ import numpy as np
 from transformer_jax.data.captioned import HELD_OUT_SHARE, Captioned, CaptionSplits, hold_out_captions
 from transformer_jax.data.ink import Ink
 from transformer_jax.data.sources.dataset import Dataset, dataset_files
+from transformer_jax.data.sources.stored_arrays import read_arrays
 from transformer_jax.data.sources.stored_files import locate_file
 from transformer_jax.errors import DataError
 
@@ -26,11 +27,7 @@ def read_strokes(path: Path) -> list[Captioned]:
       DataError: If arrays are missing, hold objects, or do not fit together.
     """
     names = ("dx", "dy", "stroke_lengths", "strokes", "names", "captions")
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            dx, dy, lengths, counts, titles, captions = (stored[name] for name in names)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: no arrays of formulas, or damaged: {error}") from None
+    dx, dy, lengths, counts, titles, captions = read_arrays(path, names, what="formulas")
     fits = lengths.sum() == len(dx) == len(dy) and counts.sum() == len(lengths)
     if not fits or not len(counts) == len(titles) == len(captions):
         raise DataError(f"{path}: its arrays do not fit together; take a copy that is whole")
