@@ -1,8 +1,10 @@
 """Tables of systems that read words and sentences."""
 
+import json
 import statistics
+from typing import Any
 
-from benchmarks.tables.result_files import markdown_table, processor_of, read_results
+from benchmarks.tables.result_files import EXPERIMENTS, markdown_table, processor_of, read_results
 
 
 def _mean_and_deviation(values: list[float], digits: int) -> str:
@@ -30,5 +32,66 @@ def word_vectors_table() -> str:
     return markdown_table(titles, rows)
 
 
-TABLES = {"word-vectors": word_vectors_table}
+def classification_table() -> str:
+    """Accuracies of poolings, mean and standard deviation over the seeds, beside those of TF-IDF."""
+    document = read_results("sentence_classification-cpu.json")
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in document["rows"]:
+        groups.setdefault((row["subset"], row["pooling"]), []).append(row)
+    rows = []
+    for subset, baseline in document["baselines"].items():
+        for (of, pooling), found in groups.items():
+            if of == subset:
+                scores = [
+                    _mean_and_deviation([100 * one[split]["accuracy"] for one in found], 2)
+                    for split in ("development", "test")
+                ]
+                seconds = statistics.mean(one["train_seconds"] for one in found)
+                rows.append(
+                    [
+                        subset,
+                        pooling.replace("_", " "),
+                        f"{found[0]['parameters']:,}",
+                        *scores,
+                        f"{seconds:,.0f}",
+                    ]
+                )
+        scores = [f"{100 * baseline[split]:.2f}" for split in ("development", "test")]
+        rows.append([subset, "TF-IDF, logistic regression", "", *scores, ""])
+    return markdown_table(["set", "pooling", "parameters", "development %", "test %", "training s"], rows)
+
+
+def tagging_table() -> str:
+    """Test scores of taggers, mean and standard deviation over the seeds."""
+    rows = []
+    for name, scores in (("ewt", ("accuracy", "unknown_accuracy")), ("snips", ("f1", "class_accuracy"))):
+        found = [
+            json.loads(path.read_text()) for path in sorted(EXPERIMENTS.glob(f"tagging-{name}-seed*.json"))
+        ]
+        training = [one["training"] for one in found]
+        names = {"accuracy": "accuracy", "unknown_accuracy": "of unknown words", "f1": "slot F1"}
+        shown = [
+            f"{names.get(score, 'intents')} {_mean_and_deviation([100 * one[score] for one in found], 2)}"
+            for score in scores
+        ]
+        rows.append(
+            [
+                f"tagging_{name}",
+                f"{training[0]['parameters']:,}",
+                f"{training[0]['updates']:,}",
+                f"{len(found)}",
+                f"{statistics.mean(one['train_seconds'] for one in training):,.0f}",
+                ", ".join(shown),
+                f"{training[0]['machine']['cores']} core, {training[0]['machine']['processor']}",
+            ]
+        )
+    titles = ["experiment", "parameters", "updates", "seeds", "training s", "test scores %", "hardware"]
+    return markdown_table(titles, rows)
+
+
+TABLES = {
+    "classification": classification_table,
+    "tagging": tagging_table,
+    "word-vectors": word_vectors_table,
+}
 """Each table of the documents by its name."""

@@ -280,7 +280,7 @@ def test_checkpoints_are_chosen_by_a_bleu_that_cuts_the_target_language() -> Non
     nothing = EncodedExamples(*[np.zeros(0, np.int32), np.zeros(3, np.int64)] * 2)
     data: Any = SimpleNamespace(
         development_items=items, development=nothing, target_tokenizer=tokenizer,
-        plan=SimpleNamespace(shapes=[(4, 4)]),
+        plan=SimpleNamespace(shapes=[(4, 4)]), config=SimpleNamespace(copies_unknown=False),
     )  # fmt: skip
     scores: Any = PairEvaluator(Translation(), TableModel.countdown(vocab_size=5, eos_id=3), data)
     scores.searcher = lambda state, sources: [[Hypothesis(ids, 0.0, True)]] * 2

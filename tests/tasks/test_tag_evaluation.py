@@ -59,7 +59,7 @@ def test_sentences_of_more_words_than_positions(task: Tagging) -> None:
     with pytest.raises(ConfigError, match="sentence of 4 words, the model takes at most 3"):
         task.evaluator(model, prepared).check()
     tagger = task.predictor(model, prepared.artifacts, model_config=POSITIONS, name="tiny")
-    with pytest.raises(DataError, match="line 1: a sentence of 4 words, the model takes at most 3"):
+    with pytest.raises(DataError, match="sentence of line 1 has 4 words, the model takes at most 3"):
         task.evaluate(tagger, TagEvaluation(split="development"))
 
 

@@ -35,7 +35,7 @@ def keep_interrupts() -> None:
     Who catches an interrupt and goes on calls `transformer_jax.errors.answer`.
 
     Example:
-      >>> keep_interrupts()
+      >>> keep_interrupts()  # doctest: +SKIP
     """
     if not hasattr(signal, "setitimer"):
         return

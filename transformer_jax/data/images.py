@@ -158,8 +158,8 @@ def rendered(ink: Ink, *, height: int) -> Pixels:
 
     Example:
       >>> image = rendered(Ink(([[0, 0], [10, 10]],)), height=20)
-      >>> image.shape[0], int(image.min())
-      (20, 0)
+      >>> image.shape[0], bool(image.min() < 64)
+      (20, True)
     """
     from PIL import Image, ImageDraw
 

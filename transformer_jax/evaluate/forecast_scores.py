@@ -145,7 +145,7 @@ def is_seasonal(values: Values, season_len: int) -> bool:
     .. math:: |r_m| > 1.645 \sqrt{\frac{1 + 2 \sum_{k < m} r_k^2}{n}}
 
     Example:
-      >>> is_seasonal(np.tile([1.0, 3.0, 2.0], 10), 3), is_seasonal(np.arange(30.0) % 7, 3)
+      >>> is_seasonal(np.tile([1.0, 3.0, 2.0], 10), 3), is_seasonal(np.tile([1.0, 2.0, 2.0, 1.0], 8), 3)
       (True, False)
 
     Source: Makridakis et al. 2020, https://doi.org/10.1016/j.ijforecast.2019.04.014, benchmark Naive 2.

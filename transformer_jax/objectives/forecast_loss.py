@@ -141,8 +141,9 @@ def context_deviation(context: Float[Array, "batch time channels"]) -> Float[Arr
     """Mean absolute deviation of each window and channel, at least a hundredth of the mean absolute value.
 
     Example:
-      >>> context_deviation(jnp.array([[[1.0], [3.0]], [[5.0], [5.0]], [[0.0], [0.0]]]))[:, 0, 0].tolist()
-      [1.0, 0.05000000074505806, 1.0]
+      >>> found = context_deviation(jnp.array([[[1.0], [3.0]], [[5.0], [5.0]], [[0.0], [0.0]]]))
+      >>> [f"{value:.2f}" for value in found.ravel()]
+      ['1.00', '0.05', '1.00']
     """
     mean = context.mean(axis=1, keepdims=True)
     deviation = jnp.abs(context - mean).mean(axis=1, keepdims=True)

@@ -72,9 +72,12 @@ class Tagging:
                 else "data.word_len gives the letters of words, which the model does not read: make it null, or give "
                 "model.letters"
             )
-        limit, name = getattr(model, "source_limit", None), self._limit_name
+        limit = getattr(model, "source_limit", None)
+        if limit is None:
+            return
+        name = self._limit_name
         longest = getattr(self.data, name)
-        if limit is not None and (longest is None or limit < longest):
+        if longest is None or limit < longest:
             raise ConfigError(
                 f"data.{name} is {longest}, and the model has {limit} learned positions: let {name} be {limit} at most"
             )
