@@ -110,3 +110,13 @@ def require_other_file(option: str, path: Path | None, inputs: Sequence[Path | N
             continue
         if path.absolute() == one.absolute() or (path.exists() and one.exists() and path.samefile(one)):
             raise DataError(f"{option} {path}: is an input file; name another")
+
+
+def absolute_path(path: str) -> str:
+    """A path that leads to the same file from any folder; ``~`` is the user's home.
+
+    Example:
+      >>> absolute_path("/data/../mine.txt")
+      '/mine.txt'
+    """
+    return os.path.abspath(os.path.expanduser(path))

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from transformer_jax.data.feature_batches import (
-    ColumnBatches,
     FeatureBatch,
     FrameStore,
     abstract_feature_batch,
     text_columns,
 )
+from transformer_jax.data.sequence_pipeline import ColumnBatches
 from transformer_jax.errors import ConfigError, DataError, ShapeError
 
 

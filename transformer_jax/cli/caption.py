@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from transformer_jax.cli.flags import BEAMS
-from transformer_jax.errors import ConfigError, DataError
+from transformer_jax.errors import ConfigError
 
 DESCRIPTION = """Write what drawings say with a trained model: one line out for each drawing in, in order.
 
@@ -54,7 +54,7 @@ class Command:
         from transformer_jax.cli.line_groups import note_lines
         from transformer_jax.cli.loaded import load_for
         from transformer_jax.data.images import SUFFIXES, ImageFeatures
-        from transformer_jax.inference.captioner import Captioner, read_item
+        from transformer_jax.inference.captioner import Captioner
         from transformer_jax.inference.search_change import SearchChange
 
         if self.run_dir is None:
@@ -64,24 +64,16 @@ class Command:
 
         pictures = None if self.attention is None else PictureNames(self.attention)
 
-        def read(path: Path) -> Any:
-            item = read_item(path)
-            try:
-                captioner.frames(item)
-            except DataError as error:
-                raise DataError(f"{path}: {error}") from None
-            return item
-
         def predict(paths: list[Path], items: list[Any]) -> list[str]:
-            found = captioner.caption(items, search=search, names=[str(path) for path in paths])
+            found = captioner.caption(items, search=search)
             note_lines(captioner.report)
             if pictures is not None:
-                draw(captioner, search, paths, items, pictures)
+                draw(captioner.attend(items, captions=found), paths, pictures)
             return [self._written(*one) for one in zip(paths, found, strict=True)]
 
         images = SUFFIXES if isinstance(captioner.features, ImageFeatures) else ()
         paths = item_paths(self.files, [".inkml", *images]) if self.files else None
-        return predict_items(read, predict, paths, output_path=self.output, unit="drawings")
+        return predict_items(captioner.read, predict, paths, output_path=self.output, unit="drawings")
 
     def _written(self, path: Path, found: Any) -> str:
         if not self.json:
@@ -92,13 +84,13 @@ class Command:
         return json.dumps(finite_json(row), allow_nan=False)
 
 
-def draw(captioner: Any, search: Any, paths: list[Path], items: list[Any], pictures: Any) -> None:
+def draw(attention: list[Any], paths: list[Path], pictures: Any) -> None:
     """Draw where captions looked; of a drawing without a caption a note says that there is no picture."""
     from transformer_jax.data.images import ImageFrames
     from transformer_jax.notes import note
     from transformer_jax.plot.ink import image_attention, stroke_attention
 
-    for path, seen in zip(paths, captioner.attend(items, search=search), strict=True):
+    for path, seen in zip(paths, attention, strict=True):
         if not seen.tokens:
             note(f"note: {path}: no caption was found, no picture")
             continue

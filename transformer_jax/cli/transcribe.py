@@ -77,7 +77,7 @@ class Command:
             return [self._written(*one) for one in zip(paths, found, strict=True)]
 
         paths = item_paths(self.files, [*SUFFIXES, FRAME_SUFFIX]) if self.files else None
-        return predict_items(transcriber.heard, predict, paths, output_path=self.output, unit="recordings")
+        return predict_items(transcriber.read, predict, paths, output_path=self.output, unit="recordings")
 
     def _written(self, path: Path, found: Any) -> str:
         from transformer_jax.config_json import finite_json

@@ -1,25 +1,18 @@
-"""Batches of feature frames, or of images, with the texts to be written of them; buckets over their lengths."""
+"""Batches of feature frames, or of images, with the texts to be written of them."""
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from transformer_jax.bounds import check_at_least
 from transformer_jax.data.batches import BOS_ID, DUMMY_EXAMPLE_ID, EOS_ID
-from transformer_jax.data.buckets import BucketEpochs, BucketPlan, choose_shapes
 from transformer_jax.data.padding import pad_rows, planned_integers
-from transformer_jax.data.pipeline import BatchIterator, rows_of
-from transformer_jax.data.sequence_pipeline import CountsTokens
 from transformer_jax.data.text_batches import row_values
-from transformer_jax.errors import ConfigError, DataError, ShapeError
+from transformer_jax.errors import ShapeError
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
-
-Batch = TypeVar("Batch", bound=CountsTokens)
 
 
 class FeatureBatch(NamedTuple):
@@ -161,118 +154,3 @@ def padded_frames(
         features[row, : len(one)] = one
         lengths[row] = len(one)
     return features, lengths
-
-
-ColumnCollate = Callable[[npt.NDArray[np.int64], int, tuple[int, ...]], Batch]
-"""``(indices, num_rows, shape) -> batch``: examples as the first rows of a batch; a pure function, which takes no
-indices too and then gives a batch of padding alone."""
-
-
-class ColumnBatches(Generic[Batch]):
-    """Batches of few static shapes of examples with any number of lengths, each example once an epoch.
-
-    A ``BatchSource``: the trainer compiles for `abstract_batches` and reads `iterate`. What a batch
-    holds is its user's.
-
-    Args:
-      columns: For each axis the length of each example on it.
-      collate: Makes a batch, see `ColumnCollate`.
-      names: Names of the axes, for messages.
-      rows: Rows of every batch.
-      batch_tokens: Instead, positions of a batch on all axes together at most: short examples make more rows.
-      num_buckets: Most shapes; chosen for the least padding.
-      seed: Of the order.
-
-    Raises:
-      DataError: If there is no example.
-      ConfigError: Unless one of ``batch_tokens`` and ``rows`` is given, or if it is below 1.
-
-    Example:
-      >>> store, texts = FrameStore.of([np.ones((n, 2)) for n in (3, 9, 4)]), [[7], [7, 8], []]
-      >>> def collate(indices, num_rows, shape):
-      ...   return FeatureBatch(store.padded(indices, num_rows, shape[0]),
-      ...     *text_columns(texts, indices, num_rows, shape[1]))
-      >>> batches = ColumnBatches(
-      ...   [store.lengths, [2, 3, 1]], collate, names=("frames", "target"), rows=2, num_buckets=2, seed=0)
-      >>> [batch.inputs[0].shape for batch in batches.abstract_batches()]
-      [(2, 4, 2), (2, 9, 2)]
-    """
-
-    def __init__(
-        self,
-        columns: Sequence[npt.ArrayLike],
-        collate: ColumnCollate[Batch],
-        *,
-        names: tuple[str, ...],
-        rows: int | None = None,
-        batch_tokens: int | None = None,
-        num_buckets: int = 4,
-        seed: int,
-    ) -> None:
-        self.columns = [np.asarray(column, np.int64).reshape(-1) for column in columns]
-        if not len(self.columns[0]):
-            raise DataError("no training example is left to make batches of")
-        if (batch_tokens is None) == (rows is None):
-            raise ConfigError(f"wanted one of batch_tokens and rows, got {batch_tokens} and {rows}")
-        check_at_least(1, batch_tokens=batch_tokens, rows=rows, num_buckets=num_buckets)
-        self.collate = collate
-        self.plan = BucketPlan(choose_shapes(*self.columns, max_shapes=num_buckets), columns=names)
-        self._rows = [
-            int(rows or 0) if batch_tokens is None else rows_of(batch_tokens, sum(shape))
-            for shape in self.plan.shapes
-        ]
-        self.epochs = BucketEpochs(self.plan.assign(*self.columns), self._rows, seed=seed)
-        self.batches_per_epoch = self.epochs.batches_per_epoch
-
-    def shapes(self) -> list[tuple[int, tuple[int, ...]]]:
-        """Rows and lengths of every static shape, from short to long."""
-        return list(zip(self._rows, self.plan.shapes))
-
-    def abstract_batches(self) -> list[Batch]:
-        """A batch of padding alone for each shape: what a trainer compiles for."""
-        nothing = np.zeros(0, np.int64)
-        return [self.collate(nothing, rows, shape) for rows, shape in self.shapes()]
-
-    def count_tokens(self, batch: Batch) -> int:
-        """Positions of a batch, without padding."""
-        return batch.num_tokens()
-
-    def batch_at(self, step: int) -> Batch:
-        """The batch of a training step, counted from 0 over all epochs."""
-        bucket, indices = self.epochs.at(step)
-        return self.collate(indices, *self.shapes()[bucket])
-
-    def iterate(self, start_step: int = 0) -> Iterator[Batch]:
-        """Batches from a step on, without end."""
-        return BatchIterator(self.batch_at, start_step)
-
-    def padding_share(self) -> float:
-        """Share of an epoch's positions that is padding, dummy rows included."""
-        real = sum(int(column.sum()) for column in self.columns)
-        return 1.0 - real / self.epochs.num_positions(self.plan.shapes)
-
-    def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that change when any example, or their order, does; the shapes change nothing."""
-        digest = hashlib.sha256()
-        for index, lengths in enumerate(zip(*(column.tolist() for column in self.columns))):
-            shape = tuple(max(1, length) for length in lengths)
-            for array in _arrays(self.collate(np.array([index]), 1, shape)):
-                digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()[:12]
-
-    def describe(self) -> str:
-        """Shapes of the batches in words, for reports."""
-        parts = [
-            f"{' by '.join(map(str, shape))} in {rows} rows ({len(members):,})"
-            for (rows, shape), members in zip(self.shapes(), self.epochs.members)
-        ]
-        return f"{' by '.join(self.plan.columns)} (examples): {', '.join(parts)}"
-
-
-def _arrays(batch: Any) -> Iterator[npt.NDArray[Any]]:
-    """The arrays of a batch, of nested tuples."""
-    for part in batch:
-        if isinstance(part, tuple):
-            yield from _arrays(part)
-        elif part is not None:
-            yield part

@@ -1,7 +1,6 @@
 """Configs of pairs of lines: data set, tokenizers, limits and batches."""
 
 import dataclasses
-import os
 from typing import Annotated, Any, Literal
 
 from transformer_jax.bounds import AtMost, Count, Length, Rows, Seed, Tokens, check_at_least, check_bounds
@@ -22,6 +21,7 @@ from transformer_jax.data.tokenizer_config import (
     with_absolute_path,
 )
 from transformer_jax.errors import ConfigError, ShapeError, require
+from transformer_jax.files import absolute_path
 
 __all__ = [
     "PRONUNCIATION_DATASETS",
@@ -277,7 +277,7 @@ def with_absolute_paths(config: PairsConfig) -> PairsConfig:
     if not isinstance(dataset, ParallelFiles | TsvFiles):
         return config
     absolute: dict[str, Any] = {
-        name: os.path.abspath(os.path.expanduser(value))
+        name: absolute_path(value)
         for name, value in dataclasses.asdict(dataset).items()
         if isinstance(value, str) and name not in ("kind", "source_language", "target_language")
     }

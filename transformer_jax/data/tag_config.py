@@ -22,6 +22,7 @@ from transformer_jax.data.sources.tag_files import TagFiles
 from transformer_jax.data.tokenizer_config import SavedTokenizer, WordPieces, Words, with_absolute_path
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import check_choice, require
+from transformer_jax.files import absolute_path
 
 __all__ = [
     "NamedTags",
@@ -120,5 +121,5 @@ def with_absolute_tag_paths(config: TagConfig) -> TagConfig:
         config,
         dataset=dataset.with_absolute_paths() if isinstance(dataset, TagFiles) else dataset,
         tokenizer=tokenizer,
-        more_words=config.more_words and os.path.abspath(os.path.expanduser(config.more_words)),
+        more_words=config.more_words and absolute_path(config.more_words),
     )

@@ -1,11 +1,11 @@
 """Configs of tokenizers."""
 
 import dataclasses
-import os
 from typing import ClassVar, Literal
 
 from transformer_jax.bounds import Count, Vocabulary, check_at_least, check_bounds
 from transformer_jax.errors import require
+from transformer_jax.files import absolute_path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,4 +107,4 @@ def with_absolute_path(tokenizer: TokenizerConfig) -> TokenizerConfig:
     """
     if not isinstance(tokenizer, SavedTokenizer):
         return tokenizer
-    return dataclasses.replace(tokenizer, path=os.path.abspath(os.path.expanduser(tokenizer.path)))
+    return dataclasses.replace(tokenizer, path=absolute_path(tokenizer.path))

@@ -18,7 +18,6 @@ from transformer_jax.data.images import SUFFIXES, ImageFrames, Pixels, read_imag
 from transformer_jax.data.ink import Ink, InkFrames, StrokeFeatures
 from transformer_jax.data.padding import pad_rows
 from transformer_jax.data.sources.inkml import read_inkml
-from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.searcher import SearchConfig
 from transformer_jax.errors import DataError
 from transformer_jax.inference.attention_maps import END_TEXT
@@ -28,12 +27,13 @@ from transformer_jax.inference.batch_search import (
     Hypothesis,
     batch_rows,
 )
+from transformer_jax.inference.feature_predictor import FeaturePredictor, naming
 from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.requested_search import RequestedSearch, search_of
 from transformer_jax.inference.source_rows import rows_of_items
 from transformer_jax.nn.parameters import parameter_count
 
-__all__ = ["Caption", "CaptionAttention", "Captioner", "frame_lengths", "read_item"]
+__all__ = ["Caption", "CaptionAttention", "Captioner", "Drawing", "frame_lengths", "read_item"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,7 @@ class Caption:
     Attributes:
       text: Its tokens, with spaces between.
       tokens: The tokens.
+      token_ids: Their ids.
       score: What the search ranks by: log-probability, or that over the length penalty.
       finished: False where the caption was cut off at the longest output.
       alternatives: The next best captions, where the search gives several.
@@ -50,6 +51,7 @@ class Caption:
 
     text: str
     tokens: tuple[str, ...]
+    token_ids: tuple[int, ...]
     score: float
     finished: bool
     alternatives: tuple["Caption", ...] = ()
@@ -69,6 +71,19 @@ class CaptionAttention:
     tokens: tuple[str, ...]
     frames: InkFrames | ImageFrames
     weights: npt.NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Drawing:
+    """A drawing or an image as a model reads it.
+
+    Attributes:
+      frames: Its frames.
+      remark: What was done to it, for people; empty for nothing.
+    """
+
+    frames: InkFrames | ImageFrames
+    remark: str = ""
 
 
 def frame_lengths(max_frames: int) -> PaddedLengths:
@@ -100,36 +115,12 @@ def read_item(item: Any) -> Ink | Pixels:
 
 
 @dataclasses.dataclass
-class Captioner:
-    """A trained model that reads drawings.
-
-    Attributes:
-      name: Of the run, for messages.
-      model: The model with its trained parameters.
-      tokenizer: Turns ids into text.
-      features: How a drawing becomes frames.
-      max_frames: Most frames of a drawing; one that has more is read at a wider spacing.
-      search: Search that `caption` uses unless it is given another.
-      target_limit: The longest caption that the model can write, the end included; None where it has no limit.
-      report: Remarks on what was done to drawings so far.
-    """
+class Captioner(FeaturePredictor):
+    """A trained model that reads drawings; a drawing of more than ``max_frames`` is read at a wider spacing."""
 
     verbs: ClassVar[tuple[str, ...]] = ("caption", "attend")
 
-    name: str
-    model: Any
-    tokenizer: Tokenizer
     features: ItemFeatures
-    max_frames: int
-    search: SearchConfig
-    target_limit: int | None = None
-    report: LineReport = dataclasses.field(default_factory=LineReport)
-    _programs: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
-
-    @property
-    def state(self) -> nnx.State:
-        """The model's state, as searches take it."""
-        return nnx.split(self.model)[1]
 
     def caption(
         self,
@@ -138,18 +129,16 @@ class Captioner:
         search: RequestedSearch | None = None,
         seed: int = 0,
         num_devices: int = 1,
-        names: Sequence[str] | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[Caption]:
         """The text of each drawing; it does not depend on the drawings beside it.
 
         Args:
-          items: Drawings: `Ink`, paths of InkML files, or lists of strokes ``[points, 2]``; for a model of images also
-            their paths, or arrays ``[height, width]`` of bytes.
+          items: Drawings: `Ink`, paths of InkML files, lists of strokes ``[points, 2]``, or what `read` made of them;
+            for a model of images also their paths, or arrays ``[height, width]`` of bytes.
           search: How to search, such as ``BeamSearch(num_beams=4)``; None for the run's own search.
           seed: Of the draws, where the search draws.
           num_devices: Devices that search side by side.
-          names: What to call the drawings in messages; None for their paths, or their numbers.
           on_progress: Called with the number of drawings done so far.
 
         Raises:
@@ -158,13 +147,13 @@ class Captioner:
           TypeError: If ``items`` is one text, an item is something else, or ``search`` is none.
         """
         chosen = search_of(search, self.search)
-        frames = self._frames(items, names)
+        drawings = self._drawings(items)
         searcher = self._searcher(chosen, num_devices)
         searcher.set_seed(seed)
         state, num_best = self.state, getattr(chosen if search is None else search, "num_best", 1)
         found: list[Caption] = []
-        for first in range(0, len(frames), GROUP_LINES):
-            group = [one.features for one in frames[first : first + GROUP_LINES]]
+        for first in range(0, len(drawings), GROUP_LINES):
+            group = [one.frames.features for one in drawings[first : first + GROUP_LINES]]
             outputs = searcher(state, group, row_ids=range(first, first + len(group)))
             found += [self._captions(hypotheses[:num_best]) for hypotheses in outputs]
             if on_progress is not None:
@@ -172,33 +161,39 @@ class Captioner:
         return found
 
     def attend(
-        self, items: Sequence[Any], *, search: RequestedSearch | None = None
+        self,
+        items: Sequence[Any],
+        *,
+        search: RequestedSearch | None = None,
+        captions: Sequence[Caption] | None = None,
     ) -> list[CaptionAttention]:
-        """Where each token of a drawing's caption looked, the captions being those of `caption`.
+        """Where each token of a drawing's caption looked.
 
         Args:
           items: Drawings, as `caption` takes them.
-          search: How to search; None for the run's own search.
+          search: How to search for the captions; None for the run's own search.
+          captions: The captions, where they are known; None searches for them.
         """
-        chosen = search_of(search, self.search)
-        frames = self._frames(items)
-        sources, state = [one.features for one in frames], self.state
-        outputs = [one[0] for one in self._searcher(chosen, 1)(state, sources)]
+        drawings = self._drawings(items)
+        if captions is None:
+            captions = self.caption(drawings, search=search)
         lengths, form = frame_lengths(self.max_frames), rows_of_items(self.features)
-        maps = self._kept("maps", self._make_maps)
+        maps, state = self._kept("maps", self._make_maps), self.state
+        max_len = max(search_of(search, self.search).max_len, *(len(one.token_ids) for one in captions), 0)
         found = []
-        for one, output in zip(frames, outputs, strict=True):
-            inputs = form.make([one.features], num_rows=1, length=lengths.of(len(one.features)))
-            read, _ = pad_rows([[BOS_ID, *output.tokens]], num_rows=1, length=chosen.max_len + 1)
+        for drawing, caption in zip(drawings, captions, strict=True):
+            features = drawing.frames.features
+            inputs = form.make([features], num_rows=1, length=lengths.of(len(features)))
+            read, _ = pad_rows([[BOS_ID, *caption.token_ids]], num_rows=1, length=max_len + 1)
             by_name = maps(state, *jax.device_put((inputs, read)))
             last = list(by_name)[-1]  # of the last layer
-            num_tokens = len(output.tokens) + output.finished
-            weights = np.asarray(by_name[last])[0, :, :num_tokens].mean(axis=0)
-            found.append(self._attention(one, output, weights))
+            tokens = (*caption.tokens, *[END_TEXT] * caption.finished)
+            weights = np.asarray(by_name[last])[0, :, : len(tokens)].mean(axis=0)
+            found.append(self._attention(drawing.frames, tokens, weights))
         return found
 
     def _attention(
-        self, frames: InkFrames | ImageFrames, output: Hypothesis, weights: npt.NDArray[Any]
+        self, frames: InkFrames | ImageFrames, tokens: tuple[str, ...], weights: npt.NDArray[Any]
     ) -> CaptionAttention:
         """Weights of vectors as weights of frames."""
         reduction = int(self.model.config.encoder.reduction)
@@ -208,7 +203,6 @@ class Captioner:
             rows = np.arange(height) // reduction
             groups = rows[:, None] + (rows[-1] + 1) * groups[None, :]
         sizes = np.bincount(groups.ravel())
-        tokens = (*self.tokenizer.pieces(output.tokens), *[END_TEXT] * output.finished)
         shared = weights[:, groups] / sizes[groups]  # of the drawing's shape, a map for each token
         return CaptionAttention(tokens=tokens, frames=frames, weights=shared.astype(np.float32))
 
@@ -220,41 +214,45 @@ class Captioner:
 
         return jax.jit(maps)
 
-    def frames(self, item: Ink | Pixels) -> InkFrames | ImageFrames:
-        """A drawing as the model reads it.
+    def read(self, item: Any, *, name: str | None = None) -> Drawing:
+        """A drawing as `caption` takes it, read and made frames of.
+
+        Args:
+          item: See `caption`.
+          name: What messages call it; None takes the path.
 
         Raises:
-          DataError: If there are more strokes than ``max_frames``, or it is an image and the model reads strokes.
+          DataError: If it is no drawing, has more strokes than ``max_frames``, or is an image and the model reads
+            strokes.
+          TypeError: If it is something else.
         """
-        if not isinstance(self.features, StrokeFeatures):
-            return self.features.frames(item, max_frames=self.max_frames)
-        if not isinstance(item, Ink):
-            raise DataError(f"an image, and {self.name} reads strokes: take InkML, or a model of images")
-        return self.features.frames(item, max_frames=self.max_frames)
+        if isinstance(item, Drawing):
+            return item
+        where = name or (str(item) if isinstance(item, str | os.PathLike) else "the drawing")
+        with naming(where):
+            content = read_item(item)
+            if isinstance(self.features, StrokeFeatures) and not isinstance(content, Ink):
+                raise DataError(f"an image, and {self.name} reads strokes: take InkML, or a model of images")
+            features: Any = self.features
+            frames = features.frames(content, max_frames=self.max_frames)
+        remark = (
+            f"{where}: {_narrowed(content)}, to fit {self.max_frames} frames" if frames.is_coarser else ""
+        )
+        return Drawing(frames=frames, remark=remark)
 
-    def _frames(
-        self, items: Sequence[Any], names: Sequence[str] | None = None
-    ) -> list[InkFrames | ImageFrames]:
+    def _drawings(self, items: Sequence[Any]) -> list[Drawing]:
         if isinstance(items, str | os.PathLike | Ink):
             raise TypeError("items must be a list of drawings, got one: write [...] around it")
         self.report = LineReport()
-        found, num_coarser = [], 0
-        for place, item in enumerate(items):
-            where = f"{item}" if isinstance(item, str | os.PathLike) else f"drawing {place + 1}"
-            where = where if names is None else names[place]
-            try:
-                drawing = read_item(item)
-                frames = self.frames(drawing)
-            except DataError as error:
-                text = str(error)
-                raise DataError(text if text.startswith(where) else f"{where}: {text}") from None
-            if frames.is_coarser:
-                num_coarser += 1
-                if num_coarser == 1:
-                    self.report.remark(f"{where}: {_narrowed(drawing)}, to fit {self.max_frames} frames")
-            found.append(frames)
-        if num_coarser > 1:
-            self.report.remark(f"the same for {num_coarser - 1:,} of {len(found):,} drawings behind it")
+        found = [
+            self.read(item, name=None if isinstance(item, str | os.PathLike) else f"drawing {place}")
+            for place, item in enumerate(items, 1)
+        ]
+        remarks = [one.remark for one in found if one.remark]
+        if remarks:
+            self.report.remark(remarks[0])
+        if len(remarks) > 1:
+            self.report.remark(f"the same for {len(remarks) - 1:,} of {len(found):,} drawings behind it")
         return found
 
     def _searcher(self, search: SearchConfig, num_devices: int) -> BatchSearcher:
@@ -264,24 +262,18 @@ class Captioner:
                 search,
                 batch_size=batch_rows(search, parameters=parameter_count(self.model)),
                 lengths=frame_lengths(self.max_frames),
-                longest_output=self.target_limit,
                 num_devices=num_devices,
                 form=rows_of_items(self.features),
             )
 
         return self._kept(("search", search, num_devices), make)
 
-    def _kept(self, key: Any, make: Callable[[], Any]) -> Any:
-        """What was made for these options before, with its compiled programs, or now."""
-        if key not in self._programs:
-            self._programs[key] = make()
-        return self._programs[key]
-
     def _captions(self, hypotheses: Sequence[Hypothesis]) -> Caption:
         found = [
             Caption(
                 text=self.tokenizer.decode_line(one.tokens),
                 tokens=tuple(self.tokenizer.pieces(one.tokens)),
+                token_ids=tuple(one.tokens),
                 score=one.score,
                 finished=one.finished,
             )

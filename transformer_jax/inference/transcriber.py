@@ -17,11 +17,11 @@ from transformer_jax.data.feature_batches import padded_frames
 from transformer_jax.data.prepare_speech import frames_of
 from transformer_jax.data.sound import Sound, read_sound
 from transformer_jax.data.speech_features import SpeechFeatures
-from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig, SearchConfig
 from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.functional.ctc import ctc_best_path
 from transformer_jax.inference.batch_search import BatchSearcher, Hypothesis, batch_rows
+from transformer_jax.inference.feature_predictor import FeaturePredictor, naming
 from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.requested_search import RequestedSearch, search_of
 from transformer_jax.inference.row_program import RowProgram
@@ -30,7 +30,7 @@ from transformer_jax.models.ctc_decoder import CtcDecoder
 from transformer_jax.nn.parameters import parameter_count
 
 __all__ = [
-    "Heard",
+    "Recording",
     "SpeechSearcher",
     "Transcriber",
     "Transcript",
@@ -69,7 +69,7 @@ class Transcript:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Heard:
+class Recording:
     """A recording as the model reads it.
 
     Attributes:
@@ -93,14 +93,15 @@ class SpeechHypothesis:
     places: tuple[int, ...] = ()
 
 
-def speech_lengths(max_frames: int, source_limit: int | None = None) -> PaddedLengths:
+def speech_lengths(model: Any, max_frames: int) -> PaddedLengths:
     """The few lengths that recordings are padded to; the longest is the model's limit, or `FAR` times that of training.
 
     Args:
+      model: A `FeatureToText`.
       max_frames: Most frames of a recording in training.
-      source_limit: Most frames that the model can take; None where it has no limit.
     """
-    longest = FAR * max_frames if source_limit is None else source_limit
+    limit = model.config.source_limit
+    longest = FAR * max_frames if limit is None else limit
     return PaddedLengths.in_steps(min(max_frames, longest), steps=6, limit=longest)
 
 
@@ -143,9 +144,10 @@ class SpeechSearcher:
       feature_dim: Numbers of a frame.
       max_frames: Most frames of a recording in training.
       ctc_weight: Share of CTC in the beam search of a model that has a decoder and a CTC head; 0 for none.
-      source_limit: Most frames that the model can take; None where it has no limit.
-      target_limit: The longest text that the model can write; None where it has no limit.
       num_devices: Devices that search side by side.
+
+    Attributes:
+      lengths: What recordings are padded to.
     """
 
     def __init__(
@@ -156,16 +158,14 @@ class SpeechSearcher:
         feature_dim: int,
         max_frames: int,
         ctc_weight: float = 0.0,
-        source_limit: int | None = None,
-        target_limit: int | None = None,
         num_devices: int = 1,
     ) -> None:
         self._dim = feature_dim
         self._program: RowProgram | None = None
         self._searcher: BatchSearcher | None = None
-        lengths = speech_lengths(max_frames, source_limit)
+        self.lengths = speech_lengths(model, max_frames)
         if model.config.decoder is None and isinstance(search, GreedyConfig):
-            self._program = RowProgram(model, _best_path, lengths=lengths)
+            self._program = RowProgram(model, _best_path, lengths=self.lengths)
             return
         self._is_joint = isinstance(search, BeamConfig) and (
             model.config.decoder is None or (model.config.ctc and ctc_weight > 0)
@@ -187,8 +187,8 @@ class SpeechSearcher:
             searched,
             search,
             batch_size=batch_rows(search, parameters=parameter_count(model)),
-            lengths=lengths,
-            longest_output=target_limit,
+            lengths=self.lengths,
+            longest_output=model.config.target_limit,
             num_devices=num_devices,
             form=FeatureRows(feature_dim),
         )
@@ -258,40 +258,18 @@ def _of_path(found: Any) -> SpeechHypothesis:
 
 
 @dataclasses.dataclass
-class Transcriber:
-    """A trained model that writes what is said.
+class Transcriber(FeaturePredictor):
+    """A trained model that writes what is said; recordings up to `FAR` times as long as those of training are taken.
 
     Attributes:
-      name: Of the run, for messages.
-      model: The model with its trained parameters.
-      tokenizer: Turns ids into text.
-      features: How sound becomes frames.
-      max_frames: Most frames of a recording in training; longer ones are taken up to `FAR` times as long.
-      search: Search that `transcribe` uses unless it is given another.
-      ctc_weight: Share of CTC in beam search, where the model has a decoder and a CTC head.
-      source_limit: Most frames that the encoder can take; None where it has no limit.
-      target_limit: The longest text that the model can write, the end included; None where it has no limit.
-      report: Remarks on what was done to recordings so far.
+      ctc_weight: Share of CTC in beam search, where the model has a decoder and a CTC head; the others are those of
+        `FeaturePredictor`.
     """
 
     verbs: ClassVar[tuple[str, ...]] = ("transcribe", "aligned")
 
-    name: str
-    model: Any
-    tokenizer: Tokenizer
     features: SpeechFeatures
-    max_frames: int
-    search: SearchConfig
     ctc_weight: float = 0.0
-    source_limit: int | None = None
-    target_limit: int | None = None
-    report: LineReport = dataclasses.field(default_factory=LineReport)
-    _programs: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
-
-    @property
-    def state(self) -> nnx.State:
-        """The model's state, as searches take it."""
-        return nnx.split(self.model)[1]
 
     def transcribe(
         self,
@@ -308,7 +286,7 @@ class Transcriber:
 
         Args:
           items: Recordings: `Sound`, paths of sound files, static frames ``[frames, dim]`` of the same front end, or
-            what `heard` made of them.
+            what `read` made of them.
           search: How to search, such as ``BeamSearch(num_beams=8)``; None for the run's own search.
           num_devices: Devices that search side by side.
           on_progress: Called with the number of recordings done so far.
@@ -325,7 +303,7 @@ class Transcriber:
         searcher = self._searcher(chosen, num_devices)
         self.report = LineReport()
         recordings = [
-            self.heard(item, name=None if isinstance(item, str | os.PathLike) else f"recording {place}")
+            self.read(item, name=None if isinstance(item, str | os.PathLike) else f"recording {place}")
             for place, item in enumerate(items, 1)
         ]
         for one in recordings:
@@ -350,12 +328,10 @@ class Transcriber:
           ConfigError: If the model has no CTC head.
         """
         self.require_head()
-        recordings = [self.heard(one) for one in items]
+        recordings = [self.read(one) for one in items]
         program = self._kept(
             "path",
-            lambda: RowProgram(
-                self.model, _best_path, lengths=speech_lengths(self.max_frames, self.source_limit)
-            ),
+            lambda: RowProgram(self.model, _best_path, lengths=speech_lengths(self.model, self.max_frames)),
         )
         sources = [one.frames for one in recordings]
         batches = padded_batches(sources, self.features.feature_dim)
@@ -373,7 +349,7 @@ class Transcriber:
                 "'joint_ctc'"
             )
 
-    def heard(self, item: Any, *, name: str | None = None) -> "Heard":
+    def read(self, item: Any, *, name: str | None = None) -> "Recording":
         """A recording as `transcribe` takes it, read and checked.
 
         Args:
@@ -384,28 +360,25 @@ class Transcriber:
           DataError: If it is no recording, or too long.
           TypeError: If it is something else.
         """
-        if isinstance(item, Heard):
+        if isinstance(item, Recording):
             return item
         where = name or (str(item) if isinstance(item, str | os.PathLike) else "the recording")
-        try:
+        with naming(where):
             content = read_recording(item)
             is_sound = isinstance(content, Sound)
             # Before any frame is computed: an hour of sound would take gigabytes.
             num_frames = self.features.num_frames(content.seconds) if is_sound else len(content)
             self._check_length(num_frames)
             frames = frames_of(content, self.features)
-        except DataError as error:
-            text = str(error)
-            raise DataError(text if text.startswith(where) else f"{where}: {text}") from None
         seconds = content.seconds if is_sound else num_frames * self.features.step_ms / 1000
         remarks = tuple(f"{where}: {one}" for one in self._remarks(content)) if is_sound else ()
         is_silent = is_sound and content.is_silent
-        return Heard(
+        return Recording(
             seconds=seconds, frames=frames[:0] if is_silent else frames, content=content, remarks=remarks
         )
 
     def _check_length(self, num_frames: int) -> None:
-        limit = speech_lengths(self.max_frames, self.source_limit).longest
+        limit = speech_lengths(self.model, self.max_frames).longest
         if num_frames > limit:
             step = self.features.step_ms / 1000
             raise DataError(
@@ -446,16 +419,8 @@ class Transcriber:
                 feature_dim=self.features.feature_dim,
                 max_frames=self.max_frames,
                 ctc_weight=self.ctc_weight,
-                source_limit=self.source_limit,
-                target_limit=self.target_limit,
                 num_devices=num_devices,
             )
 
         found: SpeechSearcher = self._kept(("search", search, num_devices), make)
         return found
-
-    def _kept(self, key: Any, make: Callable[[], Any]) -> Any:
-        """What was made for these options before, with its compiled programs, or now."""
-        if key not in self._programs:
-            self._programs[key] = make()
-        return self._programs[key]

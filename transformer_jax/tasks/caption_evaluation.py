@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from transformer_jax.data.captioned import Captioned
-from transformer_jax.data.prepare_captions import PreparedCaptions, limited_captions
+from transformer_jax.data.feature_texts import limited_items
+from transformer_jax.data.prepare_captions import PreparedCaptions
 from transformer_jax.data.sources.ink_files import InkFiles
 from transformer_jax.decode.searcher import GreedyConfig
 from transformer_jax.environment import environment_table
@@ -173,7 +174,7 @@ def _items(task: Any, name: str, options: CaptionEvaluation) -> tuple[list[Capti
         is_latex = dataset.is_latex if isinstance(dataset, InkFiles) else True
         folder = str(Path(options.source))
         return InkFiles(train=folder, development=folder, is_latex=is_latex).load().train, set()
-    splits = limited_captions(task.data.dataset.load(), task.data)
+    splits = limited_items(task.data.dataset.load(), task.data)
     items = getattr(splits, str(options.split))
     if not items:
         raise DataError(f"the data of {name} have no {options.split} set: name `source`")

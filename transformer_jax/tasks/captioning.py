@@ -1,9 +1,8 @@
 """Captioning: the text of a drawing or an image, scored in exact matches and token error rate."""
 
 import dataclasses
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -12,29 +11,25 @@ from transformer_jax.data.captions_config import (
     CaptionsConfig,
     DigitStrips,
     NamedCaptions,
-    with_absolute_caption_paths,
 )
 from transformer_jax.data.feature_batches import FeatureBatch, abstract_feature_batch
 from transformer_jax.data.images import ImageFeatures
 from transformer_jax.data.padding import planned_integers
-from transformer_jax.data.pipeline import rows_of
 from transformer_jax.data.prepare_captions import PreparedCaptions, prepare_captions
 from transformer_jax.data.sources.digits import DIGITS
 from transformer_jax.data.sources.stored_files import is_at_hand
-from transformer_jax.data.tokenizer_training import known_vocab_size
-from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
 from transformer_jax.errors import ConfigError
 from transformer_jax.inference.captioner import Captioner
 from transformer_jax.models.image_encoders import ConvolutionalImageEncoder, PatchImageEncoder
-from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import FeatureCrossEntropy
 from transformer_jax.tasks.caption_evaluation import CaptionEvaluation, CaptionEvaluator, evaluate_captions
-from transformer_jax.tasks.task import Artifacts, Direction, check_files, check_sizes
+from transformer_jax.tasks.feature_text_task import FeatureTextTask
+from transformer_jax.tasks.task import Artifacts, Direction, check_sizes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Captioning:
+class Captioning(FeatureTextTask):
     """The text of a drawing.
 
     Attributes:
@@ -49,10 +44,8 @@ class Captioning:
 
     kind: Literal["captioning"] = "captioning"
     metrics: ClassVar[Mapping[str, Direction]] = {"exact": "max", "token_error_rate": "min"}
-    artifact_types: ClassVar[Mapping[str, Any]] = {"tokenizer": Tokenizer}
-    sizes_given: ClassVar[tuple[str, ...]] = ("feature_dim", "vocab_size")
     evaluation_type: ClassVar[Any] = CaptionEvaluation
-    has_shorter_batches: ClassVar[bool] = True
+    files_kind: ClassVar[str] = "inkml"
 
     data: CaptionsConfig = dataclasses.field(default_factory=CaptionsConfig)
     objective: FeatureCrossEntropy = dataclasses.field(default_factory=FeatureCrossEntropy)
@@ -74,12 +67,7 @@ class Captioning:
                 f"data.features are '{features.kind}', which encoder '{getattr(encoder, 'kind', None)}' does not read: "
                 "an encoder of images goes with features 'image', the others with 'strokes'"
             )
-        limit = getattr(model, "source_limit", None)
-        if limit is not None and limit < self.data.max_frames:
-            raise ConfigError(
-                f"data.max_frames is {self.data.max_frames}, but the encoder takes {limit} at most: lower it, or raise "
-                "the encoder's positions"
-            )
+        self.check_frames(model)
 
     def check_objective(self, model: Any) -> None:
         """Every model can be trained by the objective."""
@@ -87,10 +75,6 @@ class Captioning:
     def prepare(self, artifacts: Artifacts | None = None) -> PreparedCaptions:
         """Read the drawings, train the tokenizer unless it is given, and plan the batches."""
         return prepare_captions(self.data, tokenizer=(artifacts or {}).get("tokenizer"))
-
-    def sizes(self, artifacts: Artifacts, *, is_training: bool = False) -> Sizes:
-        """Numbers of a frame, and vocabulary."""
-        return Sizes(feature_dim=self.data.features.feature_dim, vocab_size=artifacts["tokenizer"].vocab_size)
 
     def evaluator(self, model: Any, prepared: PreparedCaptions, *, num_devices: int = 1) -> CaptionEvaluator:
         """Scores of the development set by greedy search."""
@@ -105,39 +89,11 @@ class Captioning:
             features=self.data.features,
             max_frames=self.data.max_frames,
             search=self.search,
-            target_limit=getattr(model_config, "target_limit", None),
         )
 
     def evaluate(self, predictor: Captioner, options: CaptionEvaluation) -> dict[str, Any]:
         """Exact matches and token error rate, see `evaluate_captions`."""
         return evaluate_captions(self, predictor, options)
-
-    def file_overrides(self, files: Mapping[str, Sequence[str]]) -> list[str]:
-        """Overrides that train on a folder of InkML files of one's own, and a second one to develop on."""
-        check_files(self.kind, files, known=("text", "development_text"), needed=("text",))
-        dataset = {
-            part: files[name][0]
-            for name, part in (("text", "train"), ("development_text", "development"))
-            if name in files
-        }
-        return [f"task.data.dataset={json.dumps({'kind': 'inkml', **dataset})}"]
-
-    def tokenizer_overrides(self, path: str) -> list[str]:
-        """Overrides that take a saved tokenizer."""
-        return [f"task.data.tokenizer={json.dumps({'kind': 'saved', 'path': path})}"]
-
-    def with_absolute_paths(self) -> Self:
-        """The same task, its files to be found from any folder."""
-        return dataclasses.replace(self, data=with_absolute_caption_paths(self.data))
-
-    def plan_lengths(self) -> tuple[int, ...]:
-        """Frames and tokens of the longest training batch that the config allows."""
-        return self.data.max_frames, self.data.max_target_len
-
-    def plan_rows(self, lengths: tuple[int, ...]) -> int:
-        """Rows of a training batch."""
-        tokens = self.data.batch_tokens
-        return self.data.batch_size if tokens is None else rows_of(tokens, sum(lengths))
 
     def abstract_batch(self, rows: int, lengths: tuple[int, ...]) -> FeatureBatch:
         """Shapes of a training batch; one length is that of both sides."""
@@ -147,11 +103,6 @@ class Captioning:
             return plain
         pixels = np.broadcast_to(np.float32(0), (rows, features.height, lengths[0], features.feature_dim))
         return plain._replace(inputs=(pixels, planned_integers(rows, 2)))
-
-    def known_sizes(self, vocab_sizes: tuple[int, ...] = ()) -> Sizes | None:
-        """Vocabulary that is given, or that the tokenizer's config bounds, and the numbers of a frame."""
-        size = vocab_sizes[0] if vocab_sizes else known_vocab_size(self.data.tokenizer)
-        return None if size is None else Sizes(feature_dim=self.data.features.feature_dim, vocab_size=size)
 
     def is_at_hand(self) -> bool:
         """Whether the drawings can be read without fetching anything."""

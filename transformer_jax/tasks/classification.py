@@ -27,7 +27,13 @@ from transformer_jax.inference.text_classifier import TextClassifier
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import ClassCrossEntropy
 from transformer_jax.tasks.class_evaluation import ClassEvaluation, ClassEvaluator, evaluate_classes
-from transformer_jax.tasks.task import Artifacts, Direction, check_files, check_sizes
+from transformer_jax.tasks.task import (
+    Artifacts,
+    Direction,
+    check_files,
+    check_sizes,
+    saved_tokenizer_overrides,
+)
 from transformer_jax.tasks.task_data import describe_dataset
 
 
@@ -146,7 +152,7 @@ class Classification:
 
     def tokenizer_overrides(self, path: str) -> list[str]:
         """Overrides that take a saved tokenizer."""
-        return [f"task.data.tokenizer={json.dumps({'kind': 'saved', 'path': path})}"]
+        return saved_tokenizer_overrides(path)
 
     def with_absolute_paths(self) -> Self:
         """The same task, its files to be found from any folder."""

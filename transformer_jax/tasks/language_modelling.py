@@ -26,7 +26,13 @@ from transformer_jax.errors import ConfigError, require
 from transformer_jax.inference.text_generator import TextGenerator
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import NextToken
-from transformer_jax.tasks.task import Artifacts, Direction, check_files, check_sizes
+from transformer_jax.tasks.task import (
+    Artifacts,
+    Direction,
+    check_files,
+    check_sizes,
+    saved_tokenizer_overrides,
+)
 from transformer_jax.tasks.text_evaluation import LanguageEvaluator, TextEvaluation, evaluate_text
 
 
@@ -157,7 +163,7 @@ class LanguageModelling:
 
     def tokenizer_overrides(self, path: str) -> list[str]:
         """Overrides that take a saved tokenizer."""
-        return [f"task.data.tokenizer={json.dumps({'kind': 'saved', 'path': path})}"]
+        return saved_tokenizer_overrides(path)
 
     def with_absolute_paths(self) -> Self:
         """The same task, its files to be found from any folder."""

@@ -20,7 +20,13 @@ from transformer_jax.inference.mask_filler import MaskFiller
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import MaskedTokens
 from transformer_jax.tasks.masked_evaluation import MaskedEvaluation, MaskedEvaluator, evaluate_masked
-from transformer_jax.tasks.task import Artifacts, Direction, check_files, check_sizes
+from transformer_jax.tasks.task import (
+    Artifacts,
+    Direction,
+    check_files,
+    check_sizes,
+    saved_tokenizer_overrides,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,7 +129,7 @@ class MaskedLanguageModelling:
 
     def tokenizer_overrides(self, path: str) -> list[str]:
         """Overrides that take a saved tokenizer."""
-        return [f"task.data.tokenizer={json.dumps({'kind': 'saved', 'path': path})}"]
+        return saved_tokenizer_overrides(path)
 
     def with_absolute_paths(self) -> Self:
         """The same task, its files to be found from any folder."""

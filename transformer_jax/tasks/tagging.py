@@ -27,7 +27,13 @@ from transformer_jax.tasks.tag_evaluation import (
     TagEvaluation,
     evaluate_tags,
 )
-from transformer_jax.tasks.task import Artifacts, Direction, check_files, check_sizes
+from transformer_jax.tasks.task import (
+    Artifacts,
+    Direction,
+    check_files,
+    check_sizes,
+    saved_tokenizer_overrides,
+)
 
 PLANNED_LEN = 64
 """Tokens of a row that is planned without reading the data, where the config does not say them."""
@@ -129,7 +135,7 @@ class Tagging:
 
     def tokenizer_overrides(self, path: str) -> list[str]:
         """Overrides that take a saved vocabulary."""
-        return [f"task.data.tokenizer={json.dumps({'kind': 'saved', 'path': path})}"]
+        return saved_tokenizer_overrides(path)
 
     def with_absolute_paths(self) -> Self:
         """The same task, its files to be found from any folder."""

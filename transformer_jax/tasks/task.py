@@ -5,6 +5,7 @@ asks which task it is.
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
@@ -234,3 +235,16 @@ def check_files(
             if len(needed) > 1
             else f"`{needed[0]}` is missing: name a file to train on"
         )
+
+
+def saved_tokenizer_overrides(path: str) -> list[str]:
+    """Overrides of a task with one tokenizer that take a saved one.
+
+    Args:
+      path: Its file.
+
+    Example:
+      >>> saved_tokenizer_overrides("mine.json")
+      ['task.data.tokenizer={"kind": "saved", "path": "mine.json"}']
+    """
+    return [f"task.data.tokenizer={json.dumps({'kind': 'saved', 'path': path})}"]

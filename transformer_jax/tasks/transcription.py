@@ -1,24 +1,19 @@
 """Transcription: the text of a recording, scored in error rates of characters and words and in exact matches."""
 
 import dataclasses
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from transformer_jax.bounds import check_bounds, require_field
-from transformer_jax.data.feature_batches import FeatureBatch, abstract_feature_batch
-from transformer_jax.data.pipeline import rows_of
 from transformer_jax.data.prepare_speech import PreparedSpeech, prepare_speech
 from transformer_jax.data.sources.stored_files import is_at_hand
-from transformer_jax.data.speech_config import NamedSpeech, SpeechConfig, with_absolute_speech_paths
-from transformer_jax.data.tokenizer_training import known_vocab_size
-from transformer_jax.data.tokenizers import Tokenizer
+from transformer_jax.data.speech_config import NamedSpeech, SpeechConfig
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
 from transformer_jax.errors import ConfigError
 from transformer_jax.inference.transcriber import Transcriber
-from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import CtcLoss, FeatureCrossEntropy, JointCtc
-from transformer_jax.tasks.task import Artifacts, Direction, check_files, check_sizes
+from transformer_jax.tasks.feature_text_task import FeatureTextTask
+from transformer_jax.tasks.task import Artifacts, Direction, check_sizes
 from transformer_jax.tasks.transcription_evaluation import (
     SpeechEvaluation,
     SpeechEvaluator,
@@ -36,7 +31,7 @@ _TRAINED_PARTS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Transcription:
+class Transcription(FeatureTextTask):
     """The text of a recording.
 
     Attributes:
@@ -52,10 +47,8 @@ class Transcription:
 
     kind: Literal["transcription"] = "transcription"
     metrics: ClassVar[Mapping[str, Direction]] = {"cer": "min", "wer": "min", "exact": "max"}
-    artifact_types: ClassVar[Mapping[str, Any]] = {"tokenizer": Tokenizer}
-    sizes_given: ClassVar[tuple[str, ...]] = ("feature_dim", "vocab_size")
     evaluation_type: ClassVar[Any] = SpeechEvaluation
-    has_shorter_batches: ClassVar[bool] = True
+    files_kind: ClassVar[str] = "files"
 
     data: SpeechConfig = dataclasses.field(default_factory=SpeechConfig)
     objective: SpeechObjective = dataclasses.field(default_factory=CtcLoss)
@@ -69,12 +62,7 @@ class Transcription:
     def check(self, model: Any) -> None:
         """Raise ``ConfigError`` if a model's config does not go with the task."""
         check_sizes(self, model)
-        limit = getattr(model.encoder, "source_limit", None)
-        if limit is not None and limit < self.data.max_frames:
-            raise ConfigError(
-                f"data.max_frames is {self.data.max_frames}, but the encoder takes {limit} at most: lower it, or raise "
-                "the encoder's positions"
-            )
+        self.check_frames(model)
 
     def check_objective(self, model: Any) -> None:
         """Raise ``ConfigError`` if the objective does not train all parts of the model, or wants one that it lacks."""
@@ -90,10 +78,6 @@ class Transcription:
         """Read the recordings, train the tokenizer unless it is given, and plan the batches."""
         return prepare_speech(self.data, tokenizer=(artifacts or {}).get("tokenizer"))
 
-    def sizes(self, artifacts: Artifacts, *, is_training: bool = False) -> Sizes:
-        """Numbers of a frame, and vocabulary."""
-        return Sizes(feature_dim=self.data.features.feature_dim, vocab_size=artifacts["tokenizer"].vocab_size)
-
     def evaluator(self, model: Any, prepared: PreparedSpeech, *, num_devices: int = 1) -> SpeechEvaluator:
         """Scores of the development set by greedy search."""
         return SpeechEvaluator(self, model, prepared, num_devices=num_devices)
@@ -108,49 +92,11 @@ class Transcription:
             max_frames=self.data.max_frames,
             search=self.search,
             ctc_weight=self.ctc_weight,
-            source_limit=getattr(model_config.encoder, "source_limit", None),
-            target_limit=getattr(model_config, "target_limit", None),
         )
 
     def evaluate(self, predictor: Transcriber, options: SpeechEvaluation) -> dict[str, Any]:
         """Error rates and exact matches, see `evaluate_speech`."""
         return evaluate_speech(self, predictor, options)
-
-    def file_overrides(self, files: Mapping[str, Sequence[str]]) -> list[str]:
-        """Overrides that train on a list of recordings of one's own, and a second one to develop on."""
-        check_files(self.kind, files, known=("text", "development_text"), needed=("text",))
-        dataset = {
-            part: files[name][0]
-            for name, part in (("text", "train"), ("development_text", "development"))
-            if name in files
-        }
-        return [f"task.data.dataset={json.dumps({'kind': 'files', **dataset})}"]
-
-    def tokenizer_overrides(self, path: str) -> list[str]:
-        """Overrides that take a saved tokenizer."""
-        return [f"task.data.tokenizer={json.dumps({'kind': 'saved', 'path': path})}"]
-
-    def with_absolute_paths(self) -> Self:
-        """The same task, its files to be found from any folder."""
-        return dataclasses.replace(self, data=with_absolute_speech_paths(self.data))
-
-    def plan_lengths(self) -> tuple[int, ...]:
-        """Frames and tokens of the longest training batch that the config allows."""
-        return self.data.max_frames, self.data.max_target_len
-
-    def plan_rows(self, lengths: tuple[int, ...]) -> int:
-        """Rows of a training batch."""
-        tokens = self.data.batch_tokens
-        return self.data.batch_size if tokens is None else rows_of(tokens, sum(lengths))
-
-    def abstract_batch(self, rows: int, lengths: tuple[int, ...]) -> FeatureBatch:
-        """Shapes of a training batch; one length is that of both sides."""
-        return abstract_feature_batch(rows, lengths[0], self.data.features.feature_dim, lengths[-1])
-
-    def known_sizes(self, vocab_sizes: tuple[int, ...] = ()) -> Sizes | None:
-        """Vocabulary that is given, or that the tokenizer's config bounds, and the numbers of a frame."""
-        size = vocab_sizes[0] if vocab_sizes else known_vocab_size(self.data.tokenizer)
-        return None if size is None else Sizes(feature_dim=self.data.features.feature_dim, vocab_size=size)
 
     def is_at_hand(self) -> bool:
         """Whether the recordings can be read without fetching anything."""

@@ -4,7 +4,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from transformer_jax.data.prepare_speech import PreparedSpeech, limited_speech, spoken_text
+from flax import nnx
+
+from transformer_jax.data.feature_texts import limited_items
+from transformer_jax.data.prepare_speech import PreparedSpeech, spoken_text
 from transformer_jax.data.sources.speech_files import read_speech_list
 from transformer_jax.data.utterances import Utterance
 from transformer_jax.decode.searcher import GreedyConfig
@@ -12,7 +15,7 @@ from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, DataError, shortened
 from transformer_jax.evaluate.error_rates import character_errors, word_errors
 from transformer_jax.inference.search_change import SearchChange
-from transformer_jax.inference.transcriber import SpeechSearcher, Transcriber, speech_lengths
+from transformer_jax.inference.transcriber import SpeechSearcher, Transcriber
 from transformer_jax.tasks.evaluation_source import EvaluationSource
 
 SHOWN_MISTAKES = 8
@@ -71,8 +74,6 @@ class SpeechEvaluator:
     record: Mapping[str, Any] = {}
 
     def __init__(self, task: Any, model: Any, prepared: PreparedSpeech, *, num_devices: int = 1) -> None:
-        from flax import nnx
-
         part = prepared.development
         self._sources = [part.frames[index] for index in range(len(part))]
         self._references = part.texts
@@ -83,13 +84,8 @@ class SpeechEvaluator:
             GreedyConfig(max_len=task.search.max_len, forbidden_ids=task.search.forbidden_ids),
             feature_dim=task.data.features.feature_dim,
             max_frames=task.data.max_frames,
-            source_limit=getattr(model.config.encoder, "source_limit", None),
-            target_limit=getattr(model.config, "target_limit", None),
             num_devices=num_devices,
         )
-        self._longest = speech_lengths(
-            task.data.max_frames, getattr(model.config.encoder, "source_limit", None)
-        ).longest
 
     @property
     def compile_seconds(self) -> float:
@@ -98,10 +94,10 @@ class SpeechEvaluator:
 
     def check(self) -> None:
         """Raise what the search of the longest recordings would raise, without compiling it."""
-        longest = max(map(len, self._sources), default=0)
-        if longest > self._longest:
+        longest, limit = max(map(len, self._sources), default=0), self._searcher.lengths.longest
+        if longest > limit:
             raise ConfigError(
-                f"the development set has a recording of {longest:,} frames, at most {self._longest:,} are taken: "
+                f"the development set has a recording of {longest:,} frames, at most {limit:,} are taken: "
                 "raise data.max_frames, or the encoder's positions"
             )
         self._searcher.check(self._state)
@@ -185,7 +181,7 @@ def _line(scores: Mapping[str, float]) -> str:
 def _items(task: Any, name: str, options: SpeechEvaluation) -> list[Utterance]:
     if options.source is not None:
         return read_speech_list(options.source)
-    items = getattr(limited_speech(task.data.dataset.load(), task.data), str(options.split))
+    items = getattr(limited_items(task.data.dataset.load(), task.data), str(options.split))
     if not items:
         raise DataError(f"the data of {name} have no {options.split} set: name `source`")
     return list(items)

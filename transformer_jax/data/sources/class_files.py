@@ -7,6 +7,7 @@ from typing import Literal
 from transformer_jax.bounds import Width, check_at_least, check_bounds
 from transformer_jax.data import readers
 from transformer_jax.data.labelled_texts import HELD_OUT_SHARE, ClassSplits, LabelledText, hold_out
+from transformer_jax.data.sources.part_files import PartFiles
 from transformer_jax.errors import DataError, require, shortened
 
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "gold_label", "intent")
@@ -14,7 +15,7 @@ TEXT_NAMES = ("text", "sentence", "question", "review", "utterance", "document",
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClassFiles:
+class ClassFiles(PartFiles):
     """Your own files of UTF-8 text, plain or compressed: rows of fields separated by tabs.
 
     The first row is a header if it names the columns (`LABEL_NAMES` and `TEXT_NAMES`, in any case); then the columns
@@ -33,17 +34,13 @@ class ClassFiles:
     """
 
     kind: Literal["files"] = "files"
-    train: str
-    development: str | None = None
-    test: str | None = None
     label_column: Width | None = None
     text_column: Width | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self)
         check_at_least(0, label_column=self.label_column, text_column=self.text_column)
-        for name in ("train", "development", "test"):
-            require(getattr(self, name) != "", f"{name}: the path is empty")
+        super().__post_init__()
         require(
             self.label_column is None or self.label_column != self.text_column,
             f"label_column and text_column are both {self.label_column}",
@@ -68,20 +65,6 @@ class ClassFiles:
             else "no development set: too few texts of each class to hold one out"
         )
         return ClassSplits(train=train, development=development, test=test, notes=(*notes, held_out))
-
-    def with_absolute_paths(self) -> "ClassFiles":
-        """The same files, to be found from any folder.
-
-        Example:
-          >>> ClassFiles(train="/data/../mine.tsv").with_absolute_paths().train
-          '/mine.tsv'
-        """
-        changed = {
-            name: os.path.abspath(os.path.expanduser(path))
-            for name in ("train", "development", "test")
-            if (path := getattr(self, name)) is not None
-        }
-        return dataclasses.replace(self, **changed)
 
     def _read(self, path: str, *, keeps_empty: bool) -> tuple[list[LabelledText], tuple[str, ...]]:
         return read_labelled_file(

@@ -1,18 +1,18 @@
 """Folders of InkML files with their text: drawings of one's own as a data set."""
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Literal
 
 from transformer_jax.bounds import check_bounds
 from transformer_jax.data.captioned import HELD_OUT_SHARE, Captioned, CaptionSplits, hold_out_captions
 from transformer_jax.data.sources.inkml import latex_tokens, read_inkml
-from transformer_jax.errors import DataError, require
+from transformer_jax.data.sources.part_files import PartFiles
+from transformer_jax.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class InkFiles:
+class InkFiles(PartFiles):
     """Folders of InkML files, each with an annotation ``truth``: a formula in LaTeX, or any text.
 
     Files are taken in order of their names, from folders below too. Those without a truth are left out of training and
@@ -29,15 +29,11 @@ class InkFiles:
     """
 
     kind: Literal["inkml"] = "inkml"
-    train: str
-    development: str | None = None
-    test: str | None = None
     is_latex: bool = True
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        for name in ("train", "development", "test"):
-            require(getattr(self, name) != "", f"{name}: the path is empty")
+        super().__post_init__()
 
     def load(self) -> CaptionSplits:
         """Read the three parts.
@@ -54,15 +50,6 @@ class InkFiles:
             train, development = hold_out_captions(train)
             notes.append(f"about {HELD_OUT_SHARE:.0%} of the captions are held out as development set")
         return CaptionSplits(train=train, development=development, test=test, notes=tuple(notes))
-
-    def with_absolute_paths(self) -> "InkFiles":
-        """The same folders, to be found from any folder."""
-        paths = {
-            name: os.path.abspath(os.path.expanduser(path))
-            for name in ("train", "development", "test")
-            if (path := getattr(self, name)) is not None
-        }
-        return dataclasses.replace(self, **paths)
 
     def _read(self, folder: str, notes: list[str]) -> list[Captioned]:
         paths = ink_paths(Path(folder).expanduser())

@@ -14,6 +14,7 @@ from transformer_jax.data import readers
 from transformer_jax.data.series import Series, SeriesSet
 from transformer_jax.data.time_axis import read_time_axis
 from transformer_jax.errors import DataError, nearest_hint, require, shortened
+from transformer_jax.files import absolute_path
 
 TIME_NAMES = ("time", "date", "datetime", "timestamp", "ds", "day", "month", "year", "hour")
 MISSING = ("", "na", "n/a", "nan", "null", "none", "-")
@@ -83,7 +84,7 @@ class SeriesFiles:
           >>> SeriesFiles(path="/data/../mine.csv").with_absolute_paths().path
           '/mine.csv'
         """
-        return dataclasses.replace(self, path=os.path.abspath(os.path.expanduser(self.path)))
+        return dataclasses.replace(self, path=absolute_path(self.path))
 
 
 def read_series_file(

@@ -7,12 +7,13 @@ from typing import Literal
 
 from transformer_jax.data.readers import read_lines
 from transformer_jax.data.sound import read_sound
+from transformer_jax.data.sources.part_files import PartFiles
 from transformer_jax.data.utterances import SpeechSplits, Utterance, hold_out_speakers
-from transformer_jax.errors import DataError, require, shortened
+from transformer_jax.errors import DataError, shortened
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SpeechFiles:
+class SpeechFiles(PartFiles):
     """Your own lists of recordings, files of UTF-8 text: ``path<TAB>text`` a row, or ``path<TAB>text<TAB>speaker``.
 
     A path is relative to the folder of its list. Empty lines are left out.
@@ -28,13 +29,6 @@ class SpeechFiles:
     """
 
     kind: Literal["files"] = "files"
-    train: str
-    development: str | None = None
-    test: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("train", "development", "test"):
-            require(getattr(self, name) != "", f"{name}: the path is empty")
 
     def load(self) -> SpeechSplits:
         """Read the three parts.
@@ -53,20 +47,6 @@ class SpeechFiles:
             test=test,
             notes=(f"development set: {len(development)} recordings of the training set are held out",),
         )
-
-    def with_absolute_paths(self) -> "SpeechFiles":
-        """The same files, to be found from any folder.
-
-        Example:
-          >>> SpeechFiles(train="/data/../mine.tsv").with_absolute_paths().train
-          '/mine.tsv'
-        """
-        changed = {
-            name: os.path.abspath(os.path.expanduser(path))
-            for name in ("train", "development", "test")
-            if (path := getattr(self, name)) is not None
-        }
-        return dataclasses.replace(self, **changed)
 
 
 def read_speech_list(path: str | os.PathLike[str]) -> list[Utterance]:

@@ -5,13 +5,14 @@ import os
 from typing import Literal
 
 from transformer_jax.bounds import Length, check_bounds
+from transformer_jax.data.sources.part_files import PARTS, PartFiles
 from transformer_jax.data.sources.tag_lines import CONLLU_COLUMNS, TagFormat, read_tag_file
 from transformer_jax.data.tagged_text import TaggedSentence, TagSplits, with_held_out
 from transformer_jax.errors import check_choice, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TagFiles:
+class TagFiles(PartFiles):
     """Your own files: one word a line with its label, an empty line behind each sentence; or CoNLL-U.
 
     Without a development set, a tenth of the sentences is held out of the training set, by a hash of the words; without
@@ -29,9 +30,6 @@ class TagFiles:
     """
 
     kind: Literal["files"] = "files"
-    train: str
-    development: str | None = None
-    test: str | None = None
     format: TagFormat = "auto"
     word_column: Length = 0
     label_column: Length = -1
@@ -39,7 +37,7 @@ class TagFiles:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        for name in ("train", "development", "test"):
+        for name in PARTS:
             require(getattr(self, name) != "", f"the path of {name} is empty")
         check_choice("format", self.format, ("auto", "conllu", "columns"))
         check_choice("conllu_column", self.conllu_column, CONLLU_COLUMNS)
@@ -78,18 +76,3 @@ class TagFiles:
             label_column=self.label_column,
             conllu_column=self.conllu_column,
         )
-
-    def with_absolute_paths(self) -> "TagFiles":
-        """The same files, to be found from any folder.
-
-        Example:
-          >>> TagFiles(train="/data/../words.tsv").with_absolute_paths().train
-          '/words.tsv'
-        """
-        given = {name: getattr(self, name) for name in ("train", "development", "test")}
-        absolute = {
-            name: os.path.abspath(os.path.expanduser(path))
-            for name, path in given.items()
-            if path is not None
-        }
-        return dataclasses.replace(self, **absolute)

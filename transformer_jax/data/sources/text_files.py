@@ -14,6 +14,7 @@ from transformer_jax.data.documents import (
 )
 from transformer_jax.data.readers import read_text_file
 from transformer_jax.errors import DataError, require
+from transformer_jax.files import absolute_path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ class TextFiles:
         """
 
         def absolute(paths: tuple[str, ...] | None) -> tuple[str, ...] | None:
-            return paths and tuple(os.path.abspath(os.path.expanduser(path)) for path in paths)
+            return paths and tuple(absolute_path(path) for path in paths)
 
         return dataclasses.replace(
             self,

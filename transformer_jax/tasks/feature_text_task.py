@@ -1,0 +1,81 @@
+"""What tasks from features to texts share: their sizes, plans, and files of one's own."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+from transformer_jax.data.feature_batches import FeatureBatch, abstract_feature_batch
+from transformer_jax.data.pipeline import rows_of
+from transformer_jax.data.tokenizer_training import known_vocab_size
+from transformer_jax.data.tokenizers import Tokenizer
+from transformer_jax.errors import ConfigError
+from transformer_jax.models.sizes import Sizes
+from transformer_jax.tasks.task import Artifacts, check_files, saved_tokenizer_overrides
+
+
+class FeatureTextTask:
+    """Base of `Captioning` and `Transcription`, which are frozen dataclasses with the field ``data``."""
+
+    kind: Any
+    data: Any
+    artifact_types: ClassVar[Mapping[str, Any]] = {"tokenizer": Tokenizer}
+    sizes_given: ClassVar[tuple[str, ...]] = ("feature_dim", "vocab_size")
+    has_shorter_batches: ClassVar[bool] = True
+
+    files_kind: ClassVar[str]
+    """Kind of the config of a data set of one's own."""
+
+    def check_frames(self, model: Any) -> None:
+        """Raise ``ConfigError`` if a model's config takes fewer frames than the data may have."""
+        limit = getattr(model, "source_limit", None)
+        if limit is not None and limit < self.data.max_frames:
+            raise ConfigError(
+                f"data.max_frames is {self.data.max_frames}, but the encoder takes {limit} at most: lower it, or raise "
+                "the encoder's positions"
+            )
+
+    def sizes(self, artifacts: Artifacts, *, is_training: bool = False) -> Sizes:
+        """Numbers of a frame, and vocabulary."""
+        return self._sizes(artifacts["tokenizer"].vocab_size)
+
+    def _sizes(self, vocab_size: int) -> Sizes:
+        return Sizes(feature_dim=self.data.features.feature_dim, vocab_size=vocab_size)
+
+    def file_overrides(self, files: Mapping[str, Sequence[str]]) -> list[str]:
+        """Overrides that train on examples of one's own, and on second ones to develop on."""
+        check_files(self.kind, files, known=("text", "development_text"), needed=("text",))
+        dataset = {
+            part: files[name][0]
+            for name, part in (("text", "train"), ("development_text", "development"))
+            if name in files
+        }
+        return [f"task.data.dataset={json.dumps({'kind': self.files_kind, **dataset})}"]
+
+    def tokenizer_overrides(self, path: str) -> list[str]:
+        """Overrides that take a saved tokenizer."""
+        return saved_tokenizer_overrides(path)
+
+    def with_absolute_paths(self) -> Self:
+        """The same task, its files to be found from any folder."""
+        task: Any = self
+        found: Self = dataclasses.replace(task, data=self.data.with_absolute_paths())
+        return found
+
+    def plan_lengths(self) -> tuple[int, ...]:
+        """Frames and tokens of the longest training batch that the config allows."""
+        return self.data.max_frames, self.data.max_target_len
+
+    def plan_rows(self, lengths: tuple[int, ...]) -> int:
+        """Rows of a training batch."""
+        tokens = self.data.batch_tokens
+        return int(self.data.batch_size) if tokens is None else rows_of(tokens, sum(lengths))
+
+    def abstract_batch(self, rows: int, lengths: tuple[int, ...]) -> FeatureBatch:
+        """Shapes of a training batch; one length is that of both sides."""
+        return abstract_feature_batch(rows, lengths[0], self.data.features.feature_dim, lengths[-1])
+
+    def known_sizes(self, vocab_sizes: tuple[int, ...] = ()) -> Sizes | None:
+        """Vocabulary that is given, or that the tokenizer's config bounds, and the numbers of a frame."""
+        size = vocab_sizes[0] if vocab_sizes else known_vocab_size(self.data.tokenizer)
+        return None if size is None else self._sizes(size)
