@@ -356,6 +356,13 @@ ANSWERED = {
 }
 CONTINUED = {"shakespeare-chars": ("ROMEO:", "\nI will not")}
 """Prompts of language models, and what is most probable behind them."""
+TAGGED = {
+    "requests-en": (
+        "will it rain in Berlin tomorrow",
+        "GetWeather\twill/O it/O rain/B-condition_description in/O Berlin/B-city tomorrow/B-timeRange",
+    )
+}
+"""Lines for taggers, and their labels behind the class of the line."""
 
 
 @pytest.mark.parametrize("name", [*pretrained_names(), *sorted(path.name for path in MODELS.iterdir())])
@@ -370,7 +377,8 @@ def test_the_models_that_come_with_the_library_answer(
         ran = run_command("generate", *chosen, "--prompt", prompt, "--temperature", "0", "--max-tokens", "11")
         assert (ran.status, ran.out) == (0, f"{prompt}{text}\n"), ran.err
         return
-    line, answer = ANSWERED[name]
+    command = "tag" if name in TAGGED else "translate"
+    line, answer = (ANSWERED | TAGGED)[name]
     (tmp_path / "in.txt").write_text(line + "\n")
-    ran = run_command("translate", *chosen, "--input", tmp_path / "in.txt")
+    ran = run_command(command, *chosen, "--input", tmp_path / "in.txt")
     assert (ran.status, ran.out.lower()) == (0, answer.lower() + "\n"), ran.err

@@ -14,6 +14,7 @@ Words stand between blanks; a line comes out as word/LABEL word/LABEL ..., behin
 the model gives classes (intents). An empty line gives an empty line. The last slash separates a word that holds one.
 
 Examples:
+  echo "play free jazz by sun ra" | transformer-jax tag --pretrained requests-en
   echo "Time flies like an arrow ." | transformer-jax tag runs/ewt
   transformer-jax tag runs/ewt --input sentences.txt --output tagged.txt
   transformer-jax tag runs/snips --input requests.txt --json
