@@ -1,4 +1,4 @@
-"""A package installed by pip adds a model, a task, a cell and a score rule by entry points, and commands use them."""
+"""A package installed by pip adds a model, a task, a cell, a score rule, a data set and an objective."""
 
 import json
 import os
@@ -38,6 +38,12 @@ one = "tiny_rungs:LeakyCell"
 
 [project.entry-points."transformer_jax.scores"]
 one = "tiny_rungs:NegativeDistance"
+
+[project.entry-points."transformer_jax.datasets.pairs"]
+one = "tiny_rungs:Reversed"
+
+[project.entry-points."transformer_jax.objectives.pairs"]
+one = "tiny_rungs:HalfLoss"
 """
 
 PACKAGE = """
@@ -47,10 +53,12 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
+from transformer_jax.data.line_pairs import Pair, PairSplits
 from transformer_jax.functional.recurrent import GatedCell
 from transformer_jax.functional.recurrent.gated_cell import recur
 from transformer_jax.functional.scores import RuleConfig
 from transformer_jax.models import RecurrentLMConfig
+from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.tasks.language_modelling import LanguageModelling
 
@@ -111,6 +119,28 @@ class TinyLM:
 class Chorus(LanguageModelling):
     kind: Literal["chorus"] = "chorus"
     metrics: ClassVar[Any] = {"nats": "min"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reversed:
+    kind: Literal["reversed"] = "reversed"
+    words: tuple[str, ...]
+
+    def load(self):
+        pairs = [Pair(word, word[::-1]) for word in self.words]
+        return PairSplits(train=pairs * 5, development=[], test=[])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HalfLoss(PairCrossEntropy):
+    kind: Literal["half_loss"] = "half_loss"
+
+    def __call__(self, model, batch, rng_key):
+        loss, metrics, state = super().__call__(model, batch, rng_key)
+        return dataclasses.replace(loss, sum=0.5 * loss.sum), metrics, state
+
+    def at(self, update):
+        return self
 """
 
 LANGUAGE = """
@@ -223,6 +253,20 @@ def test_without_the_package_the_run_is_refused_in_one_line(
     (line,) = ran.stderr.splitlines()
     assert 'task: unknown kind "chorus"; known: ' in line
     assert line.endswith("import the module that registers it, if it is yours")
+
+
+def test_a_data_set_and_an_objective_of_a_package_are_named_by_settings(folder: Path) -> None:
+    settings = ['data.dataset={"kind": "reversed", "words": ["ab", "cde"]}', "objective.kind=half_loss"]
+    losses = []
+    for changed in (settings, settings[:1]):
+        name = f"reversed-{len(changed)}"
+        ran = _run(folder, "train", "pairs.py", "--run-dir", name, "--set", *changed, "train.log_every=1")
+        assert ran.returncode == 0, ran.stderr
+        rows = [json.loads(row) for row in (folder / name / "metrics.jsonl").read_text().splitlines()]
+        losses.append(next(row["loss"] for row in rows if "loss" in row))
+    shown = json.loads((folder / "reversed-2" / "config.json").read_text())["task"]
+    assert (shown["data"]["dataset"]["words"], shown["objective"]["kind"]) == (["ab", "cde"], "half_loss")
+    assert losses[0] == pytest.approx(losses[1] / 2, rel=1e-5)
 
 
 def test_a_score_rule_of_a_package_is_named_in_a_config(folder: Path) -> None:

@@ -1,8 +1,10 @@
 """Config of the data of a captioner: drawings or images with captions, tokenizer, features, limits and batches."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from transformer_jax.bounds import Length, Rows, Width, check_at_least
+from transformer_jax.data.dataset_kinds import dataset_kinds
 from transformer_jax.data.feature_text_config import FeatureTextConfig
 from transformer_jax.data.images import ImageFeatures
 from transformer_jax.data.ink import StrokeFeatures
@@ -10,6 +12,7 @@ from transformer_jax.data.sources.digits import DigitStrips
 from transformer_jax.data.sources.ink_files import InkFiles
 from transformer_jax.data.sources.named_captions import NamedCaptions
 from transformer_jax.data.tokenizer_config import TokenizerConfig, Words
+from transformer_jax.kinds import Kinds
 
 __all__ = [
     "CaptionDatasetConfig",
@@ -19,7 +22,13 @@ __all__ = [
     "NamedCaptions",
 ]
 
-CaptionDatasetConfig = NamedCaptions | InkFiles | DigitStrips
+BuiltInCaptionDatasetConfig = NamedCaptions | InkFiles | DigitStrips
+DATASET_KINDS: Kinds[Any] = dataset_kinds("captions", get_args(BuiltInCaptionDatasetConfig))
+
+if TYPE_CHECKING:
+    CaptionDatasetConfig = BuiltInCaptionDatasetConfig
+else:
+    CaptionDatasetConfig = Annotated[Any, DATASET_KINDS]
 ItemFeatures = StrokeFeatures | ImageFeatures
 
 

@@ -1,17 +1,25 @@
 """Config of the data of a classifier: texts with a class each, tokenizer, limits and batches."""
 
 import dataclasses
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from transformer_jax.bounds import Count, Length, Rows, Seed, Tokens, Width, check_at_least, check_bounds
+from transformer_jax.data.dataset_kinds import dataset_kinds, with_absolute_dataset_paths
 from transformer_jax.data.sources.class_files import ClassFiles
 from transformer_jax.data.sources.named_classes import NamedClasses
 from transformer_jax.data.tokenizer_config import TokenizerConfig, Words, with_absolute_path
 from transformer_jax.errors import require
+from transformer_jax.kinds import Kinds
 
 __all__ = ["ClassDatasetConfig", "ClassFiles", "ClassesConfig", "NamedClasses", "with_absolute_class_paths"]
 
-ClassDatasetConfig = NamedClasses | ClassFiles
+BuiltInClassDatasetConfig = NamedClasses | ClassFiles
+DATASET_KINDS: Kinds[Any] = dataset_kinds("classes", get_args(BuiltInClassDatasetConfig))
+
+if TYPE_CHECKING:
+    ClassDatasetConfig = BuiltInClassDatasetConfig
+else:
+    ClassDatasetConfig = Annotated[Any, DATASET_KINDS]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,9 +82,8 @@ def with_absolute_class_paths(config: ClassesConfig) -> ClassesConfig:
       >>> with_absolute_class_paths(ClassesConfig(dataset=ClassFiles(train="/data/../a.tsv"))).dataset.train
       '/a.tsv'
     """
-    dataset = config.dataset
     return dataclasses.replace(
         config,
-        dataset=dataset.with_absolute_paths() if isinstance(dataset, ClassFiles) else dataset,
+        dataset=with_absolute_dataset_paths(config.dataset),
         tokenizer=with_absolute_path(config.tokenizer),
     )

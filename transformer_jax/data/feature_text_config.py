@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, Self
 
 from transformer_jax.bounds import Count, Length, Rows, Seed, Tokens, Width, check_at_least, check_bounds
-from transformer_jax.data.sources.part_files import PartFiles
+from transformer_jax.data.dataset_kinds import with_absolute_dataset_paths
 from transformer_jax.data.tokenizer_config import TokenizerConfig, with_absolute_path
 from transformer_jax.errors import require
 
@@ -63,9 +63,8 @@ class FeatureTextConfig:
 
     def with_absolute_paths(self) -> Self:
         """The same data, to be found from any folder."""
-        dataset = self.dataset
         return dataclasses.replace(
             self,
-            dataset=dataset.with_absolute_paths() if isinstance(dataset, PartFiles) else dataset,
+            dataset=with_absolute_dataset_paths(self.dataset),
             tokenizer=with_absolute_path(self.tokenizer),
         )

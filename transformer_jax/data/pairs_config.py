@@ -1,10 +1,11 @@
 """Configs of pairs of lines: data set, tokenizers, limits and batches."""
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from transformer_jax.bounds import AtMost, Count, Length, Rows, Seed, Tokens, check_at_least, check_bounds
 from transformer_jax.data.buckets import check_shapes
+from transformer_jax.data.dataset_kinds import dataset_kinds, with_absolute_dataset_paths
 from transformer_jax.data.sources.named_pairs import NamedDataset
 from transformer_jax.data.sources.parallel_files import ParallelFiles
 from transformer_jax.data.sources.registry import names_with
@@ -21,7 +22,7 @@ from transformer_jax.data.tokenizer_config import (
     with_absolute_path,
 )
 from transformer_jax.errors import ConfigError, ShapeError, require
-from transformer_jax.files import absolute_path
+from transformer_jax.kinds import Kinds
 
 __all__ = [
     "PRONUNCIATION_DATASETS",
@@ -58,7 +59,13 @@ BleuTokenizerName = Literal[
 PRONUNCIATION_DATASETS = tuple(names_with("pronunciations"))
 
 
-DatasetConfig = NamedDataset | ParallelFiles | TsvFiles | SyntheticDataset
+BuiltInDatasetConfig = NamedDataset | ParallelFiles | TsvFiles | SyntheticDataset
+DATASET_KINDS: Kinds[Any] = dataset_kinds("pairs", get_args(BuiltInDatasetConfig))
+
+if TYPE_CHECKING:
+    DatasetConfig = BuiltInDatasetConfig
+else:
+    DatasetConfig = Annotated[Any, DATASET_KINDS]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -268,17 +275,9 @@ def with_absolute_paths(config: PairsConfig) -> PairsConfig:
       >>> with_absolute_paths(PairsConfig(dataset=TsvFiles(train="/data/../words.tsv"))).dataset.train
       '/words.tsv'
     """
-    dataset = config.dataset
-    config = dataclasses.replace(
+    return dataclasses.replace(
         config,
+        dataset=with_absolute_dataset_paths(config.dataset),
         source_tokenizer=with_absolute_path(config.source_tokenizer),
         target_tokenizer=with_absolute_path(config.target_tokenizer),
     )
-    if not isinstance(dataset, ParallelFiles | TsvFiles):
-        return config
-    absolute: dict[str, Any] = {
-        name: absolute_path(value)
-        for name, value in dataclasses.asdict(dataset).items()
-        if isinstance(value, str) and name not in ("kind", "source_language", "target_language")
-    }
-    return dataclasses.replace(config, dataset=dataclasses.replace(dataset, **absolute))

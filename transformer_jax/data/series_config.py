@@ -1,15 +1,26 @@
 """Config of the data of a forecaster: series, windows, scaling and batches."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from transformer_jax.bounds import Length, Rows, Seed, check_at_least, check_bounds
+from transformer_jax.data.dataset_kinds import dataset_kinds, with_absolute_dataset_paths
 from transformer_jax.data.series import Gaps
 from transformer_jax.data.series_scaler import Scaling
 from transformer_jax.data.sources.named_series import NamedSeries
 from transformer_jax.data.sources.series_files import SeriesFiles
 from transformer_jax.errors import check_choice
+from transformer_jax.kinds import Kinds
 
-__all__ = ["NamedSeries", "SeriesConfig", "SeriesFiles"]
+__all__ = ["NamedSeries", "SeriesConfig", "SeriesDatasetConfig", "SeriesFiles"]
+
+BuiltInSeriesDatasetConfig = NamedSeries | SeriesFiles
+DATASET_KINDS: Kinds[Any] = dataset_kinds("series", get_args(BuiltInSeriesDatasetConfig))
+
+if TYPE_CHECKING:
+    SeriesDatasetConfig = BuiltInSeriesDatasetConfig
+else:
+    SeriesDatasetConfig = Annotated[Any, DATASET_KINDS]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +48,7 @@ class SeriesConfig:
       120
     """
 
-    dataset: NamedSeries | SeriesFiles = dataclasses.field(default_factory=NamedSeries)
+    dataset: SeriesDatasetConfig = dataclasses.field(default_factory=NamedSeries)
     context_len: Length = 168
     horizon_len: Length = 24
     season_len: Length = 24
@@ -63,7 +74,4 @@ class SeriesConfig:
 
 def with_absolute_series_paths(config: SeriesConfig) -> SeriesConfig:
     """The same data, to be found from any folder."""
-    dataset = config.dataset
-    if not isinstance(dataset, SeriesFiles):
-        return config
-    return dataclasses.replace(config, dataset=dataset.with_absolute_paths())
+    return dataclasses.replace(config, dataset=with_absolute_dataset_paths(config.dataset))

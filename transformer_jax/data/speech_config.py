@@ -1,18 +1,27 @@
 """Config of the data of a transcriber: recordings with texts, front end, tokenizer, limits and batches."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from transformer_jax.bounds import Length, Rows, Width
+from transformer_jax.data.dataset_kinds import dataset_kinds
 from transformer_jax.data.feature_text_config import FeatureTextConfig
 from transformer_jax.data.sources.named_speech import NamedSpeech
 from transformer_jax.data.sources.speech_files import SpeechFiles
 from transformer_jax.data.speech_features import SpeechFeatures
 from transformer_jax.data.tokenizer_config import Characters, TokenizerConfig
 from transformer_jax.errors import require
+from transformer_jax.kinds import Kinds
 
 __all__ = ["NamedSpeech", "SpeechConfig", "SpeechDatasetConfig", "SpeechFiles"]
 
-SpeechDatasetConfig = NamedSpeech | SpeechFiles
+BuiltInSpeechDatasetConfig = NamedSpeech | SpeechFiles
+DATASET_KINDS: Kinds[Any] = dataset_kinds("speech", get_args(BuiltInSpeechDatasetConfig))
+
+if TYPE_CHECKING:
+    SpeechDatasetConfig = BuiltInSpeechDatasetConfig
+else:
+    SpeechDatasetConfig = Annotated[Any, DATASET_KINDS]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from transformer_jax.bounds import (
     AtMost,
@@ -16,6 +16,7 @@ from transformer_jax.bounds import (
     check_at_least,
     check_bounds,
 )
+from transformer_jax.data.dataset_kinds import dataset_kinds, with_absolute_dataset_paths
 from transformer_jax.data.iob import BrokenIob
 from transformer_jax.data.sources.named_tags import NamedTags
 from transformer_jax.data.sources.tag_files import TagFiles
@@ -23,16 +24,26 @@ from transformer_jax.data.tokenizer_config import SavedTokenizer, WordPieces, Wo
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import check_choice, require
 from transformer_jax.files import absolute_path
+from transformer_jax.kinds import Kinds
 
 __all__ = [
     "NamedTags",
     "SavedTokenizer",
     "TagConfig",
+    "TagDatasetConfig",
     "TagFiles",
     "WordPieces",
     "Words",
     "with_absolute_tag_paths",
 ]
+
+BuiltInTagDatasetConfig = NamedTags | TagFiles
+DATASET_KINDS: Kinds[Any] = dataset_kinds("tags", get_args(BuiltInTagDatasetConfig))
+
+if TYPE_CHECKING:
+    TagDatasetConfig = BuiltInTagDatasetConfig
+else:
+    TagDatasetConfig = Annotated[Any, DATASET_KINDS]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +75,7 @@ class TagConfig:
       ConfigError: If a number is out of range.
     """
 
-    dataset: NamedTags | TagFiles = dataclasses.field(default_factory=NamedTags)
+    dataset: TagDatasetConfig = dataclasses.field(default_factory=NamedTags)
     tokenizer: Words | WordPieces | SavedTokenizer = dataclasses.field(
         default_factory=lambda: Words(min_count=2)
     )
@@ -115,11 +126,11 @@ def with_absolute_tag_paths(config: TagConfig) -> TagConfig:
       >>> with_absolute_tag_paths(TagConfig(dataset=TagFiles(train="/data/../a.tsv"))).dataset.train
       '/a.tsv'
     """
-    dataset, tokenizer = config.dataset, with_absolute_path(config.tokenizer)
+    tokenizer = with_absolute_path(config.tokenizer)
     assert isinstance(tokenizer, Words | WordPieces | SavedTokenizer)
     return dataclasses.replace(
         config,
-        dataset=dataset.with_absolute_paths() if isinstance(dataset, TagFiles) else dataset,
+        dataset=with_absolute_dataset_paths(config.dataset),
         tokenizer=tokenizer,
         more_words=config.more_words and absolute_path(config.more_words),
     )

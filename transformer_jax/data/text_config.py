@@ -4,8 +4,10 @@ import dataclasses
 from typing import Literal
 
 from transformer_jax.bounds import Count, Length, Rows, Seed, check_at_least, check_bounds
+from transformer_jax.data.dataset_kinds import with_absolute_dataset_paths
 from transformer_jax.data.sources.named_text import NamedText
 from transformer_jax.data.sources.text_files import TextFiles
+from transformer_jax.data.sources.text_sources import TextSource
 from transformer_jax.data.tokenizer_config import (
     BytePairs,
     Bytes,
@@ -34,7 +36,7 @@ __all__ = [
     "with_absolute_text_paths",
 ]
 
-TextDatasetConfig = NamedText | TextFiles
+TextDatasetConfig = TextSource
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,9 +142,8 @@ def with_absolute_text_paths(config: TextConfig) -> TextConfig:
       >>> with_absolute_text_paths(TextConfig(dataset=TextFiles(train=("/data/../a.txt",)))).dataset.train
       ('/a.txt',)
     """
-    dataset = config.dataset
     return dataclasses.replace(
         config,
-        dataset=dataset.with_absolute_paths() if isinstance(dataset, TextFiles) else dataset,
+        dataset=with_absolute_dataset_paths(config.dataset),
         tokenizer=with_absolute_path(config.tokenizer),
     )

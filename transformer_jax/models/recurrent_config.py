@@ -159,13 +159,13 @@ class RecurrentSeq2SeqConfig:
     kind: Literal["recurrent_seq2seq"] = "recurrent_seq2seq"
     embedding_dim: Width
     hidden_dim: Width
-    cell: str
-    num_encoder_layers: Layers
-    num_decoder_layers: Layers
-    bidirectional: bool
+    cell: str = "lstm"
+    num_encoder_layers: Layers = 1
+    num_decoder_layers: Layers = 1
+    bidirectional: bool = True
     attention: LastState | Bahdanau | Luong
-    dropout_rate: float
-    residual: bool
+    dropout_rate: float = 0.1
+    residual: bool = False
     dtype: ComputeDtype = "float32"
     recurrence_implementation: str | None = None
     attention_implementation: str | None = None

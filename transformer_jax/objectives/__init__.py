@@ -7,6 +7,7 @@ training also has ``at(update)``, which returns the objective of that update.
 
 from transformer_jax.objectives.classes import ClassCrossEntropy
 from transformer_jax.objectives.ctc_texts import CtcLoss
+from transformer_jax.objectives.families import register_objective
 from transformer_jax.objectives.feature_cross_entropy import FeatureCrossEntropy
 from transformer_jax.objectives.forecast_loss import PinballLoss, SquaredError
 from transformer_jax.objectives.joint_ctc import JointCtc
@@ -32,5 +33,6 @@ __all__ = [
     "PinballLoss",
     "SquaredError",
     "TagLikelihood",
+    "register_objective",
     "token_accuracy",
 ]

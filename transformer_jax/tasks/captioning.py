@@ -23,6 +23,7 @@ from transformer_jax.errors import ConfigError
 from transformer_jax.inference.captioner import Captioner
 from transformer_jax.models.image_encoders import ConvolutionalImageEncoder, PatchImageEncoder
 from transformer_jax.objectives import FeatureCrossEntropy
+from transformer_jax.objectives.families import CaptionObjective
 from transformer_jax.tasks.caption_evaluation import CaptionEvaluation, CaptionEvaluator, evaluate_captions
 from transformer_jax.tasks.feature_text_task import FeatureTextTask
 from transformer_jax.tasks.task import Artifacts, Direction, check_sizes
@@ -48,7 +49,7 @@ class Captioning(FeatureTextTask):
     files_kind: ClassVar[str] = "inkml"
 
     data: CaptionsConfig = dataclasses.field(default_factory=CaptionsConfig)
-    objective: FeatureCrossEntropy = dataclasses.field(default_factory=FeatureCrossEntropy)
+    objective: CaptionObjective = dataclasses.field(default_factory=FeatureCrossEntropy)
     search: GreedyConfig | BeamConfig = dataclasses.field(default_factory=lambda: GreedyConfig(max_len=96))
 
     def __post_init__(self) -> None:

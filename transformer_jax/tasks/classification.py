@@ -26,6 +26,7 @@ from transformer_jax.errors import ConfigError
 from transformer_jax.inference.text_classifier import TextClassifier
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import ClassCrossEntropy
+from transformer_jax.objectives.families import ClassObjective
 from transformer_jax.tasks.class_evaluation import ClassEvaluation, ClassEvaluator, evaluate_classes
 from transformer_jax.tasks.task import (
     Artifacts,
@@ -62,7 +63,7 @@ class Classification:
     has_shorter_batches: ClassVar[bool] = True
 
     data: ClassesConfig = dataclasses.field(default_factory=ClassesConfig)
-    objective: ClassCrossEntropy = dataclasses.field(default_factory=ClassCrossEntropy)
+    objective: ClassObjective = dataclasses.field(default_factory=ClassCrossEntropy)
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -88,7 +89,7 @@ class Classification:
     def check_objective(self, model: Any) -> None:
         """Raise ``ConfigError`` if there is a penalty on hops and the model has one hop at most."""
         if (
-            self.objective.penalty_weight
+            getattr(self.objective, "penalty_weight", 0.0)
             and getattr(getattr(model, "pooling", None), "kind", "") != "structured"
         ):
             raise ConfigError(

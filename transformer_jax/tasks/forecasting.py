@@ -14,7 +14,8 @@ from transformer_jax.data.sources.stored_files import is_at_hand
 from transformer_jax.errors import ConfigError
 from transformer_jax.inference.series_forecaster import SeriesForecaster
 from transformer_jax.models.sizes import Sizes
-from transformer_jax.objectives import PinballLoss, SquaredError
+from transformer_jax.objectives import SquaredError
+from transformer_jax.objectives.families import SeriesObjective
 from transformer_jax.tasks.forecast_evaluation import (
     METRICS,
     ForecastEvaluation,
@@ -44,7 +45,7 @@ class Forecasting:
     evaluation_type: ClassVar[Any] = ForecastEvaluation
 
     data: SeriesConfig = dataclasses.field(default_factory=SeriesConfig)
-    objective: SquaredError | PinballLoss = dataclasses.field(default_factory=SquaredError)
+    objective: SeriesObjective = dataclasses.field(default_factory=SquaredError)
 
     def check(self, model: Any) -> None:
         """Raise ``ConfigError`` if a model's config does not go with the task."""

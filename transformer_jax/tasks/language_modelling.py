@@ -26,6 +26,7 @@ from transformer_jax.errors import ConfigError, require
 from transformer_jax.inference.text_generator import TextGenerator
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import NextToken
+from transformer_jax.objectives.families import TextObjective
 from transformer_jax.tasks.task import (
     Artifacts,
     Direction,
@@ -62,7 +63,7 @@ class LanguageModelling:
     evaluation_type: ClassVar[Any] = TextEvaluation
 
     data: TextConfig = dataclasses.field(default_factory=TextConfig)
-    objective: NextToken = dataclasses.field(default_factory=NextToken)
+    objective: TextObjective = dataclasses.field(default_factory=NextToken)
     search: SampleConfig | GreedyConfig = dataclasses.field(
         default_factory=lambda: SampleConfig(max_len=200, temperature=0.8)
     )

@@ -19,6 +19,7 @@ from transformer_jax.errors import ConfigError
 from transformer_jax.inference.mask_filler import MaskFiller
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import MaskedTokens
+from transformer_jax.objectives.families import MaskedObjective
 from transformer_jax.tasks.masked_evaluation import MaskedEvaluation, MaskedEvaluator, evaluate_masked
 from transformer_jax.tasks.task import (
     Artifacts,
@@ -49,7 +50,7 @@ class MaskedLanguageModelling:
     evaluation_type: ClassVar[Any] = MaskedEvaluation
 
     data: MaskedTextConfig = dataclasses.field(default_factory=MaskedTextConfig)
-    objective: MaskedTokens = dataclasses.field(default_factory=MaskedTokens)
+    objective: MaskedObjective = dataclasses.field(default_factory=MaskedTokens)
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -72,7 +73,7 @@ class MaskedLanguageModelling:
         """Raise ``ConfigError`` unless the order of two parts is in the data, the loss and the model, or in none."""
         parts = {
             "data.sentence_order": self.data.sentence_order,
-            "objective.order_weight": self.objective.order_weight > 0,
+            "objective.order_weight": getattr(self.objective, "order_weight", 0.0) > 0,
             "model.order_head": bool(getattr(model, "order_head", False)),
         }
         if len(set(parts.values())) > 1:

@@ -32,6 +32,7 @@ from transformer_jax.inference.copied_outputs import hypothesis_text, with_copie
 from transformer_jax.inference.translator import Translator
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import PairCrossEntropy
+from transformer_jax.objectives.families import PairObjective
 from transformer_jax.tasks.pair_evaluation import PairEvaluation, evaluate_pairs
 from transformer_jax.tasks.pair_metrics import bleu_tokenizer, percentages
 from transformer_jax.tasks.task import Artifacts, Direction, check_files, check_sizes
@@ -73,7 +74,7 @@ class PairTask:
     evaluation_type: ClassVar[Any] = PairEvaluation
 
     data: PairsConfig = dataclasses.field(default_factory=PairsConfig)
-    objective: PairCrossEntropy = dataclasses.field(default_factory=PairCrossEntropy)
+    objective: PairObjective = dataclasses.field(default_factory=PairCrossEntropy)
     search: GreedyConfig | BeamConfig = dataclasses.field(default_factory=lambda: GreedyConfig(max_len=40))
 
     def check(self, model: Any) -> None:
@@ -112,8 +113,11 @@ class PairTask:
 
     def check_objective(self, model: Any) -> None:
         """Raise ``ConfigError`` if the objective cannot do anything with such a model."""
-        self.objective.check_attending(has_pointer=getattr(model, "pointer", None) is not None)
-        weight = self.objective.r_drop_weight
+        objective: Any = self.objective
+        if not isinstance(objective, PairCrossEntropy):  # one of a plug-in
+            return
+        objective.check_attending(has_pointer=getattr(model, "pointer", None) is not None)
+        weight = objective.r_drop_weight
         if weight and not any(rate for name, rate in vars(model).items() if name.endswith("dropout_rate")):
             raise ConfigError(
                 f"objective.r_drop_weight is {weight:g}, but the model has no dropout, so that both passes "

@@ -21,6 +21,7 @@ from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import ConfigError
 from transformer_jax.inference.sentence_tagger import SentenceTagger, TagProgram
 from transformer_jax.models.sizes import Sizes
+from transformer_jax.objectives.families import TagObjective
 from transformer_jax.objectives.tags import TagLikelihood
 from transformer_jax.tasks.tag_evaluation import (
     ScoredTags,
@@ -62,7 +63,7 @@ class Tagging:
     evaluation_type: ClassVar[Any] = TagEvaluation
 
     data: TagConfig = dataclasses.field(default_factory=TagConfig)
-    objective: TagLikelihood = dataclasses.field(default_factory=TagLikelihood)
+    objective: TagObjective = dataclasses.field(default_factory=TagLikelihood)
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -90,7 +91,7 @@ class Tagging:
 
     def check_objective(self, model: Any) -> None:
         """Raise ``ConfigError`` if labels of a chain are to be smoothed."""
-        if getattr(model, "crf", False) and self.objective.label_smoothing:
+        if getattr(model, "crf", False) and getattr(self.objective, "label_smoothing", 0.0):
             raise ConfigError(
                 "objective.label_smoothing spreads the probability of single labels, and model.crf gives that of whole "
                 "sequences: make it 0"

@@ -11,7 +11,8 @@ from transformer_jax.data.speech_config import NamedSpeech, SpeechConfig
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
 from transformer_jax.errors import ConfigError
 from transformer_jax.inference.transcriber import Transcriber
-from transformer_jax.objectives import CtcLoss, FeatureCrossEntropy, JointCtc
+from transformer_jax.objectives import CtcLoss
+from transformer_jax.objectives.families import SpeechObjective
 from transformer_jax.tasks.feature_text_task import FeatureTextTask
 from transformer_jax.tasks.task import Artifacts, Direction, check_sizes
 from transformer_jax.tasks.transcription_evaluation import (
@@ -19,8 +20,6 @@ from transformer_jax.tasks.transcription_evaluation import (
     SpeechEvaluator,
     evaluate_speech,
 )
-
-SpeechObjective = CtcLoss | JointCtc | FeatureCrossEntropy
 
 DECODER, HEAD = "a decoder", "a CTC head"
 _TRAINED_PARTS = {
@@ -66,9 +65,9 @@ class Transcription(FeatureTextTask):
 
     def check_objective(self, model: Any) -> None:
         """Raise ``ConfigError`` if the objective does not train all parts of the model, or wants one that it lacks."""
-        wanted = _TRAINED_PARTS[self.objective.kind]
+        wanted = _TRAINED_PARTS.get(self.objective.kind)
         found = tuple(name for name, has in ((DECODER, model.decoder is not None), (HEAD, model.ctc)) if has)
-        if wanted != found:
+        if wanted is not None and wanted != found:
             raise ConfigError(
                 f"objective '{self.objective.kind}' trains {' and '.join(wanted)}, but the model has "
                 f"{' and '.join(found)}: choose the objective that trains what the model has"

@@ -16,7 +16,8 @@ from transformer_jax.data.words_config import WordsConfig, with_absolute_word_pa
 from transformer_jax.errors import ConfigError
 from transformer_jax.inference.word_embedder import WordEmbedder
 from transformer_jax.models.sizes import Sizes
-from transformer_jax.objectives import FullSoftmax, HierarchicalSoftmax, NegativeSampling
+from transformer_jax.objectives import NegativeSampling
+from transformer_jax.objectives.families import WordObjective
 from transformer_jax.tasks.task import Artifacts, Direction, check_files, check_sizes
 from transformer_jax.tasks.vector_evaluation import VectorEvaluation, WindowEvaluator, evaluate_vectors
 
@@ -44,9 +45,7 @@ class WordEmbedding:
     evaluation_type: ClassVar[Any] = VectorEvaluation
 
     data: WordsConfig = dataclasses.field(default_factory=WordsConfig)
-    objective: NegativeSampling | HierarchicalSoftmax | FullSoftmax = dataclasses.field(
-        default_factory=NegativeSampling
-    )
+    objective: WordObjective = dataclasses.field(default_factory=NegativeSampling)
 
     def check(self, model: Any) -> None:
         """Raise ``ConfigError`` if a model's config does not go with the task."""

@@ -2,12 +2,14 @@
 
 import dataclasses
 import os
-from typing import Literal
+from typing import Any, Literal
 
 from transformer_jax.data import readers
 from transformer_jax.data.language_codes import check_languages
 from transformer_jax.data.line_pairs import Pair, PairSplits, with_held_out
+from transformer_jax.data.sources.part_files import PARTS
 from transformer_jax.errors import require
+from transformer_jax.files import absolute_path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,20 @@ class ParallelFiles:
             _read(self.development_source, self.development_target),
             _read(self.test_source, self.test_target),
         )
+
+    def with_absolute_paths(self) -> "ParallelFiles":
+        """The same files, to be found from any folder.
+
+        Example:
+          >>> ParallelFiles(train_source="/data/../a.en", train_target="/b.de").with_absolute_paths().train_source
+          '/a.en'
+        """
+        names = [f"{part}_{side}" for part in PARTS for side in ("source", "target")]
+        paths = {name: getattr(self, name) for name in names}
+        absolute: dict[str, Any] = {
+            name: absolute_path(path) for name, path in paths.items() if path is not None
+        }
+        return dataclasses.replace(self, **absolute)
 
 
 def _read(source: str | None, target: str | None) -> list[Pair] | None:

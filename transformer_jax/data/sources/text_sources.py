@@ -1,14 +1,22 @@
 """Several sources of text as one: named sets and files, one after another."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
+from transformer_jax.data.dataset_kinds import dataset_kinds, with_absolute_dataset_paths
 from transformer_jax.data.documents import TextSplits
 from transformer_jax.data.sources.named_text import NamedText
 from transformer_jax.data.sources.stored_files import is_at_hand
 from transformer_jax.data.sources.text_files import TextFiles
+from transformer_jax.kinds import Kinds
 
-TextSource = NamedText | TextFiles
-"""Union of the configs of text."""
+BuiltInTextSource = NamedText | TextFiles
+DATASET_KINDS: Kinds[Any] = dataset_kinds("text", get_args(BuiltInTextSource))
+
+if TYPE_CHECKING:
+    TextSource = BuiltInTextSource
+else:
+    TextSource = Annotated[Any, DATASET_KINDS]
 
 
 def load_texts(sources: Sequence[TextSource]) -> TextSplits:
@@ -43,4 +51,4 @@ def from_any_folder(sources: Sequence[TextSource]) -> tuple[TextSource, ...]:
       >>> from_any_folder([TextFiles(train=("/data/../a.txt",))])[0].train
       ('/a.txt',)
     """
-    return tuple(one.with_absolute_paths() if isinstance(one, TextFiles) else one for one in sources)
+    return tuple(map(with_absolute_dataset_paths, sources))

@@ -8,20 +8,18 @@ from transformer_jax.bounds import Width, check_at_least, check_bounds
 from transformer_jax.data import readers
 from transformer_jax.data.language_codes import check_languages
 from transformer_jax.data.line_pairs import Pair, PairSplits, with_held_out
+from transformer_jax.data.sources.part_files import PartFiles
 from transformer_jax.errors import DataError, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TsvFiles:
+class TsvFiles(PartFiles):
     """Your own files of fields separated by tabs; columns are counted from 0.
 
     A missing development or test set is treated as in `ParallelFiles`, and so are the languages.
     """
 
     kind: Literal["tsv"] = "tsv"
-    train: str
-    development: str | None = None
-    test: str | None = None
     source_column: Width = 0
     target_column: Width = 1
     source_language: str | None = None
@@ -29,6 +27,7 @@ class TsvFiles:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        super().__post_init__()
         check_languages(source_language=self.source_language, target_language=self.target_language)
         check_at_least(0, source_column=self.source_column, target_column=self.target_column)
         require(
