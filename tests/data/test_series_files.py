@@ -8,7 +8,7 @@ import pytest
 
 from transformer_jax.data.series_config import NamedSeries, SeriesFiles
 from transformer_jax.data.sources.series_files import parse_series, read_series_file
-from transformer_jax.data.time_axis import read_time_axis
+from transformer_jax.data.time_column import read_time_axis
 from transformer_jax.errors import ConfigError, DataError
 
 

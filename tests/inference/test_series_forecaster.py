@@ -90,7 +90,7 @@ def test_quantiles_are_in_order_and_their_median_is_the_forecast():
 
 
 def test_times_go_on_behind_the_series():
-    axis = TimeAxis(unit="months", start=2023.0 * 12 + 10, step=1.0, has_time=False)
+    axis = TimeAxis(unit="months", start=2023.0 * 12 + 10, step=1.0, form="date")
     series = Series(name="sales", values=VALUES[:CONTEXT], axis=axis)
     (found,) = forecaster().forecast(series)
     assert found.times == ("2024-07-01", "2024-08-01", "2024-09-01")

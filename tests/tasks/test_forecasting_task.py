@@ -81,6 +81,29 @@ def test_the_last_season_may_lie_before_the_models_context(task):
     np.testing.assert_array_equal(truth.repeat_last[:, 0], values[69:86])
 
 
+def test_columns_of_a_file_stand_for_the_channels_of_a_run(task, tmp_path):
+    dataset = dataclasses.replace(task.data.dataset, columns=("x",))
+    single = dataclasses.replace(task, data=dataclasses.replace(task.data, dataset=dataset))
+    made = predictor(single)
+    assert made.columns == ("x",)
+    values = [line.split(",")[0] for line in (tmp_path / "a.csv").read_text().splitlines()[1:]]
+
+    def scores(name, header, row):
+        path = tmp_path / name
+        path.write_text("\n".join([header, *(row(place, one) for place, one in enumerate(values))]))
+        return single.evaluate(made, ForecastEvaluation(source=path))["mse"]
+
+    named = scores("named.csv", "x,other", lambda place, one: f"{one},{place}")
+    assert scores("only.csv", "note,101", lambda place, one: f"a,{one}") == named
+    assert scores("bare.csv", "", lambda place, one: one) == named
+    with pytest.raises(
+        DataError, match=r"2 columns of numbers, a, b; tiny reads one: leave .* or name it 'x'"
+    ):
+        scores("two.csv", "a,b", lambda place, one: f"{one},{place}")
+    with pytest.raises(DataError, match=r"no column 'flat'.*tiny reads x, flat"):
+        task.evaluate(predictor(task), ForecastEvaluation(source=tmp_path / "named.csv"))
+
+
 def test_a_channel_that_is_constant_has_no_mase(task):
     truth = Truth.of(task.prepare().series, "development")
     assert np.isnan(truth.mase_scales[:, 1]).all()

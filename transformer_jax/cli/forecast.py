@@ -17,8 +17,8 @@ DESCRIPTION = """Forecast the next steps of time series with a trained model: a 
 
 The input has a row for each point in time, the oldest first or with a column of times (date, time, timestamp, ...),
 by which rows are sorted; its columns are those of the run, and others are left alone. A run of one channel, as of M4,
-forecasts each column by itself. The output goes on with the times of the input and has a column for each series, and
-further ones for the quantiles where the model gives them.
+forecasts each column of numbers by itself. The output goes on with the times of the input and has a column for each
+series, and further ones for the quantiles where the model gives them.
 
 A value that is missing is an error, unless --gaps hold, or the run (data.gaps=hold), holds the one before it. Fewer
 rows than the model reads (data.context_len), text among the numbers and a time that stands twice are errors that name
@@ -53,6 +53,9 @@ class Command:
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     """Columns to forecast, of a run of one channel; without it all but the times."""
 
+    header: Literal["yes", "no"] | None = None
+    """Whether the first row names the columns; without it the rows tell."""
+
     gaps: Literal["fail", "hold"] | None = None
     """Missing values: `fail` refuses them, `hold` repeats the value before; without it as in training."""
 
@@ -77,7 +80,7 @@ class Command:
         forecaster.gaps = self.gaps or forecaster.gaps
         found = self._series(forecaster)
         for remark in found.notes:
-            note(f"note: {remark}")
+            note(f"note: {_with_flag(remark)}")
         forecasts = forecaster.forecast(found.series[0], columns=found.columns)
         note_remarks(forecaster.report)
         if self.json:
@@ -96,20 +99,32 @@ class Command:
         from transformer_jax.data.readers import split_lines
         from transformer_jax.data.sources.series_files import parse_series, read_series_file
 
-        # Text in a column that the run does not read is nobody's concern.
+        # Text in a column that the run does not read does not matter.
         wanted = forecaster.columns if len(forecaster.columns) > 1 else ()
+        options: dict[str, Any] = {
+            "time_column": self.time_column,
+            "columns": self.columns,
+            "wanted": wanted,
+            "has_header": None if self.header is None else self.header == "yes",
+            "skip_text": not wanted,
+        }
         if self.columns and wanted:
             raise ConfigError(f"--columns: the run reads {', '.join(wanted)}; leave it out")
         try:
             if self.input is not None:
-                return read_series_file(
-                    self.input, time_column=self.time_column, columns=self.columns, wanted=wanted
-                )
+                return read_series_file(self.input, **options)
             require_open(0, "--input FILE.csv")
             lines = split_lines(sys.stdin.buffer.read(), "standard input")
-            return parse_series(lines, "standard input", self.time_column, self.columns, wanted=wanted)
+            return parse_series(lines, "standard input", **options)
         except DataError as error:
-            raise DataError(str(error).replace("`data.dataset.columns`", "--columns")) from None
+            raise DataError(_with_flag(str(error))) from None
+
+
+def _with_flag(text: str) -> str:
+    """A message with this command's own flags in the place of values of the config."""
+    return text.replace("`data.dataset.columns`", "--columns").replace(
+        "`data.dataset.has_header`", "--header"
+    )
 
 
 def as_csv(forecasts: Sequence[Any]) -> str:

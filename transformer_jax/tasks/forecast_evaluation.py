@@ -13,8 +13,9 @@ from flax import nnx
 from transformer_jax.data.prepare_series import PreparedSeries, prepare_series
 from transformer_jax.data.series import Part, Values
 from transformer_jax.data.series_config import SeriesConfig, SeriesFiles
+from transformer_jax.data.sources.series_files import read_series_file
 from transformer_jax.environment import environment_table
-from transformer_jax.errors import ConfigError, DataError
+from transformer_jax.errors import ConfigError, DataError, nearest_hint, shortened
 from transformer_jax.evaluate.forecast_scores import SeasonalFactors, naive_error, seasonal_naive, smape
 from transformer_jax.inference.series_forecaster import (
     SeriesForecaster,
@@ -277,20 +278,55 @@ def _prepared(
     if options.source is None:
         part: Part = "test" if options.split == "test" else "development"
         return prepare_series(config, scaler=forecaster.scaler), part
-    # The first window of a file is its training part: contexts have to stand somewhere.
     own = config.dataset
     known = own if isinstance(own, SeriesFiles) else SeriesFiles(path=str(options.source))
-    columns = forecaster.columns if len(forecaster.columns) > 1 else known.columns
-    dataset = dataclasses.replace(
-        known, path=str(options.source), columns=columns, num_development=0, num_test=0
+    found = read_series_file(
+        str(options.source),
+        time_column=known.time_column,
+        wanted=forecaster.columns,
+        skip_text=len(forecaster.columns) == 1,
     )
-    rows = len(dataset.load().series[0].values)
+    columns = _file_columns(found.columns, forecaster, str(options.source))
+    rows = len(found.series[0].values)
     if rows < config.window_len + 1:
         raise DataError(
             f"{options.source}: {rows:,} rows, wanted at least {config.window_len + 1:,}: a training window and a step"
         )
-    dataset = dataclasses.replace(dataset, num_test=rows - config.window_len)
-    return prepare_series(dataclasses.replace(config, dataset=dataset), scaler=forecaster.scaler), "test"
+    # The first window of a file is its training part: contexts have to stand somewhere.
+    dataset = dataclasses.replace(
+        known,
+        path=str(options.source),
+        columns=columns,
+        has_header=None,
+        num_development=0,
+        num_test=rows - config.window_len,
+    )
+    scaler = dataclasses.replace(forecaster.scaler, columns=columns)
+    return prepare_series(dataclasses.replace(config, dataset=dataset), scaler=scaler), "test"
+
+
+def _file_columns(found: Sequence[str], forecaster: SeriesForecaster, where: str) -> tuple[str, ...]:
+    """Columns of a file that stand for the run's channels, in their order.
+
+    They are those of the same names; otherwise the only column of numbers is the only channel, and the columns of a
+    file without names are the channels in their order.
+    """
+    wanted = forecaster.columns
+    if set(wanted) <= set(found):
+        return wanted
+    if len(found) == len(wanted) and (len(wanted) == 1 or found[0].startswith("column ")):
+        return tuple(found)
+    columns = shortened(", ".join(found))
+    if len(wanted) == 1:
+        raise DataError(
+            f"{where}: {len(found)} columns of numbers, {columns}; {forecaster.name} reads one: leave the others "
+            f"out, or name it {wanted[0]!r}"
+        )
+    missing = next(name for name in wanted if name not in found)
+    raise DataError(
+        f"{where}: no column {missing!r}{nearest_hint(missing, found)}; it has {columns}, {forecaster.name} reads "
+        f"{shortened(', '.join(wanted))}"
+    )
 
 
 def _other_scores(truth: Truth, forecaster: SeriesForecaster, name: str, other: Any) -> dict[str, float]:

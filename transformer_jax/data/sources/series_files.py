@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import os
-import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -12,32 +11,36 @@ import numpy as np
 from transformer_jax.bounds import Count, check_at_least, check_bounds
 from transformer_jax.data import readers
 from transformer_jax.data.series import Series, SeriesSet
-from transformer_jax.data.time_axis import read_time_axis
+from transformer_jax.data.series_columns import (
+    Header,
+    is_missing,
+    number_columns,
+    number_of,
+    read_header,
+    time_column_place,
+)
+from transformer_jax.data.time_column import read_time_axis
 from transformer_jax.errors import DataError, nearest_hint, require, shortened
 from transformer_jax.files import absolute_path
 
-TIME_NAMES = ("time", "date", "datetime", "timestamp", "ds", "day", "month", "year", "hour")
-MISSING = ("", "na", "n/a", "nan", "null", "none", "-")
-"""Fields that stand for a missing value, in any case."""
-
 MAX_GROWTH = 100
 """A time axis has at most so many rows for each row of the file: beyond it, a stamp is taken for a mistake."""
-
-_DATE = re.compile(r"\s*\d{4}-?\d\d")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SeriesFiles:
     """Your own series: a UTF-8 file of columns, separated by commas, semicolons or tabs, plain or compressed.
 
-    The first row names the columns, unless it holds numbers. Rows are sorted by their time, and a row that is missing
-    between two others is a gap. The last rows are the test part, those before them the development part.
+    The first row names the columns unless it is one of data (`read_header`): a row of numbers alone is. Rows are sorted
+    by their time, and a row that is missing between two others is a gap. The last rows are the test part, those before
+    them the development part.
 
     Attributes:
       path: The file.
       time_column: Name of the column of times; None takes one that is named so (`TIME_NAMES`) or the first one if it
         holds dates, else rows are only counted.
       columns: Names of the columns of numbers; empty for all others.
+      has_header: Whether the first row names the columns; None looks at the rows.
       num_development: Rows of the development part; None takes a tenth.
       num_test: Rows of the test part; None takes a fifth.
 
@@ -49,6 +52,7 @@ class SeriesFiles:
     path: str
     time_column: str | None = None
     columns: tuple[str, ...] = ()
+    has_header: bool | None = None
     num_development: Count | None = None
     num_test: Count | None = None
 
@@ -64,7 +68,9 @@ class SeriesFiles:
         Raises:
           DataError: If it is missing or bad, or too short for its parts; one line that says which and what to do.
         """
-        found = read_series_file(self.path, time_column=self.time_column, columns=self.columns)
+        found = read_series_file(
+            self.path, time_column=self.time_column, columns=self.columns, has_header=self.has_header
+        )
         (series,) = found.series
         rows = len(series.values)
         num_test = rows // 5 if self.num_test is None else self.num_test
@@ -93,6 +99,8 @@ def read_series_file(
     time_column: str | None = None,
     columns: Sequence[str] = (),
     wanted: Sequence[str] = (),
+    has_header: bool | None = None,
+    skip_text: bool = False,
 ) -> SeriesSet:
     """The series of a file, see `SeriesFiles`, as one part.
 
@@ -101,6 +109,8 @@ def read_series_file(
       time_column: Name of the column of times; None finds it.
       columns: Names of the columns of numbers, in the order of the channels; empty for all others.
       wanted: The same, of which nothing comes where they are not there: then all others are read.
+      has_header: Whether the first row names the columns; None looks at the rows, see `read_header`.
+      skip_text: Whether columns of which no field is a number are left out, with a note, where all are read.
 
     Raises:
       DataError: If the file cannot be read, a row has another number of fields, a time stands twice or is none, a field
@@ -108,7 +118,9 @@ def read_series_file(
     """
     where = str(path)
     lines = readers.read_lines(os.path.expanduser(path))
-    return parse_series(lines, where, time_column, columns, wanted=wanted)
+    return parse_series(
+        lines, where, time_column, columns, wanted=wanted, has_header=has_header, skip_text=skip_text
+    )
 
 
 def parse_series(
@@ -118,6 +130,8 @@ def parse_series(
     columns: Sequence[str] = (),
     *,
     wanted: Sequence[str] = (),
+    has_header: bool | None = None,
+    skip_text: bool = False,
 ) -> SeriesSet:
     """The series of the lines of a file, see `read_series_file`.
 
@@ -133,10 +147,20 @@ def parse_series(
     delimiter = max(",;\t", key=first.count)
     rows = [(number, next(csv.reader([line], delimiter=delimiter))) for number, line in numbered]
     names = [field.strip() for field in rows[0][1]]
-    if any(_value(field) is not None for field in names):  # numbers: no names
-        names = [f"column {place}" for place in range(1, len(names) + 1)]
-    else:
+    notes = []
+    below = [fields for _, fields in rows[1:]]
+    known = [*columns, *([] if time_column is None else [time_column])] or list(wanted)
+    header = read_header(names, below, known) if has_header is None else Header(has_header, True)
+    if not header.is_certain:
+        taken = "names" if header.has_names else "data"
+        notes.append(
+            f"{where}: the first row, {shortened(', '.join(names), 40)}, is read as {taken}; "
+            "`data.dataset.has_header` settles it"
+        )
+    if header.has_names:
         rows = rows[1:]
+    else:
+        names = [f"column {place}" for place in range(1, len(names) + 1)]
     if not rows:
         raise DataError(f"{where}: no row of numbers below the names of the columns")
     if len(set(names)) < len(names):
@@ -145,15 +169,21 @@ def parse_series(
     for number, fields in rows:
         if len(fields) != len(names):
             raise DataError(f"{where}, line {number}: wanted {len(names)} fields, got {len(fields)}")
-    time_place = _time_place(names, rows[0][1], time_column, where)
     if wanted and set(wanted) <= set(names):
         columns = wanted
-    places = _places(names, time_place, columns, where)
+    body = [fields for _, fields in rows]
+    time_place = time_column_place(names, body, time_column, columns, where)
+    if columns:
+        places = _places(names, columns, where)
+    else:
+        places = number_columns(names, body, time_place, skip_text=skip_text, where=where)
+        left_out = [name for place, name in enumerate(names) if place not in (*places, time_place)]
+        if left_out:
+            notes.append(f"{where}: columns of text are left out: {shortened(', '.join(left_out))}")
     values = np.array([[_field(row, place, names, where) for place in places] for row in rows], np.float64)
-    notes = []
     axis = None
     if time_place is not None:
-        texts = [fields[time_place] for _, fields in rows]
+        texts = [fields[time_place] for fields in body]
         axis, found = read_time_axis(texts, where=where, lines=[number for number, _ in rows])
         num_rows = int(found.max()) + 1
         if num_rows > MAX_GROWTH * len(rows):
@@ -174,46 +204,21 @@ def parse_series(
     )
 
 
-def _time_place(names: Sequence[str], first: Sequence[str], wanted: str | None, where: str) -> int | None:
-    if wanted is not None:
-        if wanted not in names:
+def _places(names: Sequence[str], wanted: Sequence[str], where: str) -> list[int]:
+    for name in wanted:
+        if name not in names:
             raise DataError(
-                f"{where}: no column {wanted!r}{nearest_hint(wanted, names)}; it has {shortened(', '.join(names))}"
+                f"{where}: no column {name!r}{nearest_hint(name, names)}; it has {shortened(', '.join(names))}"
             )
-        return names.index(wanted)
-    named = [place for place, name in enumerate(names) if name.lower() in TIME_NAMES]
-    if named:
-        return named[0]
-    return 0 if _value(first[0]) is None and _DATE.match(first[0]) else None
-
-
-def _places(names: Sequence[str], time_place: int | None, wanted: Sequence[str], where: str) -> list[int]:
-    if wanted:
-        for name in wanted:
-            if name not in names:
-                raise DataError(
-                    f"{where}: no column {name!r}{nearest_hint(name, names)}; it has {shortened(', '.join(names))}"
-                )
-        return [names.index(name) for name in wanted]
-    places = [place for place in range(len(names)) if place != time_place]
-    if not places:
-        raise DataError(f"{where}: no column of numbers beside the times")
-    return places
-
-
-def _value(field: str) -> float | None:
-    try:
-        return float(field)
-    except ValueError:
-        return None
+    return [names.index(name) for name in wanted]
 
 
 def _field(row: tuple[int, Sequence[str]], place: int, names: Sequence[str], where: str) -> float:
     number, fields = row
     text = fields[place].strip()
-    if text.lower() in MISSING:
+    if is_missing(text):
         return float("nan")
-    value = _value(text)
+    value = number_of(text)
     if value is None or np.isinf(value):
         raise DataError(
             f"{where}, line {number}: column {names[place]!r} holds {shortened(text, 30)!r}, wanted a number; correct "
