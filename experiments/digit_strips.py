@@ -18,12 +18,12 @@ from transformer_jax.training.config import Adam, Cosine, TrainConfig
 
 
 def config() -> ExperimentConfig:
-    """Two blocks of convolutions, one to five digits of 12 by 60 pixels at most; seven passes over 20,000 strips."""
+    """Two blocks of convolutions, one to five digits of 12 by 60 pixels at most; seven passes over 40,000 strips."""
     return ExperimentConfig(
         name="digit_strips",
         task=Captioning(
             data=CaptionsConfig(
-                dataset=DigitStrips(num_train=20_000),
+                dataset=DigitStrips(num_train=40_000, num_development=1000, distortion=1.0),
                 features=ImageFeatures(height=12, ink="light"),
                 max_frames=60,
                 max_target_len=6,
@@ -43,7 +43,7 @@ def config() -> ExperimentConfig:
             ),
         ),
         train=TrainConfig(
-            updates=4500,
+            updates=9000,
             optimizer=Adam(beta2=0.99),
             schedule=Cosine(peak_learning_rate=3e-3, warmup_updates=200),
             log_every=50,

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transformer_jax.bounds import check_bounds
+from transformer_jax.data.distortion import random_affine
 from transformer_jax.errors import DataError, require
 
 MAX_POINTS = 2_000_000
@@ -163,15 +164,10 @@ def distorted(ink: Ink, generator: np.random.Generator, *, strength: float = 1.0
     Args:
       ink: The drawing.
       generator: Source of the draws.
-      strength: How much: 1 turns by up to 5 degrees, slants by up to 0.25, stretches by up to a fifth, and moves each
-        stroke by about a thirtieth of the unit of `StrokeFeatures`.
+      strength: How much: 1 turns, slants and stretches as `random_affine`, and moves each stroke by about a thirtieth
+        of the unit of `StrokeFeatures`.
     """
-    turn, slant, width, height = strength * generator.uniform(-1, 1, 4)
-    angle = np.deg2rad(5.0) * turn
-    rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    shear = np.array([[1.0, 0.0], [0.25 * slant, 1.0]])
-    stretch = np.diag([1.0 + 0.2 * width, 1.0 + 0.2 * height])
-    matrix = rotation @ shear @ stretch
+    matrix = random_affine(generator, strength=strength)
     moves = generator.normal(0.0, strength * _unit(ink) / 30, (len(ink.strokes), 2))
     return Ink(tuple(stroke @ matrix + move for stroke, move in zip(ink.strokes, moves)))
 

@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from transformer_jax.data.captioned import Captioned
 from transformer_jax.data.captions_config import CaptionsConfig, ItemFeatures
+from transformer_jax.data.distortion import distorted_image
 from transformer_jax.data.feature_batches import FloatArray, FrameStore, IntArray
 from transformer_jax.data.feature_texts import (
     FeatureTextPart,
@@ -150,14 +152,17 @@ def encode_captions(
 def _with_copies(items: Sequence[Captioned], config: CaptionsConfig) -> list[Captioned]:
     """The drawings, and behind them their distorted copies."""
     generator = np.random.default_rng(config.seed)
-    found = list(items)
-    for _ in range(config.distorted_copies):
-        found += [
-            dataclasses.replace(one, item=distorted(one.item, generator))
-            for one in items
-            if isinstance(one.item, Ink)
-        ]
-    return found
+    background = 0 if isinstance(config.features, ImageFeatures) and config.features.ink == "light" else 255
+
+    def copy(item: Any) -> Any:
+        if isinstance(item, Ink):
+            return distorted(item, generator)
+        return distorted_image(item, generator, background=background)
+
+    copies = [
+        dataclasses.replace(one, item=copy(one.item)) for _ in range(config.distorted_copies) for one in items
+    ]
+    return [*items, *copies]
 
 
 def _notes(parts: dict[str, CaptionPart], config: CaptionsConfig) -> list[str]:

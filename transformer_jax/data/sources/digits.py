@@ -12,8 +12,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from transformer_jax.bounds import Count, Seed, Width, check_at_least, check_bounds
+from transformer_jax.bounds import Count, Seed, Width, check_at_least, check_bounds, require_field
 from transformer_jax.data.captioned import Captioned, CaptionSplits
+from transformer_jax.data.distortion import distorted_image
 from transformer_jax.data.hash_fraction import hash_fraction
 from transformer_jax.data.sources.dataset import Dataset, dataset_files
 from transformer_jax.data.sources.stored_files import locate_file
@@ -82,6 +83,8 @@ class DigitStrips:
       num_development: Strips to select checkpoints on.
       num_test: Strips to report scores on.
       max_digits: Most digits of a strip; each number from 1 on is as frequent.
+      distortion: How much each training digit is turned, slanted and stretched, see
+        `transformer_jax.data.distortion.random_affine`; 0 leaves all as they are.
       seed: Of the draws.
 
     Raises:
@@ -93,12 +96,14 @@ class DigitStrips:
     num_development: Count = 300
     num_test: Count = 1000
     max_digits: Width = 5
+    distortion: float = 0.0
     seed: Seed = 0
 
     def __post_init__(self) -> None:
         check_bounds(self)
         check_at_least(1, num_train=self.num_train, max_digits=self.max_digits)
         check_at_least(0, num_development=self.num_development, num_test=self.num_test, seed=self.seed)
+        require_field(0.0 <= self.distortion <= 4.0, self, "distortion", "between 0 and 4")
         require(self.max_digits <= 100, f"max_digits must be at most 100; got {self.max_digits}")
 
     def load(self) -> CaptionSplits:
@@ -114,8 +119,12 @@ class DigitStrips:
         )  # 0 test, 1 development, 2 train
         generator = np.random.default_rng(self.seed)
         train, development, test = (
-            self._strips(images, digits, np.flatnonzero(parts == part), count, generator)
-            for part, count in ((2, self.num_train), (1, self.num_development), (0, self.num_test))
+            self._strips(images, digits, np.flatnonzero(parts == part), count, generator, distortion)
+            for part, count, distortion in (
+                (2, self.num_train, self.distortion),
+                (1, self.num_development, 0.0),
+                (0, self.num_test, 0.0),
+            )
         )
         counts = np.bincount(parts, minlength=3)
         note = f"strips of {counts[2]:,} training, {counts[1]:,} development and {counts[0]:,} test digits"
@@ -128,8 +137,12 @@ class DigitStrips:
         members: npt.NDArray[np.int64],
         count: int,
         generator: np.random.Generator,
+        distortion: float,
     ) -> list[Captioned]:
-        found = []
+        found, hands = (
+            [],
+            np.random.default_rng(self.seed),
+        )  # the strips are the same ones whatever the distortion
         for number in range(count):
             chosen = generator.choice(members, generator.integers(1, self.max_digits + 1))
             gaps = generator.integers(0, 5, len(chosen))
@@ -138,7 +151,10 @@ class DigitStrips:
             for index, gap in zip(chosen.tolist(), gaps.tolist(), strict=True):
                 left += gap
                 top = int(generator.integers(0, STRIP_HEIGHT - 7))
-                strip[top : top + 8, left : left + 8] = np.minimum(255, 16 * images[index].astype(np.int64))
+                digit = np.minimum(255, 16 * images[index].astype(np.int64)).astype(np.uint8)
+                if distortion:
+                    digit = distorted_image(digit, hands, background=0, strength=distortion, keeps_size=True)
+                strip[top : top + 8, left : left + 8] = digit
                 left += 8
             caption = " ".join(WORDS[digits[index]] for index in chosen.tolist())
             found.append(Captioned(item=strip, caption=caption, name=f"strip {number + 1}"))
