@@ -152,6 +152,10 @@ def test_channels_together_share_no_weights():
         (RecurrentForecast(hidden_dim=4, segment_len=5), "segment_len 5 must divide context_len 12"),
         (PatchForecast(**TRANSFORMER | {"patch_len": 16}), "patch_len 16 must be at most context_len 12"),
         (PatchForecast(**TRANSFORMER, positions=Learned(max_len=2)), "must be at least 3, the patches"),
+        (
+            EncoderDecoderForecast(**TRANSFORMER | {"patch_len": 3}, positions=Learned(max_len=3)),
+            "must be at least 4, the patches of a context",
+        ),
     ],
 )
 def test_networks_that_do_not_fit_a_context(network, message):

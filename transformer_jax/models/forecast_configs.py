@@ -55,8 +55,8 @@ class LinearForecast:
         check_at_least(2, trend_len=self.trend_len)
         check_rate("dropout_rate", self.dropout_rate)
 
-    def check(self, context_len: int) -> None:
-        """Nothing: any context will do."""
+    def check(self, context_len: int, horizon_len: int) -> None:
+        """Nothing: any context and any horizon will do."""
 
     def build(self, shape: WindowShape, *, rngs: nnx.Rngs) -> LinearNetwork:
         """The network for windows of this shape."""
@@ -80,7 +80,7 @@ class RecurrentForecast:
       ConfigError: If a size, a rate or a name is out of range.
 
     Example:
-      >>> RecurrentForecast(hidden_dim=8, segment_len=5).check(96)
+      >>> RecurrentForecast(hidden_dim=8, segment_len=5).check(96, 24)
       Traceback (most recent call last):
       transformer_jax.errors.ConfigError: segment_len 5 must divide context_len 96
     """
@@ -102,8 +102,8 @@ class RecurrentForecast:
         check_rate("dropout_rate", self.dropout_rate)
         check_recurrence_implementation("recurrence_implementation", self.recurrence_implementation)
 
-    def check(self, context_len: int) -> None:
-        """Raise ``ConfigError`` if a context is no whole number of segments."""
+    def check(self, context_len: int, horizon_len: int) -> None:
+        """Raise ``ConfigError`` if a context is no whole number of segments; the last one of a horizon may be cut."""
         if context_len % self.segment_len:
             raise ConfigError(f"segment_len {self.segment_len} must divide context_len {context_len}")
 
@@ -133,15 +133,17 @@ class _TransformerChoices:
     dtype: ComputeDtype = "float32"
     attention_implementation: str | None = None
 
-    def check(self, context_len: int) -> None:
+    def check(self, context_len: int, horizon_len: int) -> None:
         """Raise ``ConfigError`` if a context holds no patch, or more than there are learned positions."""
         if context_len < self.patch_len:
             raise ConfigError(f"patch_len {self.patch_len} must be at most context_len {context_len}")
-        num_patches = self.num_patches(context_len)
+        self._check_positions(self.num_patches(context_len), f"context of {context_len} steps")
+
+    def _check_positions(self, num_patches: int, of: str) -> None:
         positions = getattr(self, "positions", None)
         if isinstance(positions, Learned) and positions.max_len < num_patches:
             raise ConfigError(
-                f"positions.max_len {positions.max_len} must be at least {num_patches}, the patches of a context"
+                f"positions.max_len {positions.max_len} must be at least {num_patches}, the patches of a {of}"
             )
 
     def num_patches(self, context_len: int) -> int:
@@ -234,6 +236,15 @@ class EncoderDecoderForecast(_TransformerChoices):
 
     def __post_init__(self) -> None:
         self._check(("num_layers", "num_decoder_layers"))
+
+    def check(self, context_len: int, horizon_len: int) -> None:
+        """Raise ``ConfigError`` if a context holds no patch, or either holds more than there are learned positions."""
+        super().check(context_len, horizon_len)
+        self._check_positions(self.num_steps(horizon_len), f"horizon of {horizon_len} steps")
+
+    def num_steps(self, horizon_len: int) -> int:
+        """Patches of a horizon; the last one may be cut."""
+        return -(-horizon_len // self.patch_len)
 
     def build(self, shape: WindowShape, *, rngs: nnx.Rngs) -> EncoderDecoderNetwork:
         """The network for windows of this shape."""

@@ -219,7 +219,7 @@ class EncoderDecoderNetwork(nnx.Module):
 
     def __init__(self, config: Any, shape: WindowShape, *, rngs: nnx.Rngs) -> None:
         self.config, self.shape = config, shape
-        self.num_steps = -(-shape.horizon_len // config.patch_len)
+        self.num_steps = config.num_steps(shape.horizon_len)
         self.embedding = _patch_embedding(config, shape, rngs)
         self.encoder = _encoder(config, rngs)
         self.decoder = DecoderStack(

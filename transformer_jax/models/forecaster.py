@@ -86,7 +86,7 @@ class Forecaster(nnx.Module):
       rngs: Source of the initial parameters.
 
     Raises:
-      ConfigError: If the network cannot read a context of this length.
+      ConfigError: If the network cannot read a context, or write a horizon, of this length.
 
     Example:
       >>> from transformer_jax.models.forecast_configs import LinearForecast
@@ -100,7 +100,7 @@ class Forecaster(nnx.Module):
     """
 
     def __init__(self, config: ForecasterConfig, shape: WindowShape, *, rngs: nnx.Rngs) -> None:
-        config.network.check(shape.context_len)
+        config.network.check(shape.context_len, shape.horizon_len)
         self.config, self.shape = config, shape
         own = shape if config.channels == "together" else dataclasses.replace(shape, num_channels=1)
         self.network = config.network.build(own, rngs=rngs)

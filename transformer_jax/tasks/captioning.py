@@ -68,7 +68,7 @@ class Captioning(FeatureTextTask):
                 f"data.features are '{features.kind}', which encoder '{getattr(encoder, 'kind', None)}' does not read: "
                 "an encoder of images goes with features 'image', the others with 'strokes'"
             )
-        self.check_frames(model)
+        self.check_lengths(model)
 
     def check_objective(self, model: Any) -> None:
         """Every model can be trained by the objective."""

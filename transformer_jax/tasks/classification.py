@@ -32,6 +32,7 @@ from transformer_jax.tasks.task import (
     Artifacts,
     Direction,
     check_files,
+    check_limit,
     check_sizes,
     saved_tokenizer_overrides,
 )
@@ -72,11 +73,7 @@ class Classification:
         """Raise ``ConfigError`` if a model's config does not go with the task."""
         check_sizes(self, model)
         limit = getattr(model, "source_limit", None)
-        if limit is not None and limit < self.data.max_len:
-            raise ConfigError(
-                f"data.max_len is {self.data.max_len}, but the model has {limit} learned positions: lower it, or raise "
-                "model.encoder.positions.max_len"
-            )
+        check_limit("data.max_len", self.data.max_len, limit, raised="model.encoder.positions.max_len")
         if (
             getattr(getattr(model, "pooling", None), "kind", None) == "first_token"
             and not self.data.marks_ends

@@ -9,9 +9,8 @@ from transformer_jax.data.feature_batches import FeatureBatch, abstract_feature_
 from transformer_jax.data.pipeline import rows_of
 from transformer_jax.data.tokenizer_training import known_vocab_size
 from transformer_jax.data.tokenizers import Tokenizer
-from transformer_jax.errors import ConfigError
 from transformer_jax.models.sizes import Sizes
-from transformer_jax.tasks.task import Artifacts, check_files, saved_tokenizer_overrides
+from transformer_jax.tasks.task import Artifacts, check_files, check_limit, saved_tokenizer_overrides
 
 
 class FeatureTextTask:
@@ -26,13 +25,32 @@ class FeatureTextTask:
     files_kind: ClassVar[str]
     """Kind of the config of a data set of one's own."""
 
-    def check_frames(self, model: Any) -> None:
-        """Raise ``ConfigError`` if a model's config takes fewer frames than the data may have."""
-        limit = getattr(model, "source_limit", None)
-        if limit is not None and limit < self.data.max_frames:
-            raise ConfigError(
-                f"data.max_frames is {self.data.max_frames}, but the encoder takes {limit} at most: lower it, or raise "
-                "the encoder's positions"
+    def check_lengths(self, model: Any) -> None:
+        """Raise ``ConfigError`` if a model takes fewer frames, vectors or tokens than the data may have."""
+        data = self.data
+        check_limit(
+            "data.max_frames",
+            data.max_frames,
+            getattr(model, "source_limit", None),
+            raised="model.encoder.positions.max_len",
+            noun="frames at most, by its learned positions",
+        )
+        check_limit(
+            "data.max_target_len",
+            data.max_target_len,
+            getattr(model, "target_limit", None),
+            raised="model.decoder.positions.max_len",
+        )
+        limit = getattr(getattr(model, "decoder", None), "memory_limit", None)
+        if limit is not None:
+            # A column of an image is one frame; its vectors lie in rows, too.
+            rows = -(-getattr(data.features, "height", 1) // model.encoder.reduction)
+            check_limit(
+                f"data.max_frames of {data.max_frames}: the number of the encoder's vectors",
+                rows * -(-data.max_frames // model.encoder.reduction),
+                limit,
+                raised="model.decoder.attention.max_len",
+                noun="location scores",
             )
 
     def sizes(self, artifacts: Artifacts, *, is_training: bool = False) -> Sizes:

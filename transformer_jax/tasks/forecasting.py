@@ -52,7 +52,7 @@ class Forecasting:
         check_sizes(self, model)
         network = getattr(model, "network", None)
         if network is not None:
-            network.check(self.data.context_len)
+            network.check(self.data.context_len, self.data.horizon_len)
 
     def check_objective(self, model: Any) -> None:
         """Nothing: each objective goes with each forecaster."""

@@ -31,6 +31,7 @@ from transformer_jax.tasks.task import (
     Artifacts,
     Direction,
     check_files,
+    check_limit,
     check_sizes,
     saved_tokenizer_overrides,
 )
@@ -92,11 +93,7 @@ class LanguageModelling:
         """Raise ``ConfigError`` if a model's config does not go with the task."""
         check_sizes(self, model)
         limit = getattr(model, "context_len", None)
-        if limit is not None and limit < self.window_len:
-            raise ConfigError(
-                f"data.windows.context_len is {self.window_len}, but the model has {limit} learned positions: lower "
-                "it, or raise model.positions.max_len"
-            )
+        check_limit("data.windows.context_len", self.window_len, limit, raised="model.positions.max_len")
         if (
             isinstance(self.data.windows, PackedDocuments)
             and getattr(model, "self_attention", None) == "linear"

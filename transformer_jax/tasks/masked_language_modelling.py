@@ -25,6 +25,7 @@ from transformer_jax.tasks.task import (
     Artifacts,
     Direction,
     check_files,
+    check_limit,
     check_sizes,
     saved_tokenizer_overrides,
 )
@@ -63,11 +64,7 @@ class MaskedLanguageModelling:
                 f"model '{model.kind}' has no head for hidden tokens: choose 'encoder_only', or another task"
             )
         limit = getattr(model, "source_limit", None)
-        if limit is not None and limit < self.data.max_len:
-            raise ConfigError(
-                f"data.max_len is {self.data.max_len}, but the model has {limit} learned positions: lower it, or raise "
-                "model.encoder.positions.max_len"
-            )
+        check_limit("data.max_len", self.data.max_len, limit, raised="model.encoder.positions.max_len")
 
     def check_objective(self, model: Any) -> None:
         """Raise ``ConfigError`` unless the order of two parts is in the data, the loss and the model, or in none."""

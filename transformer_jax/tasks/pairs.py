@@ -35,7 +35,7 @@ from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.objectives.families import PairObjective
 from transformer_jax.tasks.pair_evaluation import PairEvaluation, evaluate_pairs
 from transformer_jax.tasks.pair_metrics import bleu_tokenizer, percentages
-from transformer_jax.tasks.task import Artifacts, Direction, check_files, check_sizes
+from transformer_jax.tasks.task import Artifacts, Direction, check_files, check_limit, check_sizes
 
 PAIRS_IN_A_PACKED_ROW = 8
 """How many example ids a packed row is planned with; nothing is computed of them."""
@@ -88,8 +88,28 @@ class PairTask:
                 "data.packing puts several pairs into a row, which only a Transformer with softmax attention keeps "
                 f"apart; the model is '{model.kind}': set data.packing to null"
             )
-
+        self._check_lengths(model)
         self._check_pointer(getattr(model, "pointer", None))
+
+    def _check_lengths(self, model: Any) -> None:
+        """Raise ``ConfigError`` if the longest rows of a training batch are longer than what a model can take."""
+        if self.data.packing is not None:
+            names = ("packing.source_len", "packing.target_len")
+        elif isinstance(self.data.buckets, GivenBuckets):
+            names = ("buckets.shapes[-1][0]", "buckets.shapes[-1][1]")
+        else:
+            names = ("max_source_len", "max_target_len")
+        has_positions = hasattr(model, "positions")
+        for name, length, limit in zip(
+            names, self.plan_lengths(), ("source_limit", "target_limit"), strict=True
+        ):
+            check_limit(
+                f"data.{name}",
+                length,
+                getattr(model, limit, None),
+                raised="model.positions.max_len" if has_positions else "model.attention.max_len",
+                noun="learned positions" if has_positions else "location scores",
+            )
 
     def _check_pointer(self, pointer: Any) -> None:
         """Raise ``ConfigError`` if a model's way to copy does not go with the data."""

@@ -220,6 +220,30 @@ def check_sizes(task: Any, model: Any) -> None:
         )
 
 
+def check_limit(
+    option: str, wanted: int, limit: int | None, *, raised: str, noun: str = "learned positions"
+) -> None:
+    """Raise ``ConfigError`` if the longest sequence that the data allow is more than a model can take.
+
+    Args:
+      option: The config's value that bounds the data.
+      wanted: The value.
+      limit: What the model can take; None for no limit.
+      raised: The config's value that the limit comes from.
+      noun: What the model has so many of.
+
+    Example:
+      >>> check_limit("data.max_len", 9, 8, raised="model.positions.max_len")
+      Traceback (most recent call last):
+      transformer_jax.errors.ConfigError: data.max_len is 9, but the model has 8 learned positions: lower it, or raise
+      model.positions.max_len
+    """
+    if limit is not None and limit < wanted:
+        raise ConfigError(
+            f"{option} is {wanted}, but the model has {limit} {noun}: lower it, or raise {raised}"
+        )
+
+
 def check_files(
     task: str, files: Mapping[str, Sequence[str]], *, known: Sequence[str], needed: Sequence[str]
 ) -> None:

@@ -61,7 +61,7 @@ class Transcription(FeatureTextTask):
     def check(self, model: Any) -> None:
         """Raise ``ConfigError`` if a model's config does not go with the task."""
         check_sizes(self, model)
-        self.check_frames(model)
+        self.check_lengths(model)
 
     def check_objective(self, model: Any) -> None:
         """Raise ``ConfigError`` if the objective does not train all parts of the model, or wants one that it lacks."""
