@@ -57,6 +57,7 @@ def _spread(values: list[float]) -> str:
 
 TABLES = {
     "series-etth1": lambda: series_table("series-etth1", ("mse", "mae")),
+    "series-etth1h96": lambda: series_table("series-etth1h96", ("mse", "mae")),
     "series-m4": lambda: series_table("series-m4", ("smape", "mase", "owa")),
 }
 """Each table of the documents by its name."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from transformer_jax.data.prepare_series import prepare_series
-from transformer_jax.data.series import PARTS, Series, filled
+from transformer_jax.data.series import PARTS, Series, fill_gaps
 from transformer_jax.data.series_config import SeriesConfig, SeriesFiles
 from transformer_jax.data.series_scaler import SeriesScaler
 from transformer_jax.errors import ConfigError, DataError
@@ -107,7 +107,7 @@ def test_held_values_are_inputs_and_no_targets(config, tmp_path):
 def test_a_gap_at_the_beginning_cannot_be_held():
     values = np.array([[np.nan, 1.0], [2.0, 3.0]])
     with pytest.raises(DataError, match="begins with a gap in 'x'"):
-        filled(Series(name="a", values=values), "hold", ("x", "y"))
+        fill_gaps(Series(name="a", values=values), "hold", ("x", "y"))
 
 
 def test_constant_and_empty_columns(config, tmp_path):

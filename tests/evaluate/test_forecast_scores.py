@@ -81,11 +81,11 @@ def test_naive_forecasts_of_m4_have_the_published_scores():
     """Naive 2: sMAPE 18.383, MASE 2.395; seasonal naive: 13.912, 1.193, OWA 0.627 (the competition's files)."""
     from transformer_jax.data.prepare_series import prepare_series
     from transformer_jax.data.series_config import NamedSeries, SeriesConfig
-    from transformer_jax.tasks.forecast_evaluation import Truth
+    from transformer_jax.tasks.forecast_targets import ForecastTargets
 
     config = SeriesConfig(dataset=NamedSeries(name="m4"), horizon_len=48, scaling="none")
     prepared = prepare_series(config)
-    truth = Truth.of(prepared, "test")
+    truth = ForecastTargets.of(prepared, "test")
     assert len(truth) == 414
     naive2 = truth.scores(truth.naive2, prepared.scaler)
     seasonal = truth.scores(truth.seasonal, prepared.scaler)

@@ -18,7 +18,8 @@ from transformer_jax.models import (
 )
 from transformer_jax.models.text_encoders import TokenVectors
 from transformer_jax.objectives import PinballLoss
-from transformer_jax.tasks.forecast_evaluation import ForecastEvaluation, Truth
+from transformer_jax.tasks.forecast_evaluation import ForecastEvaluation
+from transformer_jax.tasks.forecast_targets import ForecastTargets
 from transformer_jax.tasks.forecasting import Forecasting
 
 LINEAR = ForecasterConfig(network=LinearForecast(), normalization="last")
@@ -66,7 +67,7 @@ def test_scores_are_those_of_a_loop(task):
     ratio = (found["smape"] / naive["Naive 2"]["smape"] + found["mase"] / naive["Naive 2"]["mase"]) / 2
     assert found["owa"] == pytest.approx(ratio)
     assert naive["Naive 2"]["owa"] == 1.0
-    by_step = Truth.of(series, "test").errors_by_step(repeated)
+    by_step = ForecastTargets.of(series, "test").errors_by_step(repeated)
     np.testing.assert_allclose(by_step, (np.abs(repeated - wanted) / scale).mean(axis=(0, 2)), rtol=1e-6)
     assert any(line.startswith("seasonal naive") for line in found["text"])
 
@@ -74,7 +75,7 @@ def test_scores_are_those_of_a_loop(task):
 def test_the_last_season_may_lie_before_the_models_context(task):
     data = dataclasses.replace(task.data, context_len=3)
     series = dataclasses.replace(task, data=data).prepare().series
-    truth = Truth.of(series, "test")
+    truth = ForecastTargets.of(series, "test")
     values = series.values[0]
     wanted = [values[origin - 6 : origin - 2] for origin in range(70, 87)]
     np.testing.assert_array_equal(truth.seasonal, wanted)
@@ -105,7 +106,7 @@ def test_columns_of_a_file_stand_for_the_channels_of_a_run(task, tmp_path):
 
 
 def test_a_channel_that_is_constant_has_no_mase(task):
-    truth = Truth.of(task.prepare().series, "development")
+    truth = ForecastTargets.of(task.prepare().series, "development")
     assert np.isnan(truth.mase_scales[:, 1]).all()
     found = task.evaluate(predictor(task), ForecastEvaluation(split="development"))
     assert np.isfinite(found["mase"])
@@ -114,7 +115,7 @@ def test_a_channel_that_is_constant_has_no_mase(task):
 
 def test_a_stride_takes_each_nth_window(task):
     prepared = task.prepare().series
-    every, third = (Truth.of(prepared, "test", stride=stride) for stride in (1, 3))
+    every, third = (ForecastTargets.of(prepared, "test", stride=stride) for stride in (1, 3))
     np.testing.assert_array_equal(third.targets, every.targets[::3])
     np.testing.assert_array_equal(third.naive2, every.naive2[::3])
 

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from transformer_jax.data.series import PARTS, Part, SeriesSet, Values, filled
+from transformer_jax.data.series import PARTS, Part, SeriesSet, Values, fill_gaps
 from transformer_jax.data.series_config import SeriesConfig
 from transformer_jax.data.series_scaler import SeriesScaler
-from transformer_jax.data.series_windows import SeriesWindows, WindowSet, joined, window_origins
+from transformer_jax.data.series_windows import SeriesWindows, WindowSet, row_offsets, window_origins
 from transformer_jax.errors import DataError, shortened
 
 
@@ -82,9 +82,21 @@ def prepare_series(config: SeriesConfig, *, scaler: SeriesScaler | None = None) 
     Raises:
       DataError: If a file is missing or bad, a value is missing and must not be, the columns are not those of the
         scaler, or no series is long enough for a window of its training part.
+
+    Example:
+      >>> import tempfile
+      >>> from pathlib import Path
+      >>> from transformer_jax.data.series_config import SeriesFiles
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...   path = Path(folder) / "a.csv"
+      ...   count = path.write_text("x\\n" + "\\n".join(map(str, range(20))))
+      ...   data = SeriesFiles(path=str(path), num_development=4, num_test=6)
+      ...   prepared = prepare_series(SeriesConfig(dataset=data, context_len=3, horizon_len=2))
+      >>> prepared.scaler.mean, {part: len(windows) for part, windows in prepared.windows.items()}
+      ((4.5,), {'train': 6, 'development': 3, 'test': 5})
     """
     data = config.dataset.load()
-    values = tuple(filled(one, config.gaps, data.columns) for one in data.series)
+    values = tuple(fill_gaps(one, config.gaps, data.columns) for one in data.series)
     if scaler is None:
         scaler = SeriesScaler.fit(data.series, data.columns, config.scaling)
     elif scaler.columns != data.columns:
@@ -92,7 +104,7 @@ def prepare_series(config: SeriesConfig, *, scaler: SeriesScaler | None = None) 
             f"the data have the columns {shortened(', '.join(data.columns))}, the scaler is of "
             f"{shortened(', '.join(scaler.columns))}"
         )
-    starts = joined(values)
+    starts = row_offsets(values)
     scaled = np.concatenate(
         [scaler.model_values(one, where=series.name) for one, series in zip(values, data.series, strict=True)]
     )

@@ -78,6 +78,11 @@ class SeriesSet:
       series: The series.
       columns: Names of the channels.
       notes: Remarks on how they were read, for reports.
+
+    Example:
+      >>> one = Series(name="a", values=np.zeros((10, 1)), ends=(6, 8, 10))
+      >>> SeriesSet(series=(one, one), columns=("x",)).num_rows("test")
+      4
     """
 
     series: tuple[Series, ...]
@@ -89,7 +94,7 @@ class SeriesSet:
         return sum(stop - start for start, stop in (one.rows(part) for one in self.series))
 
 
-def filled(series: Series, gaps: Gaps, columns: Sequence[str], *, option: str = "data.gaps") -> Values:
+def fill_gaps(series: Series, gaps: Gaps, columns: Sequence[str], *, option: str = "data.gaps") -> Values:
     """The values without gaps.
 
     A value that is held is the last one before the gap, so that nothing from behind it is known within it.
@@ -105,7 +110,7 @@ def filled(series: Series, gaps: Gaps, columns: Sequence[str], *, option: str = 
 
     Example:
       >>> one = Series(name="a", values=np.array([[1.0], [np.nan], [3.0]]))
-      >>> filled(one, "hold", ["x"])[:, 0].tolist()
+      >>> fill_gaps(one, "hold", ["x"])[:, 0].tolist()
       [1.0, 1.0, 3.0]
     """
     missing = np.isnan(series.values)

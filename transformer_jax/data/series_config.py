@@ -73,5 +73,11 @@ class SeriesConfig:
 
 
 def with_absolute_series_paths(config: SeriesConfig) -> SeriesConfig:
-    """The same data, to be found from any folder."""
+    """The same data, to be found from any folder.
+
+    Example:
+      >>> config = SeriesConfig(dataset=SeriesFiles(path="/data/../mine.csv"))
+      >>> with_absolute_series_paths(config).dataset.path
+      '/mine.csv'
+    """
     return dataclasses.replace(config, dataset=with_absolute_dataset_paths(config.dataset))

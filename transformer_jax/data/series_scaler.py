@@ -16,7 +16,7 @@ from transformer_jax.data.series import Series, Values
 from transformer_jax.errors import DataError
 from transformer_jax.files import write_whole
 
-LARGEST = 1e15
+MAX_SCALED_VALUE = 1e15
 """Largest size of a scaled value: sums of squares of larger ones are infinite in float32."""
 
 Scaling = Literal["standard", "none"]
@@ -98,12 +98,12 @@ class SeriesScaler:
           where: The series, for messages.
 
         Raises:
-          DataError: If a scaled value is not finite, or above `LARGEST`.
+          DataError: If a scaled value is not finite, or above `MAX_SCALED_VALUE`.
         """
         scaled = self.scaled(values)
-        if not (np.abs(scaled) <= LARGEST).all():
+        if not (np.abs(scaled) <= MAX_SCALED_VALUE).all():
             raise DataError(
-                f"{where}: holds numbers that are infinite, or above {LARGEST:g} when scaled: correct them"
+                f"{where}: holds numbers that are infinite, or above {MAX_SCALED_VALUE:g} when scaled: correct them"
             )
         return scaled.astype(np.float32)
 

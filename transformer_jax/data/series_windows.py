@@ -53,6 +53,14 @@ class WindowSet:
       origins: ``[windows]``: row of the first target of each window.
       context_len: Steps before it.
       horizon_len: Steps from it on.
+
+    Example:
+      >>> values = np.arange(6, dtype=np.float32)[:, None]
+      >>> windows = WindowSet(
+      ...   values=values, observed=np.ones((6, 1), bool), origins=np.array([2, 4]), context_len=2, horizon_len=2)
+      >>> chosen = np.array([1])
+      >>> windows.inputs(chosen)[0, :, 0].tolist(), windows.targets(chosen)[0, :, 0].tolist()
+      ([2.0, 3.0], [4.0, 5.0])
     """
 
     values: Floats
@@ -206,6 +214,17 @@ def abstract_series_batch(rows: int, context_len: int, horizon_len: int, channel
     )
 
 
-def joined(arrays: Sequence[npt.NDArray[np.generic]]) -> npt.NDArray[np.int64]:
-    """Row at which each array begins where they lie behind each other."""
+def row_offsets(arrays: Sequence[npt.NDArray[np.generic]]) -> npt.NDArray[np.int64]:
+    """Row at which each array begins where they lie behind each other.
+
+    Args:
+      arrays: ``[time, ...]`` each.
+
+    Returns:
+      ``[arrays]``.
+
+    Example:
+      >>> row_offsets([np.zeros(3), np.zeros(2), np.zeros(4)]).tolist()
+      [0, 3, 5]
+    """
     return np.concatenate([[0], np.cumsum([len(one) for one in arrays])[:-1]]).astype(np.int64)

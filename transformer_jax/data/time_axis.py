@@ -5,7 +5,7 @@ import dataclasses
 import datetime
 from typing import Literal
 
-from transformer_jax.data.time_stamps import EPOCH, written
+from transformer_jax.data.time_stamps import EPOCH, stamp_text
 
 Unit = Literal["seconds", "months", "weekdays", "numbers"]
 
@@ -24,7 +24,7 @@ class TimeAxis:
       step: Distance of two points, above 0.
       day: Of months: the day of the month, or the last one of a month that is shorter; 31 for month ends.
       day_seconds: Of months and weekdays: the time of day.
-      form: How the points are written, see `written`.
+      form: How the points are written, see `stamp_text`.
       zone: Their offset from UTC in seconds; None where they name none, or differ in it.
 
     Example:
@@ -57,7 +57,7 @@ class TimeAxis:
             day = min(self.day, month_days(year, month + 1))
             moment = datetime.datetime(year, month + 1, day) + datetime.timedelta(seconds=self.day_seconds)
         zone = None if self.zone is None else datetime.timezone(datetime.timedelta(seconds=self.zone))
-        return written(moment.replace(tzinfo=zone), self.form)
+        return stamp_text(moment.replace(tzinfo=zone), self.form)
 
 
 def month_days(year: int, month: int) -> int:

@@ -41,6 +41,11 @@ class Reading:
       values: Each stamp in parts of the axis's unit: integers, exact, except of numbers with decimals.
       parts: How many of them are a unit.
       multiple: What the step has to be a multiple of.
+
+    Example:
+      >>> reading = Reading(TimeAxis(unit="numbers", start=0, step=1), np.array([7, 3, 5, 11]))
+      >>> reading.spacing().step, reading.spacing().rows.tolist(), reading.axis_of(2).text(3)
+      (2, [2, 0, 1, 4], '9')
     """
 
     axis: TimeAxis
@@ -85,7 +90,21 @@ class Reading:
 
 
 def readings_of(texts: Sequence[str], where: str, lines: Sequence[int]) -> list[Reading]:
-    """How a column may be counted, the likeliest first; the last is what messages speak of."""
+    """How a column may be counted, the likeliest first; messages speak of the last.
+
+    Args:
+      texts: The stamps.
+      where: Name of the file, for messages.
+      lines: Line of each text, for messages.
+
+    Raises:
+      DataError: If a text is no time.
+
+    Example:
+      >>> found = readings_of(["2024-01-31", "2024-02-29", "2024-03-31"], "a.csv", [1, 2, 3])
+      >>> [(reading.axis.unit, reading.spacing().step, reading.spacing().off.any().item()) for reading in found]
+      [('months', 1, False), ('seconds', 2505600000000, True)]
+    """
     compact = compact_stamps(texts)
     if compact is not None:
         return _calendar_readings(compact)
@@ -162,8 +181,8 @@ def _in_weekdays(moments: Sequence[datetime.datetime], form: str, zone: float | 
     if time is None or not np.is_busday(days).all():
         return []
     values = np.busday_count(EPOCH.date(), days).astype(np.int64)
-    in_order = np.argsort(days)
-    distances = collections.Counter(np.diff(days[in_order]).astype(np.int64).tolist())
+    order = np.argsort(days)
+    distances = collections.Counter(np.diff(days[order]).astype(np.int64).tolist())
     crosses_weekend = int(np.ptp(days.astype(np.int64))) > int(np.ptp(values))
     if not crosses_weekend or distances[1] < max(distances.values()):
         return []

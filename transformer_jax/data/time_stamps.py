@@ -28,14 +28,18 @@ class Stamps:
 
     Attributes:
       moments: Each stamp, with its offset from UTC where it has one; a month or a quarter by its first day.
-      form: How they are written, see `written`.
+      form: How they are written, see `stamp_text`.
+
+    Example:
+      >>> compact_stamps(["20240131", "20240229"])
+      Stamps(moments=(datetime.datetime(2024, 1, 31, 0, 0), datetime.datetime(2024, 2, 29, 0, 0)), form='%Y%m%d')
     """
 
     moments: tuple[datetime.datetime, ...]
     form: str
 
 
-def written(moment: datetime.datetime, form: str) -> str:
+def stamp_text(moment: datetime.datetime, form: str) -> str:
     """A moment as a text.
 
     Args:
@@ -45,7 +49,7 @@ def written(moment: datetime.datetime, form: str) -> str:
 
     Example:
       >>> moment = datetime.datetime(2024, 2, 29, 6)
-      >>> [written(moment, form) for form in ("time", "date", "quarter", "%Y%m%dT%H%M", "epoch seconds")]
+      >>> [stamp_text(moment, form) for form in ("time", "date", "quarter", "%Y%m%dT%H%M", "epoch seconds")]
       ['2024-02-29 06:00:00', '2024-02-29', '2024-Q1', '20240229T0600', '1709186400']
     """
     if form == "time":

@@ -1,22 +1,23 @@
 """Scores of forecasts, and the naive forecasts that they are compared with."""
 
 import dataclasses
+import math
 
 import numpy as np
 import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
 
-CONFIDENCE = 1.645
+CRITICAL_VALUE = 1.645
 """Quantile of the normal distribution in the test of seasonality of the M4 competition: 90 % on both sides."""
 
 
 def smape(truth: Values, forecast: Values) -> Values:
-    r"""Symmetric absolute percentage error of each value, from 0 to 200.
+    r"""Symmetric absolute percentage error of each value, from 0 to 200; their mean is sMAPE.
 
-    .. math:: 200 \frac{|y - \hat y|}{|y| + |\hat y|}
+    .. math:: \mathrm{sMAPE} = \frac{200}{h} \sum_{t=1}^{h} \frac{|y_t - \hat y_t|}{|y_t| + |\hat y_t|}
 
-    0 where both are 0, NaN where the forecast is.
+    An error is 0 where both are 0, NaN where the forecast is.
 
     Args:
       truth: Values of any shape.
@@ -56,6 +57,60 @@ def naive_error(values: Values, season_len: int) -> Values:
     return np.where(known, errors, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
 
 
+def scaled_errors(truth: Values, forecast: Values, scale: Values) -> Values:
+    r"""Absolute error of each value in units of a naive forecast's; their mean is MASE.
+
+    .. math:: \mathrm{MASE} = \frac{1}{h} \sum_{t=1}^{h} \frac{|y_t - \hat y_t|}{s}
+
+    with the scale :math:`s` of `naive_error`. Below 1 a forecast is better than the seasonal naive one was within the
+    known values.
+
+    Args:
+      truth: Values ``[..., horizon, channels]``.
+      forecast: As many.
+      scale: ``[..., channels]``; NaN or 0 where a channel is constant.
+
+    Returns:
+      Errors of the shape of the values; NaN where there is no scale.
+
+    Example:
+      >>> scaled_errors(np.array([[4.0], [6.0]]), np.array([[3.0], [3.0]]), np.array([2.0])).tolist()
+      [[0.5], [1.5]]
+
+    Source: Hyndman and Koehler 2006, https://doi.org/10.1016/j.ijforecast.2006.03.001.
+    """
+    scale = np.broadcast_to(scale[..., None, :], truth.shape)
+    has_scale = np.isfinite(scale) & (scale > 0)
+    return np.where(has_scale, np.abs(forecast - truth) / np.where(has_scale, scale, 1.0), np.nan)
+
+
+def overall_weighted_average(smape: float, mase: float, naive2_smape: float, naive2_mase: float) -> float:
+    r"""OWA, the score of the M4 competition: mean of sMAPE and MASE, each divided by that of Naive 2.
+
+    .. math:: \mathrm{OWA} = \frac{1}{2} \left( \frac{\mathrm{sMAPE}}{\mathrm{sMAPE}_{\mathrm{Naive\,2}}}
+       + \frac{\mathrm{MASE}}{\mathrm{MASE}_{\mathrm{Naive\,2}}} \right)
+
+    Where Naive 2 has no error, the ratio is 1 for a forecast without one and infinite for another.
+
+    Args:
+      smape: sMAPE of the forecasts.
+      mase: Their MASE.
+      naive2_smape: sMAPE of `SeasonalFactors.forecast`.
+      naive2_mase: Its MASE.
+
+    Example:
+      >>> overall_weighted_average(9.0, 1.0, 18.0, 4.0)
+      0.375
+
+    Source: Makridakis et al. 2020, https://doi.org/10.1016/j.ijforecast.2019.04.014, section 2.
+    """
+    ratios = [
+        own / naive if naive > 0 else (math.inf if own else 1.0)
+        for own, naive in ((smape, naive2_smape), (mase, naive2_mase))
+    ]
+    return float(np.mean(ratios))
+
+
 def seasonal_naive(context: Values, horizon_len: int, season_len: int) -> Values:
     """The values of the last season, again and again; with a season of 1 the last value.
 
@@ -82,11 +137,16 @@ class SeasonalFactors:
 
     Attributes:
       factors: ``[season]``, of mean 1; all 1 where values are not seasonal.
-      start: Row of the first factor.
+
+    Example:
+      >>> factors = SeasonalFactors.of(np.tile([1.0, 3.0], 20), 2)
+      >>> factors.forecast(np.array([3.0]), np.array([40]), 3).tolist()
+      [[1.0, 3.0, 1.0]]
+
+    Source: Makridakis et al. 2020, https://doi.org/10.1016/j.ijforecast.2019.04.014, benchmark Naive 2.
     """
 
     factors: Values
-    start: int = 0
 
     @classmethod
     def of(cls, values: Values, season_len: int) -> "SeasonalFactors":
@@ -121,11 +181,13 @@ class SeasonalFactors:
         return cls(factors / factors.mean())
 
     def at(self, rows: npt.NDArray[np.int64]) -> Values:
-        """Factors of rows of the series."""
+        """Factors of rows of the series, of the shape of the rows."""
         return self.factors[rows % len(self.factors)]
 
     def forecast(self, last: Values, origins: npt.NDArray[np.int64], horizon_len: int) -> Values:
-        """Naive 2: the last value without its season, with those of the rows ahead.
+        r"""Naive 2: the last value without its season, with those of the rows ahead.
+
+        .. math:: \hat y_{t+k} = \frac{y_t}{f_{t \bmod m}} f_{(t+k) \bmod m}
 
         Args:
           last: ``[windows]``, the value before each origin.
@@ -155,5 +217,5 @@ def is_seasonal(values: Values, season_len: int) -> bool:
     if total == 0.0:
         return False
     lags = np.array([float(centred[lag:] @ centred[:-lag]) / total for lag in range(1, season_len + 1)])
-    limit = CONFIDENCE * np.sqrt((1.0 + 2.0 * float((lags[:-1] ** 2).sum())) / len(values))
+    limit = CRITICAL_VALUE * np.sqrt((1.0 + 2.0 * float((lags[:-1] ** 2).sum())) / len(values))
     return bool(abs(lags[-1]) > limit)

@@ -14,7 +14,7 @@ from transformer_jax.typing import Array, Bool, Float, Int
 
 __all__ = ["CtcPath", "CtcPrefixes", "ctc_best_path", "ctc_frames_needed", "ctc_loss", "ctc_prefixes"]
 
-_NEVER = -1e30
+_LOG_ZERO = -1e30
 """Logarithm of a probability of zero; finite, so that differences and gradients of it are no NaN."""
 
 
@@ -172,9 +172,9 @@ class CtcPrefixes:
           blank_id: The blank.
           eos_id: The end of a text, which no frame gives.
         """
-        before_token = jnp.pad(self.ends_in_token[:, :-1], ((0, 0), (1, 0)), constant_values=_NEVER)
+        before_token = jnp.pad(self.ends_in_token[:, :-1], ((0, 0), (1, 0)), constant_values=_LOG_ZERO)
         # Before the first frame the empty prefix alone is there.
-        first = jnp.where(self.last < 0, 0.0, _NEVER)[:, None]
+        first = jnp.where(self.last < 0, 0.0, _LOG_ZERO)[:, None]
         before_blank = jnp.concatenate([first, self.ends_in_blank[:, :-1]], axis=1)
         both = jnp.logaddexp(before_token, before_blank)
         vocab_size = self.log_probs.shape[-1]
@@ -186,7 +186,7 @@ class CtcPrefixes:
         scores = jnp.where(tokens == self.last[:, None], of_last[:, None], of_others)
         ended = jnp.logaddexp(self.ends_in_token[:, -1], self.ends_in_blank[:, -1])
         scores = jnp.where(tokens == eos_id, ended[:, None], scores) - self.score[:, None]
-        return jnp.where(tokens == blank_id, -jnp.inf, jnp.where(scores < _NEVER / 2, -jnp.inf, scores))
+        return jnp.where(tokens == blank_id, -jnp.inf, jnp.where(scores < _LOG_ZERO / 2, -jnp.inf, scores))
 
     def extended(self, tokens: Int[Array, " batch"], *, blank_id: int) -> "CtcPrefixes":
         r"""The prefixes with one more token each.
@@ -200,8 +200,8 @@ class CtcPrefixes:
         """
         of_token = jnp.take_along_axis(self.log_probs, tokens[:, None, None], axis=2)[..., 0]
         of_blank = self.log_probs[..., blank_id]
-        before_token = jnp.pad(self.ends_in_token[:, :-1], ((0, 0), (1, 0)), constant_values=_NEVER)
-        first = jnp.where(self.last < 0, 0.0, _NEVER)[:, None]
+        before_token = jnp.pad(self.ends_in_token[:, :-1], ((0, 0), (1, 0)), constant_values=_LOG_ZERO)
+        first = jnp.where(self.last < 0, 0.0, _LOG_ZERO)[:, None]
         before_blank = jnp.concatenate([first, self.ends_in_blank[:, :-1]], axis=1)
         is_repeated = (tokens == self.last)[:, None]
         entered = jnp.where(is_repeated, before_blank, jnp.logaddexp(before_token, before_blank))
@@ -213,15 +213,15 @@ class CtcPrefixes:
             new_token = jnp.logaddexp(token, enter) + log_token
             return (new_token, new_blank), (new_token, new_blank)
 
-        never = jnp.full_like(entered[:, 0], _NEVER)
+        log_zero = jnp.full_like(entered[:, 0], _LOG_ZERO)
         by_frame = (entered.T, of_token.T, of_blank.T)
-        _, (ends_in_token, ends_in_blank) = jax.lax.scan(step, (never, never), by_frame)
+        _, (ends_in_token, ends_in_blank) = jax.lax.scan(step, (log_zero, log_zero), by_frame)
         return CtcPrefixes(
             log_probs=self.log_probs,
-            ends_in_token=jnp.maximum(ends_in_token.T, _NEVER),
-            ends_in_blank=jnp.maximum(ends_in_blank.T, _NEVER),
+            ends_in_token=jnp.maximum(ends_in_token.T, _LOG_ZERO),
+            ends_in_blank=jnp.maximum(ends_in_blank.T, _LOG_ZERO),
             last=tokens.astype(self.last.dtype),
-            score=jnp.maximum(jax.nn.logsumexp(entered + of_token, axis=1), _NEVER),
+            score=jnp.maximum(jax.nn.logsumexp(entered + of_token, axis=1), _LOG_ZERO),
         )
 
 
@@ -253,11 +253,11 @@ def ctc_prefixes(
     valid = (jnp.arange(num_frames)[None, :] < lengths[:, None])[..., None]
     logits = jnp.where(valid, logits.astype(jnp.float32), 0.0)
     log_probs = jax.nn.log_softmax(jnp.where(allowed, logits, -jnp.inf), axis=-1)
-    certain = jnp.where(tokens == blank_id, 0.0, _NEVER)
-    log_probs = jnp.maximum(jnp.where(valid, log_probs, certain), _NEVER)
+    certain = jnp.where(tokens == blank_id, 0.0, _LOG_ZERO)
+    log_probs = jnp.maximum(jnp.where(valid, log_probs, certain), _LOG_ZERO)
     return CtcPrefixes(
         log_probs=log_probs,
-        ends_in_token=jnp.full((rows, num_frames), _NEVER),
+        ends_in_token=jnp.full((rows, num_frames), _LOG_ZERO),
         ends_in_blank=jnp.cumsum(log_probs[..., blank_id], axis=1),
         last=jnp.full(rows, -1, jnp.int32),
         score=jnp.zeros(rows),

@@ -10,7 +10,7 @@ from flax import nnx
 
 from transformer_jax.config_json import finite_json
 from transformer_jax.data.buckets import PaddedLengths
-from transformer_jax.data.series import Gaps, Series, Values, filled
+from transformer_jax.data.series import Gaps, Series, Values, fill_gaps
 from transformer_jax.data.series_scaler import SeriesScaler
 from transformer_jax.errors import DataError, ShapeError, nearest_hint, shortened
 from transformer_jax.inference.line_report import LineReport
@@ -31,6 +31,12 @@ class Forecast:
       times: Times of the steps, as texts; numbers of rows where the series has no times.
       context: ``[time, channels]``, the values that the model read.
       context_times: Times of the steps of the context.
+
+    Example:
+      >>> one = np.array([[2.0]])
+      >>> Forecast(name="a", columns=("x",), values=one, quantiles={0.5: one}, times=("2024-01-31",), context=one,
+      ...   context_times=("2023-12-31",)).as_dict()["quantiles"]
+      {'0.5': [[2.0]]}
     """
 
     name: str
@@ -65,6 +71,16 @@ class SeriesForecaster:
       quantiles: Those that the model gives; none for points.
       gaps: What to do with missing values.
       report: Remarks on what was done to series so far.
+
+    Example:
+      >>> from transformer_jax.models import ForecasterConfig, LinearForecast, Sizes, build_model
+      >>> sizes = Sizes(num_channels=1, context_len=4, horizon_len=2, num_outputs=1)
+      >>> model = build_model(ForecasterConfig(network=LinearForecast()), sizes, seed=0)
+      >>> forecaster = SeriesForecaster(
+      ...   name="mean", model=model, scaler=SeriesScaler(("x",), (0.0,), (1.0,)), context_len=4, horizon_len=2)
+      >>> forecast = forecaster.forecast(np.array([9.0, 1.0, 2.0, 3.0, 2.0]))[0]
+      >>> forecast.values.round(3).tolist(), forecast.times  # an untrained map gives the mean of the context
+      ([[2.0], [2.0]], ('6', '7'))
     """
 
     verbs: ClassVar[tuple[str, ...]] = ("forecast",)
@@ -201,11 +217,11 @@ class SeriesForecaster:
             axis = one.axis and dataclasses.replace(one.axis, start=one.axis.start + start * one.axis.step)
             cut = Series(name=one.name, values=values[start:], axis=axis)
             gaps = self.gaps if np.isnan(values[-self.context_len :]).any() else "hold"
-            values = filled(cut, gaps, names, option="gaps")
+            values = fill_gaps(cut, gaps, names, option="gaps")
         return values[-self.context_len :]
 
     def _forecast(self, one: Series, names: tuple[str, ...], context: Values, output: Outputs) -> Forecast:
-        ordered = in_order(self.unscaled(output))
+        ordered = sort_quantiles(self.unscaled(output))
         end = len(one.values)
         rows = range(end, end + self.horizon_len)
 
@@ -223,11 +239,11 @@ class SeriesForecaster:
         )
 
 
-def in_order(outputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def sort_quantiles(outputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Quantiles from low to high: they come from the model by themselves, and may cross where they lie close together.
 
     Example:
-      >>> in_order(np.array([[2.0, 1.0, 3.0]])).tolist()
+      >>> sort_quantiles(np.array([[2.0, 1.0, 3.0]])).tolist()
       [[1.0, 2.0, 3.0]]
     """
     return np.sort(outputs, axis=-1)
@@ -246,7 +262,16 @@ def forecast_program(model: Any, *, context_len: int) -> RowProgram:
 
 
 def run_forecasts(program: RowProgram, state: Any, contexts: npt.NDArray[np.float32]) -> Outputs:
-    """Scaled forecasts ``[rows, horizon, channels, outputs]`` of scaled contexts ``[rows, time, channels]``."""
+    """Scaled forecasts of scaled contexts, in batches.
+
+    Args:
+      program: As of `forecast_program`.
+      state: The model's state, as of ``nnx.split(model)[1]``.
+      contexts: ``[rows, time, channels]``.
+
+    Returns:
+      ``[rows, horizon, channels, outputs]``.
+    """
 
     def make(indices: npt.NDArray[np.int64], num_rows: int, length: int) -> tuple[Any, ...]:
         batch = np.zeros((num_rows, *contexts.shape[1:]), np.float32)

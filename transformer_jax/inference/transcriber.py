@@ -38,7 +38,7 @@ __all__ = [
     "speech_lengths",
 ]
 
-FAR = 8
+MAX_LENGTH_FACTOR = 8
 """Recordings so many times as long as the longest of training are refused."""
 
 FRAME_SUFFIX = ".npy"
@@ -94,14 +94,14 @@ class SpeechHypothesis:
 
 
 def speech_lengths(model: Any, max_frames: int) -> PaddedLengths:
-    """The few lengths that recordings are padded to; the longest is the model's limit, or `FAR` times that of training.
+    """The few lengths that recordings are padded to; the longest is the model's limit, or far beyond training's.
 
     Args:
       model: A `FeatureToText`.
       max_frames: Most frames of a recording in training.
     """
     limit = model.config.source_limit
-    longest = FAR * max_frames if limit is None else limit
+    longest = MAX_LENGTH_FACTOR * max_frames if limit is None else limit
     return PaddedLengths.in_steps(min(max_frames, longest), steps=6, limit=longest)
 
 
@@ -259,7 +259,9 @@ def _of_path(found: Any) -> SpeechHypothesis:
 
 @dataclasses.dataclass
 class Transcriber(FeaturePredictor):
-    """A trained model that writes what is said; recordings up to `FAR` times as long as those of training are taken.
+    """A trained model that writes what is said.
+
+    Recordings up to `MAX_LENGTH_FACTOR` times as long as the longest of training are taken.
 
     Attributes:
       ctc_weight: Share of CTC in beam search, where the model has a decoder and a CTC head; the others are those of

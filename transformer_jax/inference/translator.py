@@ -34,7 +34,7 @@ from transformer_jax.nn.parameters import parameter_count
 
 TooLong = Literal["whole", "skip", "truncate", "fail"]
 
-FAR = 32
+MAX_LENGTH_FACTOR = 32
 """Sources and targets so many times as long as the longest of training are taken for no sentences any more."""
 
 
@@ -77,7 +77,7 @@ class Translator:
 
     @property
     def source_lengths(self) -> PaddedLengths:
-        """Padded lengths of sources; the longest is the model's limit, or `FAR` times the limit of training."""
+        """Padded lengths of sources, up to the model's limit or `MAX_LENGTH_FACTOR` times the training limit."""
         return _lengths(self.data.max_source_len, self.source_limit)
 
     @property
@@ -519,5 +519,5 @@ def _listed(name: str, lines: Sequence[str]) -> list[str]:
 
 
 def _lengths(trained: int, limit: int | None) -> PaddedLengths:
-    longest = FAR * trained if limit is None else min(limit, FAR * trained)
+    longest = MAX_LENGTH_FACTOR * trained if limit is None else min(limit, MAX_LENGTH_FACTOR * trained)
     return PaddedLengths.in_steps(trained, limit=max(trained, longest))

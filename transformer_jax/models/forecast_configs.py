@@ -44,6 +44,13 @@ class LinearForecast:
 
     Raises:
       ConfigError: If a number is out of range.
+
+    Example:
+      >>> shape = WindowShape(context_len=8, horizon_len=4, num_channels=3, num_outputs=1)
+      >>> LinearForecast(trend_len=3).build(shape, rngs=nnx.Rngs(0))(jnp.ones((2, 8, 3))).shape
+      (2, 4, 3)
+
+    Source: Zeng et al. 2023, https://arxiv.org/abs/2205.13504.
     """
 
     kind: Literal["linear"] = "linear"
@@ -83,6 +90,8 @@ class RecurrentForecast:
       >>> RecurrentForecast(hidden_dim=8, segment_len=5).check(96, 24)
       Traceback (most recent call last):
       transformer_jax.errors.ConfigError: segment_len 5 must divide context_len 96
+
+    Source: Wen et al. 2017, https://arxiv.org/abs/1711.11053; Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473.
     """
 
     kind: Literal["recurrent"] = "recurrent"
@@ -225,6 +234,16 @@ class EncoderDecoderForecast(_TransformerChoices):
 
     Raises:
       ConfigError: If a size, a rate or a name is out of range.
+
+    Example:
+      >>> config = EncoderDecoderForecast(
+      ...   model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=16, num_layers=1, positions=Learned(max_len=11))
+      >>> config.num_steps(96)
+      6
+      >>> config.check(96, 192)
+      Traceback (most recent call last):
+      transformer_jax.errors.ConfigError: positions.max_len 11 must be at least 12, the patches of a horizon of
+      192 steps
 
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; one pass over the horizon: Zhou et al. 2021,
     https://arxiv.org/abs/2012.07436, section 3.3.

@@ -31,6 +31,10 @@ class WindowShape:
       horizon_len: Steps of the forecast.
       num_channels: Values of a step that the network reads together.
       num_outputs: Numbers that forecast a value.
+
+    Example:
+      >>> WindowShape(context_len=96, horizon_len=24, num_channels=7, num_outputs=3).output_dim
+      21
     """
 
     context_len: int
@@ -55,6 +59,13 @@ class LinearNetwork(nnx.Module):
       config: ``LinearForecast``.
       shape: Of the windows.
       rngs: Source of the initial parameters.
+
+    Example:
+      >>> from transformer_jax.models.forecast_configs import LinearForecast
+      >>> shape = WindowShape(context_len=8, horizon_len=4, num_channels=1, num_outputs=3)
+      >>> config = LinearForecast(trend_len=3)
+      >>> nnx.eval_shape(lambda: config.build(shape, rngs=nnx.Rngs(0))(jnp.ones((2, 8, 1)))).shape
+      (2, 4, 3)
 
     Source: Zeng et al. 2023, https://arxiv.org/abs/2205.13504, section 4.
     """
@@ -88,7 +99,13 @@ class LinearNetwork(nnx.Module):
 
 
 def moving_average(values: Float[Array, "*batch time"], length: int) -> Float[Array, "*batch time"]:
-    """Centred mean over ``length`` steps; before the first and behind the last step stand copies of them.
+    r"""Centred mean over ``length`` steps; before the first and behind the last step stand copies of them.
+
+    .. math:: \bar x_t = \frac{1}{k} \sum_{i=0}^{k-1} x_{t + i - \lfloor k/2 \rfloor}
+
+    Args:
+      values: ``[..., time]``.
+      length: :math:`k`.
 
     Example:
       >>> moving_average(jnp.array([[0.0, 3.0, 6.0]]), 3).tolist()
@@ -116,6 +133,13 @@ class RecurrentNetwork(nnx.Module):
       config: ``RecurrentForecast``.
       shape: Of the windows.
       rngs: Source of the initial parameters.
+
+    Example:
+      >>> from transformer_jax.models.forecast_configs import RecurrentForecast
+      >>> shape = WindowShape(context_len=8, horizon_len=4, num_channels=1, num_outputs=3)
+      >>> config = RecurrentForecast(hidden_dim=4, attention_dim=4, segment_len=2)
+      >>> nnx.eval_shape(lambda: config.build(shape, rngs=nnx.Rngs(0))(jnp.ones((2, 8, 1)))).shape
+      (2, 4, 3)
 
     Source: Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473, for the attention; Wen et al. 2017,
     https://arxiv.org/abs/1711.11053, for direct forecasts by a recurrent network.
@@ -180,6 +204,14 @@ class PatchNetwork(nnx.Module):
       shape: Of the windows.
       rngs: Source of the initial parameters.
 
+    Example:
+      >>> from transformer_jax.models.forecast_configs import PatchForecast
+      >>> shape = WindowShape(context_len=8, horizon_len=4, num_channels=1, num_outputs=3)
+      >>> config = PatchForecast(
+      ...   patch_len=4, stride=2, model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=8, num_layers=1)
+      >>> nnx.eval_shape(lambda: config.build(shape, rngs=nnx.Rngs(0))(jnp.ones((2, 8, 1)))).shape
+      (2, 4, 3)
+
     Source: Nie et al. 2023, https://arxiv.org/abs/2211.14730, section 3.1.
     """
 
@@ -213,6 +245,14 @@ class EncoderDecoderNetwork(nnx.Module):
       config: ``EncoderDecoderForecast``.
       shape: Of the windows.
       rngs: Source of the initial parameters.
+
+    Example:
+      >>> from transformer_jax.models.forecast_configs import EncoderDecoderForecast
+      >>> shape = WindowShape(context_len=8, horizon_len=4, num_channels=1, num_outputs=3)
+      >>> config = EncoderDecoderForecast(
+      ...   patch_len=4, stride=2, model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=8, num_layers=1)
+      >>> nnx.eval_shape(lambda: config.build(shape, rngs=nnx.Rngs(0))(jnp.ones((2, 8, 1)))).shape
+      (2, 4, 3)
 
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; Zhou et al. 2021, https://arxiv.org/abs/2012.07436.
     """

@@ -89,6 +89,16 @@ class PinballLoss:
       ConfigError: If the quantiles are not such.
 
     Example:
+      >>> import numpy as np
+      >>> from transformer_jax.data.series_windows import SeriesBatch
+      >>> class Zero(nnx.Module):
+      ...   def __call__(self, context, *, rng_key=None):
+      ...     return jnp.zeros((context.shape[0], 1, 1, 3))
+      >>> one = np.ones((1, 1, 1), np.float32)
+      >>> batch = SeriesBatch(one, one, one, np.zeros(1, np.int32))
+      >>> loss, _, _ = PinballLoss(quantiles=(0.1, 0.5, 0.9))(Zero(), batch, None)
+      >>> float(loss.mean())  # 2 / 3 of 0.1 + 0.5 + 0.9
+      1.0
       >>> PinballLoss(quantiles=(0.1, 0.9))
       Traceback (most recent call last):
       transformer_jax.errors.ConfigError: PinballLoss.quantiles must be with the median, 0.5; got (0.1, 0.9)
@@ -138,7 +148,14 @@ def _errors(
 
 
 def context_deviation(context: Float[Array, "batch time channels"]) -> Float[Array, "batch one channels"]:
-    """Mean absolute deviation of each window and channel, at least a hundredth of the mean absolute value.
+    r"""Mean absolute deviation of each window and channel, at least a hundredth of the mean absolute value.
+
+    .. math:: d = \max\bigl(\overline{|x - \bar x|},\; 0.01\, \overline{|x|}\bigr)
+
+    A window of zeros has 1.
+
+    Args:
+      context: ``[batch, time, channels]``.
 
     Example:
       >>> found = context_deviation(jnp.array([[[1.0], [3.0]], [[5.0], [5.0]], [[0.0], [0.0]]]))

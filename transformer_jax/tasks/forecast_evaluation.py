@@ -1,13 +1,11 @@
 """Scores of forecasts: during training of the development windows, and of a trained model beside naive forecasts."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 from flax import nnx
 
 from transformer_jax.data.prepare_series import PreparedSeries, prepare_series
@@ -16,19 +14,19 @@ from transformer_jax.data.series_config import SeriesConfig, SeriesFiles
 from transformer_jax.data.sources.series_files import read_series_file
 from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, DataError, nearest_hint, shortened
-from transformer_jax.evaluate.forecast_scores import SeasonalFactors, naive_error, seasonal_naive, smape
 from transformer_jax.inference.series_forecaster import (
     SeriesForecaster,
     forecast_program,
-    in_order,
     run_forecasts,
+    sort_quantiles,
 )
 from transformer_jax.tasks.evaluation_source import EvaluationSource
+from transformer_jax.tasks.forecast_targets import ForecastTargets
 
 METRICS = ("mse", "mae", "smape", "mase", "owa")
 """Names of the scores, in the order in which they are printed."""
 
-SHOWN_SERIES = 4
+NUM_FIGURES = 4
 """Forecasts that the figures show."""
 
 
@@ -38,124 +36,16 @@ class ForecastEvaluation(EvaluationSource):
 
     Attributes:
       figures: Folder for a figure of the error by step and figures of some forecasts.
+
+    Example:
+      >>> ForecastEvaluation(split="test").where
+      'test set'
     """
 
     file_form: ClassVar[str] = "a CSV file of series"
     path_fields: ClassVar[tuple[str, ...]] = ("source", "figures")
 
     figures: Path | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Truth:
-    """Windows of a part, and what their forecasts are measured by.
-
-    Attributes:
-      contexts: ``[windows, time, channels]``, scaled.
-      targets: ``[windows, horizon, channels]``, in the units of the series.
-      scaled: The same, scaled.
-      weights: 1 where a target was observed.
-      mase_scales: ``[windows, channels]``: error of the seasonal naive forecast before the part; NaN where it is 0.
-      naive2: ``[windows, horizon, channels]``: Naive 2 of the M4 competition.
-      repeat_last: The last value, again and again.
-      seasonal: The last season, again and again.
-      names: ``[windows]``, names of the series.
-    """
-
-    contexts: npt.NDArray[np.float32]
-    targets: Values
-    scaled: Values
-    weights: Values
-    mase_scales: Values
-    naive2: Values
-    repeat_last: Values
-    seasonal: Values
-    names: tuple[str, ...]
-
-    @classmethod
-    def of(cls, prepared: PreparedSeries, part: Part, *, stride: int = 1) -> "Truth":
-        """The windows of a part, every ``stride``-th of each series."""
-        found, owners = prepared.windows[part], prepared.owners[part]
-        # Counted from the first window of each series, so that each has at least one.
-        firsts = np.searchsorted(owners, owners)
-        chosen = np.flatnonzero((np.arange(len(owners)) - firsts) % stride == 0)
-        owners = owners[chosen]
-        contexts, scaler, config = found.inputs(chosen), prepared.scaler, prepared.config
-        channels = found.values.shape[1]
-        season, horizon = config.season_len, config.horizon_len
-        targets = np.zeros((len(chosen), horizon, channels))
-        naive2, mase_scales = np.zeros_like(targets), np.full((len(chosen), channels), np.nan)
-        repeat_last, seasonal = np.zeros_like(targets), np.zeros_like(targets)
-        starts = np.concatenate([[0], np.cumsum([len(one) for one in prepared.values])])
-        for number in np.unique(owners):
-            rows = np.flatnonzero(owners == number)
-            values, series = prepared.values[number], prepared.data.series[number]
-            origins = found.origins[chosen[rows]] - starts[number]
-            targets[rows] = values[origins[:, None] + np.arange(horizon)]
-            # A season before each window, also where the model's context is shorter.
-            back = values[origins[:, None] + np.arange(-min(season, int(origins.min())), 0)]
-            repeat_last[rows] = seasonal_naive(back, horizon, 1)
-            seasonal[rows] = seasonal_naive(back, horizon, season)
-            known = values[: len(series.before(part))]
-            error = naive_error(series.before(part), season)
-            mase_scales[rows] = np.where(error > 0, error, np.nan)
-            for channel in range(channels):
-                factors = SeasonalFactors.of(known[:, channel], season)
-                naive2[rows, :, channel] = factors.forecast(values[origins - 1, channel], origins, horizon)
-        return cls(
-            contexts=contexts,
-            targets=targets,
-            scaled=scaler.scaled(targets),
-            weights=found.weights(chosen).astype(np.float64),
-            mase_scales=mase_scales,
-            naive2=naive2,
-            repeat_last=repeat_last,
-            seasonal=seasonal,
-            names=tuple(prepared.data.series[number].name for number in owners.tolist()),
-        )
-
-    def __len__(self) -> int:
-        return len(self.contexts)
-
-    def scores(self, forecasts: Values, scaler: Any) -> dict[str, float]:
-        """Scores of point forecasts ``[windows, horizon, channels]`` in the units of the series."""
-        found = self._errors(forecasts)
-        scaled = scaler.scaled(forecasts) - self.scaled
-        naive2 = self._errors(self.naive2)
-        # Naive 2 without an error: as good only by having none, too.
-        ratios = [
-            found[name] / naive2[name] if naive2[name] > 0 else (math.inf if found[name] else 1.0)
-            for name in found
-        ]
-        return {
-            "mse": self._mean(np.square(scaled)),
-            "mae": self._mean(np.abs(scaled)),
-            **found,
-            "owa": float(np.mean(ratios)),
-        }
-
-    def errors_by_step(self, forecasts: Values) -> Values:
-        """MASE of each step of the horizon, from forecasts ``[windows, horizon, channels]``."""
-        weights = self.weights * np.isfinite(self.mase_scales)[:, None]
-        errors = np.abs(forecasts - self.targets) / np.nan_to_num(self.mase_scales, nan=1.0)[:, None]
-        total = np.maximum(weights.sum(axis=(0, 2)), 1.0)
-        return np.where(weights > 0, errors, 0.0).sum(axis=(0, 2)) / total
-
-    def _errors(self, forecasts: Values) -> dict[str, float]:
-        absolute = np.abs(forecasts - self.targets)
-        scales = np.broadcast_to(self.mase_scales[:, None], absolute.shape)
-        has_scale = np.isfinite(scales)
-        return {
-            "smape": self._mean(smape(self.targets, forecasts)),
-            "mase": self._mean(
-                np.where(has_scale, absolute / np.where(has_scale, scales, 1.0), 0.0), has_scale
-            ),
-        }
-
-    def _mean(self, errors: Values, counted: npt.NDArray[np.bool_] | None = None) -> float:
-        weights = self.weights if counted is None else self.weights * counted
-        total = float(weights.sum())
-        return float((np.where(weights > 0, errors, 0.0) * weights).sum() / total) if total else 0.0
 
 
 class ForecastEvaluator:
@@ -173,7 +63,7 @@ class ForecastEvaluator:
 
     def __init__(self, model: Any, prepared: PreparedSeries, *, point: int) -> None:
         config = prepared.config
-        self._truth = Truth.of(prepared, "development", stride=config.evaluation_stride)
+        self._truth = ForecastTargets.of(prepared, "development", stride=config.evaluation_stride)
         self._scaler, self._point = prepared.scaler, point
         self._program = forecast_program(model, context_len=config.context_len)
         self._state = nnx.split(model)[1]
@@ -194,7 +84,7 @@ class ForecastEvaluator:
 
     def __call__(self, state: Any) -> dict[str, float]:
         """Scores by name, from the model's state as of ``nnx.split(model)[1]``."""
-        outputs = in_order(run_forecasts(self._program, state, self._truth.contexts))
+        outputs = sort_quantiles(run_forecasts(self._program, state, self._truth.contexts))
         return self._truth.scores(self._scaler.unscaled(outputs[..., self._point]), self._scaler)
 
 
@@ -216,15 +106,31 @@ def evaluate_forecasts(
     Raises:
       DataError: If a file is missing or bad, or the data have no such part.
       ConfigError: If the other run reads other windows.
+
+    Example:
+      >>> import tempfile
+      >>> from transformer_jax.models import ForecasterConfig, LinearForecast, build_model
+      >>> from transformer_jax.tasks.forecasting import Forecasting
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...   path = Path(folder) / "a.csv"
+      ...   count = path.write_text("x\\n" + "\\n".join("1324" * 10))
+      ...   files = SeriesFiles(path=str(path), num_development=0, num_test=8)
+      ...   task = Forecasting(data=SeriesConfig(dataset=files, context_len=8, horizon_len=4, season_len=4))
+      ...   config, artifacts = ForecasterConfig(network=LinearForecast()), task.prepare().artifacts
+      ...   model = build_model(config, task.sizes(artifacts), seed=0)
+      ...   forecaster = task.predictor(model, artifacts, model_config=config, name="mean")
+      ...   scores = task.evaluate(forecaster, ForecastEvaluation(split="test"))
+      >>> scores["lines"], round(scores["mae"], 3), scores["naive"]["seasonal naive"]["mae"]
+      (5, 0.894, 0.0)
     """
     prepared, part = _prepared(task, forecaster, options)
-    truth = Truth.of(prepared, part)
+    truth = ForecastTargets.of(prepared, part)
     if not len(truth):
         raise DataError(
             f"{options.where}: no window of {prepared.config.horizon_len:,} steps behind a context of "
             f"{prepared.config.context_len:,}"
         )
-    outputs = in_order(run_forecasts(forecaster.program, forecaster.state, truth.contexts))
+    outputs = sort_quantiles(run_forecasts(forecaster.program, forecaster.state, truth.contexts))
     values = forecaster.unscaled(outputs)
     scores = {forecaster.name: truth.scores(values[..., forecaster.point()], forecaster.scaler)}
     compared: dict[str, Any] = {}
@@ -329,7 +235,9 @@ def _file_columns(found: Sequence[str], forecaster: SeriesForecaster, where: str
     )
 
 
-def _other_scores(truth: Truth, forecaster: SeriesForecaster, name: str, other: Any) -> dict[str, float]:
+def _other_scores(
+    truth: ForecastTargets, forecaster: SeriesForecaster, name: str, other: Any
+) -> dict[str, float]:
     """Scores of another run on the same windows, in the units of the first one's scaler."""
     same = isinstance(other, SeriesForecaster) and (other.columns, other.horizon_len) == (
         forecaster.columns,
@@ -341,7 +249,7 @@ def _other_scores(truth: Truth, forecaster: SeriesForecaster, name: str, other: 
             "the same windows can be compared"
         )
     contexts = forecaster.scaler.unscaled(truth.contexts[:, -other.context_len :])
-    values = in_order(other.unscaled(other.outputs(contexts)))
+    values = sort_quantiles(other.unscaled(other.outputs(contexts)))
     return truth.scores(values[..., other.point()], forecaster.scaler)
 
 
@@ -358,7 +266,7 @@ def _shown(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.3e}"
 
 
-def _quantile_scores(truth: Truth, forecaster: SeriesForecaster, outputs: Any) -> dict[str, Any]:
+def _quantile_scores(truth: ForecastTargets, forecaster: SeriesForecaster, outputs: Any) -> dict[str, Any]:
     if not forecaster.quantiles:
         return {}
     errors = truth.scaled[..., None] - np.asarray(outputs, np.float64)
@@ -373,7 +281,11 @@ def _quantile_scores(truth: Truth, forecaster: SeriesForecaster, outputs: Any) -
 
 
 def _draw(
-    folder: Path, prepared: PreparedSeries, truth: Truth, forecaster: SeriesForecaster, values: Values
+    folder: Path,
+    prepared: PreparedSeries,
+    truth: ForecastTargets,
+    forecaster: SeriesForecaster,
+    values: Values,
 ) -> list[str]:
     from transformer_jax.plot.forecast_figures import ForecastPanel, band_name, error_figure, forecast_figure
 
@@ -387,7 +299,7 @@ def _draw(
     error_figure({name: truth.errors_by_step(found) for name, found in forecasts.items()}, path=files[0])
     ordered = np.sort(values, axis=-1)
     contexts = forecaster.scaler.unscaled(truth.contexts)
-    chosen = np.unique(np.linspace(0, len(truth) - 1, SHOWN_SERIES).astype(int))
+    chosen = np.unique(np.linspace(0, len(truth) - 1, NUM_FIGURES).astype(int))
     for window in chosen.tolist():
         panels = [
             ForecastPanel(

@@ -23,7 +23,7 @@ from transformer_jax.data.time_column import read_time_axis
 from transformer_jax.errors import DataError, nearest_hint, require, shortened
 from transformer_jax.files import absolute_path
 
-MAX_GROWTH = 100
+MAX_STEPS_PER_ROW = 100
 """A time axis has at most so many rows for each row of the file: beyond it, a stamp is taken for a mistake."""
 
 
@@ -46,6 +46,16 @@ class SeriesFiles:
 
     Raises:
       ConfigError: If the path is empty, or a number is below 0.
+
+    Example:
+      >>> import tempfile
+      >>> from pathlib import Path
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...   path = Path(folder) / "a.csv"
+      ...   count = path.write_text("month,load\\n2024-01-31,5\\n2024-02-29,7\\n2024-03-31,6\\n")
+      ...   series = SeriesFiles(path=str(path), num_development=0, num_test=1).load().series[0]
+      >>> series.training_values()[:, 0].tolist(), series.axis.text(3)
+      ([5.0, 7.0], '2024-04-30')
     """
 
     kind: Literal["files"] = "files"
@@ -115,6 +125,16 @@ def read_series_file(
     Raises:
       DataError: If the file cannot be read, a row has another number of fields, a time stands twice or is none, a field
         is no number, or a column is missing; names line and column.
+
+    Example:
+      >>> import tempfile
+      >>> from pathlib import Path
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...   path = Path(folder) / "a.csv"
+      ...   count = path.write_text("date,101,102\\n20240101,5,1\\n20240102,7,\\n")
+      ...   found = read_series_file(path, columns=["102"])
+      >>> found.columns, found.series[0].values[:, 0].tolist()
+      (('102',), [1.0, nan])
     """
     where = str(path)
     lines = readers.read_lines(os.path.expanduser(path))
@@ -133,7 +153,19 @@ def parse_series(
     has_header: bool | None = None,
     skip_text: bool = False,
 ) -> SeriesSet:
-    """The series of the lines of a file, see `read_series_file`.
+    """The series of the lines of a file.
+
+    Args:
+      lines: The lines, without their ends.
+      where: Name of the file, for messages.
+      time_column: As the others: see `read_series_file`.
+      columns: See there.
+      wanted: See there.
+      has_header: See there.
+      skip_text: See there.
+
+    Raises:
+      DataError: See there.
 
     Example:
       >>> found = parse_series(["date,load", "2024-01-01,1.5", "2024-01-03,2.5", "2024-01-04,3"], "a.csv")
@@ -186,7 +218,7 @@ def parse_series(
         texts = [fields[time_place] for fields in body]
         axis, found = read_time_axis(texts, where=where, lines=[number for number, _ in rows])
         num_rows = int(found.max()) + 1
-        if num_rows > MAX_GROWTH * len(rows):
+        if num_rows > MAX_STEPS_PER_ROW * len(rows):
             raise DataError(
                 f"{where}: {len(rows):,} rows reach over {num_rows:,} steps of time: look for a wrong time among them"
             )
