@@ -98,6 +98,24 @@ def test_an_object_a_series_from_standard_input(
     assert run_command("forecast", run_dir, "--gaps", "hold").status == 0
 
 
+def test_month_ends_go_on_and_a_first_row_of_numbers_is_settled(
+    run_dir: Path, tmp_path: Path, run_command: Callable[..., Any], fails: Callable[..., str]
+) -> None:
+    ends = ["0131", "0229", "0331", "0430", "0531", "0630", "0731", "0831", "0930", "1031", "1130", "1231"]
+    path = tmp_path / "b.csv"
+    path.write_text(
+        "\n".join(["when,saw,wave", *(f"2024{end},{row},{row / 8}" for row, end in enumerate(ends))])
+    )
+    ran = run_command("forecast", run_dir, "--input", path)
+    assert ran.status == 0, ran.err
+    assert [row[0] for row in rows_of(ran.out)[1:]] == [f"2025{end}" for end in ["0131", "0228", *ends[2:6]]]
+    path.write_text("\n".join(["1,2", *(f"{row}.5,{row}.25" for row in range(12))]))
+    ran = run_command("forecast", run_dir, "--input", path)
+    assert ran.status == 0, ran.err
+    assert "the first row, 1, 2, is read as data; --header settles it" in ran.err
+    assert "no column 'wave'" in fails("forecast", run_dir, "--input", path, "--header", "yes")
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [

@@ -136,9 +136,11 @@ def test_another_run_on_the_same_windows_and_a_file(task, tmp_path):
         "\n".join(["flat,more,x", *(f"{b},0,{a}" for a, b in (one.split(",") for one in lines[1:]))])
     )
     found = task.evaluate(made, ForecastEvaluation(source=other))
-    assert found["lines"] == 90 - 13 - 4 + 1
+    assert found["lines"] == 90 - 9 - 4 + 1
     (tmp_path / "short.csv").write_text("\n".join(lines[:14]))
-    with pytest.raises(DataError, match="13 rows, wanted at least 14"):
+    assert task.evaluate(made, ForecastEvaluation(source=tmp_path / "short.csv"))["lines"] == 1
+    (tmp_path / "short.csv").write_text("\n".join(lines[:13]))
+    with pytest.raises(DataError, match="12 rows, wanted at least 13: a context of 9 and a horizon of 4"):
         task.evaluate(made, ForecastEvaluation(source=tmp_path / "short.csv"))
 
 

@@ -58,7 +58,7 @@ class PreparedSeries:
       scaler: The scaler of the training parts.
       windows: Windows of each part.
       owners: Number of the series of each window, of each part.
-      train: Training batches.
+      train: Training batches; None where none were wanted.
       report: Sizes and remarks.
     """
 
@@ -68,16 +68,19 @@ class PreparedSeries:
     scaler: SeriesScaler
     windows: dict[Part, WindowSet]
     owners: dict[Part, np.ndarray]
-    train: SeriesWindows
+    train: SeriesWindows | None
     report: SeriesReport
 
 
-def prepare_series(config: SeriesConfig, *, scaler: SeriesScaler | None = None) -> PreparedSeries:
+def prepare_series(
+    config: SeriesConfig, *, scaler: SeriesScaler | None = None, is_training: bool = True
+) -> PreparedSeries:
     """Read, scale and cut.
 
     Args:
       config: What to prepare.
       scaler: A scaler to use, as of a run to resume; None fits one on the training parts.
+      is_training: Whether training batches are wanted; otherwise there need be no training window.
 
     Raises:
       DataError: If a file is missing or bad, a value is missing and must not be, the columns are not those of the
@@ -120,20 +123,22 @@ def prepare_series(config: SeriesConfig, *, scaler: SeriesScaler | None = None) 
             context_len=config.context_len,
             horizon_len=config.horizon_len,
         )
-    if not len(windows["train"]):
+    if is_training and not len(windows["train"]):
         longest = max(len(one.training_values()) for one in data.series)
         raise DataError(
             f"no training window: the longest training part has {longest:,} rows, a window {config.window_len:,} "
             f"(context_len {config.context_len:,} and horizon_len {config.horizon_len:,}); lower them"
         )
-    train = SeriesWindows(windows["train"], batch_size=config.batch_size, seed=config.seed)
+    train = None
+    if is_training:
+        train = SeriesWindows(windows["train"], batch_size=config.batch_size, seed=config.seed)
     report = SeriesReport(
         num_series=len(data.series),
         columns=data.columns,
         num_rows={part: data.num_rows(part) for part in PARTS},
         num_windows={part: len(windows[part]) for part in PARTS},
-        batches=train.describe(),
-        batches_per_epoch=train.batches_per_epoch,
+        batches="none" if train is None else train.describe(),
+        batches_per_epoch=0 if train is None else train.batches_per_epoch,
         notes=(*data.notes, *_notes(data, config)),
     )
     return PreparedSeries(

@@ -148,7 +148,7 @@ def evaluate_forecasts(
         f"{len(forecaster.columns)} channel(s) from {prepared.config.context_len:,}",
         *_table({**scores, **naive}),
     ]
-    remarks = []
+    remarks = [] if options.source is None else list(prepared.data.notes)
     if not np.isfinite(values).all():
         remarks.append("the model gives non-finite forecasts")
     constant = int(np.isnan(truth.mase_scales).sum())
@@ -194,21 +194,23 @@ def _prepared(
     )
     columns = _file_columns(found.columns, forecaster, str(options.source))
     rows = len(found.series[0].values)
-    if rows < config.window_len + 1:
+    if rows < config.window_len:
         raise DataError(
-            f"{options.source}: {rows:,} rows, wanted at least {config.window_len + 1:,}: a training window and a step"
+            f"{options.source}: {rows:,} rows, wanted at least {config.window_len:,}: a context of "
+            f"{config.context_len:,} and a horizon of {config.horizon_len:,}"
         )
-    # The first window of a file is its training part: contexts have to stand somewhere.
+    # The first context is what stands before the test part: naive forecasts are measured on it.
     dataset = dataclasses.replace(
         known,
         path=str(options.source),
         columns=columns,
         has_header=None,
         num_development=0,
-        num_test=rows - config.window_len,
+        num_test=rows - config.context_len,
     )
     scaler = dataclasses.replace(forecaster.scaler, columns=columns)
-    return prepare_series(dataclasses.replace(config, dataset=dataset), scaler=scaler), "test"
+    config = dataclasses.replace(config, dataset=dataset)
+    return prepare_series(config, scaler=scaler, is_training=False), "test"
 
 
 def _file_columns(found: Sequence[str], forecaster: SeriesForecaster, where: str) -> tuple[str, ...]:

@@ -160,6 +160,7 @@ class PreparedForecasting:
     @property
     def train(self) -> SeriesWindows:
         """Training batches."""
+        assert self.series.train is not None  # as `Forecasting.prepare` makes it
         return self.series.train
 
     @property
@@ -171,7 +172,7 @@ class PreparedForecasting:
     def fingerprints(self) -> dict[str, str]:
         """Fingerprints of the training and the development windows."""
         return {
-            "training data": self.series.train.fingerprint(),
+            "training data": self.train.fingerprint(),
             "development data": self.series.windows["development"].fingerprint(),
         }
 
