@@ -36,6 +36,8 @@ def read(text, **options):
         ("when,load\n20240131,1\n20240229,2", {}, ("load",), [1]),
         ("when,load\n20240131,1\n20240229,2", {"columns": ("when",)}, ("when",), [20240131]),
         ("when,load\n20240131,1\n20240129,2", {}, ("when", "load"), [20240131, 1]),
+        # Of columns with such names, one whose texts differ.
+        ("day,month,x\n31,2024-01,5\n31,2024-03,6", {}, ("day", "x"), [31, 5]),
         ("hour,date,x\n1,2024-01-01,5\n1,2024-01-02,6", {}, ("hour", "x"), [1, 5]),
     ],
 )

@@ -80,6 +80,12 @@ def test_months_and_weekdays_that_are_left_out_are_gaps():
     assert (axis.unit, rows.tolist()) == ("weekdays", [0, 1, 3, 4, 5])
 
 
+@pytest.mark.parametrize("texts", [["9999-12-30", "9999-12-31"], ["9999-11-01", "9999-12-01"]])
+def test_times_end_with_the_year_9999(texts):
+    with pytest.raises(DataError, match="row 3 of the times lies behind the year 9999"):
+        read(texts)[0].text(2)
+
+
 def test_summer_time_without_an_offset():
     # The hour from 2 to 3 does not exist: a gap, as of any other missing row.
     assert read(["2024-03-31 00:00", "2024-03-31 01:00", "2024-03-31 03:00"])[1].tolist() == [0, 1, 3]

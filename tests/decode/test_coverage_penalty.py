@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from transformer_jax.decode import BeamOutput, beam_search
-from transformer_jax.decode.coverage import LEAST_COVERAGE, coverage_penalties, coverage_penalty
+from transformer_jax.decode.coverage import MIN_COVERAGE, coverage_penalties, coverage_penalty
 from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.decode.search_options import RowOptions, SearchIds
 from transformer_jax.decode.searcher import BeamConfig, make_searcher
@@ -34,7 +34,7 @@ def test_equals_the_formula_by_a_double_loop() -> None:
 
 def test_nothing_is_lost_where_all_was_seen_and_much_where_a_token_was_not() -> None:
     assert coverage_penalty(np.eye(4), 0.5) == 0.0
-    assert coverage_penalty([[1.0, 0.0]], 0.5) == pytest.approx(0.5 * math.log(LEAST_COVERAGE))
+    assert coverage_penalty([[1.0, 0.0]], 0.5) == pytest.approx(0.5 * math.log(MIN_COVERAGE))
     assert coverage_penalty(np.full((3, 2), 0.5), 0.0) == 0.0
 
 
@@ -68,7 +68,7 @@ class Exact:
         """The formula, term by term."""
         covered = np.stack([self.after(source, tokens[:step])[1] for step in range(len(tokens))]).sum(axis=0)
         tokens_seen = covered[: LENGTHS[source]]
-        return beta * sum(math.log(min(max(one, LEAST_COVERAGE), 1.0)) for one in tokens_seen)
+        return beta * sum(math.log(min(max(one, MIN_COVERAGE), 1.0)) for one in tokens_seen)
 
 
 class LookingTable(TableModel):

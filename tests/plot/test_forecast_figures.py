@@ -7,7 +7,7 @@ import pytest
 
 from transformer_jax.errors import DataError
 from transformer_jax.plot.forecast_figures import (
-    MOST_PANELS,
+    MAX_PANELS,
     ForecastPanel,
     band_name,
     error_figure,
@@ -49,8 +49,8 @@ def test_a_panel_of_points_without_truth_and_many_panels() -> None:
     axes = forecast_figure([panel]).axes[0]
     assert not axes.collections
     assert len(axes.lines) == 3  # known, forecast, and the line between them
-    many = forecast_figure([panel] * (MOST_PANELS + 5))
-    assert len([one for one in many.axes if one.get_visible()]) == MOST_PANELS
+    many = forecast_figure([panel] * (MAX_PANELS + 5))
+    assert len([one for one in many.axes if one.get_visible()]) == MAX_PANELS
     assert [one.get_visible() for one in forecast_figure([panel] * 3).axes] == [True, True, True, False]
     with pytest.raises(DataError, match="no forecast to draw"):
         forecast_figure([])

@@ -148,7 +148,7 @@ def as_csv(forecasts: Sequence[Any]) -> str:
 def draw(forecasts: Sequence[Any], folder: Path) -> None:
     """A figure of the forecasts: a panel for each channel, 24 of them a file."""
     from transformer_jax.plot.forecast_figures import (
-        MOST_PANELS,
+        MAX_PANELS,
         ForecastPanel,
         band_name,
         forecast_figure,
@@ -171,8 +171,8 @@ def draw(forecasts: Sequence[Any], folder: Path) -> None:
                 )
             )
     quantiles = tuple(forecasts[0].quantiles)
-    for number, start in enumerate(range(0, len(panels), MOST_PANELS), start=1):
-        name = f"forecast_{number}.png" if len(panels) > MOST_PANELS else "forecast.png"
+    for number, start in enumerate(range(0, len(panels), MAX_PANELS), start=1):
+        name = f"forecast_{number}.png" if len(panels) > MAX_PANELS else "forecast.png"
         forecast_figure(
-            panels[start : start + MOST_PANELS], band_name=band_name(quantiles), path=folder / name
+            panels[start : start + MAX_PANELS], band_name=band_name(quantiles), path=folder / name
         )

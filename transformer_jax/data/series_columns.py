@@ -114,8 +114,8 @@ def time_column_place(
 ) -> int | None:
     """Place of the column of times; None where there is none.
 
-    It is the wanted one, else one that is named so (`TIME_NAMES`), else the first one if it holds dates: as its first
-    field, or of digits alone as all of its fields, in growing order.
+    It is the wanted one, else one that is named so (`TIME_NAMES`) and holds different texts, else the first one if it
+    holds dates: as its first field, or of digits alone as all of its fields, in growing order.
 
     Args:
       names: Names of the columns.
@@ -140,7 +140,10 @@ def time_column_place(
     free = [place for place, name in enumerate(names) if name not in numbers]
     named = [place for place in free if names[place].lower() in TIME_NAMES]
     if named:
-        return min(named, key=lambda place: TIME_NAMES.index(names[place].lower()))
+        named.sort(key=lambda place: TIME_NAMES.index(names[place].lower()))
+        # An hour or a weekday beside a date comes again and again.
+        distinct = (place for place in named if len({row[place] for row in rows}) == len(rows))
+        return next(distinct, named[0])
     if 0 not in free:
         return None
     texts = [row[0].strip() for row in rows]

@@ -6,6 +6,7 @@ import datetime
 from typing import Literal
 
 from transformer_jax.data.time_stamps import EPOCH, stamp_text
+from transformer_jax.errors import DataError
 
 Unit = Literal["seconds", "months", "weekdays", "numbers"]
 
@@ -42,22 +43,33 @@ class TimeAxis:
     zone: float | None = None
 
     def text(self, row: int) -> str:
-        """The point of a row, from 0, as a text; rows behind the last one are in the future."""
+        """The point of a row, from 0, as a text; rows behind the last one are in the future.
+
+        Raises:
+          DataError: If it lies behind the year 9999.
+        """
         value = self.start + row * self.step
         if self.unit == "numbers":
             return str(value) if isinstance(value, int) else f"{value:.15g}"
-        if self.unit == "seconds":
-            moment = EPOCH + datetime.timedelta(seconds=value)
-        elif self.unit == "weekdays":
-            weeks, day = divmod(round(value) + EPOCH.weekday(), 5)
-            days = 7 * weeks + day - EPOCH.weekday()
-            moment = EPOCH + datetime.timedelta(days=days, seconds=self.day_seconds)
-        else:
-            year, month = divmod(round(value), 12)
-            day = min(self.day, month_days(year, month + 1))
-            moment = datetime.datetime(year, month + 1, day) + datetime.timedelta(seconds=self.day_seconds)
+        try:
+            moment = self._moment(value)
+        except (OverflowError, ValueError):
+            raise DataError(
+                f"row {row + 1:,} of the times lies behind the year 9999: look for a wrong time"
+            ) from None
         zone = None if self.zone is None else datetime.timezone(datetime.timedelta(seconds=self.zone))
         return stamp_text(moment.replace(tzinfo=zone), self.form)
+
+    def _moment(self, value: float) -> datetime.datetime:
+        if self.unit == "seconds":
+            return EPOCH + datetime.timedelta(seconds=value)
+        if self.unit == "weekdays":
+            weeks, day = divmod(round(value) + EPOCH.weekday(), 5)
+            days = 7 * weeks + day - EPOCH.weekday()
+            return EPOCH + datetime.timedelta(days=days, seconds=self.day_seconds)
+        year, month = divmod(round(value), 12)
+        day = min(self.day, month_days(year, month + 1))
+        return datetime.datetime(year, month + 1, day) + datetime.timedelta(seconds=self.day_seconds)
 
 
 def month_days(year: int, month: int) -> int:

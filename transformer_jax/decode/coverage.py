@@ -11,7 +11,7 @@ from transformer_jax.decode.protocol import AttendingStepModel, StepModel
 from transformer_jax.errors import ConfigError
 from transformer_jax.typing import Array, Float, Int, PyTree
 
-LEAST_COVERAGE = 1e-6
+MIN_COVERAGE = 1e-6
 """Smallest coverage of a source token, so that one without attention costs much but not infinitely much."""
 
 
@@ -26,7 +26,7 @@ def coverage_penalty(weights: npt.ArrayLike, beta: float) -> float:
 
     Returns:
       Zero or less, to be added to the log-probability over the length penalty. A token's sum is taken to be at least
-      `LEAST_COVERAGE`.
+      `MIN_COVERAGE`.
 
     Example:
       >>> round(coverage_penalty([[1.0, 0.0], [0.5, 0.5]], beta=0.2), 4)
@@ -35,7 +35,7 @@ def coverage_penalty(weights: npt.ArrayLike, beta: float) -> float:
     Source: Wu et al. 2016, https://arxiv.org/abs/1609.08144, equation 14.
     """
     covered = np.asarray(weights, np.float64).sum(axis=0)
-    return beta * math.fsum(np.log(np.clip(covered, LEAST_COVERAGE, 1.0)).tolist())
+    return beta * math.fsum(np.log(np.clip(covered, MIN_COVERAGE, 1.0)).tolist())
 
 
 def coverage_penalties(
@@ -58,7 +58,7 @@ def coverage_penalties(
     Source: Wu et al. 2016, https://arxiv.org/abs/1609.08144, equation 14.
     """
     is_token = jnp.arange(covered.shape[2])[None, None] < source_lengths[:, None, None]
-    logs = jnp.log(jnp.clip(covered, LEAST_COVERAGE, 1.0))
+    logs = jnp.log(jnp.clip(covered, MIN_COVERAGE, 1.0))
     return beta * jnp.sum(jnp.where(is_token, logs, 0.0), axis=2)
 
 

@@ -352,7 +352,7 @@ def _forward(given: _Given) -> tuple[Array, Array]:
     return final, jnp.concatenate([first[None], later])
 
 
-_SMALLEST = 1e-30
+_MIN_EXACT_SUM = 1e-30
 """Least sum of products that is exact: terms lost by underflow are below 1e-37."""
 
 
@@ -371,7 +371,7 @@ def _product_totals(given: _Given) -> tuple[Array, Array]:
         (alpha, is_exact), (emitted, exists) = carry, at_time
         top = lax.stop_gradient(alpha.max(axis=1, keepdims=True))
         sums = jnp.exp(alpha - top) @ factors
-        is_fine = sums >= _SMALLEST
+        is_fine = sums >= _MIN_EXACT_SUM
         after = emitted + top + shifts + jnp.log(jnp.where(is_fine, sums, 1.0))
         is_exact = is_exact & (is_fine.all(axis=1) | ~exists)
         return (jnp.where(exists[:, None], after, alpha), is_exact), None

@@ -21,7 +21,7 @@ from transformer_jax.data.tokenizers import SPACE_MARK
 from transformer_jax.data.word_piece_tokenizer import CONTINUATION
 from transformer_jax.errors import check_choice, require
 from transformer_jax.inference.line_report import LineReport
-from transformer_jax.inference.masked_scores import LONGEST, MaskedScorer
+from transformer_jax.inference.masked_scores import MAX_TEXT_LEN, MaskedScorer
 from transformer_jax.inference.row_program import RowProgram
 from transformer_jax.inference.word_embedder import Embedded
 from transformer_jax.objectives.masked_tokens import at_places
@@ -326,7 +326,7 @@ class MaskFiller:
         ]
 
     def _program(self, function: Any) -> RowProgram:
-        lengths = PaddedLengths.in_steps(self._usual, limit=self.source_limit or LONGEST)
+        lengths = PaddedLengths.in_steps(self._usual, limit=self.source_limit or MAX_TEXT_LEN)
         return RowProgram(self.model, function, lengths=lengths)
 
     def _word_tokens(self, text: str, num_tokens: int) -> list[list[int]]:

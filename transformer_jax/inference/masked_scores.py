@@ -13,7 +13,7 @@ from transformer_jax.data.masked_texts import MaskedTexts
 from transformer_jax.inference.row_program import RowProgram
 from transformer_jax.objectives.masked_tokens import at_places
 
-LONGEST = 1 << 24
+MAX_TEXT_LEN = 1 << 24
 """Most tokens of a text where the model has no limit."""
 
 Losses = npt.NDArray[np.float32]
@@ -33,7 +33,7 @@ class MaskedScorer:
 
     def __init__(self, model: Any, *, usual_len: int, source_limit: int | None) -> None:
         self.program = RowProgram(
-            model, _losses, lengths=PaddedLengths.in_steps(usual_len, limit=source_limit or LONGEST)
+            model, _losses, lengths=PaddedLengths.in_steps(usual_len, limit=source_limit or MAX_TEXT_LEN)
         )
 
     def check(self, state: Any) -> None:

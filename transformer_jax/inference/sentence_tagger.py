@@ -24,7 +24,7 @@ from transformer_jax.inference.row_program import MakeBatch, RowProgram
 USUAL_LEN = 64
 """Sentences of up to so many tokens are padded to quarters of it; longer ones to lengths that grow by half."""
 
-MOST_TOKENS = 2**16
+MAX_TOKENS = 2**16
 """The longest sentence for a model that has no limit of its own."""
 
 
@@ -109,7 +109,7 @@ class TagProgram:
     """
 
     def __init__(self, model: Any, tags: TagSet, *, source_limit: int | None = None) -> None:
-        limit = MOST_TOKENS if source_limit is None else source_limit
+        limit = MAX_TOKENS if source_limit is None else source_limit
         allowed = allowed_neighbours(tags.labels.labels)
         chain = ChainScores(
             jnp.asarray(np.where(allowed.transitions, 0.0, FORBIDDEN), jnp.float32),

@@ -17,7 +17,7 @@ from transformer_jax.data.text_encoding import TextEncoding
 from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.row_program import RowProgram
 
-LONGEST = 1 << 24
+MAX_TEXT_LEN = 1 << 24
 """Most tokens of a text where the model has no limit."""
 
 
@@ -199,7 +199,7 @@ def class_program(model: Any, *, usual_len: int, source_limit: int | None) -> Ro
       source_limit: Most tokens that the model can take; None for no end.
     """
     usual = usual_len if source_limit is None else min(usual_len, source_limit)
-    longest = LONGEST if source_limit is None else source_limit
+    longest = MAX_TEXT_LEN if source_limit is None else source_limit
 
     def compute(model: Any, tokens: Any, lengths: Any) -> tuple[Any, Any]:
         found = model.outputs(tokens, lengths=lengths)

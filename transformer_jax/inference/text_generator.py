@@ -29,7 +29,7 @@ SAMPLE_NUMBERS = 1 << 20
 BATCH_ROWS = 8
 """Outputs that are computed side by side."""
 
-MOST_SAMPLES = 2**31 // SAMPLE_NUMBERS - 1
+MAX_SAMPLES = 2**31 // SAMPLE_NUMBERS - 1
 """Most samples of a prompt, whose numbers stay below 2**31."""
 
 
@@ -179,8 +179,8 @@ class TextGenerator:
         """
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         _check_texts("prompts", texts)
-        if not 1 <= num_samples <= MOST_SAMPLES:
-            raise ConfigError(f"num_samples must be 1 to {MOST_SAMPLES:,}, got {num_samples}")
+        if not 1 <= num_samples <= MAX_SAMPLES:
+            raise ConfigError(f"num_samples must be 1 to {MAX_SAMPLES:,}, got {num_samples}")
         if len(texts) > SAMPLE_NUMBERS:
             raise ConfigError(f"at most {SAMPLE_NUMBERS:,} prompts at once, got {len(texts):,}")
         check_choice("beyond", beyond, get_args(Beyond))

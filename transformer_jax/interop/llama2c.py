@@ -21,7 +21,7 @@ from transformer_jax.nn.position_encodings import Rotary
 __all__ = ["Llama2c", "load_llama2c", "read_llama2c", "read_llama2c_pieces"]
 
 _HEADER = struct.Struct("<7i")
-_MOST_PIECE_BYTES = 1024
+_MAX_PIECE_BYTES = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +138,7 @@ def read_llama2c_pieces(path: str | Path, vocab_size: int) -> list[bytes]:
             raise DataError(f"{path}: ends before token {token} of {vocab_size}")
         length = struct.unpack_from("<i", data, offset + 4)[0]  # behind the piece's score
         offset += 8
-        if not 0 <= length <= _MOST_PIECE_BYTES or offset + length > len(data):
+        if not 0 <= length <= _MAX_PIECE_BYTES or offset + length > len(data):
             raise DataError(
                 f"{path}: token {token} of {vocab_size} has {length} bytes: no vocabulary of llama2.c"
             )

@@ -15,7 +15,7 @@ from transformer_jax.typing import Array, Float, Key, PyTree
 Units = Literal["scaled", "context"]
 """Units of errors: those of the scaled values, or the mean absolute deviation of each window's context."""
 
-_LEAST_DEVIATION = 1e-2
+_MIN_DEVIATION = 1e-2
 """Share of the context's mean absolute value that its deviation counts for at least: a constant one has none."""
 
 
@@ -165,7 +165,7 @@ def context_deviation(context: Float[Array, "batch time channels"]) -> Float[Arr
     mean = context.mean(axis=1, keepdims=True)
     deviation = jnp.abs(context - mean).mean(axis=1, keepdims=True)
     size = jnp.abs(context).mean(axis=1, keepdims=True)
-    found = jnp.maximum(deviation, _LEAST_DEVIATION * size)
+    found = jnp.maximum(deviation, _MIN_DEVIATION * size)
     return jnp.where(found > 0, found, 1.0)
 
 

@@ -21,7 +21,7 @@ from transformer_jax.plot.style import (
     title_figure,
 )
 
-MOST_PANELS = 24
+MAX_PANELS = 24
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,7 +55,7 @@ def forecast_figure(
     """Forecasts side by side, each with the last steps of its context, at most four horizons of them.
 
     Args:
-      panels: The channels; of more than `MOST_PANELS` the first are drawn.
+      panels: The channels; of more than `MAX_PANELS` the first are drawn.
       band_name: What the band is.
       title: Title over them.
       path: File to write, or None.
@@ -68,7 +68,7 @@ def forecast_figure(
     """
     if not panels:
         raise DataError("there is no forecast to draw")
-    panels = panels[:MOST_PANELS]
+    panels = panels[:MAX_PANELS]
     columns = 1 if len(panels) == 1 else 2 if len(panels) <= 8 else 4
     rows = math.ceil(len(panels) / columns)
     width = 7.2 if columns == 1 else 5.0 * columns

@@ -19,10 +19,10 @@ from transformer_jax.runs.loading import load_run
 from transformer_jax.training.metrics import development_column, learning_curve
 from transformer_jax.training.trackers import read_rows
 
-LONGEST_TITLE = 90
+MAX_TITLE_LEN = 90
 """Characters of a line in its picture's title."""
 
-LONGEST_NAME = 100
+MAX_NAME_LEN = 100
 """Bytes of a line in its picture's file name."""
 
 
@@ -85,7 +85,7 @@ def _draw_attention(translator: Translator, lines: Sequence[str], output: Path) 
     aligned = reader(state, sources, outputs, translator.source_tokenizer, translator.target_tokenizer)
     for number, (line, one) in enumerate(zip(lines, aligned), start=1):
         path = output / picture_name(number, line)
-        attention_heads(one.maps, one.source, one.target, title=shortened(line, LONGEST_TITLE), path=path)
+        attention_heads(one.maps, one.source, one.target, title=shortened(line, MAX_TITLE_LEN), path=path)
         yield path
     for remark in (*translator.report.take_remarks(), *translator.report.lines()):
         note(f"note: {remark}")
@@ -106,7 +106,7 @@ def picture_name(number: int, line: str) -> str:
     """
     kept = "".join(one if unicodedata.category(one)[0] in "LMN" else " " for one in line)
     words = "_".join(kept.split())
-    while len(words.encode()) > LONGEST_NAME:
+    while len(words.encode()) > MAX_NAME_LEN:
         words = words[:-1]
     try:
         os.fsencode(words)

@@ -33,7 +33,7 @@ from transformer_jax.functional.native_kernels import call_kernel
 from transformer_jax.functional.scores import Dot, ScaledDot, ScoreRule
 from transformer_jax.typing import Array
 
-_FAR = 2**31 - 2
+_MAX_POSITION = 2**31 - 2
 """Positions are of 32 bits: a wider window hides nothing."""
 
 _LARGEST_WIDTH = 1024
@@ -101,8 +101,8 @@ def attend(call: AttentionCall) -> Array:
     right = 0 if mask.is_causal else mask.window_right
     static = _Static(
         scale=call.score.scale_for(call.query.shape[-1]) if isinstance(call.score, ScaledDot) else 1.0,
-        left=-1 if mask.window_left is None else min(mask.window_left, _FAR),
-        right=-1 if right is None else min(right, _FAR),
+        left=-1 if mask.window_left is None else min(mask.window_left, _MAX_POSITION),
+        right=-1 if right is None else min(right, _MAX_POSITION),
         rate=rate,
         key_is_prepared=call.key_is_prepared,
         score=call.score,
