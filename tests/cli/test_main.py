@@ -1,5 +1,6 @@
 """The entry point: help that is quick, usage errors in one line, and exit statuses."""
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -165,3 +166,22 @@ def test_a_file_name_that_is_not_utf8(
     copied = tmp_path / os.fsdecode(b"run\xff")
     copied.symlink_to(tiny_run)
     assert "not UTF-8, which checkpoints need" in fails("translate", copied, "--input", odd)
+
+
+@pytest.mark.parametrize("words", [*((name,) for name in main_module.COMMANDS), *main_module.SUBCOMMANDS])
+def test_help_does_without_the_extra(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"transformer_jax.cli.{main_module.SUBCOMMANDS.get(words, words[0])}"
+    described = importlib.import_module(name).DESCRIPTION
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    monkeypatch.delitem(sys.modules, name)
+    for other in [one for one in sys.modules if one.startswith("transformer_jax.cli.")]:
+        if other != "transformer_jax.cli.main":
+            monkeypatch.delitem(sys.modules, other)
+    assert main_module.main([*words, "--help"]) == 0
+    shown = capsys.readouterr()
+    assert (shown.err, described in shown.out) == ("", True)
+    assert shown.out.startswith(f"usage: transformer-jax {' '.join(words)} ...\n\n")
+    assert main_module.main([*words, "x"]) == 2
+    assert "the Python package 'tyro' is missing" in capsys.readouterr().err

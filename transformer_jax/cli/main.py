@@ -6,6 +6,7 @@ shown unless ``TRANSFORMER_JAX_DEBUG=1``.
 Commands are imported when they are named, and import jax when they run, so that ``--help`` is quick.
 """
 
+import ast
 import contextlib
 import dataclasses
 import importlib
@@ -17,6 +18,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from transformer_jax.allocator import keep_freed_memory, run_in_calling_thread
@@ -43,6 +45,7 @@ COMMANDS = {
     "export": "Make a small folder of a trained model, with a card, to pass on.",
     "forecast": "Forecast the next steps of time series in a CSV file.",
     "generate": "Continue a prompt with a language model.",
+    "init": "Write a commented experiment file to begin with.",
     "native": "Kernels in C++ for the CPU: whether they are there; build, clear.",
     "race": "Race recurrent networks against Transformers: speed, generation, quality over seconds.",
     "reproduce": "Retrain a run and verify that every log row is reproduced.",
@@ -56,7 +59,7 @@ COMMANDS = {
     "plot": "Draw the learning curves and attention maps of a run.",
 }
 
-NOT_COMPUTING = ("native", "plan", "plot", "tokenizer")
+NOT_COMPUTING = ("init", "native", "plan", "plot", "tokenizer")
 """Commands that run no model."""
 
 SUBCOMMANDS: dict[tuple[str, ...], str] = {
@@ -148,12 +151,28 @@ def _dispatch(words: list[str], *, in_own_process: bool) -> int:
         return _no_command(words)
     used = 2 if tuple(words[:2]) in SUBCOMMANDS else 1
     name = SUBCOMMANDS.get(tuple(words[:2]), words[0])
-    module = importlib.import_module(f"transformer_jax.cli.{name}")
     prog = " ".join([PROGRAM, *words[:used]])
-    command = parse(module.Command, words[used:], prog=prog, description=module.DESCRIPTION)
+    try:
+        module = importlib.import_module(f"transformer_jax.cli.{name}")
+        command = parse(module.Command, words[used:], prog=prog, description=module.DESCRIPTION)
+    except ModuleNotFoundError as error:
+        if error.name != "tyro" or not {"-h", "--help"} & set(words):
+            raise
+        print(_help_without_options(name, prog))
+        return 0
     if in_own_process and words[0] not in NOT_COMPUTING:
         run_in_calling_thread()
     return int(command.run() or 0)
+
+
+def _help_without_options(name: str, prog: str) -> str:
+    """A command's description, read from its source: what lists the options is not installed."""
+    path = Path(__file__).with_name(f"{name}.py")
+    for part in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == "DESCRIPTION":
+            description = ast.literal_eval(part.value)
+    extra = "pip install 'transformer-jax[cli]'"
+    return f"usage: {prog} ...\n\n{description}\n\nTo run it, and for the list of options: {extra}"
 
 
 def _no_command(words: list[str]) -> int:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from transformer_jax.config_json import apply_overrides, from_document, load_document, to_json
-from transformer_jax.errors import ConfigError, RunError, TransformerJaxError, nearest_hint
+from transformer_jax.errors import ConfigError, RunError, TransformerJaxError
 from transformer_jax.files import read_text
 from transformer_jax.models.build import ModelConfig
+from transformer_jax.runs.bundled_experiments import experiment_path
 from transformer_jax.runs.config_formats import OBJECTIVE_OPTIONS, upgrade_document
 from transformer_jax.runs.folder import CONFIG_NAME, run_entries
 from transformer_jax.tasks.union import TaskConfig, task_fields
@@ -86,7 +87,8 @@ def start_config(path: str, overrides: Sequence[str] = (), own: OwnFiles | None 
     """Config of a new run.
 
     Args:
-      path: ``*.json`` is read; any other file is Python, is executed, and its ``config()`` is called.
+      path: ``*.json`` is read; any other file is Python, is executed, and its ``config()`` is called. Where there is
+        none, the name of an experiment that comes with the library.
       overrides: ``path=value`` texts, see `with_overrides`.
       own: Files in the place of the config's.
 
@@ -97,7 +99,7 @@ def start_config(path: str, overrides: Sequence[str] = (), own: OwnFiles | None 
         document = _saved_document(Path(path))
         config = from_document(ExperimentConfig, document, path)  # its faults are reported under its own name
     else:
-        config = _config_of_script(Path(path))
+        config = _config_of_script(experiment_path(path))
         document = load_document(to_json(config), path)
     given = [] if own is None else own.overrides(config.task)
     return _with_overrides(document, [*given, *overrides], path)
@@ -224,9 +226,6 @@ def _config_of_script(path: Path) -> ExperimentConfig:
     """Execute an experiment file, because the user named it, and call its ``config()``."""
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; wanted an experiment (*.py) or a saved config (*.json)")
-    if not path.is_file():
-        near = [other.name for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise ConfigError(f"{path}: no such file{nearest_hint(path.name, near)}")
     source = read_text(path)
     if "\0" in source:
         raise ConfigError(f"{path}: a binary file; wanted an experiment (*.py) or a saved config (*.json)")
