@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -148,6 +149,17 @@ def test_calls_from_python(run_dir: Path, drawings: Path) -> None:
         run.caption([ink, [[]]])
     with pytest.raises(AttributeError, match="it has caption, attend, evaluate"):
         run.translate(["a"])
+
+
+def test_drawings_without_a_caption_are_remarked(run_dir: Path, drawings: Path) -> None:
+    run = tj.load(run_dir)
+    run.predictor.search = GreedyConfig(
+        max_len=3, forbidden_ids=tuple(range(run.predictor.tokenizer.vocab_size))
+    )
+    (found,) = run.caption([drawings / "a.inkml"])
+    assert (found.text, found.score, found.finished) == ("", -math.inf, False)
+    (remark,) = run.predictor.report.take_remarks()
+    assert remark.startswith(f"{drawings / 'a.inkml'}: no text keeps the rules of the search")
 
 
 def test_evaluation(run_dir: Path, drawings: Path, run_command: Callable[..., Any]) -> None:

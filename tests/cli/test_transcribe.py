@@ -21,6 +21,7 @@ from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.models.build import build_model
 from transformer_jax.models.feature_encoders import RecurrentFeatureEncoder, TransformerFeatureEncoder
 from transformer_jax.models.feature_to_text import FeatureToTextConfig
+from transformer_jax.models.image_encoders import ConvolutionalImageEncoder
 from transformer_jax.nn.position_encodings import Learned
 from transformer_jax.objectives import JointCtc
 from transformer_jax.runs.experiment import ExperimentConfig
@@ -105,7 +106,7 @@ def test_a_line_for_each_recording(speech_run: Path, tmp_path: Path, run_command
     wavfile.write(folder / "6.wav", RATE, tones("cb"))
     (folder / "notes.txt").write_text("no sound")
     pictures = tmp_path / "pictures"
-    ran = run_command("transcribe", speech_run, folder, "--figures", pictures)
+    ran = run_command("transcribe", speech_run, folder, "--attention", pictures)
     assert ran.status == 2
     assert ran.out.split("\n") == ["ab", "", "ca", "", "", "cb", ""]
     assert "2.wav: cut off" in ran.err
@@ -119,7 +120,7 @@ def test_a_line_for_each_recording(speech_run: Path, tmp_path: Path, run_command
     again.mkdir()
     wavfile.write(again / "1.wav", RATE, tones("ab"))
     wavfile.write(again / "empty.wav", RATE, np.zeros(0, np.int16))
-    ran = run_command("transcribe", speech_run, folder / "1.wav", again, "--figures", tmp_path / "more")
+    ran = run_command("transcribe", speech_run, folder / "1.wav", again, "--attention", tmp_path / "more")
     assert (ran.status, ran.out) == (0, "ab\nab\n\n")
     assert "empty.wav: of no length, so there is no picture" in ran.err
     assert sorted(path.name for path in (tmp_path / "more").iterdir()) == ["1-2.png", "1.png"]
@@ -165,6 +166,16 @@ def test_recordings_from_python(speech_run: Path, listing: Path) -> None:
     assert (found[0].text, found[0].seconds) == ("", 0.0)
 
 
+def test_recordings_without_a_text_are_remarked(speech_run: Path) -> None:
+    run = tj.load(speech_run)
+    short = np.zeros((4, 10), np.float32)
+    # A path of CTC has a vector of the encoder for each token at least.
+    found = run.transcribe([short] * 3, search=tj.BeamSearch(num_beams=2, min_len=4))
+    assert [(one.text, one.score) for one in found] == [("", -np.inf)] * 3
+    (remark,) = run.predictor.report.take_remarks()
+    assert remark.startswith("recording 1, and 2 others: no text keeps the rules of the search")
+
+
 def test_recordings_of_any_length_that_the_encoder_takes_are_read(listing: Path) -> None:
     encoder = TransformerFeatureEncoder(
         model_dim=8,
@@ -208,4 +219,7 @@ def test_what_does_not_go_together(
     config = config_of(listing)
     with pytest.raises(ConfigError, match="trains a decoder and a CTC head, but the model has a CTC head"):
         Transcription(data=config.task.data, objective=JointCtc()).check_objective(config.model)
+    images = dataclasses.replace(config.model, encoder=ConvolutionalImageEncoder())
+    with pytest.raises(ConfigError, match="'convolutional' reads images, and recordings are frames"):
+        config.task.check(images)
     assert run_command("transcribe", speech_run, tmp_path).err.count("\n") == 1

@@ -108,6 +108,32 @@ def test_joint_scores_are_weighed_and_padding_changes_nothing() -> None:
         np.testing.assert_allclose(before, after, rtol=1e-4, atol=1e-4)
 
 
+def test_joint_search_finds_the_text_of_the_best_weighed_sum() -> None:
+    model = model_of(has_decoder=True)
+    weight, longest = 0.4, 3
+    logits, lengths = allowed_logits(model)
+    all_texts = texts(longest)
+    sums = np.zeros((len(all_texts), 3), np.float32)
+    run = nnx.jit(lambda one, tokens: one.step(*tokens))
+    for place, text in enumerate(all_texts):
+        labels = jnp.broadcast_to(jnp.array([*text, 0], jnp.int32), (3, len(text) + 1))
+        loss, has_alignment = ctc_loss(logits, lengths, labels, jnp.full(3, len(text)))
+        state, of_decoder = model.start(inputs(), max_len=longest + 1), np.zeros(3, np.float32)
+        for fed, wanted in zip((BOS, *text), (*text, EOS), strict=True):
+            step, state = run(model, (state, jnp.full(3, fed)))
+            of_decoder += np.asarray(jax.nn.log_softmax(step))[:, wanted]
+        of_ctc = np.where(has_alignment, -loss, -np.inf)
+        sums[place] = weight * of_ctc + (1 - weight) * of_decoder
+    joint = CtcDecoder(model, ctc_weight=weight)
+    config = BeamConfig(max_len=longest + 1, num_beams=16, length_penalty=0.0, forbidden_ids=(0, 1, BOS))
+    found = make_searcher(joint, config, IDS)(nnx.state(joint), inputs())
+    for row in range(3):
+        best = int(np.argmax(sums[:, row]))
+        tokens = found.tokens[row, 0, : found.lengths[row, 0]].tolist()
+        assert tuple(token for token in tokens if token != EOS) == all_texts[best]
+        assert float(found.scores[row, 0]) == pytest.approx(float(sums[best, row]), abs=2e-3)
+
+
 def test_refusals() -> None:
     model = model_of(has_decoder=False)
     with pytest.raises(ConfigError, match="no decoder to weigh against"):

@@ -21,13 +21,13 @@ the rest goes on, and the exit status is 2.
 Examples:
   transformer-jax transcribe runs/digits recording.wav
   transformer-jax transcribe runs/digits recordings --output texts.txt
-  transformer-jax transcribe runs/digits recordings --figures pictures
+  transformer-jax transcribe runs/digits recordings --attention pictures
   ls recordings/*.wav | transformer-jax transcribe runs/digits --beam 8 --json
 
 --json writes an object for each recording: file, text, score, seconds, tokens and, where the most probable path of a
 model with CTC alone is taken (--beam 1), the second at which each token begins.
---figures FOLDER draws each recording as a spectrogram, or the frames that are stored of it, with its tokens where they
-begin.
+--attention FOLDER draws each recording as a spectrogram, or the frames that are stored of it, with its tokens where
+they begin.
 
 A recording's text does not depend on the recordings beside it."""
 
@@ -46,7 +46,7 @@ class Command:
     beam: Annotated[int | None, tyro.conf.arg(metavar="N"), BEAMS] = None
     """Beams of the search, 1 is greedy; without it the run's own search."""
 
-    figures: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    attention: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Draw each recording's spectrogram and tokens there, as NAME.png."""
 
     json: bool = False
@@ -65,7 +65,7 @@ class Command:
             raise ConfigError("which run? name the folder of a trained run")
         transcriber: Transcriber = load_for("transcribe", Transcriber, self.run_dir).predictor
         search = SearchChange(beam=self.beam).of(transcriber.search)
-        pictures = None if self.figures is None else PictureNames(self.figures)
+        pictures = None if self.attention is None else PictureNames(self.attention)
         if pictures is not None:
             transcriber.require_head()
 
@@ -73,7 +73,8 @@ class Command:
             found = transcriber.transcribe(items, search=search)
             note_remarks(transcriber.report)
             if pictures is not None:
-                draw(transcriber, paths, items, pictures)
+                is_aligned = all(one.starts for one in found if one.tokens)
+                draw(transcriber, paths, items, found if is_aligned else transcriber.aligned(items), pictures)
             return [self._written(*one) for one in zip(paths, found, strict=True)]
 
         paths = item_paths(self.files, [*SUFFIXES, FRAME_SUFFIX]) if self.files else None
@@ -96,13 +97,13 @@ class Command:
         return json.dumps(finite_json(row), allow_nan=False)
 
 
-def draw(transcriber: Any, paths: list[Path], items: list[Any], pictures: Any) -> None:
-    """Draw recordings with the tokens of CTC's best path; of one without sound a note says that there is no picture."""
+def draw(transcriber: Any, paths: list[Path], items: list[Any], aligned: list[Any], pictures: Any) -> None:
+    """Draw recordings with the tokens where they begin; of one without sound a note says that there is no picture."""
     from transformer_jax.data.sound import Sound
     from transformer_jax.notes import note
     from transformer_jax.plot.speech import speech_figure
 
-    for path, item, found in zip(paths, items, transcriber.aligned(items), strict=True):
+    for path, item, found in zip(paths, items, aligned, strict=True):
         is_sound = isinstance(item.content, Sound)
         frames = transcriber.features.spectrogram(item.content) if is_sound else item.content
         if not len(frames):

@@ -21,6 +21,7 @@ from transformer_jax.decode.logits import (
     clean_logits,
     forbid_tokens,
     length_penalty,
+    log_normalizers,
     top_k_rows,
 )
 from transformer_jax.decode.protocol import (
@@ -40,6 +41,7 @@ __all__ = ["BeamOutput", "beam_search"]
 
 
 def _extend(
+    model: StepModel,
     logits: Float[Array, "rows vocab"],
     live_log_probs: Float[Array, "batch beams"],
     allow: Callable[[Array], Array],
@@ -49,7 +51,7 @@ def _extend(
     num_rows, num_beams = live_log_probs.shape
     vocab_size = logits.shape[-1]
     logits = clean_logits(logits)
-    log_normalizer = jax.nn.logsumexp(logits, axis=-1)
+    log_normalizer = log_normalizers(model, logits)
     # A beam has one continuation that ends, so its best num_beams + 1 hold every one that can matter. Taking
     # them beam by beam keeps the wide axis out of the merge and the log-probabilities off the vocabulary.
     num_choices = min(num_beams + 1, vocab_size)
@@ -211,7 +213,7 @@ def beam_search(
             )
 
         rank = None if penalties is None else _ranking(penalties, carry.step + 1, alpha)
-        candidates = _extend(logits, carry.log_probs, allow, rank)
+        candidates = _extend(model, logits, carry.log_probs, allow, rank)
         ends = candidates.tokens == eos_id
         pool = _add_to_pool(carry, candidates, ends, limits, pad_id=pad_id, alpha=alpha, penalties=penalties)
 

@@ -5,6 +5,8 @@ impossible), ``+inf`` as the largest float (the token takes all the probability,
 them). A row without any possible token ends its hypothesis, unfinished, with log-probability ``-inf``.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,6 +65,22 @@ def forbid_tokens(
     return jnp.where(allowed, logits, -jnp.inf)
 
 
+def log_normalizers(model: Any, logits: Float[Array, "batch vocab"]) -> Float[Array, "batch"]:
+    r"""What is taken off each row's logits to make log-probabilities: :math:`\log \sum_j e^{z_j}`, or nothing.
+
+    Args:
+      model: The step model; one with a true ``gives_log_probs`` is taken at its word.
+      logits: Cleaned logits.
+
+    Example:
+      >>> f"{float(log_normalizers(None, jnp.zeros((1, 4)))[0]):.4f}"
+      '1.3863'
+    """
+    if getattr(model, "gives_log_probs", False):
+        return jnp.zeros(logits.shape[0], jnp.float32)
+    return jax.nn.logsumexp(logits, axis=-1)
+
+
 def choice_log_probs(
     chosen_logits: Float[Array, "batch choices"], log_normalizer: Float[Array, "batch"]
 ) -> Float[Array, "batch choices"]:
@@ -72,7 +90,7 @@ def choice_log_probs(
 
     Args:
       chosen_logits: Cleaned logits of the chosen tokens.
-      log_normalizer: ``logsumexp`` of each row's cleaned logits over the whole vocabulary.
+      log_normalizer: Of each row, see `log_normalizers`.
 
     Returns:
       Values of at most zero; ``-inf`` for an impossible token.

@@ -110,6 +110,9 @@ class ImageInputs(NamedTuple):
 class StepModel(Protocol):
     """A model that can be decoded one token at a time.
 
+    Searches make log-probabilities of its logits. Those of a model with a true attribute ``gives_log_probs`` are added
+    up as they are: they must be 0 at most, and may sum to less than one over the vocabulary.
+
     A sequence-to-sequence model encodes its inputs, the source. A language model reads all of its inputs, the prompt;
     the first token that is fed after ``start`` follows them.
     """

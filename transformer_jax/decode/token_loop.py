@@ -16,6 +16,7 @@ from transformer_jax.decode.logits import (
     choice_log_probs,
     clean_logits,
     forbid_tokens,
+    log_normalizers,
     penalize_repetition,
 )
 from transformer_jax.decode.protocol import StepModel, check_room, state_batch_size
@@ -165,7 +166,7 @@ def advance_tokens(
         logits, model_state = model.step(carry.model_state, carry.last_tokens)
         check_token_id("eos_id", ids.eos_id, logits.shape[-1])
         logits = clean_logits(logits)
-        log_normalizer = jax.nn.logsumexp(logits, axis=-1)
+        log_normalizer = log_normalizers(model, logits)
         penalized = logits
         if carry.seen is not None and isinstance(config, SampleConfig):
             penalized = penalize_repetition(logits, carry.seen, config.repetition_penalty)

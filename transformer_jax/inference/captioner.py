@@ -79,10 +79,12 @@ class Drawing:
 
     Attributes:
       frames: Its frames.
+      name: What messages call it.
       remark: What was done to it, for people; empty for nothing.
     """
 
     frames: InkFrames | ImageFrames
+    name: str
     remark: str = ""
 
 
@@ -152,12 +154,15 @@ class Captioner(FeaturePredictor):
         searcher.set_seed(seed)
         state, num_best = self.state, getattr(chosen if search is None else search, "num_best", 1)
         found: list[Caption] = []
+        best: list[Hypothesis] = []
         for first in range(0, len(drawings), GROUP_LINES):
             group = [one.frames.features for one in drawings[first : first + GROUP_LINES]]
             outputs = searcher(state, group, row_ids=range(first, first + len(group)))
             found += [self._captions(hypotheses[:num_best]) for hypotheses in outputs]
+            best += [hypotheses[0] for hypotheses in outputs]
             if on_progress is not None:
                 on_progress(len(found))
+        self._remark_not_found([one.name for one in drawings], best)
         return found
 
     def attend(
@@ -238,7 +243,7 @@ class Captioner(FeaturePredictor):
         remark = (
             f"{where}: {_narrowed(content)}, to fit {self.max_frames} frames" if frames.is_coarser else ""
         )
-        return Drawing(frames=frames, remark=remark)
+        return Drawing(frames=frames, name=where, remark=remark)
 
     def _drawings(self, items: Sequence[Any]) -> list[Drawing]:
         if isinstance(items, str | os.PathLike | Ink):

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from flax import nnx
@@ -10,6 +10,7 @@ from flax import nnx
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.searcher import SearchConfig
 from transformer_jax.errors import DataError
+from transformer_jax.inference.batch_search import Hypothesis
 from transformer_jax.inference.line_report import LineReport
 
 
@@ -40,6 +41,16 @@ class FeaturePredictor:
     def state(self) -> nnx.State:
         """The model's state, as searches take it."""
         return nnx.split(self.model)[1]
+
+    def _remark_not_found(self, names: Sequence[str], hypotheses: Sequence[Hypothesis]) -> None:
+        """Remark the items for which the search found no text."""
+        missing = [name for name, one in zip(names, hypotheses, strict=True) if not one.found]
+        if missing:
+            others = f", and {len(missing) - 1:,} others" if len(missing) > 1 else ""
+            self.report.remark(
+                f"{missing[0]}{others}: no text keeps the rules of the search, so it is empty and has score -inf; "
+                "loosen `min_len` or `no_repeat_ngram`, or raise search.max_len"
+            )
 
     def _kept(self, key: Any, make: Callable[[], Any]) -> Any:
         """What was made for these options before, with its compiled programs, or now."""

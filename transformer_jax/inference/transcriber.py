@@ -73,12 +73,14 @@ class Recording:
     """A recording as the model reads it.
 
     Attributes:
+      name: What messages call it.
       seconds: How long it is.
       frames: ``[frames, feature_dim]``; none where nothing is to be heard.
       content: The sound, or the stored frames.
       remarks: What was done to the sound, for people.
     """
 
+    name: str
     seconds: float
     frames: npt.NDArray[np.float32]
     content: Any = None
@@ -314,6 +316,9 @@ class Transcriber(FeaturePredictor):
         found = [Transcript(text="", score=0.0, finished=True, seconds=one.seconds) for one in recordings]
         spoken = [place for place, one in enumerate(recordings) if len(one.frames)]
         hypotheses = searcher(self.state, [recordings[place].frames for place in spoken])
+        self._remark_not_found(
+            [recordings[place].name for place in spoken], [one[0].hypothesis for one in hypotheses]
+        )
         for place, hypothesis in zip(spoken, hypotheses, strict=True):
             found[place] = self._transcribed(hypothesis[:num_best], recordings[place].seconds)
         if on_progress is not None:
@@ -376,7 +381,11 @@ class Transcriber(FeaturePredictor):
         remarks = tuple(f"{where}: {one}" for one in self._remarks(content)) if is_sound else ()
         is_silent = is_sound and content.is_silent
         return Recording(
-            seconds=seconds, frames=frames[:0] if is_silent else frames, content=content, remarks=remarks
+            name=where,
+            seconds=seconds,
+            frames=frames[:0] if is_silent else frames,
+            content=content,
+            remarks=remarks,
         )
 
     def _check_length(self, num_frames: int) -> None:

@@ -32,9 +32,12 @@ class CtcDecoder(nnx.Module):
 
     .. math:: z_c = \lambda \log p_{\mathrm{CTC}}(c \mid g, x) + (1 - \lambda) \log p_{\mathrm{decoder}}(c \mid g, x)
 
-    The first term is the share of the prefix probability that goes on with :math:`c`, summed over all alignments; the
-    search normalises :math:`z` over the vocabulary at each step. Alone (:math:`\lambda = 1`) it is a distribution by
-    itself, and the search is CTC's prefix search.
+    The first term is the share of the prefix probability that goes on with :math:`c`, summed over all alignments. A
+    search adds :math:`z` up as it is, so that an ended text has
+
+    .. math:: \lambda \log p_{\mathrm{CTC}}(y \mid x) + (1 - \lambda) \log p_{\mathrm{decoder}}(y \mid x)
+
+    Alone (:math:`\lambda = 1`) the search is CTC's prefix search.
 
     Args:
       model: A `FeatureToText` with a CTC head.
@@ -47,8 +50,11 @@ class CtcDecoder(nnx.Module):
     Raises:
       ConfigError: If the model has no CTC head, or the weight leaves the decoder out of a model that has none.
 
-    Source: Watanabe et al. 2017, https://doi.org/10.1109/JSTSP.2017.2763455, algorithm 2.
+    Source: one-pass decoding of Hori, Watanabe and Hershey 2017, https://doi.org/10.18653/v1/P17-1048, and of Watanabe
+    et al. 2017, https://doi.org/10.1109/JSTSP.2017.2763455.
     """
+
+    gives_log_probs = True
 
     def __init__(
         self,
