@@ -8,21 +8,25 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from transformer_jax.bounds import Layers, Length, Width
+from transformer_jax.bounds import Layers, Length
 from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional import AttentionMask, segment_positions
 from transformer_jax.functional.dtypes import ComputeDtype, in_compute_dtype
 from transformer_jax.models.sizes import Sizes
-from transformer_jax.models.transformer_choices import check_choices, draw_normal_weights, layer_config_of
+from transformer_jax.models.transformer_choices import (
+    TransformerFields,
+    check_choices,
+    draw_normal_weights,
+    layer_config_of,
+)
 from transformer_jax.nn.cache import SelfAttentionCache
 from transformer_jax.nn.causal_stack import CausalStack
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import Activation
-from transformer_jax.nn.norms import Normalization
 from transformer_jax.nn.position_encodings import Learned, Positions
 from transformer_jax.nn.stacks import check_stack
-from transformer_jax.nn.transformer_layers import NormPlacement, SelfAttention, TransformerLayerConfig
+from transformer_jax.nn.transformer_layers import SelfAttention, TransformerLayerConfig
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Float, Int
 
@@ -32,24 +36,15 @@ _Tokens = Int[Array, "batch len"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DecoderOnlyConfig:
+class DecoderOnlyConfig(TransformerFields):
     """Everything of a decoder-only Transformer but the vocabulary; defaults are GPT-2's choices.
+
+    What is not named here is as in `TransformerFields`.
 
     Attributes:
       kind: Tag of the union of model configs.
-      model_dim: Width of the residual stream.
-      num_heads: Query heads; divides ``model_dim``.
-      num_kv_heads: Key and value heads; divides ``num_heads``.
-      feed_forward_dim: Width inside the feed-forward networks; of each of the two maps of a gated one.
       num_layers: Layers.
       positions: How the order of tokens is learned.
-      dropout_rate: Dropout after the embeddings and of each sublayer's output.
-      attention_dropout_rate: Dropout of attention weights.
-      activation_dropout_rate: Dropout inside the feed-forward networks.
-      norm_placement: ``"pre"`` (which adds a last norm), or ``"post"``.
-      normalization: ``"layer"`` or ``"rms"``.
-      norm_epsilon: Added to the variance.
-      activation: Of the feed-forward networks; ``"swiglu"`` and ``"geglu"`` are gated.
       use_bias: Whether linear maps and layer normalisation have a bias.
       self_attention: ``"softmax"``; ``"linear"``: a step of decoding costs the same however long the text is.
       window_len: How many tokens a query sees, the last ones and itself; ``None`` = all before it.
@@ -58,8 +53,6 @@ class DecoderOnlyConfig:
       weight_deviation: Standard deviation of the initial embeddings and matrices, which is divided by
         ``sqrt(2 * num_layers)`` for those that write to the residual stream; ``None`` = Glorot-uniform matrices.
       dtype: Of matrix products and activations; parameters, statistics of norms and softmax are float32.
-      attention_implementation: Of softmax attention over whole sequences, as in
-        :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
 
     Raises:
       ConfigError: If a size is below one or above its bound (`transformer_jax.bounds`), a rate is no probability, a
@@ -78,18 +71,8 @@ class DecoderOnlyConfig:
     sizes_needed: ClassVar[tuple[str, ...]] = ("vocab_size",)
 
     kind: Literal["decoder_only"] = "decoder_only"
-    model_dim: Width
-    num_heads: Width
-    num_kv_heads: Width
-    feed_forward_dim: Width
     num_layers: Layers
     positions: Positions
-    dropout_rate: float = 0.1
-    attention_dropout_rate: float = 0.0
-    activation_dropout_rate: float = 0.0
-    norm_placement: NormPlacement = "pre"
-    normalization: Normalization = "layer"
-    norm_epsilon: float = 1e-5
     activation: Activation = "gelu_tanh"
     use_bias: bool = True
     self_attention: SelfAttention = "softmax"
@@ -98,7 +81,6 @@ class DecoderOnlyConfig:
     scale_embeddings: bool = False
     weight_deviation: float | None = 0.02
     dtype: ComputeDtype = "float32"
-    attention_implementation: str | None = None
 
     def __post_init__(self) -> None:
         check_choices(

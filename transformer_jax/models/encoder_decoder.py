@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from transformer_jax.bounds import Layers, TokenId, Width
+from transformer_jax.bounds import Layers, TokenId
 from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional import AttentionMask, segment_positions, split_key
@@ -15,12 +15,10 @@ from transformer_jax.functional.dtypes import ComputeDtype
 from transformer_jax.functional.pointer import CopySource
 from transformer_jax.models.pointer import Pointer, PointerHead, check_one_vocabulary
 from transformer_jax.models.sizes import Sizes
-from transformer_jax.models.transformer_choices import check_choices, layer_config_of
+from transformer_jax.models.transformer_choices import TransformerFields, check_choices, layer_config_of
 from transformer_jax.models.transformer_target import EncoderDecoderState, TransformerTarget
 from transformer_jax.nn.cache import AttentionMemory
 from transformer_jax.nn.embeddings import Embedding
-from transformer_jax.nn.feed_forward import Activation
-from transformer_jax.nn.norms import Normalization
 from transformer_jax.nn.position_encodings import Learned, Positions, Sinusoidal
 from transformer_jax.nn.stacks import DecoderStack, EncoderStack, check_stack
 from transformer_jax.nn.transformer_layers import NormPlacement, SelfAttention, TransformerLayerConfig
@@ -36,8 +34,10 @@ _Targets = Int[Array, "batch target_len"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EncoderDecoderConfig:
+class EncoderDecoderConfig(TransformerFields):
     """Everything of an encoder-decoder Transformer but the vocabularies; defaults are the paper's choices.
+
+    What is not named here is as in `TransformerFields`.
 
     Raises:
       ConfigError: If a size is below one or above its bound (`transformer_jax.bounds`), a rate is no probability,
@@ -48,19 +48,8 @@ class EncoderDecoderConfig:
 
     Attributes:
       kind: Tag of the union of model configs.
-      model_dim: Width of the residual stream.
-      num_heads: Query heads; divides ``model_dim``.
-      num_kv_heads: Key and value heads; divides ``num_heads``.
-      feed_forward_dim: Width inside the feed-forward networks.
       num_encoder_layers: Layers of the encoder.
       num_decoder_layers: Layers of the decoder.
-      dropout_rate: Dropout after the embeddings and of each sublayer's output.
-      attention_dropout_rate: Dropout of attention weights.
-      activation_dropout_rate: Dropout inside the feed-forward networks.
-      norm_placement: ``"post"`` as in the paper, or ``"pre"`` (which adds a last norm to each stack).
-      normalization: ``"layer"`` or ``"rms"``.
-      norm_epsilon: Added to the variance.
-      activation: Of the feed-forward networks.
       attention_bias: Whether attention's projections have a bias (the paper's have none).
       positions: How the order of tokens is learned.
       decoder_self_attention: ``"softmax"``, the paper's; ``"linear"``: a step of decoding costs the same however
@@ -69,8 +58,6 @@ class EncoderDecoderConfig:
         ``"all"``: the source embedding too (one vocabulary).
       padding_id: The token of padding, whose embedding is zero.
       dtype: Of matrix products and activations; parameters, statistics of norms and softmax are float32.
-      attention_implementation: Of softmax attention over whole sequences, as in
-        :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
       pointer: A gate that may copy what the last layer's cross-attention points at (See et al. 2017); ``None`` = no
         copying.
     """
@@ -78,26 +65,15 @@ class EncoderDecoderConfig:
     sizes_needed: ClassVar[tuple[str, ...]] = ("source_vocab_size", "target_vocab_size")
 
     kind: Literal["encoder_decoder"] = "encoder_decoder"
-    model_dim: Width
-    num_heads: Width
-    num_kv_heads: Width
-    feed_forward_dim: Width
     num_encoder_layers: Layers
     num_decoder_layers: Layers
-    dropout_rate: float = 0.1
-    attention_dropout_rate: float = 0.0
-    activation_dropout_rate: float = 0.0
     norm_placement: NormPlacement = "post"
-    normalization: Normalization = "layer"
-    norm_epsilon: float = 1e-5
-    activation: Activation = "relu"
     attention_bias: bool = False
     positions: Positions = dataclasses.field(default_factory=Sinusoidal)
     decoder_self_attention: SelfAttention = "softmax"
     share_embeddings: ShareEmbeddings = "none"
     padding_id: TokenId = 0
     dtype: ComputeDtype = "float32"
-    attention_implementation: str | None = None
     pointer: Pointer | None = None
 
     def __post_init__(self) -> None:

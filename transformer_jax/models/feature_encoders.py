@@ -19,15 +19,12 @@ from transformer_jax.functional.dropout import check_rate
 from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype
 from transformer_jax.functional.feature_masking import mask_features
 from transformer_jax.functional.recurrent import cell_class, check_recurrence_implementation
-from transformer_jax.models.transformer_choices import check_choices, layer_config_of
-from transformer_jax.nn.feed_forward import Activation
+from transformer_jax.models.transformer_choices import TransformerFields, check_choices, layer_config_of
 from transformer_jax.nn.linear import Linear
-from transformer_jax.nn.norms import Normalization
 from transformer_jax.nn.pooling import valid_steps
 from transformer_jax.nn.position_encodings import Learned, Positions
 from transformer_jax.nn.recurrent import RecurrentLayer
 from transformer_jax.nn.stacks import EncoderStack, check_stack
-from transformer_jax.nn.transformer_layers import NormPlacement
 from transformer_jax.typing import Array, Float, Int
 
 __all__ = [
@@ -143,30 +140,20 @@ class RecurrentFeatureEncoder:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerFeatureEncoder:
+class TransformerFeatureEncoder(TransformerFields):
     """A Transformer over groups of neighbouring frames.
+
+    What is not named here is as in `TransformerFields`.
 
     Attributes:
       kind: Tag of the union of feature encoders.
-      model_dim: Width of the residual stream, and of the vectors.
-      num_heads: Query heads; divides ``model_dim``.
-      num_kv_heads: Key and value heads; divides ``num_heads``.
-      feed_forward_dim: Width inside the feed-forward networks; of each of the two maps of a gated one.
       num_layers: Layers.
       positions: How the order of frames is learned.
       subsampling: Neighbouring frames that become one vector before the first layer.
       context: Groups of so many frames that a vector is made of: its own and those on either side, so an odd number.
-      dropout_rate: Dropout after the first linear map and of each sublayer's output.
-      attention_dropout_rate: Dropout of attention weights.
-      activation_dropout_rate: Dropout inside the feed-forward networks.
-      norm_placement: ``"pre"`` (which adds a last norm), or ``"post"``.
-      normalization: ``"layer"`` or ``"rms"``.
-      norm_epsilon: Added to the variance.
-      activation: Of the feed-forward networks; ``"swiglu"`` and ``"geglu"`` are gated.
       use_bias: Whether linear maps and layer normalisation have a bias.
       masking: What is hidden of the features in training; ``None`` = nothing.
       dtype: Of matrix products and activations; parameters, statistics of norms and softmax are float32.
-      attention_implementation: As in :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
 
     Raises:
       ConfigError: If a size is below one or above its bound, a rate is no probability, or a name is unknown.
@@ -183,25 +170,13 @@ class TransformerFeatureEncoder:
     """
 
     kind: Literal["transformer"] = "transformer"
-    model_dim: Width
-    num_heads: Width
-    num_kv_heads: Width
-    feed_forward_dim: Width
     num_layers: Layers
     positions: Positions
     subsampling: Width = 4
     context: Width = 1
-    dropout_rate: float = 0.1
-    attention_dropout_rate: float = 0.0
-    activation_dropout_rate: float = 0.0
-    norm_placement: NormPlacement = "pre"
-    normalization: Normalization = "layer"
-    norm_epsilon: float = 1e-5
-    activation: Activation = "relu"
     use_bias: bool = True
     masking: FeatureMasking | None = None
     dtype: ComputeDtype = "float32"
-    attention_implementation: str | None = None
 
     def __post_init__(self) -> None:
         check_choices(self, counts=("num_layers", "subsampling", "context"), bidirectional=(True,))

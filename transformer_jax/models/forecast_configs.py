@@ -17,12 +17,11 @@ from transformer_jax.models.forecast_networks import (
     RecurrentNetwork,
     WindowShape,
 )
-from transformer_jax.models.transformer_choices import check_choices, layer_config_of
+from transformer_jax.models.transformer_choices import TransformerFields, check_choices, layer_config_of
 from transformer_jax.nn.feed_forward import Activation
-from transformer_jax.nn.norms import Normalization
 from transformer_jax.nn.position_encodings import Learned, Positions, Sinusoidal
 from transformer_jax.nn.stacks import check_stack
-from transformer_jax.nn.transformer_layers import NormPlacement, TransformerLayerConfig
+from transformer_jax.nn.transformer_layers import TransformerLayerConfig
 
 __all__ = [
     "EncoderDecoderForecast",
@@ -122,25 +121,15 @@ class RecurrentForecast:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _TransformerChoices:
+class _TransformerChoices(TransformerFields):
     """What the two Transformers share."""
 
     patch_len: Length = 16
     stride: Length = 8
-    model_dim: Width
-    num_heads: Width
-    num_kv_heads: Width
-    feed_forward_dim: Width
     num_layers: Layers
-    dropout_rate: float = 0.1
-    attention_dropout_rate: float = 0.0
-    activation_dropout_rate: float = 0.0
-    norm_placement: NormPlacement = "pre"
-    normalization: Normalization = "layer"
-    norm_epsilon: float = 1e-5
+    positions: Positions
     activation: Activation = "gelu"
     dtype: ComputeDtype = "float32"
-    attention_implementation: str | None = None
 
     def check(self, context_len: int, horizon_len: int) -> None:
         """Raise ``ConfigError`` if a context holds no patch, or more than there are learned positions."""
@@ -149,7 +138,7 @@ class _TransformerChoices:
         self._check_positions(self.num_patches(context_len), f"context of {context_len} steps")
 
     def _check_positions(self, num_patches: int, of: str) -> None:
-        positions = getattr(self, "positions", None)
+        positions = self.positions
         if isinstance(positions, Learned) and positions.max_len < num_patches:
             raise ConfigError(
                 f"positions.max_len {positions.max_len} must be at least {num_patches}, the patches of a {of}"
@@ -167,32 +156,22 @@ class _TransformerChoices:
         check_choices(self, counts=counts, bidirectional=(True,))
         check_at_least(1, patch_len=self.patch_len, stride=self.stride)
         require_field(self.stride <= self.patch_len, self, "stride", f"at most patch_len, {self.patch_len}")
-        check_stack(self.layer_config(), getattr(self, "positions"))  # noqa: B009 (each subclass has its own default)
+        check_stack(self.layer_config(), self.positions)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PatchForecast(_TransformerChoices):
     """A Transformer encoder over patches of the context; all its vectors together give the horizon (PatchTST).
 
+    What is not named here is as in `TransformerFields`.
+
     Attributes:
       patch_len: Steps of a patch.
       stride: Steps between two patches.
-      model_dim: Width of the residual stream.
-      num_heads: Query heads; divides ``model_dim``.
-      num_kv_heads: Key and value heads; divides ``num_heads``.
-      feed_forward_dim: Width inside the feed-forward networks.
       num_layers: Layers.
       positions: How the order of patches is learned.
-      dropout_rate: After the embeddings and of each sublayer's output.
-      attention_dropout_rate: Of attention weights.
-      activation_dropout_rate: Inside the feed-forward networks.
       head_dropout_rate: On the vectors before the output.
-      norm_placement: ``"post"``, or ``"pre"`` (which adds a last norm).
-      normalization: ``"layer"`` or ``"rms"``.
-      norm_epsilon: Added to the variance.
-      activation: Of the feed-forward networks.
       dtype: Of matrix products and activations.
-      attention_implementation: As in :func:`~transformer_jax.functional.attention`.
 
     Raises:
       ConfigError: If a size, a rate or a name is out of range.
@@ -222,12 +201,12 @@ class PatchForecast(_TransformerChoices):
 class EncoderDecoderForecast(_TransformerChoices):
     """A Transformer encoder over patches of the context, and a decoder with a query for each patch of the horizon.
 
-    The decoder reads its positions and the last patch, not its own forecasts: all of the horizon is one pass.
+    The decoder reads its positions and the last patch, not its own forecasts: all of the horizon is one pass. What is
+    not named here is as in `PatchForecast`.
 
     Attributes:
       patch_len: Steps of a patch, of the context and of the horizon.
       stride: Steps between two patches of the context.
-      model_dim: Width of the residual stream; the other sizes, rates and names are those of `PatchForecast`.
       num_layers: Layers of the encoder.
       num_decoder_layers: Layers of the decoder.
       positions: How the order is learned, on both sides.

@@ -18,13 +18,12 @@ from transformer_jax.errors import ShapeError, require
 from transformer_jax.functional import AttentionMask, dropout, split_key
 from transformer_jax.functional.dropout import check_rate
 from transformer_jax.functional.positions import sinusoidal_table
-from transformer_jax.models.transformer_choices import check_choices, layer_config_of
+from transformer_jax.models.transformer_choices import TransformerFields, check_choices, layer_config_of
 from transformer_jax.nn.feed_forward import Activation
 from transformer_jax.nn.linear import Linear
-from transformer_jax.nn.norms import Normalization, make_norm
+from transformer_jax.nn.norms import make_norm
 from transformer_jax.nn.position_encodings import NoPositions, Positions
 from transformer_jax.nn.stacks import EncoderStack, check_stack
-from transformer_jax.nn.transformer_layers import NormPlacement
 from transformer_jax.typing import Array, Bool, Float, Int
 
 __all__ = [
@@ -97,25 +96,15 @@ class ConvolutionalImageEncoder:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PatchImageEncoder:
-    """A Transformer over square patches.
+class PatchImageEncoder(TransformerFields):
+    """A Transformer over square patches, of a width that is a multiple of 4.
+
+    What is not named here is as in `TransformerFields`.
 
     Attributes:
       kind: Tag of the union of encoders.
       patch_size: Height and width of a patch, in pixels.
-      model_dim: Width of the residual stream, and of the vectors; a multiple of 4.
-      num_heads: Query heads; divides ``model_dim``.
-      num_kv_heads: Key and value heads; divides ``num_heads``.
-      feed_forward_dim: Width inside the feed-forward networks.
       num_layers: Layers.
-      dropout_rate: Dropout after the first linear map and of each sublayer's output.
-      attention_dropout_rate: Dropout of attention weights.
-      activation_dropout_rate: Dropout inside the feed-forward networks.
-      norm_placement: ``"pre"`` (which adds a last norm), or ``"post"``.
-      normalization: ``"layer"`` or ``"rms"``.
-      norm_epsilon: Added to the variance.
-      activation: Of the feed-forward networks.
-      attention_implementation: As in :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
 
     Raises:
       ConfigError: If a value is out of range.
@@ -132,19 +121,8 @@ class PatchImageEncoder:
 
     kind: Literal["patches"] = "patches"
     patch_size: Width
-    model_dim: Width
-    num_heads: Width
-    num_kv_heads: Width
-    feed_forward_dim: Width
     num_layers: Layers
-    dropout_rate: float = 0.1
-    attention_dropout_rate: float = 0.0
-    activation_dropout_rate: float = 0.0
-    norm_placement: NormPlacement = "pre"
-    normalization: Normalization = "layer"
-    norm_epsilon: float = 1e-5
     activation: Activation = "gelu"
-    attention_implementation: str | None = None
 
     def __post_init__(self) -> None:
         check_choices(self, counts=("num_layers", "patch_size"), bidirectional=(True,))

@@ -16,15 +16,12 @@ from transformer_jax.functional.recurrent import cell_class
 from transformer_jax.models.recurrent_config import Bahdanau, Luong
 from transformer_jax.models.recurrent_state import RecurrentState
 from transformer_jax.models.recurrent_target import RecurrentTarget, recurrent_decoder
-from transformer_jax.models.transformer_choices import check_choices, layer_config_of
+from transformer_jax.models.transformer_choices import TransformerFields, check_choices, layer_config_of
 from transformer_jax.models.transformer_target import EncoderDecoderState, TransformerTarget
 from transformer_jax.nn.embeddings import Embedding
-from transformer_jax.nn.feed_forward import Activation
 from transformer_jax.nn.linear import Linear
-from transformer_jax.nn.norms import Normalization
 from transformer_jax.nn.position_encodings import Learned, Positions, Sinusoidal
 from transformer_jax.nn.stacks import DecoderStack, check_stack
-from transformer_jax.nn.transformer_layers import NormPlacement
 from transformer_jax.typing import Array, Float, Int
 
 __all__ = [
@@ -243,29 +240,19 @@ class RecurrentMemoryDecoder(RecurrentTarget):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerTextDecoder:
+class TransformerTextDecoder(TransformerFields):
     """A Transformer decoder over a memory, which is mapped to the model's width where it has another.
+
+    What is not named here is as in `TransformerFields`.
 
     Attributes:
       kind: Tag of the union of text decoders.
-      model_dim: Width of the residual stream.
-      num_heads: Query heads; divides ``model_dim``.
-      num_kv_heads: Key and value heads; divides ``num_heads``.
-      feed_forward_dim: Width inside the feed-forward networks.
       num_layers: Number of layers.
-      dropout_rate: Dropout after the embeddings and of each sublayer's output.
-      attention_dropout_rate: Dropout of attention weights.
-      activation_dropout_rate: Dropout inside the feed-forward networks.
-      norm_placement: ``"post"`` or ``"pre"`` (which adds a last norm).
-      normalization: ``"layer"`` or ``"rms"``.
-      norm_epsilon: Added to the variance.
-      activation: Of the feed-forward networks.
       attention_bias: Whether attention's projections have a bias.
       positions: How the order of tokens is learned.
       share_embeddings: Whether embedding and output projection are one table.
       padding_id: The token of padding, whose embedding is zero.
       dtype: Of matrix products and activations; parameters, statistics of norms and softmax are float32.
-      attention_implementation: As in :func:`~transformer_jax.functional.attention`.
 
     Raises:
       ConfigError: If a value is out of range.
@@ -278,24 +265,12 @@ class TransformerTextDecoder:
     """
 
     kind: Literal["transformer"] = "transformer"
-    model_dim: Width
-    num_heads: Width
-    num_kv_heads: Width
-    feed_forward_dim: Width
     num_layers: Layers
-    dropout_rate: float = 0.1
-    attention_dropout_rate: float = 0.0
-    activation_dropout_rate: float = 0.0
-    norm_placement: NormPlacement = "pre"
-    normalization: Normalization = "layer"
-    norm_epsilon: float = 1e-5
-    activation: Activation = "relu"
     attention_bias: bool = False
     positions: Positions = dataclasses.field(default_factory=Sinusoidal)
     share_embeddings: bool = False
     padding_id: TokenId = 0
     dtype: ComputeDtype = "float32"
-    attention_implementation: str | None = None
 
     def __post_init__(self) -> None:
         check_choices(self, counts=("num_layers",), bidirectional=(False,))

@@ -17,10 +17,14 @@ from transformer_jax.functional import AttentionMask, dropout, split_key
 from transformer_jax.functional.dropout import check_rate
 from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype
 from transformer_jax.functional.recurrent import cell_class, check_recurrence_implementation
-from transformer_jax.models.transformer_choices import check_choices, draw_normal_weights, layer_config_of
+from transformer_jax.models.transformer_choices import (
+    TransformerFields,
+    check_choices,
+    draw_normal_weights,
+    layer_config_of,
+)
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import Activation
-from transformer_jax.nn.norms import Normalization
 from transformer_jax.nn.pooling import valid_steps
 from transformer_jax.nn.position_encodings import Learned, Positions
 from transformer_jax.nn.recurrent import RecurrentStack
@@ -45,30 +49,20 @@ _Added = Float[Array, "batch len embedding"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerTextEncoder:
+class TransformerTextEncoder(TransformerFields):
     """A Transformer in which each token sees all others; defaults are BERT's choices.
+
+    What is not named here is as in `TransformerFields`.
 
     Attributes:
       kind: Tag of the union of text encoders.
-      model_dim: Width of the residual stream, and of the vectors.
-      num_heads: Query heads; divides ``model_dim``.
-      num_kv_heads: Key and value heads; divides ``num_heads``.
-      feed_forward_dim: Width inside the feed-forward networks; of each of the two maps of a gated one.
       num_layers: Layers.
       positions: How the order of tokens is learned.
-      dropout_rate: Dropout after the embeddings and of each sublayer's output.
-      attention_dropout_rate: Dropout of attention weights.
-      activation_dropout_rate: Dropout inside the feed-forward networks.
-      norm_placement: ``"post"``, or ``"pre"`` (which adds a last norm).
-      normalization: ``"layer"`` or ``"rms"``.
-      norm_epsilon: Added to the variance.
-      activation: Of the feed-forward networks; ``"swiglu"`` and ``"geglu"`` are gated.
       use_bias: Whether linear maps and layer normalisation have a bias.
       embedding_norm: Whether the sum of embeddings and positions is normalised before the first layer, as in BERT.
       scale_embeddings: Whether embeddings are multiplied by the root of ``model_dim``, as sinusoidal positions want.
       weight_deviation: Standard deviation of the initial embeddings and matrices; ``None`` = Glorot-uniform matrices.
       dtype: Of matrix products and activations; parameters, statistics of norms and softmax are float32.
-      attention_implementation: As in :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
 
     Raises:
       ConfigError: If a size is below one or above its bound, a rate is no probability, or a name is unknown.
@@ -82,17 +76,10 @@ class TransformerTextEncoder:
     """
 
     kind: Literal["transformer"] = "transformer"
-    model_dim: Width
-    num_heads: Width
-    num_kv_heads: Width
-    feed_forward_dim: Width
     num_layers: Layers
     positions: Positions
-    dropout_rate: float = 0.1
     attention_dropout_rate: float = 0.1
-    activation_dropout_rate: float = 0.0
     norm_placement: NormPlacement = "post"
-    normalization: Normalization = "layer"
     norm_epsilon: float = 1e-12
     activation: Activation = "gelu"
     use_bias: bool = True
@@ -100,7 +87,6 @@ class TransformerTextEncoder:
     scale_embeddings: bool = False
     weight_deviation: float | None = 0.02
     dtype: ComputeDtype = "float32"
-    attention_implementation: str | None = None
 
     def __post_init__(self) -> None:
         check_choices(self, counts=("num_layers",), bidirectional=(True,))

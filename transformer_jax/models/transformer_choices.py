@@ -8,7 +8,7 @@ from typing import Any, get_args
 import jax
 from flax import nnx
 
-from transformer_jax.bounds import check_at_least, check_bounds
+from transformer_jax.bounds import Width, check_at_least, check_bounds
 from transformer_jax.errors import ConfigError, check_choice
 from transformer_jax.functional.dropout import check_rate
 from transformer_jax.functional.dtypes import check_compute_dtype
@@ -23,6 +23,42 @@ _CHOICES = {
     "normalization": get_args(Normalization),
     "activation": get_args(Activation),
 }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerFields:
+    """What the configs of all Transformers share; some have other defaults.
+
+    Attributes:
+      kind: Tag of the union of configs that it belongs to.
+      model_dim: Width of the residual stream.
+      num_heads: Query heads; divides ``model_dim``.
+      num_kv_heads: Key and value heads; divides ``num_heads``.
+      feed_forward_dim: Width inside the feed-forward networks; of each of the two maps of a gated one.
+      dropout_rate: Dropout after the embeddings, or the first linear map, and of each sublayer's output.
+      attention_dropout_rate: Dropout of attention weights.
+      activation_dropout_rate: Dropout inside the feed-forward networks.
+      norm_placement: ``"pre"`` (which adds a last norm to each stack), or ``"post"`` as in Vaswani et al. 2017.
+      normalization: ``"layer"`` or ``"rms"``.
+      norm_epsilon: Added to the variance.
+      activation: Of the feed-forward networks; ``"swiglu"`` and ``"geglu"`` are gated.
+      attention_implementation: Of softmax attention over whole sequences, as in
+        :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
+    """
+
+    kind: str
+    model_dim: Width
+    num_heads: Width
+    num_kv_heads: Width
+    feed_forward_dim: Width
+    dropout_rate: float = 0.1
+    attention_dropout_rate: float = 0.0
+    activation_dropout_rate: float = 0.0
+    norm_placement: NormPlacement = "pre"
+    normalization: Normalization = "layer"
+    norm_epsilon: float = 1e-5
+    activation: Activation = "relu"
+    attention_implementation: str | None = None
 
 
 def check_choices(
