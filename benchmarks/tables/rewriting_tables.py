@@ -39,6 +39,7 @@ def _score_cells(document: dict[str, Any]) -> list[str]:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "rewriting-aeslc": partial(rewriting_table, "aeslc"),
     "rewriting-django": partial(rewriting_table, "django"),
 }
 """Each table of the documents by its name."""
