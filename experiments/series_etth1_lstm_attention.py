@@ -13,7 +13,7 @@ from transformer_jax.training.config import Adam, Cosine, TrainConfig
 
 
 def config() -> ExperimentConfig:
-    """The LSTM of `series_etth1_lstm.py`, and additive attention over the 28 half days of the context."""
+    """LSTMs read and write half a day a step, with additive attention over the context; 4 epochs of 8,281 windows."""
     return ExperimentConfig(
         name="series_etth1_lstm_attention",
         task=Forecasting(
