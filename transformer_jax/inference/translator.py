@@ -26,6 +26,7 @@ from transformer_jax.inference.batch_search import (
     batch_rows,
 )
 from transformer_jax.inference.copied_outputs import hypothesis_pieces, hypothesis_text, with_copied_words
+from transformer_jax.inference.line_limit import LineLimit
 from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.pair_scores import PairScorer
 from transformer_jax.inference.requested_search import RequestedSearch, coverage_of, search_of
@@ -378,8 +379,8 @@ class Translator:
         for ids, text in zip(encoded, texts):
             if not self.data.copies_unknown and self.source_tokenizer.count_unknown(ids):
                 self.report.unknown.update(self.source_tokenizer.unknown_pieces(text))
-        limits = (self.data.max_source_len, self.source_lengths.longest, "data.max_source_len")
-        taken = self._within(encoded, limits, too_long, where, first_line)
+        limit = LineLimit(self.data.max_source_len, self.source_lengths.longest, "data.max_source_len")
+        taken = limit.apply(encoded, too_long, self.report, where=where, first_line=first_line)
         if self.data.copies_unknown:
             copied = CopiedWords(self.source_tokenizer)
             return [None if ids is None else copied.source(ids, text) for ids, text in zip(taken, texts)]
@@ -390,49 +391,12 @@ class Translator:
     ) -> list[list[int] | None]:
         """Ids of targets that are given, without their end, as `taken_sources`."""
         encoded = self.target_tokenizer.encode_batch([self.reference(line) for line in lines])
-        limits = (
+        limit = LineLimit(
             self.data.max_target_len - 1,
             self.target_lengths.longest - 1,
             "data.max_target_len, less the end",
         )
-        return self._within(encoded, limits, too_long, where, first_line)
-
-    def _within(
-        self,
-        encoded: Sequence[list[int]],
-        limits: tuple[int, int, str],
-        too_long: TooLong,
-        where: str,
-        first_line: int,
-    ) -> list[list[int] | None]:
-        """Lines within the limits: ``(of training, of the model, name of the first)``."""
-        capacity, longest, name = limits
-        taken: list[list[int] | None] = []
-        for index, ids in enumerate(encoded):
-            if len(ids) <= capacity:
-                taken.append(ids)
-                continue
-            message = (
-                f"{where}: line {first_line + index}: {len(ids)} tokens; the limit of training is {capacity} "
-                f"({name})"
-            )
-            if too_long == "fail":
-                raise DataError(f"{message}: shorten it, or choose `too_long=whole`, skip or truncate")
-            kept: list[int] | None = ids
-            if too_long == "truncate":
-                done, kept = "cut off", ids[:capacity]
-            elif too_long == "skip":
-                done, kept = "skipped", None
-            elif len(ids) <= longest:
-                done = "more than it was trained on, taken whole"
-            else:
-                done, kept = f"left out, since the model takes at most {longest}", None
-            if self.report.num_too_long == 0 or (kept is None and self.report.num_left_out == 0):
-                self.report.remark(f"{message}: {done}")
-            self.report.num_too_long += 1
-            self.report.num_left_out += kept is None
-            taken.append(kept)
-        return taken
+        return limit.apply(encoded, too_long, self.report, where=where, first_line=first_line)
 
     def source_text(self, line: str) -> str:
         """A line in the form that the source tokenizer reads."""
