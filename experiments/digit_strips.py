@@ -2,7 +2,7 @@
 
 The digits are those that scikit-learn ships: pip install 'transformer-jax[digits]'
 Command: transformer-jax train experiments/digit_strips.py --run-dir runs/digits
-Then: transformer-jax caption runs/digits strip.png --attention pictures
+Then: transformer-jax caption runs/digits strip.png --figures pictures
 """
 
 from transformer_jax.data.captions_config import CaptionsConfig, DigitStrips

@@ -2,7 +2,7 @@
 
 Made for a GPU. The strokes are drawn at one height, training and test set alike.
 Command: transformer-jax train experiments/handwriting_crohme_images.py --run-dir runs/formula-images
-Then: transformer-jax caption runs/formula-images formula.png --attention pictures
+Then: transformer-jax caption runs/formula-images formula.png --figures pictures
 """
 
 import dataclasses

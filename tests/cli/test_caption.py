@@ -12,12 +12,14 @@ import pytest
 
 import transformer_jax as tj
 from transformer_jax.data.captions_config import CaptionsConfig, InkFiles
+from transformer_jax.data.images import ImageFeatures
 from transformer_jax.data.ink import StrokeFeatures
 from transformer_jax.data.sources.inkml import read_inkml
 from transformer_jax.decode.searcher import GreedyConfig
 from transformer_jax.errors import ConfigError, DataError
 from transformer_jax.models import (
     Bahdanau,
+    ConvolutionalImageEncoder,
     FeatureToTextConfig,
     RecurrentFeatureEncoder,
     RecurrentTextDecoder,
@@ -78,7 +80,7 @@ def run_dir(drawings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_line_for_each_drawing_and_pictures(
     run_dir: Path, drawings: Path, tmp_path: Path, run_command: Callable[..., Any]
 ) -> None:
-    ran = run_command("caption", run_dir, drawings, "--attention", tmp_path / "pictures")
+    ran = run_command("caption", run_dir, drawings, "--figures", tmp_path / "pictures")
     assert (ran.status, ran.out) == (0, "-\n1\n+\n"), ran.err
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["a.png", "b.png", "c.png"]
     assert all(path.stat().st_size > 5_000 for path in (tmp_path / "pictures").iterdir())
@@ -186,3 +188,24 @@ def test_models_that_cannot_write_are_refused() -> None:
     task = Captioning(data=CaptionsConfig(dataset=InkFiles(train="x")))
     with pytest.raises(ConfigError, match="written by a decoder"):
         task.check(FeatureToTextConfig(encoder=encoder, decoder=None, ctc=True))
+
+
+def test_features_need_an_encoder_that_reads_them() -> None:
+    frames = RecurrentFeatureEncoder(cell="gru", hidden_dim=4, num_layers=1, time_reduction=())
+    decoder = RecurrentTextDecoder(embedding_dim=4, hidden_dim=6, attention=Bahdanau(attention_dim=5))
+    tasks = {
+        "strokes": Captioning(data=CaptionsConfig(dataset=InkFiles(train="x"))),
+        "image": Captioning(data=CaptionsConfig(dataset=InkFiles(train="x"), features=ImageFeatures())),
+    }
+    models = {
+        "strokes": FeatureToTextConfig(encoder=frames, decoder=decoder),
+        "image": FeatureToTextConfig(encoder=ConvolutionalImageEncoder(), decoder=decoder),
+    }
+    for kind, model in models.items():
+        tasks[kind].check(model)
+    with pytest.raises(
+        ConfigError, match=r"'image' need .* reads images: 'convolutional' or 'patches'; got 'recurrent'"
+    ):
+        tasks["image"].check(models["strokes"])
+    with pytest.raises(ConfigError, match=r"'strokes' need .* frames of features: .*; got 'convolutional'"):
+        tasks["strokes"].check(models["image"])

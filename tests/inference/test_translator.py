@@ -20,6 +20,7 @@ from transformer_jax.inference.translator import Translator
 from transformer_jax.models.build import build_model
 from transformer_jax.models.recurrent_config import Bahdanau, RecurrentSeq2SeqConfig
 from transformer_jax.models.sizes import Sizes
+from transformer_jax.notes import listening
 
 SOURCE = train_character_tokenizer(["abcdef"])
 TARGET = train_word_tokenizer(["A B C D E F"])
@@ -80,6 +81,19 @@ def test_own_search_is_that_of_the_run(shared: Translator) -> None:
     asked = shared.translate(["abc", "fed", "cab"], search=BeamSearch(num_beams=3))
     assert [one.text for one in found] == [one.text for one in asked]
     assert all(one.alternatives == () for one in found)
+
+
+def test_lines_without_an_output_are_remarked(shared: Translator) -> None:
+    barred = dataclasses.replace(
+        shared, search=GreedyConfig(max_len=3, forbidden_ids=tuple(range(TARGET.vocab_size)))
+    )
+    heard: list[str] = []
+    with listening(heard.append):
+        found = barred.translate(["abc", "fed"])
+    assert [(one.text, one.score, one.found) for one in found] == [("", -math.inf, False)] * 2
+    assert [
+        one for one in heard if "2 lines have no output that keeps the rules of the search: line 1" in one
+    ]
 
 
 def test_scores_of_outputs_are_those_of_the_search(shared: Translator) -> None:

@@ -19,10 +19,10 @@ named on standard error, its line is empty, the rest goes on, and the exit statu
 Examples:
   transformer-jax caption runs/formulas drawing.inkml
   transformer-jax caption runs/formulas drawings --output formulas.txt
-  transformer-jax caption runs/formulas drawings --attention pictures
+  transformer-jax caption runs/formulas drawings --figures pictures
   ls drawings/*.inkml | transformer-jax caption runs/formulas --json
 
---attention FOLDER draws for each drawing where the model looked at each symbol, over the strokes.
+--figures FOLDER draws for each drawing where the model looked at each symbol, over the strokes.
 --json writes an object for each drawing: file, text, score, and whether the text came to its end.
 
 A drawing's text does not depend on the drawings beside it."""
@@ -42,7 +42,7 @@ class Command:
     beam: Annotated[int | None, tyro.conf.arg(metavar="N"), BEAMS] = None
     """Beams of the search, 1 is greedy; without it the run's own search."""
 
-    attention: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    figures: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Draw the attention of each drawing there, as NAME.png."""
 
     json: bool = False
@@ -62,7 +62,7 @@ class Command:
         captioner: Captioner = load_for("caption", Captioner, self.run_dir).predictor
         search = SearchChange(beam=self.beam).of(captioner.search)
 
-        pictures = None if self.attention is None else PictureNames(self.attention)
+        pictures = None if self.figures is None else PictureNames(self.figures)
 
         def predict(paths: list[Path], items: list[Any]) -> list[str]:
             found = captioner.caption(items, search=search)

@@ -21,12 +21,12 @@ the rest goes on, and the exit status is 2.
 Examples:
   transformer-jax transcribe runs/digits recording.wav
   transformer-jax transcribe runs/digits recordings --output texts.txt
-  transformer-jax transcribe runs/digits recordings --attention pictures
+  transformer-jax transcribe runs/digits recordings --figures pictures
   ls recordings/*.wav | transformer-jax transcribe runs/digits --beam 8 --json
 
 --json writes an object for each recording: file, text, score, seconds, tokens and, where the most probable path of a
 model with CTC alone is taken (--beam 1), the second at which each token begins.
---attention FOLDER draws each recording as a spectrogram, or the frames that are stored of it, with its tokens where
+--figures FOLDER draws each recording as a spectrogram, or the frames that are stored of it, with its tokens where
 they begin.
 
 A recording's text does not depend on the recordings beside it."""
@@ -46,7 +46,7 @@ class Command:
     beam: Annotated[int | None, tyro.conf.arg(metavar="N"), BEAMS] = None
     """Beams of the search, 1 is greedy; without it the run's own search."""
 
-    attention: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    figures: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Draw each recording's spectrogram and tokens there, as NAME.png."""
 
     json: bool = False
@@ -65,7 +65,7 @@ class Command:
             raise ConfigError("which run? name the folder of a trained run")
         transcriber: Transcriber = load_for("transcribe", Transcriber, self.run_dir).predictor
         search = SearchChange(beam=self.beam).of(transcriber.search)
-        pictures = None if self.attention is None else PictureNames(self.attention)
+        pictures = None if self.figures is None else PictureNames(self.figures)
         if pictures is not None:
             transcriber.require_head()
 

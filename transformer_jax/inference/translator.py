@@ -24,6 +24,7 @@ from transformer_jax.inference.batch_search import (
     BatchSearcher,
     Hypothesis,
     batch_rows,
+    not_found_note,
 )
 from transformer_jax.inference.copied_outputs import hypothesis_pieces, hypothesis_text, with_copied_words
 from transformer_jax.inference.line_limit import LineLimit
@@ -103,8 +104,8 @@ class Translator:
 
         An output does not depend on the lines beside it, with one exception: one or two lines by themselves are
         searched in batches of one row, some times as fast, so that their scores can differ in the last digits from
-        those among others; ``invariant`` does without that. What happened to lines (unknown pieces, lengths) goes to
-        the logger ``transformer_jax`` as warnings, and is kept in ``report``.
+        those among others; ``invariant`` does without that. What happened to lines (unknown pieces, lengths, no
+        output) goes to the logger ``transformer_jax`` as warnings, and is kept in ``report``.
 
         Args:
           lines: Texts, one output for each; an empty line gives an empty one.
@@ -157,6 +158,9 @@ class Translator:
             outputs += [self._translated(hypotheses[:num_best]) for hypotheses in found]
             if on_progress is not None:
                 on_progress(len(outputs))
+        not_found = [number for number, one in enumerate(outputs, 1) if not one.found]
+        if not_found:
+            self.report.remark(not_found_note(len(not_found), not_found[0]))
         self.report.note_all()
         return outputs
 

@@ -157,7 +157,8 @@ def evaluate_captions(task: Any, captioner: Captioner, options: CaptionEvaluatio
     ]
     for caption, reference in mistakes[:SHOWN_MISTAKES]:
         text += [f"  wanted {shortened(reference, 100)}", f"  read   {shortened(caption, 100)}"]
-    remarks = [*captioner.report.take_remarks(), *captioner.report.lines()]
+    systems = [captioner] if options.against is None else [captioner, options.against[1]]
+    remarks = [remark for one in systems for remark in (*one.report.take_remarks(), *one.report.lines())]
     return {
         **found,
         "search": dataclasses.asdict(search),

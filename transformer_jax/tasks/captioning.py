@@ -21,7 +21,6 @@ from transformer_jax.data.sources.stored_files import is_at_hand
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
 from transformer_jax.errors import ConfigError
 from transformer_jax.inference.captioner import Captioner
-from transformer_jax.models.image_encoders import ConvolutionalImageEncoder, PatchImageEncoder
 from transformer_jax.objectives import FeatureCrossEntropy
 from transformer_jax.objectives.families import CaptionObjective
 from transformer_jax.tasks.caption_evaluation import CaptionEvaluation, CaptionEvaluator, evaluate_captions
@@ -60,14 +59,12 @@ class Captioning(FeatureTextTask):
         check_sizes(self, model)
         if getattr(model, "decoder", self) is None:
             raise ConfigError("captions are written by a decoder, which the model has not: set model.decoder")
-        encoder, features = getattr(model, "encoder", None), self.data.features
-        if isinstance(encoder, ConvolutionalImageEncoder | PatchImageEncoder) != isinstance(
-            features, ImageFeatures
-        ):
-            raise ConfigError(
-                f"data.features are '{features.kind}', which encoder '{getattr(encoder, 'kind', None)}' does not read: "
-                "an encoder of images goes with features 'image', the others with 'strokes'"
-            )
+        features = self.data.features
+        self.check_encoder(
+            model,
+            reads_images=isinstance(features, ImageFeatures),
+            data=f"data.features of '{features.kind}'",
+        )
         self.check_lengths(model)
 
     def check_objective(self, model: Any) -> None:

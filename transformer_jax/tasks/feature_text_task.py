@@ -3,12 +3,15 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args
 
 from transformer_jax.data.feature_batches import FeatureBatch, abstract_feature_batch
 from transformer_jax.data.pipeline import rows_of
 from transformer_jax.data.tokenizer_training import known_vocab_size
 from transformer_jax.data.tokenizers import Tokenizer
+from transformer_jax.errors import ConfigError
+from transformer_jax.models.feature_encoders import FeatureEncoder
+from transformer_jax.models.image_encoders import ImageEncoder
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.tasks.task import Artifacts, check_files, check_limit, saved_tokenizer_overrides
 
@@ -24,6 +27,25 @@ class FeatureTextTask:
 
     files_kind: ClassVar[str]
     """Kind of the config of a data set of one's own."""
+
+    def check_encoder(self, model: Any, *, reads_images: bool, data: str) -> None:
+        """Raise ``ConfigError`` if a model's encoder reads images and the data are none, or the other way round.
+
+        Args:
+          model: Config of the model; an ``encoder`` of one's own kind is left to its own checks.
+          reads_images: Whether the data are images.
+          data: What messages call the data, such as ``"recordings"``.
+        """
+        encoder = getattr(model, "encoder", None)
+        wanted, other = (ImageEncoder, FeatureEncoder) if reads_images else (FeatureEncoder, ImageEncoder)
+        if isinstance(encoder, other):
+            names = ("images", "frames of features")
+            wanted_name, found_name = names if reads_images else names[::-1]
+            kinds = " or ".join(f"'{one.kind}'" for one in get_args(wanted))
+            raise ConfigError(
+                f"{data} need a model.encoder that reads {wanted_name}: {kinds}; got '{encoder.kind}', which reads "
+                f"{found_name}"
+            )
 
     def check_lengths(self, model: Any) -> None:
         """Raise ``ConfigError`` if a model takes fewer frames, vectors or tokens than the data may have."""

@@ -11,7 +11,6 @@ from transformer_jax.data.speech_config import NamedSpeech, SpeechConfig
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
 from transformer_jax.errors import ConfigError
 from transformer_jax.inference.transcriber import Transcriber
-from transformer_jax.models.image_encoders import ConvolutionalImageEncoder, PatchImageEncoder
 from transformer_jax.objectives import CtcLoss
 from transformer_jax.objectives.families import SpeechObjective
 from transformer_jax.tasks.feature_text_task import FeatureTextTask
@@ -62,12 +61,7 @@ class Transcription(FeatureTextTask):
     def check(self, model: Any) -> None:
         """Raise ``ConfigError`` if a model's config does not go with the task."""
         check_sizes(self, model)
-        encoder = getattr(model, "encoder", None)
-        if isinstance(encoder, ConvolutionalImageEncoder | PatchImageEncoder):
-            raise ConfigError(
-                f"model.encoder '{encoder.kind}' reads images, and recordings are frames: choose 'recurrent' or "
-                "'transformer'"
-            )
+        self.check_encoder(model, reads_images=False, data="recordings")
         self.check_lengths(model)
 
     def check_objective(self, model: Any) -> None:

@@ -152,7 +152,8 @@ def evaluate_speech(task: Any, transcriber: Transcriber, options: SpeechEvaluati
     mistakes = [pair for pair in zip(texts, references, strict=True) if pair[0] != pair[1]]
     for text, reference in mistakes[:SHOWN_MISTAKES]:
         lines += [f"  said    {shortened(reference, 100)}", f"  written {shortened(text, 100)}"]
-    remarks = [*transcriber.report.take_remarks(), *transcriber.report.lines()]
+    systems = [transcriber] if options.against is None else [transcriber, options.against[1]]
+    remarks = [remark for one in systems for remark in (*one.report.take_remarks(), *one.report.lines())]
     return {
         **found,
         "search": dataclasses.asdict(search),
