@@ -124,7 +124,7 @@ def test_a_line_for_each_recording(
     wavfile.write(again / "1.wav", RATE, tones("ab"))
     wavfile.write(again / "empty.wav", RATE, np.zeros(0, np.int16))
     with monkeypatch.context() as patch:
-        patch.setattr(Transcriber, "aligned", None)  # the search itself says where tokens begin
+        patch.setattr(Transcriber, "align", None)  # the search itself says where tokens begin
         ran = run_command("transcribe", speech_run, folder / "1.wav", again, "--figures", tmp_path / "more")
     assert (ran.status, ran.out) == (0, "ab\nab\n\n")
     assert "empty.wav: of no length, so there is no picture" in ran.err

@@ -80,7 +80,7 @@ def test_columns_of_one_height():
     light = ImageFeatures(height=8, ink="light").frames(image).features
     np.testing.assert_allclose(light[:, 0], [0.0] * 10 + [1.0] * 10, atol=1e-6)
     narrow = ImageFeatures(height=4).frames(image, max_frames=5)
-    assert (narrow.features.shape, narrow.is_coarser) == ((5, 4), True)
+    assert (narrow.features.shape, narrow.is_downsampled) == ((5, 4), True)
     with pytest.raises(DataError, match="wanted an image"):
         ImageFeatures().frames(np.zeros((3, 0), np.uint8))
     with pytest.raises(DataError, match="wanted an image"):

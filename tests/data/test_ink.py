@@ -66,11 +66,11 @@ def test_a_drawing_of_many_points_is_read_at_a_wider_spacing():
     spiral = np.stack([angle * np.cos(angle), angle * np.sin(angle)], axis=1)
     ink = Ink((spiral, *([[n, 0.0], [n, 5.0]] for n in range(10))))
     found = StrokeFeatures().frames(ink, max_frames=300)
-    assert found.is_coarser
+    assert found.is_downsampled
     assert 11 <= len(found.features) <= 300
     assert set(found.strokes.tolist()) == set(range(11)), "a stroke is lost"
     np.testing.assert_allclose(found.points[0], spiral[0], atol=1e-3)
-    assert not StrokeFeatures().frames(Ink((BEND,)), max_frames=300).is_coarser
+    assert not StrokeFeatures().frames(Ink((BEND,)), max_frames=300).is_downsampled
     crowded = Ink(tuple([[n, 0.0], [n, 1.0]] for n in range(30)))
     assert len(StrokeFeatures().frames(crowded, max_frames=40).features) == 30
     with pytest.raises(DataError, match="30 strokes, at most 20 frames"):

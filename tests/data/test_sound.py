@@ -94,9 +94,9 @@ def test_short_and_silent_sound_have_finite_frames() -> None:
     normal = features.frames(Sound(WAVE.astype(np.float32), 8000))
     np.testing.assert_allclose(normal.mean(axis=0), 0.0, atol=1e-3)
     with pytest.raises(DataError, match=r"\[frames, 13\]"):
-        features.finished(np.zeros((4, 12)))
+        features.from_static(np.zeros((4, 12)))
     with pytest.raises(DataError, match="non-finite"):
-        features.finished(np.full((4, 13), np.nan))
+        features.from_static(np.full((4, 13), np.nan))
     with pytest.raises(ConfigError, match="half of sample_rate"):
         SpeechFeatures(sample_rate=8000, highest_hz=5000.0)
 

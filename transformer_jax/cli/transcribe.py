@@ -74,7 +74,7 @@ class Command:
             note_remarks(transcriber.report)
             if pictures is not None:
                 is_aligned = all(one.starts for one in found if one.tokens)
-                draw(transcriber, paths, items, found if is_aligned else transcriber.aligned(items), pictures)
+                draw(transcriber, paths, items, found if is_aligned else transcriber.align(items), pictures)
             return [self._written(*one) for one in zip(paths, found, strict=True)]
 
         paths = item_paths(self.files, [*SUFFIXES, FRAME_SUFFIX]) if self.files else None

@@ -29,11 +29,16 @@ class ImageFrames:
 
     Attributes:
       features: ``[width, height]``, 0 is the background and 1 ink.
-      is_coarser: Whether the image was made narrower to fit.
+      is_downsampled: Whether the image was made narrower to fit.
+
+    Example:
+      >>> frames = ImageFeatures(height=2).frames(np.zeros((2, 6), np.uint8), max_frames=3)
+      >>> frames.features.tolist(), frames.is_downsampled
+      ([[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]], True)
     """
 
     features: npt.NDArray[np.float32]
-    is_coarser: bool
+    is_downsampled: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,13 +88,18 @@ class ImageFeatures:
           max_frames: Most columns; None for no end.
 
         Raises:
-          DataError: If there is no pixel.
+          DataError: If there is no pixel, or the array is not of bytes or of another shape.
+
+        Example:
+          >>> light = ImageFeatures(height=1, ink="light")
+          >>> light.frames(np.array([[0, 51, 255]], np.uint8)).features[:, 0].astype(float).round(1).tolist()
+          [0.0, 0.2, 1.0]
         """
         pixels = rendered(item, height=self.height) if isinstance(item, Ink) else np.asarray(item)
         if pixels.ndim != 2 or not pixels.size or pixels.dtype != np.uint8:
             raise DataError(f"wanted an image [height, width] of bytes; got {pixels.dtype} {pixels.shape}")
         width = max(1, round(pixels.shape[1] * self.height / pixels.shape[0]))
-        is_coarser = max_frames is not None and width > max_frames
+        is_downsampled = max_frames is not None and width > max_frames
         width = width if max_frames is None else min(width, max_frames)
         if pixels.shape != (self.height, width):
             from PIL import Image
@@ -98,7 +108,7 @@ class ImageFeatures:
             pixels = np.asarray(scaled)
         light = pixels.T.astype(np.float32) / 255.0
         is_dark = self.ink == "dark" or isinstance(item, Ink)
-        return ImageFrames(features=1.0 - light if is_dark else light, is_coarser=is_coarser)
+        return ImageFrames(features=1.0 - light if is_dark else light, is_downsampled=is_downsampled)
 
 
 def read_image(path: str | os.PathLike[str]) -> Pixels:
@@ -111,6 +121,14 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
 
     Raises:
       DataError: If it is missing, damaged, no image, or unpacks to more than `MAX_PIXELS` pixels.
+
+    Example:
+      >>> import tempfile
+      >>> from PIL import Image
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...   Image.fromarray(np.array([[0, 128, 255]], np.uint8)).save(f"{folder}/grey.png")
+      ...   read_image(f"{folder}/grey.png").tolist()
+      [[0, 128, 255]]
     """
     from PIL import Image, ImageOps
 
@@ -150,11 +168,11 @@ def _of_wide_numbers(values: npt.NDArray[Any]) -> Pixels:
 
 
 def rendered(ink: Ink, *, height: int) -> Pixels:
-    """Strokes as an image, black on white, with a margin.
+    """Strokes as an image ``[height, width]``, black on white, with a margin.
 
     Args:
       ink: The strokes.
-      height: Pixels.
+      height: Pixels; the width follows, sides in proportion.
 
     Example:
       >>> image = rendered(Ink(([[0, 0], [10, 10]],)), height=20)

@@ -72,13 +72,18 @@ class InkFrames:
       features: ``[frames, 8]``, see `StrokeFeatures`.
       points: ``[frames, 2]``, where each frame is, in the unit of the drawing.
       strokes: ``[frames]``, number of the stroke of each frame, from 0.
-      is_coarser: Whether the spacing was widened for the drawing to fit.
+      is_downsampled: Whether the spacing was widened for the drawing to fit.
+
+    Example:
+      >>> frames = StrokeFeatures(spacing=0.5).frames(Ink(([[0, 0], [3, 4]], [[5, 0]])))
+      >>> frames.strokes.tolist(), frames.is_downsampled
+      ([0, 0, 0, 1], False)
     """
 
     features: npt.NDArray[np.float32]
     points: npt.NDArray[np.float32]
     strokes: npt.NDArray[np.int32]
-    is_coarser: bool
+    is_downsampled: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,7 +118,7 @@ class StrokeFeatures:
 
     @property
     def column_dim(self) -> int:
-        """The same."""
+        """Numbers of a frame, as stored: the same as ``feature_dim``."""
         return NUM_FEATURES
 
     def __post_init__(self) -> None:
@@ -129,17 +134,22 @@ class StrokeFeatures:
 
         Raises:
           DataError: If there are more strokes than ``max_frames``.
+
+        Example:
+          >>> line = Ink(([[0, 0], [0, 9]],))
+          >>> [len(StrokeFeatures().frames(line, max_frames=most).points) for most in (None, 4)]
+          [6, 4]
         """
         unit = _unit(ink)
         paths = [_path(stroke) for stroke in ink.strokes]
-        spacing, is_coarser = self.spacing * unit, False
+        spacing, is_downsampled = self.spacing * unit, False
         counts = _counts(paths, spacing)
         if max_frames is not None and counts.sum() > max_frames:
             if len(paths) > max_frames:
                 raise DataError(
                     f"the drawing has {len(paths):,} strokes, at most {max_frames:,} frames are read of it"
                 )
-            is_coarser = True
+            is_downsampled = True
             while counts.sum() > max_frames:
                 # Strokes at their least, one or two frames, do not shrink any more; of many such one is left.
                 spacing *= 1.25
@@ -154,7 +164,7 @@ class StrokeFeatures:
             features=_features(points, numbers, unit=unit, spacing=spacing),
             points=points,
             strokes=numbers,
-            is_coarser=is_coarser,
+            is_downsampled=is_downsampled,
         )
 
 
@@ -166,6 +176,12 @@ def distorted(ink: Ink, generator: np.random.Generator, *, strength: float = 1.0
       generator: Source of the draws.
       strength: How much: 1 turns, slants and stretches as `random_affine`, and moves each stroke by about a thirtieth
         of the unit of `StrokeFeatures`.
+
+    Example:
+      >>> ink = Ink(([[0, 0], [3, 4]], [[5, 0]]))
+      >>> other = distorted(ink, np.random.default_rng(0))
+      >>> [stroke.shape for stroke in other.strokes], bool(np.allclose(other.strokes[0], ink.strokes[0]))
+      ([(2, 2), (1, 2)], False)
     """
     matrix = random_affine(generator, strength=strength)
     moves = generator.normal(0.0, strength * _unit(ink) / 30, (len(ink.strokes), 2))

@@ -32,12 +32,12 @@ class CaptionPart(FeatureTextPart):
     Attributes:
       items: The drawings with their captions.
       features: What the frames are.
-      num_coarser: Drawings that were read at a wider spacing.
+      num_downsampled: Drawings that were read at a wider spacing.
     """
 
     items: list[Captioned]
     features: ItemFeatures
-    num_coarser: int
+    num_downsampled: int
 
     def inputs(
         self, indices: npt.NDArray[np.int64], num_rows: int, length: int
@@ -125,7 +125,7 @@ def encode_captions(
     kept: list[Captioned] = []
     targets: list[list[int]] = []
     arrays: list[npt.NDArray[np.float32]] = []
-    num_coarser = num_too_long = 0
+    num_downsampled = num_too_long = 0
     for item, ids in zip(items, encoded, strict=True):
         if name == "train" and len(ids) + 1 > config.max_target_len:
             num_too_long += 1
@@ -134,7 +134,7 @@ def encode_captions(
             frames = config.features.frames(item.item, max_frames=config.max_frames)
         except DataError as error:
             raise DataError(f"{name}, {item.name}: {error}") from None
-        num_coarser += frames.is_coarser
+        num_downsampled += frames.is_downsampled
         kept.append(item)
         targets.append(ids)
         arrays.append(frames.features)
@@ -143,7 +143,7 @@ def encode_captions(
         features=config.features,
         frames=FrameStore.of(arrays, dim=config.features.column_dim),
         targets=targets,
-        num_coarser=num_coarser,
+        num_downsampled=num_downsampled,
         num_too_long=num_too_long,
         num_unknown=count_unknown(targets, tokenizer, name=name),
     )
@@ -170,9 +170,9 @@ def _notes(parts: dict[str, CaptionPart], config: CaptionsConfig) -> list[str]:
     for name, part in parts.items():
         if part.num_unknown:
             notes.append(f"{name}: {part.num_unknown:,} tokens are unknown")
-        if part.num_coarser:
+        if part.num_downsampled:
             notes.append(
-                f"{name}: {part.num_coarser:,} drawings are read at a wider spacing, to fit {config.max_frames} frames"
+                f"{name}: {part.num_downsampled:,} drawings are read at a wider spacing, to fit {config.max_frames} frames"
             )
         if part.num_too_long:
             notes.append(

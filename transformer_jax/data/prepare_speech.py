@@ -96,7 +96,7 @@ def frames_of(content: Any, features: SpeechFeatures) -> npt.NDArray[np.float32]
     Raises:
       DataError: If stored frames have another width than the front end's, or are non-finite.
     """
-    return features.frames(content) if isinstance(content, Sound) else features.finished(content)
+    return features.frames(content) if isinstance(content, Sound) else features.from_static(content)
 
 
 def encode_speech(

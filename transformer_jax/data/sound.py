@@ -19,6 +19,7 @@ SUFFIXES = (*WAV_SUFFIXES, *OTHER_SUFFIXES)
 """Ends of the names of files that `read_sound` reads."""
 
 MAX_RATE = 768_000
+"""Samples of a second at most."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,6 +33,11 @@ class Sound:
 
     Raises:
       DataError: If samples are non-finite or of another shape, or the rate is not possible.
+
+    Example:
+      >>> sound = Sound(np.zeros(4000, np.float32), rate=8000)
+      >>> sound.seconds, sound.is_silent
+      (0.5, True)
     """
 
     samples: FloatArray
@@ -57,7 +63,10 @@ class Sound:
         return not len(self.samples) or bool(np.ptp(self.samples) == 0)
 
     def at_rate(self, rate: int) -> "Sound":
-        """The same sound at another rate, band-limited.
+        """The same sound at another rate, resampled by a polyphase filter that removes what the lower rate cannot hold.
+
+        Args:
+          rate: Samples of a second.
 
         Example:
           >>> sound = Sound(np.sin(np.arange(800, dtype=np.float32)), 16_000)
@@ -81,6 +90,15 @@ def read_sound(path: Path | str) -> Sound:
 
     Raises:
       DataError: If it is missing, no sound, damaged or cut off; one line that says which file and why.
+
+    Example:
+      >>> import tempfile
+      >>> from scipy.io import wavfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...   wavfile.write(f"{folder}/two.wav", 8000, np.array([[0, 0], [16384, 0]], np.int16))
+      ...   sound = read_sound(f"{folder}/two.wav")
+      >>> sound.samples.tolist(), sound.rate, sound.num_channels
+      ([0.0, 0.25], 8000, 2)
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -101,6 +119,13 @@ def read_sound(path: Path | str) -> Sound:
 
 def mixed(samples: npt.NDArray[Any], rate: int) -> Sound:
     """The mean of the channels ``[samples]`` or ``[samples, channels]``; integers are scaled to -1 to 1.
+
+    Args:
+      samples: Integers of 8 (unsigned), 16 or 32 bits, or floats.
+      rate: Samples of a second.
+
+    Raises:
+      DataError: If samples have another shape or type, are non-finite, or the rate is not possible.
 
     Example:
       >>> mixed(np.array([[-32768, 0], [16384, 16384]], np.int16), 8000).samples.tolist()

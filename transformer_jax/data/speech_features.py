@@ -39,7 +39,7 @@ class SpeechFeatures:
       lowest_hz: Where the first filter begins.
       highest_hz: Where the last one ends; ``None`` = half of the sample rate.
       pre_emphasis: :math:`a`.
-      num_deltas: How often changes over time are added: 1 has the slopes, 2 their slopes too.
+      num_deltas: How often changes over time are added: 1 has the deltas, 2 their deltas too.
       normalization: ``"utterance"`` gives each number of the frames mean 0 and deviation 1 within a recording.
 
     Raises:
@@ -51,7 +51,7 @@ class SpeechFeatures:
       >>> features.frames(sound).shape, features.feature_dim
       ((48, 10), 10)
 
-    Source: Davis & Mermelstein 1980, https://doi.org/10.1109/TASSP.1980.1163420; slopes: Furui 1986,
+    Source: Davis & Mermelstein 1980, https://doi.org/10.1109/TASSP.1980.1163420; deltas: Furui 1986,
     https://doi.org/10.1109/TASSP.1986.1164788.
     """
 
@@ -95,7 +95,7 @@ class SpeechFeatures:
 
     @property
     def end_hz(self) -> float:
-        """Where the last filter ends."""
+        """Where the last filter ends, in Hz."""
         return self.sample_rate / 2 if self.highest_hz is None else self.highest_hz
 
     @property
@@ -119,7 +119,15 @@ class SpeechFeatures:
         return max(1, round(self.step_ms * self.sample_rate / 1000))
 
     def num_frames(self, seconds: float) -> int:
-        """Frames of so much sound."""
+        r"""Frames of so much sound: :math:`1 + \lfloor (n - w) / s \rfloor` of :math:`n` samples, one at least.
+
+        Args:
+          seconds: Length of the sound; 0 gives no frame.
+
+        Example:
+          >>> SpeechFeatures().num_frames(1.0)  # windows of 25 ms, 10 ms apart
+          98
+        """
         samples = round(seconds * self.sample_rate)
         return 1 + max(0, samples - self.window_len) // self.step_len if samples else 0
 
@@ -127,15 +135,22 @@ class SpeechFeatures:
         """Frames of a sound ``[frames, feature_dim]``, resampled first where it has another rate.
 
         A sound shorter than a window is filled up with silence; one of no samples has no frames.
+
+        Args:
+          sound: The sound, of any rate and length.
         """
-        return self.finished(self.static(sound))
+        return self.from_static(self.static(sound))
 
     def spectrogram(self, sound: Sound) -> FloatArray:
         """Log-mel energies of a sound ``[frames, num_filters]``, whatever the frames are, for people to look at."""
         return dataclasses.replace(self, form="log_mel").static(sound)
 
     def static(self, sound: Sound) -> FloatArray:
-        """Log-mel energies or cepstra alone, ``[frames, static_dim]``."""
+        """Log-mel energies (natural logarithm) or cepstra alone, ``[frames, static_dim]``.
+
+        Args:
+          sound: The sound, of any rate and length.
+        """
         samples = sound.at_rate(self.sample_rate).samples.astype(np.float64)
         if not len(samples):
             return np.zeros((0, self.static_dim), np.float32)
@@ -147,14 +162,27 @@ class SpeechFeatures:
         fft_len = 2 ** math.ceil(math.log2(max(2, self.window_len)))
         power = np.abs(np.fft.rfft(windows * np.hamming(self.window_len), fft_len)) ** 2
         energies = np.log(np.maximum(power @ self._filters(fft_len).T, 1e-10))
-        found = energies if self.form == "log_mel" else energies @ cosines(self.num_filters, self.num_cepstra)
+        found = (
+            energies if self.form == "log_mel" else energies @ dct_matrix(self.num_filters, self.num_cepstra)
+        )
         return found.astype(np.float32)
 
-    def finished(self, static: npt.NDArray[Any]) -> FloatArray:
-        """Static frames with their changes over time, normalised.
+    def from_static(self, static: npt.NDArray[Any]) -> FloatArray:
+        """Frames from static ones: with their deltas, normalised.
+
+        Args:
+          static: ``[frames, static_dim]``, as `static` gives them.
+
+        Returns:
+          ``[frames, feature_dim]``.
 
         Raises:
           DataError: If they have another width, or are non-finite.
+
+        Example:
+          >>> features = SpeechFeatures(num_cepstra=2, num_deltas=1, normalization="none")
+          >>> features.from_static(np.array([[0.0, 5.0], [1.0, 5.0], [2.0, 5.0]]))[1].astype(float).round(2).tolist()
+          [1.0, 5.0, 0.6, 0.0]
         """
         if static.ndim != 2 or static.shape[1] != self.static_dim:
             raise DataError(f"frames must be [frames, {self.static_dim}]; got {static.shape}")
@@ -162,7 +190,7 @@ class SpeechFeatures:
         if not np.isfinite(parts[0]).all():
             raise DataError("frames are non-finite")
         for _ in range(self.num_deltas):
-            parts.append(slopes(parts[-1]))
+            parts.append(deltas(parts[-1]))
         frames = np.concatenate(parts, axis=1)
         if self.normalization == "utterance" and len(frames):
             # A number that never changes says nothing: it stays zero.
@@ -183,8 +211,8 @@ def mel_filters(
       num_filters: Filters.
       fft_len: Samples that the spectrum is of.
       sample_rate: Samples of a second.
-      lowest_hz: Where the first begins.
-      highest_hz: Where the last ends.
+      lowest_hz: Where the first begins, in Hz.
+      highest_hz: Where the last ends, in Hz.
 
     Returns:
       ``[num_filters, fft_len // 2 + 1]``.
@@ -192,6 +220,8 @@ def mel_filters(
     Example:
       >>> mel_filters(2, 8, 8000, 0.0, 4000.0).round(2).tolist()
       [[0.0, 0.68, 0.0, 0.0, 0.0], [0.0, 0.32, 0.91, 0.45, 0.0]]
+
+    Source: Davis & Mermelstein 1980, https://doi.org/10.1109/TASSP.1980.1163420.
     """
     lowest, highest = (2595.0 * math.log10(1.0 + one / 700.0) for one in (lowest_hz, highest_hz))
     edges = 700.0 * (10.0 ** (np.linspace(lowest, highest, num_filters + 2) / 2595.0) - 1.0)
@@ -202,13 +232,21 @@ def mel_filters(
 
 
 @functools.lru_cache(maxsize=8)
-def cosines(num_filters: int, num_cepstra: int) -> npt.NDArray[np.float64]:
-    """The orthonormal cosine transform, ``[num_filters, num_cepstra]``.
+def dct_matrix(num_filters: int, num_cepstra: int) -> npt.NDArray[np.float64]:
+    r"""The orthonormal discrete cosine transform (type II), ``[num_filters, num_cepstra]``.
+
+    .. math:: C_{mi} = \sqrt{\tfrac{2 - [i = 0]}{M}} \cos\left(\tfrac{\pi i}{M} (m + \tfrac12)\right)
+
+    Args:
+      num_filters: :math:`M`, numbers that are transformed.
+      num_cepstra: Coefficients that are kept.
 
     Example:
-      >>> matrix = cosines(4, 4)
+      >>> matrix = dct_matrix(4, 4)
       >>> bool(np.allclose(matrix.T @ matrix, np.eye(4)))
       True
+
+    Source: Davis & Mermelstein 1980, https://doi.org/10.1109/TASSP.1980.1163420.
     """
     places = np.arange(num_filters)[:, None] + 0.5
     matrix = np.cos(np.pi / num_filters * places * np.arange(num_cepstra)[None, :]) * math.sqrt(
@@ -218,14 +256,23 @@ def cosines(num_filters: int, num_cepstra: int) -> npt.NDArray[np.float64]:
     return matrix
 
 
-def slopes(frames: npt.NDArray[np.float32], reach: int = 2) -> npt.NDArray[np.float32]:
-    r"""The slope of each number over time, of the line through ``2 * reach + 1`` frames; ends are repeated.
+def deltas(frames: npt.NDArray[np.float32], reach: int = 2) -> npt.NDArray[np.float32]:
+    r"""Delta features: the slope over time of the line fitted through ``2 * reach + 1`` frames; ends are repeated.
 
     .. math:: d_t = \frac{\sum_{n=1}^N n (c_{t+n} - c_{t-n})}{2 \sum_{n=1}^N n^2}
 
+    Args:
+      frames: ``[frames, dim]``.
+      reach: :math:`N`, frames on either side.
+
+    Returns:
+      ``[frames, dim]``, in units of the numbers a frame.
+
     Example:
-      >>> slopes(np.array([[0.0], [1.0], [2.0], [3.0], [4.0]], np.float32))[2].tolist()
+      >>> deltas(np.array([[0.0], [1.0], [2.0], [3.0], [4.0]], np.float32))[2].tolist()
       [1.0]
+
+    Source: Furui 1986, https://doi.org/10.1109/TASSP.1986.1164788.
     """
     padded = np.pad(frames, ((reach, reach), (0, 0)), mode="edge") if len(frames) else frames
     total = np.zeros_like(frames)

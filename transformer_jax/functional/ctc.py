@@ -21,7 +21,13 @@ _LOG_ZERO = -1e30
 def ctc_frames_needed(
     labels: Int[Array, "batch tokens"], label_lengths: Int[Array, " batch"]
 ) -> Int[Array, " batch"]:
-    """Fewest frames of an alignment: one a token, and a blank between equal neighbours.
+    r"""Fewest frames of an alignment: one a token, and a blank between equal neighbours.
+
+    .. math:: n + |\{i : y_i = y_{i-1}\}|
+
+    Args:
+      labels: Tokens of each text; what stands behind its length does not matter.
+      label_lengths: Tokens of each text, zero or more.
 
     Example:
       >>> ctc_frames_needed(jnp.array([[5, 5, 6]]), jnp.array([3])).tolist()
@@ -94,7 +100,7 @@ class CtcPath:
       tokens: ``[batch, frames]``, the blank behind the tokens.
       lengths: Tokens of each row.
       frames: ``[batch, frames]``, the frame at which each token begins; 0 behind them.
-      log_probs: Log-probability of the path, which is at most that of its text.
+      log_probs: Log-probability of the path in nats, which is at most that of its text.
     """
 
     tokens: Int[Array, "batch frames"]
@@ -106,10 +112,12 @@ class CtcPath:
 def ctc_best_path(
     logits: Float[Array, "batch frames vocab"], lengths: Int[Array, " batch"], *, blank_id: int = 0
 ) -> CtcPath:
-    """The most probable token of each frame, repeated ones merged and blanks left out.
+    r"""The most probable token of each frame, repeated ones merged and blanks left out.
+
+    .. math:: y = B(\pi^*), \quad \pi^*_t = \operatorname{argmax}_c p_t(c), \quad \log p = \sum_t \log p_t(\pi^*_t)
 
     Args:
-      logits: Of each frame, unnormalised; ``-inf`` for what must not come.
+      logits: Of each frame, unnormalised; ``-inf`` for tokens that are ruled out.
       lengths: Valid frames of each row.
       blank_id: The blank.
 
@@ -143,7 +151,13 @@ def ctc_best_path(
 
 @pytree_dataclass
 class CtcPrefixes:
-    r"""Probabilities of a prefix of each row's text: the state of a search by prefix scores.
+    r"""Probabilities of a prefix of each row's text: the state of a search by prefix scores, begun by `ctc_prefixes`.
+
+    The score of a prefix :math:`g` is the probability of all texts that begin with it,
+
+    .. math:: \psi(g) = \sum_y p_{\mathrm{CTC}}(g\, y \mid x)
+
+    so that the product of `next_log_probs` along a text, its end included, is the text's whole probability.
 
     Attributes:
       log_probs: Of each frame ``[batch, frames, vocab]``; behind a row's end the blank is certain.
@@ -151,7 +165,21 @@ class CtcPrefixes:
         is its last token, ``[batch, frames]``.
       ends_in_blank: :math:`\gamma^b_t`: the same, and the last is the blank.
       last: Last token of each prefix; -1 of the empty one.
-      score: Log-probability that the text begins with the prefix, ``[batch]``.
+      score: :math:`\log \psi(g)` in nats, ``[batch]``.
+
+    Example:
+      >>> logits = jax.random.normal(jax.random.key(0), (1, 4, 4))
+      >>> first = ctc_prefixes(logits, jnp.array([4]), forbidden_ids=(3,))
+      >>> second = first.extended(jnp.array([1]), blank_id=0)
+      >>> total = first.next_log_probs(blank_id=0, eos_id=3)[0, 1] + second.next_log_probs(blank_id=0, eos_id=3)[0, 3]
+      >>> barred = logits.at[..., 3].set(-jnp.inf)
+      >>> paths = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1],
+      ...   [1, 1, 1, 0], [0, 1, 1, 1], [1, 1, 1, 1]]
+      >>> by_hand = sum(jnp.exp(jax.nn.log_softmax(barred[0])[jnp.arange(4), jnp.array(path)].sum()) for path in paths)
+      >>> bool(jnp.allclose(jnp.exp(total), by_hand, rtol=1e-3))
+      True
+
+    Source: Watanabe et al. 2017, https://doi.org/10.1109/JSTSP.2017.2763455, algorithm 2.
     """
 
     log_probs: Float[Array, "batch frames vocab"]
@@ -166,11 +194,14 @@ class CtcPrefixes:
         .. math:: \log p(c \mid g) = \log \sum_t \phi_{t-1}(c)\, p_t(c) - \log \psi(g), \quad
           \log p(\mathrm{end} \mid g) = \log (\gamma^n_T + \gamma^b_T) - \log \psi(g)
 
-        with :math:`\phi_t(c) = \gamma^b_t + [c \ne \mathrm{last}] \gamma^n_t`. The blank comes never.
+        with :math:`\phi_t(c) = \gamma^b_t + [c \ne \mathrm{last}] \gamma^n_t`. The blank is impossible: it is no token of a text.
 
         Args:
           blank_id: The blank.
           eos_id: The end of a text, which no frame gives.
+
+        Returns:
+          In nats; ``-inf`` for what is impossible.
         """
         before_token = jnp.pad(self.ends_in_token[:, :-1], ((0, 0), (1, 0)), constant_values=_LOG_ZERO)
         # Before the first frame the empty prefix alone is there.
@@ -197,6 +228,9 @@ class CtcPrefixes:
         Args:
           tokens: A token for each row, neither blank nor end.
           blank_id: The blank.
+
+        Returns:
+          New prefixes; these are left as they are.
         """
         of_token = jnp.take_along_axis(self.log_probs, tokens[:, None, None], axis=2)[..., 0]
         of_blank = self.log_probs[..., blank_id]
@@ -232,13 +266,19 @@ def ctc_prefixes(
     blank_id: int = 0,
     forbidden_ids: tuple[int, ...] = (),
 ) -> CtcPrefixes:
-    """The empty prefix of each row's text.
+    r"""The empty prefix of each row's text.
+
+    .. math:: \gamma^n_t = 0, \quad \gamma^b_t = \prod_{s \le t} p_s(\mathrm{blank}), \quad \psi = 1
 
     Args:
       logits: Of each frame, unnormalised.
-      lengths: Valid frames of each row; what stands behind them changes nothing.
+      lengths: Valid frames of each row; padding changes nothing.
       blank_id: The blank.
-      forbidden_ids: Tokens that never come, such as the end of a text, which no frame gives.
+      forbidden_ids: Tokens that are ruled out, such as the end of a text, which no frame gives; the others share the
+        whole probability of each frame.
+
+    Returns:
+      The state before the first token.
 
     Example:
       >>> prefixes = ctc_prefixes(jnp.zeros((1, 2, 4)), jnp.array([2]), forbidden_ids=(3,))

@@ -38,15 +38,21 @@ __all__ = ["Caption", "CaptionAttention", "Captioner", "Drawing", "frame_lengths
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Caption:
-    """What a drawing says.
+    """The text of a drawing.
 
     Attributes:
       text: Its tokens, with spaces between.
       tokens: The tokens.
       token_ids: Their ids.
-      score: What the search ranks by: log-probability, or that over the length penalty.
+      score: What the search ranks by: log-probability in nats, or that over the length penalty; ``-inf`` where the search
+        found nothing.
       finished: False where the caption was cut off at the longest output.
       alternatives: The next best captions, where the search gives several.
+
+    Example:
+      >>> caption = Caption(text="x ^ 2", tokens=("x", "^", "2"), token_ids=(4, 5, 6), score=-0.5, finished=True)
+      >>> caption.alternatives
+      ()
     """
 
     text: str
@@ -59,7 +65,7 @@ class Caption:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class CaptionAttention:
-    """Where each token of a caption looked.
+    """Attention weights of each token of a caption.
 
     Attributes:
       tokens: The tokens, and the end if the search came to it.
@@ -89,7 +95,15 @@ class Drawing:
 
 
 def frame_lengths(max_frames: int) -> PaddedLengths:
-    """The few lengths that drawings are padded to."""
+    """The few lengths that drawings are padded to.
+
+    Args:
+      max_frames: Most frames of a drawing.
+
+    Example:
+      >>> frame_lengths(96).longest
+      96
+    """
     return PaddedLengths.in_steps(max_frames)
 
 
@@ -101,8 +115,12 @@ def read_item(item: Any) -> Ink | Pixels:
         ``[points, 2]``.
 
     Raises:
-      DataError: If it is neither.
+      DataError: If it is a list and no strokes, or a file is missing, damaged or neither.
       TypeError: If it is something else.
+
+    Example:
+      >>> read_item([[[0, 0], [3, 4]], [[5, 0]]]).num_points
+      3
     """
     if isinstance(item, Ink | np.ndarray):
         return item
@@ -118,7 +136,15 @@ def read_item(item: Any) -> Ink | Pixels:
 
 @dataclasses.dataclass
 class Captioner(FeaturePredictor):
-    """A trained model that reads drawings; a drawing of more than ``max_frames`` is read at a wider spacing."""
+    """A trained model that reads drawings, as `Captioning` makes it; methods take and give lists.
+
+    A drawing of more than ``max_frames`` frames is read at a wider spacing, or made narrower as an image.
+
+    Attributes:
+      features: Of strokes or of images; the others are those of `FeaturePredictor`.
+
+    Source: attention over handwriting: Zhang et al. 2017, https://doi.org/10.1016/j.patcog.2017.06.017.
+    """
 
     verbs: ClassVar[tuple[str, ...]] = ("caption", "attend")
 
@@ -172,16 +198,31 @@ class Captioner(FeaturePredictor):
         search: RequestedSearch | None = None,
         captions: Sequence[Caption] | None = None,
     ) -> list[CaptionAttention]:
-        """Where each token of a drawing's caption looked.
+        r"""Attention weights of each token of a drawing's caption, by teacher forcing.
+
+        .. math:: w_{tj} = \frac{1}{H} \sum_h \alpha_{h t r(j)} / n_{r(j)}
+
+        of the last layer with :math:`H` heads, where vector :math:`r(j)` of the encoder stands for :math:`n_{r(j)}` frames
+        or pixels.
 
         Args:
           items: Drawings, as `caption` takes them.
           search: How to search for the captions; None for the run's own search.
-          captions: The captions, where they are known; None searches for them.
+          captions: The captions, where they are known, one for each item; None searches for them.
+
+        Raises:
+          ConfigError: If the search is impossible.
+          DataError: If an item is no drawing, or a file is missing or damaged; says which. If there are not as many
+            captions as items.
+          TypeError: If ``items`` is one text, an item is something else, or ``search`` is none.
         """
         drawings = self._drawings(items)
         if captions is None:
             captions = self.caption(drawings, search=search)
+        if len(captions) != len(drawings):
+            raise DataError(
+                f"there are {len(drawings):,} drawings and {len(captions):,} captions: give as many"
+            )
         lengths, form = frame_lengths(self.max_frames), rows_of_items(self.features)
         maps, state = self._kept("maps", self._make_maps), self.state
         max_len = max(search_of(search, self.search).max_len, *(len(one.token_ids) for one in captions), 0)
@@ -241,7 +282,7 @@ class Captioner(FeaturePredictor):
             features: Any = self.features
             frames = features.frames(content, max_frames=self.max_frames)
         remark = (
-            f"{where}: {_narrowed(content)}, to fit {self.max_frames} frames" if frames.is_coarser else ""
+            f"{where}: {_narrowed(content)}, to fit {self.max_frames} frames" if frames.is_downsampled else ""
         )
         return Drawing(frames=frames, name=where, remark=remark)
 

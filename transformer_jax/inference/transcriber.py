@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 MAX_LENGTH_FACTOR = 8
-"""Recordings so many times as long as the longest of training are refused."""
+"""Recordings of up to so many times the frames of the longest in training are read, longer ones refused."""
 
 FRAME_SUFFIX = ".npy"
 """End of the names of files of stored frames."""
@@ -47,16 +47,21 @@ FRAME_SUFFIX = ".npy"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Transcript:
-    """What is said in a recording.
+    """The text of a recording.
 
     Attributes:
       text: The text.
-      score: What the search ranks by: log-probability, or that over the length penalty.
+      score: What the search ranks by: log-probability in nats, or that over the length penalty; ``-inf`` where the search
+        found nothing, 0 where there is nothing to hear.
       finished: False where the text was cut off at the longest output.
-      seconds: How long the recording is.
+      seconds: Length of the recording.
       tokens: The tokens of the text.
       starts: Where each token begins, in seconds; empty unless CTC's best path found the text.
       alternatives: The next best texts, where the search gives several.
+
+    Example:
+      >>> Transcript(text="yes", score=-0.2, finished=True, seconds=0.8).starts
+      ()
     """
 
     text: str
@@ -74,8 +79,8 @@ class Recording:
 
     Attributes:
       name: What messages call it.
-      seconds: How long it is.
-      frames: ``[frames, feature_dim]``; none where nothing is to be heard.
+      seconds: Its length.
+      frames: ``[frames, feature_dim]``; none where there is nothing to hear.
       content: The sound, or the stored frames.
       remarks: What was done to the sound, for people.
     """
@@ -101,6 +106,9 @@ def speech_lengths(model: Any, max_frames: int) -> PaddedLengths:
     Args:
       model: A `FeatureToText`.
       max_frames: Most frames of a recording in training.
+
+    Returns:
+      Lengths in frames.
     """
     limit = model.config.source_limit
     longest = MAX_LENGTH_FACTOR * max_frames if limit is None else limit
@@ -108,7 +116,7 @@ def speech_lengths(model: Any, max_frames: int) -> PaddedLengths:
 
 
 def read_recording(item: Any) -> Any:
-    """A recording, from what stands for one.
+    """A recording, from any form that `Transcriber.transcribe` takes.
 
     Args:
       item: A `Sound`, the path of a sound file or of a ``.npy`` file of static frames, or such frames
@@ -118,8 +126,12 @@ def read_recording(item: Any) -> Any:
       A `Sound`, or an array of frames.
 
     Raises:
-      DataError: If it is no recording.
+      DataError: If a file is missing, damaged or no recording.
       TypeError: If it is something else.
+
+    Example:
+      >>> read_recording(np.zeros((20, 13), np.float32)).shape
+      (20, 13)
     """
     if isinstance(item, Sound | np.ndarray):
         return item
@@ -138,18 +150,27 @@ def read_recording(item: Any) -> Any:
 
 
 class SpeechSearcher:
-    """Texts of frames by the search that a model has: CTC's best path, its prefix search, or a decoder's.
+    """Texts of frames by the search that fits a model: CTC's best path, its prefix search, a decoder's, or both jointly.
+
+    | model | greedy | beam |
+    | --- | --- | --- |
+    | CTC head | best path | prefix search |
+    | decoder | decoder | decoder |
+    | both | decoder | joint, see `CtcDecoder`; decoder alone where ``ctc_weight`` is 0 |
 
     Args:
       model: A `FeatureToText`; only its structure is kept.
-      search: Which. Greedy search of a model without a decoder is the best path.
+      search: Greedy, beam, or sampling for a model with a decoder.
       feature_dim: Numbers of a frame.
       max_frames: Most frames of a recording in training.
       ctc_weight: Share of CTC in the beam search of a model that has a decoder and a CTC head; 0 for none.
       num_devices: Devices that search side by side.
 
     Attributes:
-      lengths: What recordings are padded to.
+      lengths: Lengths that recordings are padded to, in frames.
+
+    Raises:
+      ConfigError: If the search would draw samples and the model has no decoder.
     """
 
     def __init__(
@@ -229,7 +250,12 @@ class SpeechSearcher:
 
 
 def padded_batches(sources: Sequence[npt.NDArray[Any]], dim: int) -> Callable[..., Any]:
-    """What makes batches of frames for a `RowProgram`."""
+    """The function that makes batches of frames for a `RowProgram`.
+
+    Args:
+      sources: Frames of each recording, ``[frames, dim]``.
+      dim: Numbers of a frame.
+    """
 
     def make(indices: npt.NDArray[np.int64], num_rows: int, length: int) -> Any:
         return padded_frames([sources[index] for index in indices.tolist()], num_rows, length, dim)
@@ -248,8 +274,8 @@ def _best_path(model: Any, features: Any, lengths: Any) -> Any:
     memory, lengths = model.encode((features, lengths))
     logits = model.ctc_logits(memory)
     tokens = jnp.arange(logits.shape[-1])
-    never = (tokens == UNK_ID) | (tokens == BOS_ID) | (tokens == EOS_ID)
-    path = ctc_best_path(jnp.where(never, -jnp.inf, logits), lengths, blank_id=PAD_ID)
+    is_forbidden = (tokens == UNK_ID) | (tokens == BOS_ID) | (tokens == EOS_ID)
+    path = ctc_best_path(jnp.where(is_forbidden, -jnp.inf, logits), lengths, blank_id=PAD_ID)
     return path.tokens, path.lengths, path.frames, path.log_probs
 
 
@@ -261,16 +287,20 @@ def _of_path(found: Any) -> SpeechHypothesis:
 
 @dataclasses.dataclass
 class Transcriber(FeaturePredictor):
-    """A trained model that writes what is said.
+    """A trained model that writes what is said, as `Transcription` makes it; methods take and give lists.
 
-    Recordings up to `MAX_LENGTH_FACTOR` times as long as the longest of training are taken.
+    Recordings of up to `MAX_LENGTH_FACTOR` times the ``max_frames`` of training are read, or as many frames as the model
+    has learned positions for.
 
     Attributes:
       ctc_weight: Share of CTC in beam search, where the model has a decoder and a CTC head; the others are those of
         `FeaturePredictor`.
+
+    Source: by CTC: Graves et al. 2006, https://doi.org/10.1145/1143844.1143891; jointly: Hori et al. 2017,
+    https://doi.org/10.18653/v1/P17-1048.
     """
 
-    verbs: ClassVar[tuple[str, ...]] = ("transcribe", "aligned")
+    verbs: ClassVar[tuple[str, ...]] = ("transcribe", "align")
 
     features: SpeechFeatures
     ctc_weight: float = 0.0
@@ -300,19 +330,10 @@ class Transcriber(FeaturePredictor):
           DataError: If an item is no recording, or too long; says which.
           TypeError: If ``items`` is one recording, an item is something else, or ``search`` is none.
         """
-        if isinstance(items, str | os.PathLike | Sound | np.ndarray):
-            raise TypeError("items must be a list of recordings, got one: write [...] around it")
         chosen = search_of(search, self.search)
         num_best = getattr(chosen if search is None else search, "num_best", 1)
         searcher = self._searcher(chosen, num_devices)
-        self.report = LineReport()
-        recordings = [
-            self.read(item, name=None if isinstance(item, str | os.PathLike) else f"recording {place}")
-            for place, item in enumerate(items, 1)
-        ]
-        for one in recordings:
-            for remark in one.remarks:
-                self.report.remark(remark)
+        recordings = self._recordings(items)
         found = [Transcript(text="", score=0.0, finished=True, seconds=one.seconds) for one in recordings]
         spoken = [place for place, one in enumerate(recordings) if len(one.frames)]
         hypotheses = searcher(self.state, [recordings[place].frames for place in spoken])
@@ -325,17 +346,22 @@ class Transcriber(FeaturePredictor):
             on_progress(len(found))
         return found
 
-    def aligned(self, items: Sequence[Any]) -> list[Transcript]:
+    def align(self, items: Sequence[Any]) -> list[Transcript]:
         """The text of each recording by the most probable path of the CTC head, which says where each token begins.
 
         Args:
           items: Recordings, as `transcribe` takes them.
 
+        Returns:
+          Texts with ``starts``: the seconds at which the vectors of the encoder begin that give the tokens first.
+
         Raises:
           ConfigError: If the model has no CTC head.
+          DataError: If an item is no recording, or too long; says which.
+          TypeError: If ``items`` is one recording, or an item is something else.
         """
         self.require_head()
-        recordings = [self.read(one) for one in items]
+        recordings = self._recordings(items)
         program = self._kept(
             "path",
             lambda: RowProgram(self.model, _best_path, lengths=speech_lengths(self.model, self.max_frames)),
@@ -387,6 +413,20 @@ class Transcriber(FeaturePredictor):
             content=content,
             remarks=remarks,
         )
+
+    def _recordings(self, items: Sequence[Any]) -> list[Recording]:
+        """The recordings of a call, and their remarks in a new report."""
+        if isinstance(items, str | os.PathLike | Sound | np.ndarray):
+            raise TypeError("items must be a list of recordings, got one: write [...] around it")
+        self.report = LineReport()
+        found = [
+            self.read(item, name=None if isinstance(item, str | os.PathLike) else f"recording {place}")
+            for place, item in enumerate(items, 1)
+        ]
+        for one in found:
+            for remark in one.remarks:
+                self.report.remark(remark)
+        return found
 
     def _check_length(self, num_frames: int) -> None:
         limit = speech_lengths(self.model, self.max_frames).longest

@@ -33,7 +33,7 @@ class CtcDecoder(nnx.Module):
     .. math:: z_c = \lambda \log p_{\mathrm{CTC}}(c \mid g, x) + (1 - \lambda) \log p_{\mathrm{decoder}}(c \mid g, x)
 
     The first term is the share of the prefix probability that goes on with :math:`c`, summed over all alignments. A
-    search adds :math:`z` up as it is, so that an ended text has
+    search adds :math:`z` up as it is, without normalising it over the vocabulary, so that an ended text has
 
     .. math:: \lambda \log p_{\mathrm{CTC}}(y \mid x) + (1 - \lambda) \log p_{\mathrm{decoder}}(y \mid x)
 
@@ -48,7 +48,21 @@ class CtcDecoder(nnx.Module):
       forbidden_ids: Tokens besides start and end that no text holds.
 
     Raises:
-      ConfigError: If the model has no CTC head, or the weight leaves the decoder out of a model that has none.
+      ConfigError: If the model has no CTC head, the weight is not above 0 and at most 1, or it is below 1 and the model
+        has no decoder.
+
+    Example:
+      >>> from transformer_jax.decode.protocol import FeatureInputs
+      >>> from transformer_jax.models.feature_encoders import RecurrentFeatureEncoder
+      >>> from transformer_jax.models.feature_to_text import FeatureToText, FeatureToTextConfig
+      >>> config = FeatureToTextConfig(
+      ...   encoder=RecurrentFeatureEncoder(cell="gru", hidden_dim=4, num_layers=1, time_reduction=(2,)),
+      ...   decoder=None, ctc=True)
+      >>> decoder = CtcDecoder(FeatureToText(config, feature_dim=3, vocab_size=6, rngs=nnx.Rngs(0)))
+      >>> state = decoder.start(FeatureInputs(jnp.ones((1, 6, 3)), jnp.array([6])), max_len=4)
+      >>> log_probs, state = decoder.step(state, jnp.array([2]))
+      >>> bool(jnp.allclose(jnp.exp(log_probs).sum(), 1.0, atol=1e-4)), log_probs[0, :3].tolist()
+      (True, [-inf, -inf, -inf])
 
     Source: one-pass decoding of Hori, Watanabe and Hershey 2017, https://doi.org/10.18653/v1/P17-1048, and of Watanabe
     et al. 2017, https://doi.org/10.1109/JSTSP.2017.2763455.
@@ -79,7 +93,12 @@ class CtcDecoder(nnx.Module):
         self.forbidden_ids = (bos_id, eos_id, *forbidden_ids)
 
     def start(self, inputs: Any, *, max_len: int) -> CtcState:
-        """Encode once; the empty prefix, and the decoder's state before the first token."""
+        """Encode once; the empty prefix, and the decoder's state before the first token.
+
+        Args:
+          inputs: `FeatureInputs`, as the encoder takes them.
+          max_len: Most tokens that will be fed.
+        """
         memory, lengths = self.model.encode(inputs)
         prefixes = ctc_prefixes(
             self.model.ctc_logits(memory), lengths, blank_id=self.blank_id, forbidden_ids=self.forbidden_ids
@@ -92,7 +111,7 @@ class CtcDecoder(nnx.Module):
     def step(
         self, state: CtcState, tokens: Int[Array, " batch"]
     ) -> tuple[Float[Array, "batch vocab"], CtcState]:
-        """Feed one token a row; scores of the next one and the new state."""
+        """Feed one token a row, ``bos_id`` first; :math:`z` of the next token, in nats, and the new state."""
         before = state.prefixes
         after = before.extended(tokens, blank_id=self.blank_id)
         is_first = tokens == self.bos_id

@@ -49,6 +49,15 @@ class FeatureMasking:
       max_time_len: Frames of the longest one.
       num_channel_masks: Stretches of channels.
       max_channels: Channels of the widest one.
+
+    Raises:
+      ConfigError: If a number is negative.
+
+    Example:
+      >>> FeatureMasking(max_time_len=20, num_channel_masks=0).num_time_masks
+      2
+
+    Source: Park et al. 2019, SpecAugment, https://arxiv.org/abs/1904.08779, section 2.
     """
 
     num_time_masks: Width = 2
@@ -129,7 +138,7 @@ class RecurrentFeatureEncoder:
         return None
 
     def output_lengths(self, lengths: Any) -> Any:
-        """Vectors of so many frames; the last ones may be of fewer frames."""
+        """Numbers of vectors for numbers of frames, integers or an array: :math:`\\lceil n / r \\rceil` layer by layer."""
         for factor in self.time_reduction:
             lengths = -(-lengths // factor)
         return lengths
@@ -199,7 +208,7 @@ class TransformerFeatureEncoder(TransformerFields):
         return self.positions.max_len * self.subsampling if isinstance(self.positions, Learned) else None
 
     def output_lengths(self, lengths: Any) -> Any:
-        """Vectors of so many frames; the last one may be of fewer frames."""
+        """Numbers of vectors for numbers of frames, integers or an array: :math:`\\lceil n / r \\rceil`."""
         return -(-lengths // self.subsampling)
 
     def layer_config(self) -> Any:
@@ -228,7 +237,7 @@ def join_frames(
 
     Args:
       features: Frames.
-      lengths: Valid frames of each row; what stands behind them is read as zeros.
+      lengths: Valid frames of each row; padding is read as zeros.
       factor: How many become one.
 
     Returns:
@@ -358,7 +367,14 @@ class TransformerFrames(nnx.Module):
         )
 
     def __call__(self, inputs: Any, *, rng_key: jax.Array | None = None) -> _Encoded:
-        """Vectors of the frames, see `RecurrentFrames`.
+        """Vectors of the frames.
+
+        Args:
+          inputs: ``(features [batch, frames, dim], lengths [batch])``.
+          rng_key: Draws dropout and what is hidden; ``None`` = evaluation.
+
+        Returns:
+          ``[batch, len, output_dim]``, zeros behind each row's length, and the lengths.
 
         Raises:
           ShapeError: If the frames have another width, or there are more groups of them than learned positions.

@@ -32,6 +32,15 @@ class FeatureToTextConfig:
 
     Raises:
       ConfigError: If there is neither a decoder nor CTC.
+
+    Example:
+      >>> from transformer_jax.models.feature_encoders import RecurrentFeatureEncoder
+      >>> encoder = RecurrentFeatureEncoder(cell="lstm", hidden_dim=6, num_layers=2)
+      >>> FeatureToTextConfig(encoder=encoder, decoder=None, ctc=True).target_limit is None
+      True
+
+    Source: with a decoder: Chan et al. 2016, https://arxiv.org/abs/1508.01211; by CTC: Graves et al. 2006,
+    https://doi.org/10.1145/1143844.1143891; with both: Kim et al. 2017, https://arxiv.org/abs/1609.06773.
     """
 
     sizes_needed: ClassVar[tuple[str, ...]] = ("feature_dim", "vocab_size")
@@ -68,8 +77,7 @@ class FeatureToText(nnx.Module):
 
     .. math:: m = \mathrm{encode}(x), \quad p(y \mid x) = \prod_t p(y_t \mid y_{<t}, m)
 
-    What stands behind a row's length changes nothing, NaN included. A row of no features is one of which nothing is
-    known.
+    Padding changes nothing, even where it holds NaN. A row of length 0 has an empty memory.
 
     Args:
       config: Encoder and decoder.
@@ -120,7 +128,12 @@ class FeatureToText(nnx.Module):
     def encode(
         self, inputs: Any, *, rng_key: jax.Array | None = None
     ) -> tuple[Float[Array, "batch len features"], Int[Array, "batch"]]:
-        """The memory, zeros behind the length of each row, and the lengths."""
+        """The memory, zeros behind the length of each row, and the lengths.
+
+        Args:
+          inputs: As in the call.
+          rng_key: Draws dropout; ``None`` = evaluation.
+        """
         memory, lengths = self.encoder(jax.tree.map(jnp.asarray, inputs), rng_key=rng_key)
         valid = jnp.arange(memory.shape[1], dtype=jnp.int32)[None] < lengths[:, None]
         return jnp.where(valid[..., None], memory, jnp.zeros_like(memory)), lengths
@@ -153,7 +166,15 @@ class FeatureToText(nnx.Module):
         rng_key: jax.Array | None = None,
         scheduled_sampling_rate: float | Float[Array, ""] | None = None,
     ) -> Float[Array, "batch q_len model"]:
-        """The same of features that are encoded already."""
+        """As :meth:`hidden`, of features that are encoded already.
+
+        Args:
+          memory: As :meth:`encode` gives it.
+          lengths: Valid positions of each row.
+          target_inputs: Target ids, the start token first.
+          rng_key: Draws dropout; ``None`` = evaluation.
+          scheduled_sampling_rate: As in the decoder's ``hidden``.
+        """
         return self._decoder().hidden(
             memory, lengths, target_inputs, rng_key=rng_key, scheduled_sampling_rate=scheduled_sampling_rate
         )
@@ -173,7 +194,12 @@ class FeatureToText(nnx.Module):
         return self.ctc_output(memory).astype(jnp.float32)
 
     def start(self, inputs: Any, *, max_len: int) -> Any:
-        """Encode; the decoder's state before the first token."""
+        """Encode; the decoder's state before the first token.
+
+        Args:
+          inputs: As in the call.
+          max_len: Most tokens that will be fed.
+        """
         memory, lengths = self.encode(inputs)
         return self._decoder().start(memory, lengths, max_len=max_len)
 
@@ -184,13 +210,13 @@ class FeatureToText(nnx.Module):
     def step_with_attention(
         self, state: Any, tokens: Int[Array, "batch"]
     ) -> tuple[Float[Array, "batch vocab"], Float[Array, "batch len"], Any]:
-        """As :meth:`step`, and between its results where the step looked in the memory."""
+        """As :meth:`step`, and between its results the step's attention weights over the memory."""
         return self._decoder().step_with_attention(state, tokens)
 
     def attention_maps(
         self, inputs: Any, target_inputs: Int[Array, "batch q_len"]
     ) -> dict[str, Float[Array, "batch heads q_len len"]]:
-        """Where each target step looked in the memory, for each attention of the decoder by name."""
+        """Attention weights of each target step over the memory, by name of the attention, the last layer's last."""
         if self.decoder is None:
             return {}
         memory, lengths = self.encode(inputs)

@@ -54,6 +54,8 @@ class ConvolutionalImageEncoder:
       >>> encoder = ConvolutionalImageEncoder(channels=(8, 16))
       >>> encoder.output_dim, encoder.reduction
       (16, 4)
+
+    Source: Zhang et al. 2017, "Watch, attend and parse", https://doi.org/10.1016/j.patcog.2017.06.017, section 3.1.
     """
 
     kind: Literal["convolutional"] = "convolutional"
@@ -164,7 +166,7 @@ class PatchImageEncoder(TransformerFields):
 
 
 class ConvolutionalImage(nnx.Module):
-    r"""Convolutions over an image, and the places of what they found.
+    r"""Convolutions over an image, with the position of each vector added in both directions.
 
     .. math:: g^l = \max_{2 \times 2} \max(0, \mathrm{norm}(K^l * g^{l-1})), \quad m_{yx} = g^L_{yx} + [P_y; P_x]
 
@@ -255,7 +257,18 @@ class PatchImage(nnx.Module):
         )
 
     def __call__(self, inputs: Any, *, rng_key: jax.Array | None = None) -> _Encoded:
-        """Vectors of an image's patches, see `ConvolutionalImage`."""
+        """Vectors of an image's patches.
+
+        Args:
+          inputs: ``(pixels [batch, height, width, channels], sizes [batch, 2])``.
+          rng_key: Draws dropout; ``None`` = evaluation.
+
+        Returns:
+          ``[batch, len, output_dim]``, zeros behind each row's length, and the lengths.
+
+        Raises:
+          ShapeError: If the images have other channels.
+        """
         pixels, sizes = _prepared(inputs, self.num_channels)
         size = self.config.patch_size
         height, width = pixels.shape[1:3]

@@ -58,6 +58,9 @@ class RecurrentTextDecoder:
       ...   embedding_dim=4, hidden_dim=6, attention=Bahdanau(attention_dim=5, coverage_width=3))
       >>> decoder.target_limit is None
       True
+
+    Source: Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473; coverage: Zhang et al. 2017,
+    https://doi.org/10.1016/j.patcog.2017.06.017, section 3.2.
     """
 
     kind: Literal["recurrent"] = "recurrent"
@@ -209,7 +212,16 @@ class RecurrentMemoryDecoder(RecurrentTarget):
     def start(
         self, memory: Float[Array, "batch len features"], lengths: Int[Array, "batch"], *, max_len: int
     ) -> RecurrentState:
-        """The state before the first token (its size does not depend on ``max_len``)."""
+        """The state before the first token (its size does not depend on ``max_len``).
+
+        Args:
+          memory: What is attended to.
+          lengths: Positions of each memory that count.
+          max_len: Most tokens that will be fed.
+
+        Raises:
+          ShapeError: If the memory is longer than location attention can score.
+        """
         del max_len
         limit = self.config.memory_limit
         if limit is not None and memory.shape[1] > limit:
@@ -233,7 +245,7 @@ class RecurrentMemoryDecoder(RecurrentTarget):
         lengths: Int[Array, "batch"],
         target_inputs: Int[Array, "batch q_len"],
     ) -> dict[str, Float[Array, "batch 1 q_len len"]]:
-        """Where each target step looked, under ``"decoder"``."""
+        """Attention weights of each target step by teacher forcing, under ``"decoder"``."""
         state = self.start(memory, lengths, max_len=target_inputs.shape[1])
         weights = self.decoder.attention_weights(state, self.target_embedding(target_inputs))
         return {} if weights is None else {"decoder": weights}
@@ -262,6 +274,8 @@ class TransformerTextDecoder(TransformerFields):
       >>> TransformerTextDecoder(
       ...   model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=16, num_layers=1).target_limit is None
       True
+
+    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.1.
     """
 
     kind: Literal["transformer"] = "transformer"
@@ -374,7 +388,13 @@ class TransformerMemoryDecoder(TransformerTarget):
     def start(
         self, memory: Float[Array, "batch len features"], lengths: Int[Array, "batch"], *, max_len: int
     ) -> EncoderDecoderState:
-        """The state before the first token, with room for ``max_len`` tokens."""
+        """The state before the first token.
+
+        Args:
+          memory: What is attended to.
+          lengths: Positions of each memory that count.
+          max_len: Tokens that the caches of keys and values have room for.
+        """
         return self._start(self._projected(memory), lengths, max_len)
 
     def attention_maps(

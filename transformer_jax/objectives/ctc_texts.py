@@ -24,8 +24,16 @@ def batch_ctc_loss(logits: Array, lengths: Array, batch: Any) -> tuple[LossSum, 
       batch: A ``FeatureBatch``.
 
     Returns:
-      The sum over the rows that have an alignment, over their target tokens with the end; and the rows that have none,
-      over the rows that hold an example.
+      The summed loss in nats of the rows that have an alignment, with the number of their target tokens, ends included;
+      and the number of rows without an alignment, with the number of rows that hold an example.
+
+    Example:
+      >>> from transformer_jax.data.feature_batches import abstract_feature_batch
+      >>> batch = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), abstract_feature_batch(2, 2, 3, 2))
+      >>> batch = batch._replace(targets=jnp.array([[1, 3], [1, 1]]), target_lengths=jnp.array([2, 0]))
+      >>> loss, excluded = batch_ctc_loss(jnp.zeros((2, 2, 4)), jnp.array([2, 2]), batch)
+      >>> f"{float(jnp.exp(-loss.sum)):.4f}", float(loss.count), float(excluded.sum)  # 3 of 16 paths
+      ('0.1875', 2.0, 0.0)
     """
     is_example = batch.target_lengths > 0
     label_lengths = jnp.maximum(batch.target_lengths - 1, 0)

@@ -34,7 +34,7 @@ def load(folder: str | os.PathLike[str]) -> LoadedRun:
       The run: ``translate``, ``score`` and ``align`` of a run on pairs of lines, ``generate`` and ``score`` of a
       language model, ``classify`` of a classifier, ``tag`` of a tagger, ``fill`` and ``embed`` of a masked language
       model, ``embed``, ``nearest`` and ``analogy`` of word vectors, ``caption`` and ``attend`` of a captioner,
-      ``transcribe`` and ``aligned`` of a transcriber, and ``evaluate`` of all.
+      ``transcribe`` and ``align`` of a transcriber, and ``evaluate`` of all.
 
     Raises:
       RunError: If the folder holds no trained run.
