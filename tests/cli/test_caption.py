@@ -143,6 +143,8 @@ def test_calls_from_python(run_dir: Path, drawings: Path) -> None:
     assert seen.tokens == ("+", "<end>")
     assert seen.weights.shape == (2, len(seen.frames.features))
     assert seen.weights.sum(axis=1) == pytest.approx([1.0, 1.0], abs=1e-5)
+    with pytest.raises(DataError, match="there are 1 drawings and 2 captions: give as many"):
+        run.attend([ink], captions=[first, second])
     with pytest.raises(TypeError, match="items must be a list"):
         run.caption("a.inkml")
     with pytest.raises(TypeError, match="a drawing is an Ink"):

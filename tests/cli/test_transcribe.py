@@ -159,6 +159,9 @@ def test_recordings_from_python(speech_run: Path, listing: Path) -> None:
     assert [(one.text, one.score, one.starts) for one in together[:3]] == [
         (one.text, one.score, one.starts) for one in alone
     ]
+    assert run.align(items[:3]) == together[:3], "the default search is the best path, too"
+    with pytest.raises(TypeError, match="must be a list"):
+        run.align(items[0])
     assert run.transcribe([]) == []
     frames = np.zeros((4, 9), np.float32)
     with pytest.raises(DataError, match=r"recording 1: frames must be \[frames, 10\]"):

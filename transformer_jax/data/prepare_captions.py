@@ -172,7 +172,8 @@ def _notes(parts: dict[str, CaptionPart], config: CaptionsConfig) -> list[str]:
             notes.append(f"{name}: {part.num_unknown:,} tokens are unknown")
         if part.num_downsampled:
             notes.append(
-                f"{name}: {part.num_downsampled:,} drawings are read at a wider spacing, to fit {config.max_frames} frames"
+                f"{name}: {part.num_downsampled:,} drawings are read at a wider spacing, to fit "
+                f"{config.max_frames} frames"
             )
         if part.num_too_long:
             notes.append(

@@ -194,7 +194,8 @@ class CtcPrefixes:
         .. math:: \log p(c \mid g) = \log \sum_t \phi_{t-1}(c)\, p_t(c) - \log \psi(g), \quad
           \log p(\mathrm{end} \mid g) = \log (\gamma^n_T + \gamma^b_T) - \log \psi(g)
 
-        with :math:`\phi_t(c) = \gamma^b_t + [c \ne \mathrm{last}] \gamma^n_t`. The blank is impossible: it is no token of a text.
+        with :math:`\phi_t(c) = \gamma^b_t + [c \ne \mathrm{last}] \gamma^n_t`. The blank is no token of
+        a text and has ``-inf``.
 
         Args:
           blank_id: The blank.

@@ -44,8 +44,8 @@ class Caption:
       text: Its tokens, with spaces between.
       tokens: The tokens.
       token_ids: Their ids.
-      score: What the search ranks by: log-probability in nats, or that over the length penalty; ``-inf`` where the search
-        found nothing.
+      score: What the search ranks by: log-probability in nats, or that over the length penalty; ``-inf`` where the
+        search found nothing.
       finished: False where the caption was cut off at the longest output.
       alternatives: The next best captions, where the search gives several.
 
@@ -202,8 +202,8 @@ class Captioner(FeaturePredictor):
 
         .. math:: w_{tj} = \frac{1}{H} \sum_h \alpha_{h t r(j)} / n_{r(j)}
 
-        of the last layer with :math:`H` heads, where vector :math:`r(j)` of the encoder stands for :math:`n_{r(j)}` frames
-        or pixels.
+        of the last layer with :math:`H` heads, where vector :math:`r(j)` of the encoder stands for
+        :math:`n_{r(j)}` frames or pixels.
 
         Args:
           items: Drawings, as `caption` takes them.

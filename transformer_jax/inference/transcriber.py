@@ -51,8 +51,8 @@ class Transcript:
 
     Attributes:
       text: The text.
-      score: What the search ranks by: log-probability in nats, or that over the length penalty; ``-inf`` where the search
-        found nothing, 0 where there is nothing to hear.
+      score: What the search ranks by: log-probability in nats, or that over the length penalty; ``-inf`` where the
+        search found nothing, 0 where there is nothing to hear.
       finished: False where the text was cut off at the longest output.
       seconds: Length of the recording.
       tokens: The tokens of the text.
@@ -150,7 +150,7 @@ def read_recording(item: Any) -> Any:
 
 
 class SpeechSearcher:
-    """Texts of frames by the search that fits a model: CTC's best path, its prefix search, a decoder's, or both jointly.
+    """Texts of frames by the search that fits a model: CTC's best path or prefix search, a decoder's, or both jointly.
 
     | model | greedy | beam |
     | --- | --- | --- |
@@ -289,8 +289,8 @@ def _of_path(found: Any) -> SpeechHypothesis:
 class Transcriber(FeaturePredictor):
     """A trained model that writes what is said, as `Transcription` makes it; methods take and give lists.
 
-    Recordings of up to `MAX_LENGTH_FACTOR` times the ``max_frames`` of training are read, or as many frames as the model
-    has learned positions for.
+    Recordings of up to `MAX_LENGTH_FACTOR` times the ``max_frames`` of training are read, or as many frames as the
+    model has learned positions for.
 
     Attributes:
       ctc_weight: Share of CTC in beam search, where the model has a decoder and a CTC head; the others are those of

@@ -138,7 +138,7 @@ class RecurrentFeatureEncoder:
         return None
 
     def output_lengths(self, lengths: Any) -> Any:
-        """Numbers of vectors for numbers of frames, integers or an array: :math:`\\lceil n / r \\rceil` layer by layer."""
+        """Numbers of vectors for numbers of frames, an integer or array: :math:`\\lceil n / r \\rceil` a layer."""
         for factor in self.time_reduction:
             lengths = -(-lengths // factor)
         return lengths
