@@ -31,6 +31,7 @@ from transformer_jax.allocator import keep_freed_memory
 from transformer_jax.data.batches import BOS_ID, EOS_ID, NUM_SPECIAL_IDS, PAD_ID, UNK_ID
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
 from transformer_jax.inference.batch_search import BatchSearcher
+from transformer_jax.memory import program_bytes
 from transformer_jax.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from transformer_jax.nn.parameters import named_parameters
 from transformer_jax.nn.position_encodings import Sinusoidal
@@ -40,7 +41,6 @@ from transformer_jax.race.timing import (
     interval_text,
     matmul_peak,
     paired_ratio,
-    program_bytes,
     quartiles,
     write_json,
 )

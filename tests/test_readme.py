@@ -15,6 +15,7 @@ PAGES = {
     "docs/attention.md": GUIDE,
     "docs/beyond-text.md": (ROOT / "docs" / "beyond-text.md").read_text(),
     "docs/extending.md": (ROOT / "docs" / "extending.md").read_text(),
+    "docs/ideas.md": (ROOT / "docs" / "ideas.md").read_text(),
     "docs/language-models.md": (ROOT / "docs" / "language-models.md").read_text(),
     "docs/performance.md": (ROOT / "docs" / "performance.md").read_text(),
     "docs/recurrence.md": RECURRENCE,

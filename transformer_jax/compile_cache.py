@@ -16,7 +16,7 @@ _SUFFIXES = ("-cache", "-atime")
 
 _LOCK_SECONDS = 10
 
-KEEPING = ("generate", "train", "translate", "evaluate", "score", "export", "plot")
+KEEPING = ("ablate", "generate", "train", "translate", "evaluate", "score", "export", "plot")
 """Commands that keep theirs: the others report how long compiling takes."""
 
 

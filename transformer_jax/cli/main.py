@@ -34,6 +34,7 @@ from transformer_jax.plugins import PluginWarning
 PROGRAM = "transformer-jax"
 
 COMMANDS = {
+    "ablate": "Train a grid of values of one config with several seeds, and compare them with the base.",
     "average": "Mean of the parameters of a run's last checkpoints.",
     "caption": "Write what drawings say: a line for each file in.",
     "classify": "Classify lines: a class for each line in.",

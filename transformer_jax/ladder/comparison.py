@@ -28,8 +28,8 @@ from transformer_jax.ladder.rungs import (
 from transformer_jax.notes import note
 from transformer_jax.runs.building import build_checked
 from transformer_jax.runs.experiment import ExperimentConfig, with_overrides
-from transformer_jax.runs.experiment_runner import ExperimentResult, RunOptions, run_experiment
-from transformer_jax.runs.folder import CONFIG_NAME, interruptible
+from transformer_jax.runs.experiment_runner import ExperimentResult, begin_or_resume, run_experiment
+from transformer_jax.runs.folder import interruptible
 from transformer_jax.tasks.pair_metrics import bleu_tokenizer, percentages, token_errors
 from transformer_jax.tasks.pairs import PairTask, encoded_sources
 from transformer_jax.training.run_folder import check_run_folder, remove_run
@@ -160,7 +160,7 @@ def _finished_or_run(
     result = run_experiment(
         config,
         rung_dir,
-        RunOptions(resume=(rung_dir / CONFIG_NAME).is_file(), label=clock.label(config.name)),
+        begin_or_resume(rung_dir, label=clock.label(config.name)),
         prepared=data,
         after_evaluation=clock.evaluated,
     )

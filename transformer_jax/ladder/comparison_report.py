@@ -1,6 +1,5 @@
 """Report of a comparison: a table for the terminal, ``report.json``, ``report.html`` and PNG figures."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from transformer_jax.ladder.rungs import RUNGS
 from transformer_jax.plot.attention import alignment_maps
 from transformer_jax.plot.curves import learning_curves
 from transformer_jax.plot.html_page import Figure
-from transformer_jax.plot.style import INK, finish, new_figure
+from transformer_jax.plot.style import INK, finish, new_figure, svg_bytes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -75,7 +74,7 @@ def write_report(
         if drawn is not None:
             paths.append(run_dir / f"{name}.png")
             finish(drawn, paths[-1])
-            figures.append(Figure(title, sentence, alternative.format(**_spoken(document)), _svg(drawn)))
+            figures.append(Figure(title, sentence, alternative.format(**_spoken(document)), svg_bytes(drawn)))
     for index in range(min((len(maps) for maps in alignments.values()), default=0)):
         one = {name: maps[index] for name, maps in alignments.items()}
         source = next(iter(one.values()))["source"]
@@ -101,15 +100,6 @@ def _spoken(document: Mapping[str, Any]) -> dict[str, str]:
         "tokens": ", ".join(f"{row['name']} {row['tokens_per_second']:,.0f}" for row in rows),
         "words": ", ".join(f"{row['name']} {row['words_per_second']:,.0f}" for row in rows),
     }
-
-
-def _svg(figure: Any) -> bytes:
-    import matplotlib as mpl
-
-    buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "transformer-jax"}):  # the same figure is the same file
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
 
 
 def _curve_figure(document: Mapping[str, Any], across: str, label: str) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from transformer_jax.errors import DataError
 from transformer_jax.plot.style import (
+    INK,
     check_not_empty,
     dress_axes,
     finish,
@@ -31,6 +32,7 @@ def learning_curves(
     scale: Literal["linear", "log"] = "linear",
     percent: bool = False,
     order: Sequence[str] | None = None,
+    names_below: bool = False,
     title: str | None = None,
     path: str | Path | None = None,
 ) -> Any:
@@ -49,6 +51,7 @@ def learning_curves(
       percent: Whether the metric is a fraction to be shown in per cent.
       order: All names that such figures may show: a model keeps its colour where others are left out. None
         for the names of ``curves``.
+      names_below: Name all lines in a legend below the panels, which long names need.
       title: Title over the panels.
       path: File to write, or None.
 
@@ -76,7 +79,10 @@ def learning_curves(
         for name, curve in curves.items()
         for column in across
     }
-    figure, grid = new_figure(1, len(across), width=1.6 + 4.6 * len(across), height=4.2)
+    width, height = 1.6 + 4.6 * len(across), 4.2
+    if names_below:
+        width, height = 4.8 * len(across), 3.4 + 0.2 * len(curves)
+    figure, grid = new_figure(1, len(across), width=width, height=height)
     named_at_ends = False
     for place, (axes, column) in enumerate(zip(grid[0], across)):
         ends = []
@@ -93,11 +99,16 @@ def learning_curves(
         _set_limits(axes, [end[0] for end in ends], scale)
         last = np.array([end[0] for end in ends])
         # Names at the ends need room on the right, which only the last panel has.
-        if place == len(across) - 1 and np.ptp(last) <= 0.02 * max(abs(last).max(), 1e-12):
+        if (
+            not names_below
+            and place == len(across) - 1
+            and np.ptp(last) <= 0.02 * max(abs(last).max(), 1e-12)
+        ):
             label_line_ends(axes, ends)
             named_at_ends = True
     if not named_at_ends:
-        _legend(figure, grid[0][0], {name: points[name, across[0]][1][-1] for name in curves})
+        ends_of = {name: points[name, across[0]][1][-1] for name in curves}
+        _legend(figure, grid[0][0], ends_of, below=names_below)
     title_figure(figure, title)
     return finish(figure, path)
 
@@ -134,10 +145,11 @@ def _log_ticks(axes: Any) -> None:
     axes.minorticks_off()
 
 
-def _legend(figure: Any, axes: Any, last_values: Mapping[str, float]) -> None:
-    """One legend for all panels, right of them, in the order in which the lines end."""
+def _legend(figure: Any, axes: Any, last_values: Mapping[str, float], *, below: bool) -> None:
+    """One legend for all panels, right of them or below, in the order in which the lines end."""
     handles = dict(zip(*reversed(axes.get_legend_handles_labels())))
     names = sorted(last_values, key=lambda name: -last_values[name])
-    figure.legend(
-        [handles[name] for name in names], names, loc="outside right center", frameon=False, fontsize=9.5
-    )
+    where = "outside lower left" if below else "outside right center"
+    legend = figure.legend([handles[name] for name in names], names, loc=where, frameon=False, fontsize=9.5)
+    for text in legend.get_texts():
+        text.set(color=INK, parse_math=False)

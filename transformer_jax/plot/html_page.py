@@ -17,6 +17,7 @@ class Figure:
       alternative: For readers who do not see the picture.
       image: The picture's bytes.
       media_type: Such as ``"image/svg+xml"``.
+      dark_image: The same for dark screens, on pages with `DARK_STYLE`; None shows ``image`` there.
     """
 
     title: str
@@ -24,15 +25,22 @@ class Figure:
     alternative: str
     image: bytes
     media_type: str = "image/svg+xml"
+    dark_image: bytes | None = None
 
 
 def figure_section(figure: Figure) -> str:
-    encoded = base64.b64encode(figure.image).decode()
+    image = f'<img src="{_address(figure, figure.image)}" alt="{html.escape(figure.alternative)}">'
+    if figure.dark_image is not None:
+        dark = _address(figure, figure.dark_image)
+        image = f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">{image}</picture>'
     return (
-        f"<section><h2>{html.escape(figure.title)}</h2><figure>"
-        f'<img src="data:{figure.media_type};base64,{encoded}" alt="{html.escape(figure.alternative)}">'
+        f"<section><h2>{html.escape(figure.title)}</h2><figure>{image}"
         f"<figcaption>{html.escape(figure.sentence)}</figcaption></figure></section>"
     )
+
+
+def _address(figure: Figure, image: bytes) -> str:
+    return f"data:{figure.media_type};base64,{base64.b64encode(image).decode()}"
 
 
 def environment_section(document: Mapping[str, Any]) -> str:
@@ -75,3 +83,20 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 20px; margi
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }
 """
+
+DARK_STYLE = """
+@media (prefers-color-scheme: dark) {
+  :root { color-scheme: dark; --ink: #e6e9ee; --soft: #9fabb8; --line: #333b45; --paper: #1b2027; }
+  body { background: #12161b; }
+  .right { color: #6fcf97; }
+  .wrong { color: #f0a06a; }
+}
+@media (max-width: 600px) {
+  main { padding: 16px 10px 40px; }
+  header h1 { font-size: 1.5rem; }
+  section { padding: 14px 12px; }
+  dl { grid-template-columns: 1fr; gap: 0; }
+  dd { margin-bottom: 6px; }
+}
+"""
+"""After `PAGE_STYLE`: dark screens, and narrow ones."""

@@ -1,5 +1,6 @@
 """The look that all figures share. Figures are made without pyplot: no global state, no windows."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,14 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 INK = "#222222"
 FAINT_INK = "#6b6b6b"
 GRID = "#e4e4e4"
+AXIS = "#bdbdbd"
+
+_DARK = {
+    "#ffffff": "#1b2027", INK: "#e6e9ee", FAINT_INK: "#9fabb8", GRID: "#2f3741", AXIS: "#4a5561",
+    "#3b6fb6": "#6ea3ec", "#d1495b": "#f07585", "#2a9d7f": "#46c3a2", "#e08e1b": "#efa944", "#7b52ab": "#b08ae0",
+    "#5c5c5c": "#a3a9b0", "#1aa0c4": "#3fc0e2", "#a0522d": "#d2855f",
+}  # fmt: skip
+"""Colours on a dark page in the place of those on white."""
 
 
 def new_figure(num_rows: int, num_columns: int, *, width: float, height: float) -> tuple[Any, np.ndarray]:
@@ -45,6 +54,30 @@ def finish(figure: Any, path: str | Path | None, *, dots_per_inch: int = 160) ->
     return figure
 
 
+def svg_bytes(figure: Any) -> bytes:
+    """The figure as SVG; figures that are drawn alike give the same bytes."""
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "transformer-jax"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def on_dark_ground(svg: bytes) -> bytes:
+    """A figure of `svg_bytes` in colours for a dark page.
+
+    Example:
+      >>> on_dark_ground(b"fill: #ffffff; stroke: #222222")
+      b'fill: #1b2027; stroke: #e6e9ee'
+    """
+    text = svg.decode()
+    for light, dark in _DARK.items():
+        text = text.replace(light, dark)
+    # Text in matplotlib's default black has no fill of its own.
+    return text.replace('<g id="figure_1">', f'<g id="figure_1" fill="{_DARK[INK]}">', 1).encode()
+
+
 def title_figure(figure: Any, title: str | None) -> None:
     """A left-aligned title over all axes."""
     if title:
@@ -65,7 +98,7 @@ def dress_axes(axes: Any, *, x_label: str, y_label: str) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
-        axes.spines[side].set_color("#bdbdbd")
+        axes.spines[side].set_color(AXIS)
 
 
 def line_style(index: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from transformer_jax.environment import environment
 from transformer_jax.files import write_whole
+from transformer_jax.memory import program_bytes
 from transformer_jax.notes import note
 
 Contestant = Callable[[], Any]
@@ -49,20 +50,6 @@ def compile_ahead(function: Callable, *arguments: Any, **jit_options: Any) -> tu
     executable = jax.jit(function, **jit_options).lower(*arguments).compile()
     seconds = time.perf_counter() - begin
     return executable, seconds, program_bytes(executable)
-
-
-def program_bytes(executable: Any) -> int | None:
-    """Bytes of a compiled program's arguments, results and temporary arrays together, if XLA tells."""
-    try:
-        analysis: Any = executable.memory_analysis()
-        return int(
-            analysis.temp_size_in_bytes
-            + analysis.argument_size_in_bytes
-            + analysis.output_size_in_bytes
-            - analysis.alias_size_in_bytes
-        )
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return None
 
 
 def interleave(

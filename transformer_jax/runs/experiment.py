@@ -162,7 +162,7 @@ def require_resumable(saved: ExperimentConfig, wanted: ExperimentConfig, run_dir
       ConfigError: If it differs from the run's in what may not change.
     """
     before, after = (
-        _leaves(json.loads(to_json(dataclasses.replace(one, task=one.task.with_absolute_paths()))))
+        config_leaves(dataclasses.replace(one, task=one.task.with_absolute_paths()))
         for one in (saved, wanted)
     )
     for path in sorted(before.keys() | after.keys()):
@@ -172,6 +172,11 @@ def require_resumable(saved: ExperimentConfig, wanted: ExperimentConfig, run_dir
                 f"{after.get(path)!r}; these can: {', '.join(RESUMABLE)}"
             )
     return wanted
+
+
+def config_leaves(config: ExperimentConfig) -> dict[str, Any]:
+    """All values of a config by their dotted path, to compare two configs by."""
+    return _leaves(json.loads(to_json(config)))
 
 
 def _leaves(document: Any, path: str = "") -> dict[str, Any]:

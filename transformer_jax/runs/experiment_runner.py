@@ -49,7 +49,7 @@ from transformer_jax.training.run_folder import check_run_folder, holds_any, rem
 from transformer_jax.training.trackers import Tracker
 from transformer_jax.training.train_result import ChangedMetadataError, TrainResult
 
-__all__ = ["ExperimentResult", "RunOptions", "last_scores", "run_experiment"]
+__all__ = ["ExperimentResult", "RunOptions", "begin_or_resume", "last_scores", "run_experiment"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,6 +98,7 @@ class ExperimentResult:
       parameters: Number of trained parameters.
       updates: Updates done.
       compile_seconds: Compiling of training steps and of evaluations, in the session that trained last.
+      peak_bytes: Memory of the largest training step in that session, see `TrainResult`.
       scores: Of the last evaluation on the development set.
       training: Times, tokens and the learning curve.
       model: Holds the last parameters.
@@ -109,6 +110,7 @@ class ExperimentResult:
     parameters: int
     updates: int
     compile_seconds: float
+    peak_bytes: int | None
     scores: dict[str, float]
     training: TrainResult
     model: nnx.Module
@@ -155,6 +157,19 @@ def run_experiment(
         session = _Session(config, run_dir, options, tracker)
         session.begin(prepared, artifacts, after_evaluation)
         return session.train()
+
+
+def begin_or_resume(run_dir: Path, *, label: str | None = None, allow_inexact: bool = False) -> RunOptions:
+    """How the run of a series that may have been killed anywhere is begun or resumed.
+
+    Args:
+      run_dir: Its folder. Without a config what is there is the rest of a beginning, or of a removal, and goes.
+      label: Name beside the progress.
+      allow_inexact: See `RunOptions`.
+    """
+    has_config = (run_dir / CONFIG_NAME).is_file()
+    has_rest = not has_config and holds_any(run_dir, run_entries())
+    return RunOptions(resume=has_config, overwrite=has_rest, label=label, allow_inexact=allow_inexact)
 
 
 class _Session:
@@ -271,6 +286,7 @@ class _Session:
             parameters=parameter_count(self.model),
             updates=training.updates,
             compile_seconds=_compile_seconds(run_dir, training, self.evaluator),
+            peak_bytes=_peak_bytes(run_dir, training),
             scores=last_scores(training.curve, list(self.config.task.metrics)),
             training=training,
             model=self.model,
@@ -317,6 +333,12 @@ def _compile_seconds(run_dir: Path, training: TrainResult, evaluator: Evaluator)
     return training.compile_seconds + evaluator.compile_seconds
 
 
+def _peak_bytes(run_dir: Path, training: TrainResult) -> int | None:
+    """As `_compile_seconds`."""
+    before = read_result(run_dir) if training.compile_seconds == 0.0 else None
+    return training.peak_bytes if before is None else before.get("peak_bytes")
+
+
 def _result_document(result: ExperimentResult, machine: dict[str, str]) -> dict[str, Any]:
     training = result.training
     return {
@@ -327,6 +349,7 @@ def _result_document(result: ExperimentResult, machine: dict[str, str]) -> dict[
         "train_seconds": training.train_seconds,
         "compile_seconds": result.compile_seconds,
         "tokens_per_second": training.tokens_per_second,
+        "peak_bytes": result.peak_bytes,
         "truncated": False,
         "machine": machine,
         "best_update": training.best_update,

@@ -23,6 +23,7 @@ from transformer_jax.tasks.union import artifact_names
 from transformer_jax.training.checkpoint import FOLDER
 from transformer_jax.training.metrics import Row
 from transformer_jax.training.run_folder import TRAINER_ENTRIES
+from transformer_jax.training.stopping import Stopped
 from transformer_jax.training.trackers import Tracker
 
 CONFIG_NAME = "config.json"
@@ -123,8 +124,10 @@ class KeptFiles:
 
 @contextlib.contextmanager
 def interruptible(hint: str) -> Iterator[None]:
-    """Give a Ctrl-C inside the block one line that says how to resume."""
+    """Give a Ctrl-C or SIGTERM inside the block one line that says how to resume."""
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        if isinstance(interrupt, Stopped):  # it knows which signal that was
+            raise Stopped(interrupt.signal_number, hint) from None
         raise KeyboardInterrupt(hint) from None

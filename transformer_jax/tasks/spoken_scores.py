@@ -20,6 +20,16 @@ _DIGITS = {
 }
 
 
+def metric_title(name: str) -> str:
+    """Title of a metric for tables and axes, with its unit.
+
+    Example:
+      >>> metric_title("per"), metric_title("nats")
+      ('PER, %', 'nats')
+    """
+    return f"{_TITLES.get(name, name)}{', %' if name in _PERCENT else ''}"
+
+
 def spoken(scores: Mapping[str, float], names: Sequence[str] = ()) -> str:
     """Scores with their usual titles, digits and units.
 

@@ -447,6 +447,7 @@ class Trainer:
             tokens=session.tokens,
             tokens_per_second=session.tokens / seconds if seconds else 0.0,
             curve=learning_curve(read_rows(self._run_dir)),
+            peak_bytes=self.steps.peak_bytes(),
             unplanned_compilations=self.steps.unplanned,
             best_update=best[0] if best else None,
             best_score=self._store.info(best[0]).score if best else None,

@@ -13,6 +13,7 @@ from flax import nnx
 
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional.losses import LossSum
+from transformer_jax.memory import program_bytes
 from transformer_jax.pytree import replace
 from transformer_jax.training.config import RowAdagrad, TrainConfig
 from transformer_jax.training.contracts import Objective, RowObjective, ScheduledObjective
@@ -309,6 +310,11 @@ class CompiledSteps:
             executor.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C, do not begin the others
         if missing:
             self.compile_seconds += time.perf_counter() - start
+
+    def peak_bytes(self) -> int | None:
+        """The most bytes that a program takes: state, batch and temporary arrays; None where XLA does not tell."""
+        sizes = [program_bytes(one) for one in self._executables.values()]
+        return max((size for size in sizes if size is not None), default=None)
 
     def __call__(self, state: TrainState, batch: Any) -> TrainState:
         """Do one update; ``state``'s buffers are given up."""

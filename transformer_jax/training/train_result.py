@@ -36,6 +36,8 @@ class TrainResult:
       tokens_per_second: ``tokens / train_seconds``.
       curve: A row for each log row: ``update``, ``seconds``, ``loss``, and, where evaluated, the development
         metrics.
+      peak_bytes: Memory of the largest step that was compiled in this session: state, batch and temporary arrays; None
+        where XLA does not tell, or nothing was compiled.
       unplanned_compilations: Batch shapes that the source had not announced.
       best_update: Update of the best score; None when nothing was evaluated.
       best_score: The best value of the run's metric.
@@ -47,6 +49,7 @@ class TrainResult:
     tokens: int
     tokens_per_second: float
     curve: list[Row]
+    peak_bytes: int | None
     unplanned_compilations: int
     best_update: int | None
     best_score: float | None
