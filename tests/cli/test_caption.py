@@ -176,6 +176,13 @@ def test_evaluation(run_dir: Path, drawings: Path, run_command: Callable[..., An
     assert "exact 100.00 %" in run_command("evaluate", run_dir, "--split", "development").out
     assert "have no test set" in run_command("evaluate", run_dir, "--split", "test").err
     assert "use transformer-jax caption" in run_command("translate", run_dir).err
+    for command in ("caption", "transcribe"):
+        assert (
+            f"name RUN_DIR, the folder of a run: transformer-jax {command} RUN_DIR"
+            in run_command(command).err
+        )
+    message = run_command("caption", drawings / "a.inkml").err
+    assert "a.inkml is a file: name the folder of a run, or of an exported model, first" in message
 
 
 def test_scores_by_hand() -> None:

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import tyro
 
 from transformer_jax.cli.flags import BEAMS
-from transformer_jax.errors import ConfigError
 
 DESCRIPTION = """Write what drawings say with a trained model: one line out for each drawing in, in order.
 
@@ -57,8 +56,6 @@ class Command:
         from transformer_jax.inference.captioner import Captioner
         from transformer_jax.inference.search_change import SearchChange
 
-        if self.run_dir is None:
-            raise ConfigError("which run? name the folder of a trained run")
         captioner: Captioner = load_for("caption", Captioner, self.run_dir).predictor
         search = SearchChange(beam=self.beam).of(captioner.search)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from transformer_jax.errors import RunError
+from transformer_jax.errors import ConfigError, RunError
 from transformer_jax.inference.captioner import Captioner
 from transformer_jax.inference.mask_filler import MaskFiller
 from transformer_jax.inference.sentence_tagger import SentenceTagger
@@ -29,17 +29,20 @@ _COMMANDS = {
 """Commands of each predictor, the one that writes first."""
 
 
-def load_for(command: str, wanted: type[Any] | tuple[type[Any], ...], run_dir: Path) -> LoadedRun:
+def load_for(command: str, wanted: type[Any] | tuple[type[Any], ...], run_dir: Path | None) -> LoadedRun:
     """Load a run whose predictor a command can use.
 
     Args:
       command: Its name.
       wanted: Class of the predictor, or several.
-      run_dir: A run folder or model folder.
+      run_dir: A run folder or model folder; None where the command line has none.
 
     Raises:
+      ConfigError: If there is no folder.
       RunError: If the run is for another task; names the command that suits it.
     """
+    if run_dir is None:
+        raise ConfigError(f"name RUN_DIR, the folder of a run: transformer-jax {command} RUN_DIR ...")
     run = load_run(run_dir)
     if isinstance(run.predictor, wanted):
         return run

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import tyro
 
 from transformer_jax.cli.flags import BEAMS
-from transformer_jax.errors import ConfigError
 
 DESCRIPTION = """Write what is said in recordings with a trained model: one line out for each recording in, in order.
 
@@ -61,8 +60,6 @@ class Command:
         from transformer_jax.inference.search_change import SearchChange
         from transformer_jax.inference.transcriber import FRAME_SUFFIX, Transcriber
 
-        if self.run_dir is None:
-            raise ConfigError("which run? name the folder of a trained run")
         transcriber: Transcriber = load_for("transcribe", Transcriber, self.run_dir).predictor
         search = SearchChange(beam=self.beam).of(transcriber.search)
         pictures = None if self.figures is None else PictureNames(self.figures)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from transformer_jax.inference.source_rows import ImageRows as ImageRows
     from transformer_jax.inference.source_rows import SourceRows as SourceRows
     from transformer_jax.inference.source_rows import TokenRows as TokenRows
+    from transformer_jax.inference.speech_searcher import SpeechSearcher as SpeechSearcher
     from transformer_jax.inference.text_classifier import Classified as Classified
     from transformer_jax.inference.text_classifier import TextClassifier as TextClassifier
     from transformer_jax.inference.text_generator import Generated as Generated
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from transformer_jax.inference.token_generator import TokenGenerator as TokenGenerator
     from transformer_jax.inference.token_scores import TokenScorer as TokenScorer
     from transformer_jax.inference.token_scores import TokenScores as TokenScores
-    from transformer_jax.inference.transcriber import SpeechSearcher as SpeechSearcher
     from transformer_jax.inference.transcriber import Transcriber as Transcriber
     from transformer_jax.inference.transcriber import Transcript as Transcript
     from transformer_jax.inference.translated import PairScore as PairScore
@@ -88,7 +88,7 @@ _MODULES = {
     "SentenceTagger": "sentence_tagger",
     "SeriesForecaster": "series_forecaster",
     "SourceRows": "source_rows",
-    "SpeechSearcher": "transcriber",
+    "SpeechSearcher": "speech_searcher",
     "Tagged": "sentence_tagger",
     "TaggedPiece": "sentence_tagger",
     "TextClassifier": "text_classifier",

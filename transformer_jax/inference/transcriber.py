@@ -6,40 +6,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from flax import nnx
 
-from transformer_jax.data.batches import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-from transformer_jax.data.buckets import PaddedLengths
-from transformer_jax.data.feature_batches import padded_frames
 from transformer_jax.data.prepare_speech import frames_of
 from transformer_jax.data.sound import Sound, read_sound
 from transformer_jax.data.speech_features import SpeechFeatures
-from transformer_jax.decode.searcher import BeamConfig, GreedyConfig, SearchConfig
+from transformer_jax.decode.searcher import SearchConfig
 from transformer_jax.errors import ConfigError, DataError
-from transformer_jax.functional.ctc import ctc_best_path
-from transformer_jax.inference.batch_search import BatchSearcher, Hypothesis, batch_rows
 from transformer_jax.inference.feature_predictor import FeaturePredictor, naming
 from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.requested_search import RequestedSearch, search_of
-from transformer_jax.inference.row_program import RowProgram
-from transformer_jax.inference.source_rows import FeatureRows
-from transformer_jax.models.ctc_decoder import CtcDecoder
-from transformer_jax.nn.parameters import parameter_count
+from transformer_jax.inference.speech_searcher import (
+    BestPaths,
+    SpeechHypothesis,
+    SpeechSearcher,
+    speech_lengths,
+)
 
-__all__ = [
-    "Recording",
-    "SpeechSearcher",
-    "Transcriber",
-    "Transcript",
-    "read_recording",
-    "speech_lengths",
-]
-
-MAX_LENGTH_FACTOR = 8
-"""Recordings of up to so many times the frames of the longest in training are read, longer ones refused."""
+__all__ = ["Recording", "Transcriber", "Transcript", "read_recording"]
 
 FRAME_SUFFIX = ".npy"
 """End of the names of files of stored frames."""
@@ -92,29 +77,6 @@ class Recording:
     remarks: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class SpeechHypothesis:
-    """A hypothesis, and the vectors of the encoder at which its tokens begin where they are known."""
-
-    hypothesis: Hypothesis
-    places: tuple[int, ...] = ()
-
-
-def speech_lengths(model: Any, max_frames: int) -> PaddedLengths:
-    """The few lengths that recordings are padded to; the longest is the model's limit, or far beyond training's.
-
-    Args:
-      model: A `FeatureToText`.
-      max_frames: Most frames of a recording in training.
-
-    Returns:
-      Lengths in frames.
-    """
-    limit = model.config.source_limit
-    longest = MAX_LENGTH_FACTOR * max_frames if limit is None else limit
-    return PaddedLengths.in_steps(min(max_frames, longest), steps=6, limit=longest)
-
-
 def read_recording(item: Any) -> Any:
     """A recording, from any form that `Transcriber.transcribe` takes.
 
@@ -149,147 +111,11 @@ def read_recording(item: Any) -> Any:
     return frames
 
 
-class SpeechSearcher:
-    """Texts of frames by the search that fits a model: CTC's best path or prefix search, a decoder's, or both jointly.
-
-    | model | greedy | beam |
-    | --- | --- | --- |
-    | CTC head | best path | prefix search |
-    | decoder | decoder | decoder |
-    | both | decoder | joint, see `CtcDecoder`; decoder alone where ``ctc_weight`` is 0 |
-
-    Args:
-      model: A `FeatureToText`; only its structure is kept.
-      search: Greedy, beam, or sampling for a model with a decoder.
-      feature_dim: Numbers of a frame.
-      max_frames: Most frames of a recording in training.
-      ctc_weight: Share of CTC in the beam search of a model that has a decoder and a CTC head; 0 for none.
-      num_devices: Devices that search side by side.
-
-    Attributes:
-      lengths: Lengths that recordings are padded to, in frames.
-
-    Raises:
-      ConfigError: If the search would draw samples and the model has no decoder.
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        search: SearchConfig,
-        *,
-        feature_dim: int,
-        max_frames: int,
-        ctc_weight: float = 0.0,
-        num_devices: int = 1,
-    ) -> None:
-        self._dim = feature_dim
-        self._program: RowProgram | None = None
-        self._searcher: BatchSearcher | None = None
-        self.lengths = speech_lengths(model, max_frames)
-        if model.config.decoder is None and isinstance(search, GreedyConfig):
-            self._program = RowProgram(model, _best_path, lengths=self.lengths)
-            return
-        self._is_joint = isinstance(search, BeamConfig) and (
-            model.config.decoder is None or (model.config.ctc and ctc_weight > 0)
-        )
-        if model.config.decoder is None and not self._is_joint:
-            raise ConfigError("a model without a decoder draws no samples: choose greedy or beam search")
-        searched = model
-        if self._is_joint:
-            weight = 1.0 if model.config.decoder is None else ctc_weight
-            searched = CtcDecoder(
-                model,
-                ctc_weight=weight,
-                blank_id=PAD_ID,
-                bos_id=BOS_ID,
-                eos_id=EOS_ID,
-                forbidden_ids=(UNK_ID,),
-            )
-        self._searcher = BatchSearcher(
-            searched,
-            search,
-            batch_size=batch_rows(search, parameters=parameter_count(model)),
-            lengths=self.lengths,
-            longest_output=model.config.target_limit,
-            num_devices=num_devices,
-            form=FeatureRows(feature_dim),
-        )
-
-    @property
-    def compile_seconds(self) -> float:
-        """Seconds spent on compiling so far."""
-        one = self._program or self._searcher
-        return 0.0 if one is None else one.compile_seconds
-
-    def check(self, state: Any) -> None:
-        """Raise what the search of the longest recordings would raise, without compiling it."""
-        if self._program is not None:
-            self._program.check(state, self._batches([]))
-        elif self._searcher is not None:
-            self._searcher.check()
-
-    def __call__(self, state: Any, sources: Sequence[npt.NDArray[Any]]) -> list[list[SpeechHypothesis]]:
-        """Hypotheses of each source, best first.
-
-        Args:
-          state: The model's state, as of ``nnx.split(model)[1]``.
-          sources: Frames of each recording.
-        """
-        if self._program is not None:
-            found = self._program.run(state, [len(one) for one in sources], self._batches(sources))
-            return [[_of_path(one)] for one in found]
-        assert self._searcher is not None
-        searched = _within(state, "model") if self._is_joint else state
-        return [
-            [SpeechHypothesis(one) for one in hypotheses] for hypotheses in self._searcher(searched, sources)
-        ]
-
-    def _batches(self, sources: Sequence[npt.NDArray[Any]]) -> Callable[..., Any]:
-        return padded_batches(sources, self._dim)
-
-
-def padded_batches(sources: Sequence[npt.NDArray[Any]], dim: int) -> Callable[..., Any]:
-    """The function that makes batches of frames for a `RowProgram`.
-
-    Args:
-      sources: Frames of each recording, ``[frames, dim]``.
-      dim: Numbers of a frame.
-    """
-
-    def make(indices: npt.NDArray[np.int64], num_rows: int, length: int) -> Any:
-        return padded_frames([sources[index] for index in indices.tolist()], num_rows, length, dim)
-
-    return make
-
-
-def _within(state: Any, name: str) -> nnx.State:
-    """The state of a module whose attribute has a state."""
-    flat = nnx.to_flat_state(state)
-    found: nnx.State = nnx.from_flat_state([((name, *path), value) for path, value in flat])
-    return found
-
-
-def _best_path(model: Any, features: Any, lengths: Any) -> Any:
-    memory, lengths = model.encode((features, lengths))
-    logits = model.ctc_logits(memory)
-    tokens = jnp.arange(logits.shape[-1])
-    is_forbidden = (tokens == UNK_ID) | (tokens == BOS_ID) | (tokens == EOS_ID)
-    path = ctc_best_path(jnp.where(is_forbidden, -jnp.inf, logits), lengths, blank_id=PAD_ID)
-    return path.tokens, path.lengths, path.frames, path.log_probs
-
-
-def _of_path(found: Any) -> SpeechHypothesis:
-    tokens, length, frames, log_prob = found
-    ids = tuple(tokens[:length].tolist())
-    return SpeechHypothesis(Hypothesis(ids, float(log_prob), True), tuple(frames[:length].tolist()))
-
-
 @dataclasses.dataclass
 class Transcriber(FeaturePredictor):
     """A trained model that writes what is said, as `Transcription` makes it; methods take and give lists.
 
-    Recordings of up to `MAX_LENGTH_FACTOR` times the ``max_frames`` of training are read, or as many frames as the
+    Recordings of up to eight times the ``max_frames`` of training are read, or as many frames as the
     model has learned positions for.
 
     Attributes:
@@ -362,16 +188,18 @@ class Transcriber(FeaturePredictor):
         """
         self.require_head()
         recordings = self._recordings(items)
-        program = self._kept(
+        paths = self._kept(
             "path",
-            lambda: RowProgram(self.model, _best_path, lengths=speech_lengths(self.model, self.max_frames)),
+            lambda: BestPaths(
+                self.model,
+                lengths=speech_lengths(self.model, self.max_frames),
+                feature_dim=self.features.feature_dim,
+            ),
         )
-        sources = [one.frames for one in recordings]
-        batches = padded_batches(sources, self.features.feature_dim)
-        found = program.run(self.state, [len(one) for one in sources], batches)
+        found = paths(self.state, [one.frames for one in recordings])
         return [
-            self._transcribed([_of_path(path)], one.seconds)
-            for path, one in zip(found, recordings, strict=True)
+            self._transcribed(hypotheses, one.seconds)
+            for hypotheses, one in zip(found, recordings, strict=True)
         ]
 
     def require_head(self) -> None:

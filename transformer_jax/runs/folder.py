@@ -54,8 +54,10 @@ def require_config(run_dir: Path) -> None:
     """Check that ``run_dir`` holds a run's config.
 
     Raises:
-      RunError: If the folder or its config is missing.
+      RunError: If the folder or its config is missing, or it is a file.
     """
+    if run_dir.is_file():
+        raise RunError(f"{run_dir} is a file: name the folder of a run, or of an exported model, first")
     if not run_dir.is_dir():
         beside = (
             [path.name for path in run_dir.parent.iterdir() if path.is_dir()]

@@ -15,7 +15,8 @@ from transformer_jax.environment import environment_table
 from transformer_jax.errors import ConfigError, DataError, shortened
 from transformer_jax.evaluate.error_rates import character_errors, word_errors
 from transformer_jax.inference.search_change import SearchChange
-from transformer_jax.inference.transcriber import SpeechSearcher, Transcriber
+from transformer_jax.inference.speech_searcher import SpeechSearcher
+from transformer_jax.inference.transcriber import Transcriber
 from transformer_jax.tasks.evaluation_source import EvaluationSource
 
 SHOWN_MISTAKES = 8
