@@ -38,6 +38,9 @@ class SpeechConfig(FeatureTextConfig):
       max_frames: Most frames of a training recording; longer ones are left out of training.
       max_target_len: Most tokens of a training text, the end included; recordings with longer ones are left out.
 
+    Raises:
+      ConfigError: If a speed is 1 or not from 0.5 to 2, or what `FeatureTextConfig` refuses.
+
     Example:
       >>> SpeechConfig(dataset=SpeechFiles(train="/data/../a.tsv")).with_absolute_paths().dataset.train
       '/a.tsv'

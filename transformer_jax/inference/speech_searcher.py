@@ -29,14 +29,19 @@ MAX_LENGTH_FACTOR = 8
 
 @dataclasses.dataclass(frozen=True)
 class SpeechHypothesis:
-    """A hypothesis, and the vectors of the encoder at which its tokens begin where they are known."""
+    """A hypothesis, and where its tokens begin.
+
+    Attributes:
+      hypothesis: Token ids and score.
+      places: Index of the encoder's vector at which each token begins; empty unless it is CTC's best path.
+    """
 
     hypothesis: Hypothesis
     places: tuple[int, ...] = ()
 
 
 def speech_lengths(model: Any, max_frames: int) -> PaddedLengths:
-    """The few lengths that recordings are padded to; the longest is the model's limit, or far beyond training's.
+    """The few lengths that recordings are padded to; the longest is the model's limit, or eight times training's.
 
     Args:
       model: A `FeatureToText`.
@@ -117,6 +122,9 @@ class SpeechSearcher:
 
     Raises:
       ConfigError: If the search would draw samples and the model has no decoder.
+
+    Source: best path and prefix search: Graves et al. 2006, https://doi.org/10.1145/1143844.1143891, section 3.2; both:
+    Hori et al. 2017, https://doi.org/10.18653/v1/P17-1048.
     """
 
     def __init__(
@@ -179,7 +187,7 @@ class SpeechSearcher:
 
         Args:
           state: The model's state, as of ``nnx.split(model)[1]``.
-          sources: Frames of each recording.
+          sources: Frames of each recording, ``[frames, feature_dim]``.
         """
         if self._paths is not None:
             return self._paths(state, sources)
