@@ -170,11 +170,12 @@ def test_a_member_that_fails_is_named_and_a_full_disk_ends_the_grid(
     more = ("--vary", "model.normalization=rms", "--seeds", 1)
     assert "No space left on device" in fails(*words, *more)
     assert not (tmp_path / "grid" / "results.json").exists()
-    wrong[0] = RunError("loss is nan at update 1")
+    wrong[0] = RunError("loss is nan at update 1", hint="go on past it with `resume=True`")
     ran = run_command(*words, *more, "--resume")
     assert ran.status == 0, ran.err
     assert "normalization=rms, seed 1 failed: loss is nan at update 1" in ran.err
     assert "1 of 1 failed" in ran.out
+    assert "go on past it" not in ran.err + ran.out  # advice to a run of its own
     document = json.loads((tmp_path / "grid" / "results.json").read_text())
     assert document["members"][1]["failures"] == [{"seed": 1, "error": "loss is nan at update 1"}]
     assert document["best"] == "base"

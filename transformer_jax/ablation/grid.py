@@ -200,8 +200,16 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def one_line(error: BaseException) -> str:
-    """An error as one line of at most 400 characters; paths that are varied are named as such."""
-    text = " ".join(str(error).split()).removeprefix("`overrides`: ").replace("`overrides`", "`vary`")
+    """An error as one line of at most 400 characters, without advice to the one run; varied paths are named as such.
+
+    Example:
+      >>> one_line(ConfigError("`overrides`: loss is nan", hint="go on with `resume=True`"))
+      'loss is nan'
+    """
+    text = str(error)
+    if isinstance(error, TransformerJaxError) and error.hint is not None:
+        text = text.removesuffix(f": {error.hint}")
+    text = " ".join(text.split()).removeprefix("`overrides`: ").replace("`overrides`", "`vary`")
     if not isinstance(error, TransformerJaxError):
         text = f"{type(error).__name__}: {text}"
     return shortened(text, 400)

@@ -103,7 +103,8 @@ def remarks(document: Mapping[str, Any]) -> list[str]:
             )
     found.append(
         "Tokens a second and seconds are of the updates alone. Memory is XLA's for the largest training step: state, "
-        "batch and temporary arrays. Operations are those of the products in the gradient of the largest batch."
+        "batch and temporary arrays. Operations are those of the matrix products in the gradient of the largest batch, "
+        "forward and backward; convolutions are not counted."
     )
     for one in document["members"]:
         if one["error"] is not None:

@@ -21,8 +21,9 @@ class MemberCosts:
 
     Attributes:
       parameters: Trained numbers.
-      update_flops: Floating-point operations of the products in the gradient of the largest training batch, forward
-        and backward, loops multiplied out; what is computed again (``train.remat``) is counted once.
+      update_flops: Floating-point operations of the matrix products in the gradient of the largest training batch,
+        forward and backward, loops multiplied out; convolutions are not counted, and what is computed again
+        (``train.remat``) is counted once.
     """
 
     parameters: int

@@ -102,14 +102,10 @@ def example_ids(batch: Any) -> tuple[int, ...]:
 
 def diverged_error(told: str, *, policy: str, limit: int) -> RunError:
     """The end of a run that diverged."""
+    again = "start again (`overwrite=True`) with a lower learning rate, a longer warm-up, or clip_norm"
     if policy == "stop":
-        advice = (
-            "go on past it with `resume=True` and `train.on_divergence=skip` (or rollback), or start again "
-            "(`overwrite=True`) with a lower learning rate, a longer warm-up, or clip_norm"
-        )
-    else:
-        advice = (
-            f"that is more than train.max_divergences ({limit}): start again (`overwrite=True`) with a lower "
-            "learning rate, a longer warm-up, or clip_norm"
-        )
-    return RunError(f"training diverged: {told}; {advice}")
+        past = "go on past it with `resume=True` and `train.on_divergence=skip` (or rollback)"
+        return RunError(f"training diverged: {told}", hint=f"{past}, or {again}")
+    return RunError(
+        f"training diverged: {told}; that is more than train.max_divergences ({limit})", hint=again
+    )
