@@ -65,6 +65,9 @@ class Command:
     against: Annotated[Path | None, tyro.conf.arg(metavar="OTHER_RUN")] = None
     """Another run of the same task, to compare with on the same lines."""
 
+    ensemble: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN_DIR")] = ()
+    """Further runs on pairs of lines with the same tokenizers: the mean of all their probabilities is scored."""
+
     figures: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Of a classifier or tagger: draw its confusion matrix, and the classifier's calibration, there; of a forecaster,
     forecasts and the error by step."""
@@ -124,7 +127,10 @@ class Command:
             "pseudo_texts": self.pseudo_texts,
         }
         scores = evaluate_run(
-            chosen_folder(self.run_dir, self.pretrained), self._changed(given), against=self.against
+            chosen_folder(self.run_dir, self.pretrained),
+            self._changed(given),
+            against=self.against,
+            ensemble=self.ensemble,
         )
         for remark in scores.pop("remarks"):
             note(f"note: {remark}")

@@ -22,6 +22,7 @@ from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.search_change import SearchChange
 from transformer_jax.inference.translator import TooLong, Translator
 from transformer_jax.notes import is_watched, note
+from transformer_jax.runs.ensemble import load_ensemble
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,7 @@ class LineOptions:
       num_devices: Devices that search side by side.
       invariant: Whether a line that comes alone is searched as among others.
       verify_invariance: Whether each line is translated again in other batches, and compared.
+      ensemble: Folders of runs that translate together with the first one.
     """
 
     change: SearchChange = dataclasses.field(default_factory=SearchChange)
@@ -82,6 +84,7 @@ class LineOptions:
     num_devices: int = 1
     invariant: bool = False
     verify_invariance: bool = False
+    ensemble: tuple[Path, ...] = ()
 
 
 def translate_lines(run_dir: Path, files: LineFiles, options: LineOptions) -> int:
@@ -100,7 +103,10 @@ def translate_lines(run_dir: Path, files: LineFiles, options: LineOptions) -> in
     files.check()
     # A file is read twice: a bad line is found before any work is done.
     total = count_lines(files.input) if files.input is not None and files.input.is_file() else None
-    translator: Translator = load_for("translate", Translator, run_dir).predictor
+    run = load_for("translate", Translator, run_dir)
+    translator: Translator = (
+        load_ensemble([run_dir, *options.ensemble]) if options.ensemble else run
+    ).predictor
     search = _Search(translator, options)
     reader = None
     if files.attention is not None:  # before the output is opened: a refusal leaves the files as they are

@@ -93,6 +93,9 @@ class Command:
     seed: Annotated[int, tyro.conf.arg(metavar="N"), SEED] = 0
     """Of the draws: a line's output follows from the seed, the line and its number."""
 
+    ensemble: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN_DIR")] = ()
+    """Further runs with the same tokenizers: at each step the mean of all their probabilities is searched."""
+
     attention: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
     """Save the model's attention weights."""
 
@@ -146,6 +149,7 @@ class Command:
                 num_devices=self.devices,
                 invariant=self.invariant,
                 verify_invariance=self.verify_invariance,
+                ensemble=self.ensemble,
             ),
         )
         return 0

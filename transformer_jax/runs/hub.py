@@ -9,6 +9,7 @@ from typing import Any
 
 from transformer_jax.errors import ConfigError, RunError, nearest_hint
 from transformer_jax.notes import listening, print_note
+from transformer_jax.runs.ensemble import load_ensemble
 from transformer_jax.runs.experiment import (
     ExperimentConfig,
     require_resumable,
@@ -17,18 +18,22 @@ from transformer_jax.runs.experiment import (
     with_overrides,
 )
 from transformer_jax.runs.experiment_runner import RunOptions, run_experiment
+from transformer_jax.runs.folder import run_entries
+from transformer_jax.runs.given_data import remove_other_data, with_given_data
 from transformer_jax.runs.loading import LoadedRun, load_run
 from transformer_jax.runs.model_folder import pretrained_folder, pretrained_names
 from transformer_jax.runs.vector_start import start_of
+from transformer_jax.training.run_folder import check_run_folder
 
 __all__ = ["load", "load_pretrained", "pretrained_names", "train"]
 
 
-def load(folder: str | os.PathLike[str]) -> LoadedRun:
-    """Load a trained run, or an exported model folder.
+def load(folder: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> LoadedRun:
+    """Load a trained run, or an exported model folder, or several that translate together.
 
     Args:
-      folder: The folder.
+      folder: The folder; or a list of folders of runs on pairs of lines with the same tokenizers, whose probabilities
+        are averaged at each step.
 
     Returns:
       The run: ``translate``, ``score`` and ``align`` of a run on pairs of lines, ``generate`` and ``score`` of a
@@ -38,9 +43,12 @@ def load(folder: str | os.PathLike[str]) -> LoadedRun:
 
     Raises:
       RunError: If the folder holds no trained run.
-      ConfigError: If its config is damaged, or of a task or model that this version does not know.
+      ConfigError: If its config is damaged, or of a task or model that this version does not know; if several runs do
+        not go together.
     """
-    return load_run(_folder(folder))
+    if isinstance(folder, str | os.PathLike):
+        return load_run(_folder(folder))
+    return load_ensemble([_folder(one) for one in folder])
 
 
 def load_pretrained(name: str) -> LoadedRun:
@@ -64,6 +72,7 @@ def train(
     run_dir: str | os.PathLike[str],
     *,
     overrides: Sequence[str] = (),
+    data: Any = None,
     **options: Any,
 ) -> LoadedRun:
     """Train a model and keep everything in a run folder; progress is shown in a terminal or a notebook.
@@ -73,6 +82,9 @@ def train(
         ``config()``; None where a run is resumed, whose own config is read.
       run_dir: Run folder.
       overrides: ``path=value`` texts that change the config, such as ``"train.updates=200"``.
+      data: Examples in memory in place of the config's data set, an iterable for training, or a mapping of the parts
+        ``"train"``, ``"development"`` and ``"test"``: pairs ``(source, target)`` of lines, texts of a language model,
+        ``(text, label)`` of a classifier, ``(words, labels)`` of a tagger. They are kept in the run folder.
       options: Of `RunOptions`: ``resume``, ``overwrite``, ``quiet``, ``strict_compile``, ``allow_inexact``,
         ``allow_other_data``, ``label``, and ``start``: another run, or its folder, to begin from, or a file of word
         vectors in word2vec's text or binary format for the input embeddings.
@@ -83,7 +95,7 @@ def train(
     Raises:
       RunError: If the folder does not fit ``resume`` and ``overwrite``.
       ConfigError: If the config, an override or the name of an option is wrong.
-      DataError: If the data cannot be read.
+      DataError: If the data cannot be read, or an example has another form than the task's.
     """
     known = [field.name for field in dataclasses.fields(RunOptions)]
     for name in options:
@@ -99,6 +111,16 @@ def train(
         config = with_overrides(config, overrides) if overrides else config
     elif config is not None:
         config = start_config(os.fspath(config), overrides)
+    if data is not None:
+        if config is None:
+            raise ConfigError(
+                "the config is missing: `data` takes the place of the data set of an experiment"
+            )
+        check_run_folder(
+            folder, resume=wanted_run.resume, overwrite=wanted_run.overwrite, entries=run_entries()
+        )
+        given = with_given_data(config.task.data, data, folder.absolute(), resumes=wanted_run.resumes)
+        config = dataclasses.replace(config, task=dataclasses.replace(config.task, data=given))
     if wanted_run.resumes:
         wanted, config = config, resume_config(folder, overrides if config is None else ())
         if wanted is not None:
@@ -107,6 +129,8 @@ def train(
         raise ConfigError("the config is missing: give an experiment or its file, or `resume=True`")
     with contextlib.nullcontext() if wanted_run.quiet else listening(print_note):
         run_experiment(config, folder, wanted_run)
+    if data is not None:
+        remove_other_data(folder.absolute(), config.task.data)
     return load_run(folder)
 
 
