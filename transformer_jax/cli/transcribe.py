@@ -45,7 +45,7 @@ class Command:
     beam: Annotated[int | None, tyro.conf.arg(metavar="N"), BEAMS] = None
     """Beams of the search, 1 is greedy; without it the run's own search."""
 
-    figures: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    figures: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", aliases=["--attention"])] = None
     """Draw each recording's spectrogram and tokens there, as NAME.png."""
 
     json: bool = False
