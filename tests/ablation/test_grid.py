@@ -121,6 +121,16 @@ def test_grids_that_are_refused(texts: list[str], part: str, base: ExperimentCon
         names(base, *texts)
 
 
+def test_an_idea_that_cannot_be_leaves_the_others(base: ExperimentConfig) -> None:
+    varied = read_varied(["model.num_heads=3,5", "model.normalization=rms"])
+    members = Grid(base=base, varied=varied, one_at_a_time=True).members()
+    assert [one.config is None for one in members] == [False, True, True, False]
+    with pytest.raises(
+        ConfigError, match="did you mean 'num_heads'"
+    ):  # a path that is none is a slip of the pen
+        Grid(base=base, varied=read_varied(["model.nmu_heads=3,5", "model.normalization=rms"]))
+
+
 def test_members_that_cannot_be_are_kept_with_their_error(base: ExperimentConfig) -> None:
     grid = Grid(base=base, varied=read_varied(["model.num_heads=3,8", "train.metric=perplexity,nats"]))
     wrong = {member.name: member.error for member in grid.members() if member.config is None}

@@ -64,7 +64,7 @@ class Grid:
       one_at_a_time: Each value alone, in the place of the product.
 
     Raises:
-      ConfigError: If a path names no field, or no value of it goes with the base; if a seed is varied, if two members
+      ConfigError: If a path names no field, or no value goes with the base; if a seed is varied, if two members
         are the same, or if there are too many.
 
     Example:
@@ -173,10 +173,15 @@ class Grid:
         return all(self._config([(varied.path, value)])[0] == self.base for value in varied.values)
 
     def _require_some(self, varied: Varied, members: Sequence[Member]) -> None:
-        """Raise the first member's error if no member with this path has a config."""
+        """Raise the first member's error if no member can be, or this path names no field in any of them."""
         own = [one for one in members if any(path == varied.path for path, _ in one.settings)]
-        if own and all(one.config is None for one in own):
-            raise ConfigError(own[0].error or "")
+        errors = [one.error for one in own if one.config is None]
+        if errors and len(errors) == len(own):
+            is_unknown = all(
+                "unknown key" in str(one) or "no fields of its own" in str(one) for one in errors
+            )
+            if is_unknown or all(one.config is None for one in members):
+                raise ConfigError(str(errors[0]))
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:
