@@ -361,7 +361,7 @@ def test_loss_that_is_no_number_is_said(
     run = load(language_run)
     params = nnx.state(run.predictor.model, nnx.Param)
     nnx.update(run.predictor.model, jax.tree.map(lambda leaf: leaf + jnp.nan, params))
-    monkeypatch.setattr("transformer_jax.runs.evaluation.load_run", lambda folder: run)
+    monkeypatch.setattr("transformer_jax.runs.ensemble.load_run", lambda folder: run)
     monkeypatch.setattr("transformer_jax.cli.score_files.load_for", lambda *words: run)
     path = language_experiment.parent / "development.txt"
     ran = run_command("evaluate", language_run, "--source", path, "--json")

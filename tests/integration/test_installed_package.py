@@ -1,6 +1,7 @@
 """A package installed by pip adds a model, a task, a cell, a score rule, a data set and an objective."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -256,17 +257,14 @@ def test_without_the_package_the_run_is_refused_in_one_line(
 
 
 def test_a_data_set_and_an_objective_of_a_package_are_named_by_settings(folder: Path) -> None:
-    settings = ['data.dataset={"kind": "reversed", "words": ["ab", "cde"]}', "objective.kind=half_loss"]
-    losses = []
-    for changed in (settings, settings[:1]):
-        name = f"reversed-{len(changed)}"
-        ran = _run(folder, "train", "pairs.py", "--run-dir", name, "--set", *changed, "train.log_every=1")
-        assert ran.returncode == 0, ran.stderr
-        rows = [json.loads(row) for row in (folder / name / "metrics.jsonl").read_text().splitlines()]
-        losses.append(next(row["loss"] for row in rows if "loss" in row))
-    shown = json.loads((folder / "reversed-2" / "config.json").read_text())["task"]
-    assert (shown["data"]["dataset"]["words"], shown["objective"]["kind"]) == (["ab", "cde"], "half_loss")
-    assert losses[0] == pytest.approx(losses[1] / 2, rel=1e-5)
+    settings = ['data.dataset={"kind": "reversed", "words": ["ab", "ba"]}', "objective.kind=half_loss"]
+    ran = _run(folder, "train", "pairs.py", "--run-dir", "reversed", "--set", *settings, "train.log_every=1")
+    assert ran.returncode == 0, ran.stderr
+    shown = json.loads((folder / "reversed" / "config.json").read_text())["task"]
+    assert (shown["data"]["dataset"]["words"], shown["objective"]["kind"]) == (["ab", "ba"], "half_loss")
+    rows = [json.loads(row) for row in (folder / "reversed" / "metrics.jsonl").read_text().splitlines()]
+    # Half of about log(6): two words and the special tokens are almost equally probable before the first update.
+    assert next(row["loss"] for row in rows if "loss" in row) == pytest.approx(0.5 * math.log(6), rel=0.2)
 
 
 def test_a_score_rule_of_a_package_is_named_in_a_config(folder: Path) -> None:

@@ -110,7 +110,7 @@ def test_joint_scores_are_weighed_and_padding_changes_nothing() -> None:
 
 def test_joint_search_finds_the_text_of_the_best_weighed_sum() -> None:
     model = model_of(has_decoder=True)
-    weight, longest = 0.4, 3
+    weight, longest = 0.4, 2
     logits, lengths = allowed_logits(model)
     all_texts = texts(longest)
     sums = np.zeros((len(all_texts), 3), np.float32)
@@ -125,7 +125,7 @@ def test_joint_search_finds_the_text_of_the_best_weighed_sum() -> None:
         of_ctc = np.where(has_alignment, -loss, -np.inf)
         sums[place] = weight * of_ctc + (1 - weight) * of_decoder
     joint = CtcDecoder(model, ctc_weight=weight)
-    config = BeamConfig(max_len=longest + 1, num_beams=16, length_penalty=0.0, forbidden_ids=(0, 1, BOS))
+    config = BeamConfig(max_len=longest + 1, num_beams=8, length_penalty=0.0, forbidden_ids=(0, 1, BOS))
     found = make_searcher(joint, config, IDS)(nnx.state(joint), inputs())
     for row in range(3):
         best = int(np.argmax(sums[:, row]))

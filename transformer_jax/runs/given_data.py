@@ -63,8 +63,8 @@ def with_given_data(config: Any, data: Any, run_dir: Path, *, resumes: bool) -> 
     form = _FORMS.get(type(config))
     if form is None:
         raise ConfigError(
-            f"`data` takes pairs, texts, and texts with classes or tags; {type(config).__name__} reads files: name "
-            "them in its data set"
+            f"data in memory are pairs, texts, and texts with classes or tags; {type(config).__name__} reads files: "
+            "name them in its data set"
         )
     parts = {
         name: form.files(_numbered(name, examples)) for name, examples in _examples_by_part(data).items()

@@ -114,7 +114,7 @@ def train(
     if data is not None:
         if config is None:
             raise ConfigError(
-                "the config is missing: `data` takes the place of the data set of an experiment"
+                "the config is missing: data in memory take the place of the data set of an experiment"
             )
         check_run_folder(
             folder, resume=wanted_run.resume, overwrite=wanted_run.overwrite, entries=run_entries()
