@@ -10,7 +10,7 @@ import pytest
 HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize(("points", "updates"), [(4, 10), pytest.param(8, 16, marks=pytest.mark.full)])
+@pytest.mark.parametrize(("points", "updates"), [(2, 6), pytest.param(8, 16, marks=pytest.mark.full)])
 def test_runs_that_were_broken_off_end_with_the_same_bits(tmp_path: Path, points: int, updates: int) -> None:
     path = tmp_path / "found.json"
     words = [

@@ -92,6 +92,7 @@ def test_xla_counts_the_same_products_where_no_loop_hides_them(compared: dict[st
         assert 1.0 < found["counted flops"] / found["flops"][0] < 1.25, mesh
 
 
+@pytest.mark.full
 def test_what_is_computed_again_is_planned_as_it_is_compiled(tmp_path: Path) -> None:
     """XLA's programs for a CPU recompute, but take as much memory as before; so memory is the plan's alone."""
     found = programs(("deep/data", "deep, remat/data"), tmp_path)
