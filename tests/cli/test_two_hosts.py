@@ -74,7 +74,6 @@ def left_by(run_dir: Path) -> Any:
     return arrays, rows
 
 
-@pytest.mark.full
 def test_two_hosts_train_are_killed_and_go_on(tiny_experiment: Path, tmp_path: Path) -> None:
     settings = (
         "data.batch_size=16", f"train.updates={UPDATES}", "train.log_every=4", "train.evaluate_every=12",
