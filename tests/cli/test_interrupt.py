@@ -213,6 +213,30 @@ def test_only_an_interrupt_that_nothing_answered_comes_again(how: str, wanted: s
     assert (ran.stdout, ran.stderr) == (f"{wanted}\n", "")
 
 
+DROPS_ITS_INTERRUPT_AT_THE_END = """
+import signal, time
+from transformer_jax.cli.interrupts import keep_interrupts
+
+class SlowToGo:
+    def __del__(self):
+        time.sleep(0.1)
+
+last_to_go = SlowToGo()
+keep_interrupts()
+try:
+    signal.raise_signal(signal.SIGINT)
+except BaseException:
+    print("dropped")
+"""
+
+
+def test_an_interrupt_that_is_dropped_when_the_process_ends_changes_nothing() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", DROPS_ITS_INTERRUPT_AT_THE_END], capture_output=True, text=True, timeout=50
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "dropped\n", "")
+
+
 def test_translate_answers_a_line_at_once_and_stops_quietly(tiny_run: Path) -> None:
     with started("translate", tiny_run) as process:
         assert process.stdin is not None

@@ -1,5 +1,6 @@
 """Ctrl-C that is not lost: one that Python could only ignore is raised again; a second one ends the process."""
 
+import atexit
 import contextlib
 import os
 import select
@@ -29,8 +30,8 @@ def keep_interrupts() -> None:
     A handler of SIGINT raises wherever the main thread happens to be, and there the exception may have nowhere to go:
     inside a finaliser or a callback of the garbage collector (JAX has one) Python reports it as ignored, and an
     ``except BaseException`` of a library, or a callback from C, may drop it without a word. Here a lost one is
-    delivered again, by a timer. For programs that own their process: it takes SIGINT, ``sys.unraisablehook`` and,
-    where the system has it, SIGALRM.
+    delivered again, by a timer; not when the process ends, where there is nothing left to interrupt. For programs that
+    own their process: it takes SIGINT, ``sys.unraisablehook`` and, where the system has it, SIGALRM.
 
     Who catches an interrupt and goes on calls `transformer_jax.errors.answer`.
 
@@ -59,6 +60,8 @@ def keep_interrupts() -> None:
             handler(number, frame)
 
     signal.signal(signal.SIGALRM, deliver)
+    # At its end Python gives every signal with a handler its default action back, which is to end by SIGALRM.
+    atexit.register(signal.signal, signal.SIGALRM, signal.SIG_IGN)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
     sys.unraisablehook = hook
