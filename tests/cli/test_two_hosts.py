@@ -19,6 +19,10 @@ from transformer_jax.training.orbax_items import read_item
 
 UPDATES = 24
 MESH = 'train.sharding={"data": 2, "fsdp": 2}'
+SETTINGS = (
+    "data.batch_size=16", f"train.updates={UPDATES}", "train.log_every=4", "train.evaluate_every=12",
+    "train.checkpoint_every=3", "train.keep_last=20", MESH,
+)  # fmt: skip
 
 
 def start(words: Sequence[object], *, devices: int, log: Path) -> subprocess.Popen[bytes]:
@@ -75,11 +79,7 @@ def left_by(run_dir: Path) -> Any:
 
 
 def test_two_hosts_train_are_killed_and_go_on(tiny_experiment: Path, tmp_path: Path) -> None:
-    settings = (
-        "data.batch_size=16", f"train.updates={UPDATES}", "train.log_every=4", "train.evaluate_every=12",
-        "train.checkpoint_every=3", "train.keep_last=20", MESH,
-    )  # fmt: skip
-    begin = ("train", tiny_experiment, "--set", *settings, "--run-dir")
+    begin = ("train", tiny_experiment, "--set", *SETTINGS, "--run-dir")
     whole = Hosts([*begin, tmp_path / "whole"], tmp_path)
     assert whole.statuses() == [0, 0], whole.said()
     own = [line for line in whole.said()[1].splitlines() if "[Gloo]" not in line]
@@ -104,14 +104,22 @@ def test_two_hosts_train_are_killed_and_go_on(tiny_experiment: Path, tmp_path: P
     assert last.statuses() == [0, 0], last.said()
     assert left_by(run_dir) == wanted
 
-    # One process with all the devices computes the same, up to the order of sums.
+
+@pytest.mark.full
+def test_one_process_computes_the_same_and_a_run_is_not_overwritten(
+    tiny_experiment: Path, tmp_path: Path
+) -> None:
+    begin = ("train", tiny_experiment, "--set", *SETTINGS, "--run-dir")
+    run_dir = tmp_path / "two"
+    two = Hosts([*begin, run_dir], tmp_path)
+    assert two.statuses() == [0, 0], two.said()
     one = start([*begin, tmp_path / "one"], devices=4, log=tmp_path / "one.txt")
     assert one.wait(timeout=300) == 0, (tmp_path / "one.txt").read_text()
     losses = [
         [row["loss"] for row in read_rows(tmp_path / name) if row["kind"] == "train"]
-        for name in ("whole", "one")
+        for name in ("two", "one")
     ]
-    np.testing.assert_allclose(*losses, rtol=1e-5)
+    np.testing.assert_allclose(*losses, rtol=1e-5)  # up to the order of sums
 
     refused = Hosts([*begin, run_dir], tmp_path)
     assert refused.statuses() == [2, 2]
