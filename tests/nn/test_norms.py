@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from transformer_jax.errors import ConfigError
-from transformer_jax.nn.norms import BatchNorm, LayerNorm, RMSNorm, make_norm
+from transformer_jax.nn.norms import BatchNorm, LayerNorm, NoNorm, PowerNorm, RMSNorm, make_norm
 
 X = np.random.default_rng(0).normal(2.0, 3.0, (4, 5, 6)).astype(np.float32)
 
@@ -80,6 +80,53 @@ def test_running_statistics_leave_a_compiled_step_as_new_state():
     np.testing.assert_allclose(updated["mean"][...], 0.5 * X.reshape(-1, 6).mean(0), rtol=1e-5)
     assert not np.asarray(statistics["mean"][...]).any()
     assert set(params) == {"scale", "bias"}
+
+
+def test_power_norm_divides_by_the_batchs_root_mean_square():
+    norm = PowerNorm(6, momentum=0.9, epsilon=1e-5)
+    square = (X.astype(np.float64) ** 2).reshape(-1, 6).mean(0)
+    wanted = X / np.sqrt(square + 1e-5)
+    np.testing.assert_allclose(norm(jnp.asarray(X), training=True), wanted, atol=1e-5 * np.abs(wanted).max())
+    np.testing.assert_allclose(norm.mean_square[...], 0.9 + 0.1 * square, rtol=1e-5)
+    wanted = X / np.sqrt(0.9 + 0.1 * square + 1e-5)
+    np.testing.assert_allclose(norm(jnp.asarray(X), training=False), wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("kind", ["batch", "power"])
+def test_a_batch_without_real_tokens_changes_no_statistic(kind):
+    norm = make_norm(kind, 6, epsilon=1e-5)
+    before = jax.tree.map(np.asarray, nnx.state(norm, nnx.BatchStat))
+    found = norm(jnp.full((2, 3, 6), jnp.nan), training=True, valid=jnp.zeros((2, 3), bool))
+    assert np.isfinite(found).all()
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(norm, nnx.BatchStat), before)
+    assert norm(jnp.ones((0, 3, 6)), training=True).shape == (0, 3, 6)
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(norm, nnx.BatchStat), before)
+
+
+@pytest.mark.parametrize("kind", ["batch", "power"])
+def test_one_token_and_padding_that_is_no_number_give_finite_gradients(kind):
+    valid = jnp.zeros((2, 3), bool).at[0, 0].set(True)
+    x = jnp.where(valid[..., None], jnp.asarray(X[:2, :3]), jnp.nan)
+    graph, params, statistics = nnx.split(make_norm(kind, 6, epsilon=1e-5), nnx.Param, nnx.BatchStat)
+
+    def loss(params, x):
+        norm = nnx.merge(graph, params, statistics)
+        y = norm(x, training=True, valid=valid)
+        return jnp.where(valid[..., None], y, 0.0).sum(), nnx.state(norm, nnx.BatchStat)
+
+    (gradients, to_inputs), after = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
+    for leaf in jax.tree.leaves((gradients, to_inputs, after)):
+        assert np.isfinite(leaf).all()
+    if kind == "batch":
+        np.testing.assert_allclose(after["mean"][...], 0.1 * X[0, 0], rtol=1e-5)
+        np.testing.assert_allclose(after["variance"][...], 0.9, rtol=1e-6)
+
+
+def test_no_norm_is_the_identity_without_parameters():
+    norm = make_norm("none", 6, epsilon=1e-5)
+    assert isinstance(norm, NoNorm)
+    assert not jax.tree.leaves(nnx.state(norm))
+    np.testing.assert_array_equal(norm(X), X)
 
 
 def test_unknown_names_are_refused():

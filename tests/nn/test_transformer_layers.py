@@ -190,5 +190,6 @@ def test_bad_values_are_refused():
     for field in dataclasses.fields(CONFIG):
         object.__setattr__(bad, field.name, getattr(CONFIG, field.name))
     object.__setattr__(bad, "norm_placement", "before")
-    with pytest.raises(ConfigError, match="norm_placement must be 'post' or 'pre', got 'before'"):
+    wanted = "norm_placement must be one of 'post', 'pre', 'sandwich', 'deep'; got 'before'"
+    with pytest.raises(ConfigError, match=wanted):
         Residual(bad)

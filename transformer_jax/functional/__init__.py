@@ -22,6 +22,7 @@ from transformer_jax.functional.crf import (
     crf_marginals,
     crf_path_score,
 )
+from transformer_jax.functional.deep_norm import DeepScales, deep_scales, deep_scales_of_pair
 from transformer_jax.functional.dropout import dropout, split_key
 from transformer_jax.functional.linear_attention import (
     LinearAttentionState,
@@ -39,6 +40,7 @@ from transformer_jax.functional.losses import (
 )
 from transformer_jax.functional.masks import AttentionMask, MaskRule
 from transformer_jax.functional.normalization import (
+    batch_mean_square,
     batch_norm,
     batch_statistics,
     layer_norm,
@@ -110,6 +112,7 @@ __all__ = [
     "ChainScores",
     "Concat",
     "CopySource",
+    "DeepScales",
     "DiagonalCell",
     "Dot",
     "GRUCell",
@@ -135,6 +138,7 @@ __all__ = [
     "alibi_slopes",
     "attention",
     "attention_with_weights",
+    "batch_mean_square",
     "batch_norm",
     "batch_statistics",
     "coverage_loss",
@@ -144,6 +148,8 @@ __all__ = [
     "crf_marginals",
     "crf_path_score",
     "cross_entropy",
+    "deep_scales",
+    "deep_scales_of_pair",
     "dropout",
     "elu_features",
     "explain_attention",

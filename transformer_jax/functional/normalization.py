@@ -1,4 +1,4 @@
-"""Layer, root-mean-square and batch normalisation; statistics in float32, and in float64 for float64 arrays."""
+"""Layer, root-mean-square, batch and power normalisation; statistics in float32, and in float64 for float64 arrays."""
 
 import math
 
@@ -170,6 +170,34 @@ def batch_statistics(
     total = jnp.where(total > 0, total, 1.0)
     mean = (weights * rows).sum(axis=axes) / total
     return mean, (weights * jnp.square(rows - _spread(mean, rows, "mean"))).sum(axis=axes) / total
+
+
+def batch_mean_square(
+    x: Float[Array, "*positions features"], weights: Shaped[Array, "*positions"] | None = None
+) -> Float[Array, "features"]:
+    r"""Mean square of each feature over all positions that count.
+
+    .. math:: \psi^2 = \frac{\sum_n w_n x_n^2}{\sum_n w_n}
+
+    Args:
+      x: Any float dtype.
+      weights: Weight of each position, or a boolean mask; all one when ``None``. Where it is zero, ``x`` may
+        hold anything.
+
+    Returns:
+      The mean square, float32 (float64 for float64 arrays); zero if nothing counts.
+
+    Raises:
+      ShapeError: If weights do not have one entry for each position.
+
+    Example:
+      >>> batch_mean_square(jnp.array([[1.0], [3.0], [9.0]]), jnp.array([True, True, False])).tolist()
+      [5.0]
+
+    Source: Shen et al. 2020, https://arxiv.org/abs/2003.07845, algorithm 1.
+    """
+    mean, variance = batch_statistics(x, weights)
+    return variance + jnp.square(mean)
 
 
 def running_statistics(

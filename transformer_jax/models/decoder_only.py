@@ -24,6 +24,7 @@ from transformer_jax.nn.cache import SelfAttentionCache
 from transformer_jax.nn.causal_stack import CausalStack
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import Activation
+from transformer_jax.nn.pooling import valid_steps
 from transformer_jax.nn.position_encodings import Learned, Positions
 from transformer_jax.nn.stacks import check_stack
 from transformer_jax.nn.transformer_layers import SelfAttention, TransformerLayerConfig
@@ -149,7 +150,7 @@ class DecoderOnly(nnx.Module):
             config.layer_config(),
             config.num_layers,
             positions=config.positions,
-            final_norm=config.norm_placement == "pre",
+            final_norm=config.has_final_norm,
             rngs=rngs,
         )
         self.output_embedding = (
@@ -172,7 +173,12 @@ class DecoderOnly(nnx.Module):
             )
 
     def __call__(
-        self, tokens: _Tokens, *, segments: _Tokens | None = None, rng_key: jax.Array | None = None
+        self,
+        tokens: _Tokens,
+        *,
+        segments: _Tokens | None = None,
+        lengths: Int[Array, " batch"] | None = None,
+        rng_key: jax.Array | None = None,
     ) -> Float[Array, "batch len vocab"]:
         """Logits of the next token after each token.
 
@@ -180,6 +186,7 @@ class DecoderOnly(nnx.Module):
           tokens: ``[batch, len]``. Ids of the vocabulary, padding too: another id gives NaN logits from there on.
           segments: Where a row holds several documents, the number of each token's document, in growing order and 0 at
             padding; no token sees another document, and positions start again in each. ``None`` = one text a row.
+          lengths: Real tokens of each row, which count in the statistics of norms over the batch; ``None`` = all.
           rng_key: Draws dropout; ``None`` = evaluation.
 
         Returns:
@@ -189,15 +196,21 @@ class DecoderOnly(nnx.Module):
           ShapeError: If there are more tokens than learned positions.
           ConfigError: If segments meet linear self-attention.
         """
-        return self._logits(self.hidden(tokens, segments=segments, rng_key=rng_key))
+        return self._logits(self.hidden(tokens, segments=segments, lengths=lengths, rng_key=rng_key))
 
     def hidden(
-        self, tokens: _Tokens, *, segments: _Tokens | None = None, rng_key: jax.Array | None = None
+        self,
+        tokens: _Tokens,
+        *,
+        segments: _Tokens | None = None,
+        lengths: Int[Array, " batch"] | None = None,
+        rng_key: jax.Array | None = None,
     ) -> Float[Array, "batch len model"]:
         """As a call, but before the output projection."""
         tokens = jnp.asarray(tokens)
         if segments is None:
-            return self.stack(self.embedding(tokens), rng_key=rng_key)
+            valid = None if lengths is None else valid_steps(jnp.asarray(lengths), tokens.shape[1])
+            return self.stack(self.embedding(tokens), valid=valid, rng_key=rng_key)
         if self.config.self_attention == "linear":
             raise ConfigError(
                 "segments: linear self-attention cannot keep the documents of a packed row apart; train on "
@@ -208,6 +221,7 @@ class DecoderOnly(nnx.Module):
             self.embedding(tokens, valid=segments > 0),
             mask=AttentionMask.segments(segments, segments),
             positions=segment_positions(segments),
+            valid=segments > 0,
             rng_key=rng_key,
         )
 

@@ -11,6 +11,7 @@ from transformer_jax.bounds import Layers, TokenId
 from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional import AttentionMask, segment_positions, split_key
+from transformer_jax.functional.deep_norm import deep_scales_of_pair
 from transformer_jax.functional.dtypes import ComputeDtype
 from transformer_jax.functional.pointer import CopySource
 from transformer_jax.models.pointer import Pointer, PointerHead, check_one_vocabulary
@@ -88,7 +89,7 @@ class EncoderDecoderConfig(TransformerFields):
         )
         if self.padding_id < 0:  # that it is in the vocabularies is checked by their embeddings
             raise ConfigError(f"padding_id must be at least 0, got {self.padding_id}")
-        check_stack(self.layer_config(self.decoder_self_attention), self.positions)
+        check_stack(self.decoder_layer_config(), self.positions)
 
     @property
     def source_limit(self) -> int | None:
@@ -109,9 +110,15 @@ class EncoderDecoderConfig(TransformerFields):
             rngs=rngs,
         )
 
-    def layer_config(self, self_attention: SelfAttention) -> TransformerLayerConfig:
-        """Config of the layers of both stacks, with the self-attention of one of them."""
-        return layer_config_of(self, self_attention=self_attention)
+    def encoder_layer_config(self) -> TransformerLayerConfig:
+        """Config of the encoder's layers."""
+        deep = deep_scales_of_pair(self.num_encoder_layers, self.num_decoder_layers)[0]
+        return layer_config_of(self, deep=deep, self_attention="softmax")
+
+    def decoder_layer_config(self) -> TransformerLayerConfig:
+        """Config of the decoder's layers."""
+        deep = deep_scales_of_pair(self.num_encoder_layers, self.num_decoder_layers)[1]
+        return layer_config_of(self, deep=deep, self_attention=self.decoder_self_attention)
 
 
 class EncoderDecoder(TransformerTarget):
@@ -147,7 +154,6 @@ class EncoderDecoder(TransformerTarget):
             )
         check_one_vocabulary(config.pointer, source_vocab_size, target_vocab_size)
         self.config = config
-        is_pre = config.norm_placement == "pre"
 
         def embedding(vocab_size: int) -> Embedding:
             return Embedding(
@@ -167,17 +173,17 @@ class EncoderDecoder(TransformerTarget):
             else None
         )
         self.encoder = EncoderStack(
-            config.layer_config("softmax"),
+            config.encoder_layer_config(),
             config.num_encoder_layers,
             positions=config.positions,
-            final_norm=is_pre,
+            final_norm=config.has_final_norm,
             rngs=rngs,
         )
         self.decoder = DecoderStack(
-            config.layer_config(config.decoder_self_attention),
+            config.decoder_layer_config(),
             config.num_decoder_layers,
             positions=config.positions,
-            final_norm=is_pre,
+            final_norm=config.has_final_norm,
             rngs=rngs,
         )
         if config.pointer is not None:
@@ -260,8 +266,8 @@ class EncoderDecoder(TransformerTarget):
         encoder_key, decoder_key = split_key(rng_key, 2)
         if source_segments is None and target_segments is None:
             memories, memory_mask = self._memories(source_tokens, source_lengths, encoder_key)
-            embedded = self.target_embedding(target_inputs)
-            return self.decoder(embedded, memories, memory_mask=memory_mask, rng_key=decoder_key)
+            embedded, valid = self.target_embedding(target_inputs), self._real_targets(target_inputs)
+            return self.decoder(embedded, memories, memory_mask=memory_mask, valid=valid, rng_key=decoder_key)
         if source_segments is None or target_segments is None:
             raise ConfigError("source_segments and target_segments go together; one of them is None")
         if self.config.decoder_self_attention == "linear":
@@ -273,6 +279,7 @@ class EncoderDecoder(TransformerTarget):
             self._source_embedding()(source_tokens, valid=source_segments > 0),
             mask=AttentionMask.segments(source_segments, source_segments),
             positions=segment_positions(source_segments),
+            valid=source_segments > 0,
             rng_key=encoder_key,
         )
         return self.decoder(
@@ -281,6 +288,7 @@ class EncoderDecoder(TransformerTarget):
             mask=AttentionMask.segments(target_segments, target_segments),
             memory_mask=AttentionMask.segments(target_segments, source_segments),
             positions=segment_positions(target_segments),
+            valid=target_segments > 0,
             rng_key=decoder_key,
         )
 
@@ -297,7 +305,11 @@ class EncoderDecoder(TransformerTarget):
         memories, memory_mask = self._memories(source_tokens, source_lengths, encoder_key)
         embedded = self._embedded(target_inputs)
         hidden, weights = self.decoder.with_weights(
-            embedded, memories, memory_mask=memory_mask, rng_key=decoder_key
+            embedded,
+            memories,
+            memory_mask=memory_mask,
+            valid=self._real_targets(target_inputs),
+            rng_key=decoder_key,
         )
         return hidden, weights.mean(axis=1)
 
@@ -311,7 +323,10 @@ class EncoderDecoder(TransformerTarget):
         known = source_tokens if self.pointer is None else self.pointer.known(source_tokens)
         embedded = self._source_embedding()(known, valid=valid)
         return self.encoder(
-            embedded, mask=AttentionMask.from_lengths(source_lengths, length), rng_key=rng_key
+            embedded,
+            mask=AttentionMask.from_lengths(source_lengths, length),
+            valid=valid,
+            rng_key=rng_key,
         )
 
     def _source_embedding(self) -> Embedding:

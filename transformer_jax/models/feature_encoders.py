@@ -362,7 +362,7 @@ class TransformerFrames(nnx.Module):
             config.layer_config(),
             config.num_layers,
             positions=config.positions,
-            final_norm=config.norm_placement == "pre",
+            final_norm=config.has_final_norm,
             rngs=rngs,
         )
 
@@ -384,9 +384,9 @@ class TransformerFrames(nnx.Module):
         groups, lengths = join_frames(features.astype(self.config.dtype), lengths, self.config.subsampling)
         groups = _with_context(groups, self.config.context)
         mask = AttentionMask.from_lengths(lengths, groups.shape[1])
-        vectors = self.stack(self.input(groups), mask=mask, rng_key=stack_key)
-        valid = valid_steps(lengths, vectors.shape[1])[..., None]
-        return jnp.where(valid, vectors, jnp.zeros_like(vectors)), lengths
+        valid = valid_steps(lengths, groups.shape[1])
+        vectors = self.stack(self.input(groups), mask=mask, valid=valid, rng_key=stack_key)
+        return jnp.where(valid[..., None], vectors, jnp.zeros_like(vectors)), lengths
 
 
 def _with_context(groups: Array, context: int) -> Array:

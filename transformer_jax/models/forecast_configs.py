@@ -7,6 +7,7 @@ from flax import nnx
 
 from transformer_jax.bounds import Layers, Length, Width, check_at_least, check_bounds, require_field
 from transformer_jax.errors import ConfigError
+from transformer_jax.functional.deep_norm import DeepScales, deep_scales_of_pair
 from transformer_jax.functional.dropout import check_rate
 from transformer_jax.functional.dtypes import ComputeDtype
 from transformer_jax.functional.recurrent import cell_class, check_recurrence_implementation
@@ -150,10 +151,19 @@ class _TransformerChoices(TransformerFields):
 
     def layer_config(self) -> TransformerLayerConfig:
         """Sizes and choices of every layer."""
-        return layer_config_of(self, self_attention="softmax", attention_bias=True)
+        return self._layer_config(None)
+
+    def _layer_config(self, deep: DeepScales | None) -> TransformerLayerConfig:
+        return layer_config_of(self, deep=deep, self_attention="softmax", attention_bias=True)
 
     def _check(self, counts: tuple[str, ...]) -> None:
         check_choices(self, counts=counts, bidirectional=(True,))
+        require_field(
+            not self.has_batch_statistics,
+            self,
+            "normalization",
+            "'layer', 'rms' or 'none': rows that fill up a batch of windows would count in its statistics",
+        )
         check_at_least(1, patch_len=self.patch_len, stride=self.stride)
         require_field(self.stride <= self.patch_len, self, "stride", f"at most patch_len, {self.patch_len}")
         check_stack(self.layer_config(), self.positions)
@@ -231,6 +241,14 @@ class EncoderDecoderForecast(_TransformerChoices):
     kind: Literal["encoder_decoder"] = "encoder_decoder"
     positions: Positions = dataclasses.field(default_factory=Sinusoidal)
     num_decoder_layers: Layers = 1
+
+    def layer_config(self) -> TransformerLayerConfig:
+        """Sizes and choices of the encoder's layers."""
+        return self._layer_config(deep_scales_of_pair(self.num_layers, self.num_decoder_layers)[0])
+
+    def decoder_layer_config(self) -> TransformerLayerConfig:
+        """Sizes and choices of the decoder's layers."""
+        return self._layer_config(deep_scales_of_pair(self.num_layers, self.num_decoder_layers)[1])
 
     def __post_init__(self) -> None:
         self._check(("num_layers", "num_decoder_layers"))

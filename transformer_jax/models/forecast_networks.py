@@ -263,10 +263,10 @@ class EncoderDecoderNetwork(nnx.Module):
         self.embedding = _patch_embedding(config, shape, rngs)
         self.encoder = _encoder(config, rngs)
         self.decoder = DecoderStack(
-            config.layer_config(),
+            config.decoder_layer_config(),
             config.num_decoder_layers,
             positions=config.positions,
-            final_norm=config.norm_placement == "pre",
+            final_norm=config.has_final_norm,
             rngs=rngs,
         )
         self.output = Linear(
@@ -313,7 +313,7 @@ def _encoder(config: Any, rngs: nnx.Rngs) -> EncoderStack:
         config.layer_config(),
         config.num_layers,
         positions=config.positions,
-        final_norm=config.norm_placement == "pre",
+        final_norm=config.has_final_norm,
         rngs=rngs,
     )
 

@@ -252,7 +252,7 @@ class PatchImage(nnx.Module):
             config.layer_config(),
             config.num_layers,
             positions=config.positions,
-            final_norm=config.norm_placement == "pre",
+            final_norm=config.has_final_norm,
             rngs=rngs,
         )
 
@@ -277,8 +277,8 @@ class PatchImage(nnx.Module):
         vectors, lengths = _in_front(_placed(self.input(patches)), -(-sizes // size))
         mask = AttentionMask.from_lengths(lengths, vectors.shape[1])
         stack_key = split_key(rng_key, 1)[0]
-        vectors = self.stack(vectors, mask=mask, rng_key=stack_key)
         valid = jnp.arange(vectors.shape[1], dtype=jnp.int32)[None] < lengths[:, None]
+        vectors = self.stack(vectors, mask=mask, valid=valid, rng_key=stack_key)
         return jnp.where(valid[..., None], vectors, 0.0), lengths
 
 

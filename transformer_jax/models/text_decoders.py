@@ -10,6 +10,7 @@ from flax import nnx
 from transformer_jax.bounds import Layers, TokenId, Width, check_at_least, check_bounds
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional import AttentionMask
+from transformer_jax.functional.deep_norm import deep_scales_of_pair
 from transformer_jax.functional.dropout import check_rate, split_key
 from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype
 from transformer_jax.functional.recurrent import cell_class
@@ -22,6 +23,7 @@ from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.linear import Linear
 from transformer_jax.nn.position_encodings import Learned, Positions, Sinusoidal
 from transformer_jax.nn.stacks import DecoderStack, check_stack
+from transformer_jax.nn.transformer_layers import TransformerLayerConfig
 from transformer_jax.typing import Array, Float, Int
 
 __all__ = [
@@ -288,7 +290,7 @@ class TransformerTextDecoder(TransformerFields):
 
     def __post_init__(self) -> None:
         check_choices(self, counts=("num_layers",), bidirectional=(False,))
-        check_stack(layer_config_of(self, self_attention="softmax"), self.positions)
+        check_stack(self.layer_config(), self.positions)
 
     @property
     def memory_limit(self) -> int | None:
@@ -299,6 +301,11 @@ class TransformerTextDecoder(TransformerFields):
     def target_limit(self) -> int | None:
         """The longest target, the end token included, limited by learned positions; None = no limit."""
         return self.positions.max_len if isinstance(self.positions, Learned) else None
+
+    def layer_config(self) -> TransformerLayerConfig:
+        """Sizes and choices of every layer; DeepNorm's scales are those of a decoder over any encoder."""
+        deep = deep_scales_of_pair(0, self.num_layers)[1]
+        return layer_config_of(self, deep=deep, self_attention="softmax")
 
     def build(self, memory_dim: int, vocab_size: int, *, rngs: nnx.Rngs) -> "TransformerMemoryDecoder":
         """The decoder of a memory of this width and a vocabulary of this size."""
@@ -347,10 +354,10 @@ class TransformerMemoryDecoder(TransformerTarget):
             else Linear(memory_dim, (config.model_dim,), use_bias=True, rngs=rngs)
         )
         self.decoder = DecoderStack(
-            layer_config_of(config, self_attention="softmax"),
+            config.layer_config(),
             config.num_layers,
             positions=config.positions,
-            final_norm=config.norm_placement == "pre",
+            final_norm=config.has_final_norm,
             rngs=rngs,
         )
 
@@ -382,8 +389,8 @@ class TransformerMemoryDecoder(TransformerTarget):
                 "leave it None for a Transformer decoder"
             )
         memories, mask = self._projected(memory), AttentionMask.from_lengths(lengths, memory.shape[1])
-        embedded = self.target_embedding(target_inputs)
-        return self.decoder(embedded, memories, memory_mask=mask, rng_key=rng_key)
+        embedded, valid = self.target_embedding(target_inputs), self._real_targets(target_inputs)
+        return self.decoder(embedded, memories, memory_mask=mask, valid=valid, rng_key=rng_key)
 
     def start(
         self, memory: Float[Array, "batch len features"], lengths: Int[Array, "batch"], *, max_len: int

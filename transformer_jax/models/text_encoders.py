@@ -258,7 +258,7 @@ class TransformerEncoder(nnx.Module):
             config.layer_config(),
             config.num_layers,
             positions=config.positions,
-            final_norm=config.norm_placement == "pre",
+            final_norm=config.has_final_norm,
             embedding_norm=config.embedding_norm,
             rngs=rngs,
         )
@@ -293,7 +293,8 @@ class TransformerEncoder(nnx.Module):
         tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)
         valid = valid_steps(lengths, tokens.shape[1])
         mask = AttentionMask.from_lengths(lengths, tokens.shape[1])
-        encoded = self.stack(_plus(self.embedding(tokens, valid=valid), added), mask=mask, rng_key=rng_key)
+        embedded = _plus(self.embedding(tokens, valid=valid), added)
+        encoded = self.stack(embedded, mask=mask, valid=valid, rng_key=rng_key)
         return jnp.where(valid[..., None], encoded, jnp.zeros_like(encoded))
 
 

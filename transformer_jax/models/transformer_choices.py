@@ -10,13 +10,15 @@ from flax import nnx
 
 from transformer_jax.bounds import Width, check_at_least, check_bounds
 from transformer_jax.errors import ConfigError, check_choice
+from transformer_jax.functional.deep_norm import DeepScales, deep_scales
 from transformer_jax.functional.dropout import check_rate
 from transformer_jax.functional.dtypes import check_compute_dtype
 from transformer_jax.nn.feed_forward import Activation
 from transformer_jax.nn.multi_head import check_heads
-from transformer_jax.nn.norms import Normalization
+from transformer_jax.nn.norms import BATCH_NORMS, Normalization
 from transformer_jax.nn.position_encodings import RelativePositions, Rotary
-from transformer_jax.nn.transformer_layers import NormPlacement, TransformerLayerConfig
+from transformer_jax.nn.residual import FINAL_NORMS, NormPlacement, scale_initial_weights
+from transformer_jax.nn.transformer_layers import TransformerLayerConfig
 
 _CHOICES = {
     "norm_placement": get_args(NormPlacement),
@@ -38,9 +40,13 @@ class TransformerFields:
       dropout_rate: Dropout after the embeddings, or the first linear map, and of each sublayer's output.
       attention_dropout_rate: Dropout of attention weights.
       activation_dropout_rate: Dropout inside the feed-forward networks.
-      norm_placement: ``"pre"`` (which adds a last norm to each stack), or ``"post"`` as in Vaswani et al. 2017.
-      normalization: ``"layer"`` or ``"rms"``.
+      norm_placement: ``"pre"`` (which adds a last norm to each stack); ``"post"`` as in Vaswani et al. 2017;
+        ``"sandwich"``, norms before and after each sublayer (and a last one); ``"deep"``, DeepNorm, whose scales follow
+        from the numbers of layers.
+      normalization: ``"layer"``, ``"rms"``; ``"batch"``, which trains with statistics of the real tokens of the batch
+        and evaluates with running ones, and ``"power"``, the same without a mean; ``"none"``.
       norm_epsilon: Added to the variance.
+      norm_momentum: Share that running statistics keep of themselves at each update, with ``"batch"`` and ``"power"``.
       activation: Of the feed-forward networks; ``"swiglu"`` and ``"geglu"`` are gated.
       attention_implementation: Of softmax attention over whole sequences, as in
         :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
@@ -59,6 +65,17 @@ class TransformerFields:
     norm_epsilon: float = 1e-5
     activation: Activation = "relu"
     attention_implementation: str | None = None
+    norm_momentum: float = 0.9
+
+    @property
+    def has_final_norm(self) -> bool:
+        """Whether a stack's output is normalised once more."""
+        return self.norm_placement in FINAL_NORMS
+
+    @property
+    def has_batch_statistics(self) -> bool:
+        """Whether norms use statistics of the batch in training."""
+        return self.normalization in BATCH_NORMS
 
 
 def check_choices(
@@ -85,7 +102,7 @@ def check_choices(
     check_bounds(config)
     sizes = ("model_dim", "num_heads", "num_kv_heads", "feed_forward_dim", *counts)
     check_at_least(1, **{name: getattr(config, name) for name in sizes})
-    for name in ("dropout_rate", "attention_dropout_rate", "activation_dropout_rate"):
+    for name in ("dropout_rate", "attention_dropout_rate", "activation_dropout_rate", "norm_momentum"):
         check_rate(name, getattr(config, name))
     for name in ("norm_epsilon", "weight_deviation"):
         value = getattr(config, name, None)
@@ -100,13 +117,17 @@ def check_choices(
     check_compute_dtype("dtype", config.dtype)
 
 
-def layer_config_of(config: Any, **own: Any) -> TransformerLayerConfig:
+def layer_config_of(config: Any, *, deep: DeepScales | None = None, **own: Any) -> TransformerLayerConfig:
     """Config of a Transformer's layers: the fields of its own config that have the same names.
 
     Args:
       config: The Transformer's.
+      deep: Scales with ``norm_placement="deep"``; ``None`` = those of one stack of ``config.num_layers``.
       **own: Fields that it does not say, or says otherwise.
     """
+    if config.norm_placement == "deep":
+        deep = deep_scales(config.num_layers) if deep is None else deep
+        own |= {"residual_scale": deep.residual, "initial_scale": deep.initial}
     names = [field.name for field in dataclasses.fields(TransformerLayerConfig)]
     found = {name: getattr(config, name) for name in names if hasattr(config, name)}
     rotary_base = config.positions.base if isinstance(config.positions, Rotary) else None
@@ -114,13 +135,13 @@ def layer_config_of(config: Any, **own: Any) -> TransformerLayerConfig:
 
 
 def draw_normal_weights(
-    tables: Iterable[Any], layers: Iterable[Any], *, deviation: float, into_stream: float, rngs: nnx.Rngs
+    tables: Iterable[Any], layers: Sequence[Any], *, deviation: float, into_stream: float, rngs: nnx.Rngs
 ) -> None:
     """Overwrite embeddings and matrices by normal draws; biases, norms and positions stay as they are.
 
     Args:
       tables: Embeddings.
-      layers: With a ``self_attention`` and a ``feed_forward``.
+      layers: With a ``self_attention`` and a ``feed_forward``; DeepNorm's factor of initial matrices is kept.
       deviation: Standard deviation.
       into_stream: That of the matrices which write to the residual stream.
       rngs: Source of the draws.
@@ -136,3 +157,5 @@ def draw_normal_weights(
         ]
     for parameter, width in parameters:
         parameter[...] = width * jax.random.normal(rngs.params(), parameter.shape, parameter.dtype)
+    for layer in layers:
+        scale_initial_weights(layer, layer.initial_scale)

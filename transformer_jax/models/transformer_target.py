@@ -48,7 +48,7 @@ class TransformerTarget(nnx.Module):
     .. math:: p(y_t \mid y_{<t}) = \mathrm{softmax}(E\, \mathrm{decode}(y_{<t}))_{y_t}
 
     Attributes:
-      config: Has ``dtype``.
+      config: Has ``dtype``, ``padding_id`` and ``has_batch_statistics``.
       target_embedding: Embedding of the target tokens.
       output_embedding: Output projection; None = the target embedding.
       decoder: The decoder.
@@ -130,6 +130,10 @@ class TransformerTarget(nnx.Module):
     def _embedded(self, tokens: Array) -> Array:
         """Embeddings of target tokens, of copied words those of the unknown token."""
         return self.target_embedding(tokens if self.pointer is None else self.pointer.known(tokens))
+
+    def _real_targets(self, tokens: Array) -> Array | None:
+        """Target tokens that count in statistics of the batch, all but padding; ``None`` where there are none."""
+        return tokens != self.config.padding_id if self.config.has_batch_statistics else None
 
     def _start(
         self, memories: tuple[AttentionMemory, ...], source_lengths: Array, max_len: int

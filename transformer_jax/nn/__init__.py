@@ -9,10 +9,11 @@ from transformer_jax.nn.linear import Linear
 from transformer_jax.nn.linear_self_attention import LinearSelfAttention
 from transformer_jax.nn.local_attention import LocalAttention, Monotonic, Predictive
 from transformer_jax.nn.multi_head import MultiHeadAttention
-from transformer_jax.nn.norms import BatchNorm, LayerNorm, RMSNorm, make_norm
+from transformer_jax.nn.norms import BatchNorm, LayerNorm, NoNorm, PowerNorm, RMSNorm, make_norm
 from transformer_jax.nn.parameters import (
     CarriedState,
     carries_state,
+    has_batch_statistics,
     load_parameters,
     named_parameters,
     non_parameters,
@@ -93,9 +94,11 @@ __all__ = [
     "MeanPooling",
     "Monotonic",
     "MultiHeadAttention",
+    "NoNorm",
     "NoPositions",
     "PositionalEncoding",
     "Positions",
+    "PowerNorm",
     "Predictive",
     "RMSNorm",
     "RecurrentCell",
@@ -111,6 +114,7 @@ __all__ = [
     "StructuredPooling",
     "TransformerLayerConfig",
     "carries_state",
+    "has_batch_statistics",
     "load_parameters",
     "make_norm",
     "named_parameters",

@@ -5,9 +5,10 @@ import jax
 from transformer_jax.errors import ShapeError
 from transformer_jax.functional import AttentionMask
 from transformer_jax.nn.cache import BeamCache, SelfAttentionCache
+from transformer_jax.nn.norms import normalized
 from transformer_jax.nn.stacks import CausalLayers, enter_next
 from transformer_jax.nn.transformer_layers import EncoderLayer
-from transformer_jax.typing import Array, Float, Int
+from transformer_jax.typing import Array, Bool, Float, Int
 
 __all__ = ["CausalStack"]
 
@@ -49,6 +50,7 @@ class CausalStack(CausalLayers):
         *,
         mask: AttentionMask | None = None,
         positions: Int[Array, "one_or_batch q_len"] | None = None,
+        valid: Bool[Array, "batch q_len"] | None = None,
         rng_key: jax.Array | None = None,
     ) -> Float[Array, "batch q_len model"]:
         """Apply the stack to whole sequences.
@@ -57,6 +59,7 @@ class CausalStack(CausalLayers):
           x: Token embeddings.
           mask: What hides tokens from each other beside the causal order, as segments of a packed row do.
           positions: Each token's place in its sequence; ``None`` = arange.
+          valid: Which tokens count in the statistics of norms over the batch; ``None`` = all.
           rng_key: Draws dropout; ``None`` = evaluation.
 
         Returns:
@@ -66,7 +69,7 @@ class CausalStack(CausalLayers):
           ShapeError: If there are more tokens than learned positions.
         """
         causal = AttentionMask.causal() if mask is None else AttentionMask.causal() & mask
-        return self._through(x, causal, positions, rng_key)
+        return self._through(x, causal, positions, valid, rng_key)
 
     def extend(
         self,
@@ -95,4 +98,4 @@ class CausalStack(CausalLayers):
         for layer, cache in zip(self.layers, caches, strict=True):
             x, cache = layer.extend(x, cache, bias=bias, num_valid=num_valid)
             new_caches.append(cache)
-        return (x if self.final_norm is None else self.final_norm(x)), tuple(new_caches)
+        return normalized(self.final_norm, x), tuple(new_caches)

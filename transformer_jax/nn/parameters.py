@@ -15,6 +15,7 @@ from transformer_jax.variables import CarriedState
 __all__ = [
     "CarriedState",
     "carries_state",
+    "has_batch_statistics",
     "load_parameters",
     "named_parameters",
     "non_parameters",
@@ -56,6 +57,16 @@ def carries_state(module: nnx.Module) -> bool:
       False
     """
     return bool(jax.tree.leaves(nnx.state(module, CarriedState)))
+
+
+def has_batch_statistics(module: nnx.Module) -> bool:
+    """Whether a module has running statistics of batches, as batch norm has: it wants to know which tokens are real.
+
+    Example:
+      >>> has_batch_statistics(nnx.BatchNorm(2, rngs=nnx.Rngs(0)))
+      True
+    """
+    return bool(jax.tree.leaves(nnx.state(module, nnx.BatchStat)))
 
 
 def named_parameters(module: Any) -> dict[str, Array]:

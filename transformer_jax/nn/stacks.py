@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional import AttentionMask, PositionBias, dropout, split_key
 from transformer_jax.nn.cache import AttentionMemory, BeamCache, KeyValueCache, SelfAttentionCache
-from transformer_jax.nn.norms import make_norm
+from transformer_jax.nn.norms import TrainingTokens, normalized, training_tokens
 from transformer_jax.nn.position_encodings import (
     AlibiPositions,
     PositionalEncoding,
@@ -18,6 +18,7 @@ from transformer_jax.nn.position_encodings import (
     RelativePositions,
     Rotary,
 )
+from transformer_jax.nn.residual import layer_norm_of
 from transformer_jax.nn.transformer_layers import (
     DecoderLayer,
     EncoderLayer,
@@ -25,7 +26,7 @@ from transformer_jax.nn.transformer_layers import (
     check_self_attention,
     empty_cache,
 )
-from transformer_jax.typing import Array, Float, Int
+from transformer_jax.typing import Array, Bool, Float, Int
 
 __all__ = ["DecoderStack", "EncoderStack", "check_stack", "enter_next", "enter_stack", "make_outer_norm"]
 
@@ -69,17 +70,22 @@ class LayerStack(nnx.Module):
         self.final_norm = make_outer_norm(config, final_norm)
 
     def _through(
-        self, x: Array, mask: AttentionMask | None, positions: Array | None, rng_key: jax.Array | None
+        self,
+        x: Array,
+        mask: AttentionMask | None,
+        positions: Array | None,
+        valid: Array | None,
+        rng_key: jax.Array | None,
     ) -> Array:
         """Whole sequences through layers of self-attention."""
         x, positions, bias = enter_stack(self.positions, x, positions)
-        keys = split_key(rng_key, len(self.layers) + 1)
-        x = dropout(self._normalized(x), self.dropout_rate, keys[0])
+        keys, tokens = split_key(rng_key, len(self.layers) + 1), training_tokens(valid, rng_key)
+        x = dropout(self._normalized(x, tokens), self.dropout_rate, keys[0])
         for layer, key in zip(self.layers, keys[1:], strict=True):
-            x = layer(x, mask=mask, bias=bias, positions=positions, rng_key=key)
-        return x if self.final_norm is None else self.final_norm(x)
+            x = layer(x, mask=mask, bias=bias, positions=positions, valid=valid, rng_key=key)
+        return normalized(self.final_norm, x, tokens)
 
-    def _normalized(self, x: Array) -> Array:
+    def _normalized(self, x: Array, tokens: TrainingTokens | None) -> Array:
         """Embeddings with their positions as they enter dropout and the first layer."""
         return x
 
@@ -128,8 +134,8 @@ class EncoderStack(LayerStack):
         super().__init__(config, num_layers, positions=positions, final_norm=final_norm, rngs=rngs)
         self.embedding_norm = make_outer_norm(config, embedding_norm)
 
-    def _normalized(self, x: Array) -> Array:
-        return x if self.embedding_norm is None else self.embedding_norm(x)
+    def _normalized(self, x: Array, tokens: TrainingTokens | None) -> Array:
+        return normalized(self.embedding_norm, x, tokens)
 
     def __call__(
         self,
@@ -137,6 +143,7 @@ class EncoderStack(LayerStack):
         *,
         mask: AttentionMask | None,
         positions: Int[Array, "one_or_batch q_len"] | None = None,
+        valid: Bool[Array, "batch q_len"] | None = None,
         rng_key: jax.Array | None = None,
     ) -> Float[Array, "batch q_len model"]:
         """Encode embeddings.
@@ -145,6 +152,7 @@ class EncoderStack(LayerStack):
           x: Scaled token embeddings.
           mask: Who may attend to whom.
           positions: Each token's place in its sequence; ``None`` = arange.
+          valid: Which tokens count in the statistics of norms over the batch; ``None`` = all.
           rng_key: Draws dropout; ``None`` = evaluation.
 
         Returns:
@@ -153,7 +161,7 @@ class EncoderStack(LayerStack):
         Raises:
           ShapeError: If there are more tokens than learned positions.
         """
-        return self._through(x, mask, positions, rng_key)
+        return self._through(x, mask, positions, valid, rng_key)
 
 
 class DecoderStack(CausalLayers):
@@ -184,6 +192,7 @@ class DecoderStack(CausalLayers):
         mask: AttentionMask | None = None,
         memory_mask: AttentionMask | None,
         positions: Int[Array, "one_or_batch q_len"] | None = None,
+        valid: Bool[Array, "batch q_len"] | None = None,
         rng_key: jax.Array | None = None,
     ) -> Float[Array, "batch q_len model"]:
         """Decode a whole target (teacher forcing).
@@ -194,6 +203,7 @@ class DecoderStack(CausalLayers):
           mask: What hides targets from each other beside the causal order, as segments of a packed row do.
           memory_mask: Which memory slots may be attended to.
           positions: Each token's place in its sequence; ``None`` = arange.
+          valid: Which tokens count in the statistics of norms over the batch; ``None`` = all.
           rng_key: Draws dropout; ``None`` = evaluation.
 
         Returns:
@@ -214,9 +224,10 @@ class DecoderStack(CausalLayers):
                 memory_mask=memory_mask,
                 bias=bias,
                 positions=positions,
+                valid=valid,
                 rng_key=key,
             )
-        return x if self.final_norm is None else self.final_norm(x)
+        return normalized(self.final_norm, x, training_tokens(valid, rng_key))
 
     def with_weights(
         self,
@@ -224,6 +235,7 @@ class DecoderStack(CausalLayers):
         memories: tuple[AttentionMemory, ...],
         *,
         memory_mask: AttentionMask | None,
+        valid: Bool[Array, "batch q_len"] | None = None,
         rng_key: jax.Array | None = None,
     ) -> tuple[Float[Array, "batch q_len model"], Float[Array, "batch heads q_len memory_len"]]:
         """As a call, and the weights of the last layer's cross-attention; its layers are never recomputed."""
@@ -232,12 +244,19 @@ class DecoderStack(CausalLayers):
         x = dropout(x, self.dropout_rate, keys[0])
         for layer, memory, key in zip(self.layers[:-1], memories[:-1], keys[1:-1], strict=True):
             x = layer(
-                x, memory, mask=mask, memory_mask=memory_mask, bias=bias, positions=positions, rng_key=key
+                x,
+                memory,
+                mask=mask,
+                memory_mask=memory_mask,
+                bias=bias,
+                positions=positions,
+                valid=valid,
+                rng_key=key,
             )
         x, weights = self.layers[-1].attention_weights(
-            x, memories[-1], mask=mask, memory_mask=memory_mask, bias=bias, rng_key=keys[-1]
+            x, memories[-1], mask=mask, memory_mask=memory_mask, bias=bias, valid=valid, rng_key=keys[-1]
         )
-        return (x if self.final_norm is None else self.final_norm(x)), weights
+        return normalized(self.final_norm, x, training_tokens(valid, rng_key)), weights
 
     def extend(
         self,
@@ -265,7 +284,7 @@ class DecoderStack(CausalLayers):
         for layer, memory, cache in zip(self.layers, memories, caches, strict=True):
             x, cache = layer.extend(x, memory, cache, memory_mask=memory_mask, bias=bias, num_valid=num_valid)
             new_caches.append(cache)
-        return (x if self.final_norm is None else self.final_norm(x)), tuple(new_caches)
+        return normalized(self.final_norm, x), tuple(new_caches)
 
     def extend_with_weights(
         self,
@@ -289,8 +308,7 @@ class DecoderStack(CausalLayers):
         x, weights, last = self.layers[-1].extend_with_weights(
             x, memories[-1], caches[-1], memory_mask=memory_mask, bias=bias, num_valid=num_valid
         )
-        x = x if self.final_norm is None else self.final_norm(x)
-        return x, weights, (*new_caches, last)
+        return normalized(self.final_norm, x), weights, (*new_caches, last)
 
     def attention_weights(
         self,
@@ -350,8 +368,4 @@ def _arange(length: int) -> Int[Array, "1 length"]:
 
 def make_outer_norm(config: TransformerLayerConfig, wanted: bool) -> nnx.Module | None:
     """A norm before the first layer or behind the last, where one is wanted."""
-    if not wanted:
-        return None
-    return make_norm(
-        config.normalization, config.model_dim, epsilon=config.norm_epsilon, use_bias=config.norm_bias
-    )
+    return layer_norm_of(config) if wanted else None

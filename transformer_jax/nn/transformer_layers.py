@@ -1,4 +1,4 @@
-"""Encoder and decoder layers, post-norm as in the paper or pre-norm."""
+"""Encoder and decoder layers."""
 
 import dataclasses
 from typing import Literal, get_args
@@ -8,10 +8,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from transformer_jax.errors import ConfigError, nearest_hint
-from transformer_jax.functional import AttentionMask, PositionBias, dropout, split_key
+from transformer_jax.functional import AttentionMask, PositionBias, split_key
 from transformer_jax.functional.attention import check_attention_implementation
 from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype, in_compute_dtype
-from transformer_jax.functional.remat import Remat, remat
+from transformer_jax.functional.remat import Remat
 from transformer_jax.nn.cache import (
     AttentionMemory,
     BeamCache,
@@ -22,8 +22,9 @@ from transformer_jax.nn.cache import (
 from transformer_jax.nn.feed_forward import Activation, FeedForward
 from transformer_jax.nn.linear_self_attention import LinearSelfAttention, padding_of_causal_mask
 from transformer_jax.nn.multi_head import MultiHeadAttention
-from transformer_jax.nn.norms import Normalization, make_norm
-from transformer_jax.typing import Array, Float, Int
+from transformer_jax.nn.norms import Normalization, TrainingTokens, remat_layer, training_tokens
+from transformer_jax.nn.residual import NormPlacement, Residual, scale_initial_weights
+from transformer_jax.typing import Array, Bool, Float, Int
 
 __all__ = [
     "DecoderLayer",
@@ -36,11 +37,11 @@ __all__ = [
     "empty_cache",
 ]
 
-NormPlacement = Literal["post", "pre"]
 SelfAttention = Literal["softmax", "linear"]
 _Bias = PositionBias | Float[Array, "one_or_batch heads q_len kv_len"]
 _Inputs = Float[Array, "batch q_len model"]
 _Memory = Float[Array, "batch memory_len model"]
+_Valid = Bool[Array, "batch q_len"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,8 +56,10 @@ class TransformerLayerConfig:
       dropout_rate: Dropout of each sublayer's output, before it is added.
       attention_dropout_rate: Dropout of attention weights.
       activation_dropout_rate: Dropout inside the feed-forward network.
-      norm_placement: ``"post"``: ``norm(x + f(x))``, the paper's; ``"pre"``: ``x + f(norm(x))``.
-      normalization: ``"layer"`` or ``"rms"``.
+      norm_placement: ``"post"``: ``norm(x + f(x))``, the paper's; ``"pre"``: ``x + f(norm(x))``; ``"sandwich"``:
+        ``x + norm(f(norm(x)))``; ``"deep"``: ``norm(residual_scale * x + f(x))``.
+      normalization: ``"layer"``, ``"rms"``, ``"batch"``, ``"power"`` or ``"none"``, see
+        :func:`~transformer_jax.nn.make_norm`.
       norm_epsilon: Added to the variance.
       activation: Of the feed-forward network.
       attention_bias: Whether attention's projections have a bias.
@@ -69,6 +72,10 @@ class TransformerLayerConfig:
       dtype: Of matrix products and activations; parameters, statistics of norms and softmax are float32.
       attention_implementation: Of softmax attention over whole sequences, as in
         :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
+      norm_momentum: Share that running statistics of norms over the batch keep of themselves at each update.
+      residual_scale: Of the stream with ``norm_placement="deep"``, see
+        :func:`~transformer_jax.functional.deep_scales`.
+      initial_scale: Factor of the initial matrices of values, of attention's outputs and of the feed-forward network.
 
     Raises:
       ConfigError: If ``dtype`` or ``attention_implementation`` is unknown.
@@ -93,45 +100,13 @@ class TransformerLayerConfig:
     norm_bias: bool = True
     dtype: ComputeDtype = "float32"
     attention_implementation: str | None = None
+    norm_momentum: float = 0.9
+    residual_scale: float = 1.0
+    initial_scale: float = 1.0
 
     def __post_init__(self) -> None:
         check_compute_dtype("dtype", self.dtype)
         check_attention_implementation("attention_implementation", self.attention_implementation)
-
-
-class Residual(nnx.Module):
-    r"""The connection around a sublayer: dropout, addition and the norm before or after.
-
-    .. math:: \text{post: } \mathrm{norm}(x + \mathrm{drop}(f(x))), \qquad
-       \text{pre: } x + \mathrm{drop}(f(\mathrm{norm}(x)))
-
-    Args:
-      config: The layer's sizes and choices.
-
-    Raises:
-      ConfigError: If ``norm_placement`` is unknown.
-
-    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.1; pre-norm: Xiong et al. 2020,
-    https://arxiv.org/abs/2002.04745.
-    """
-
-    def __init__(self, config: TransformerLayerConfig) -> None:
-        if config.norm_placement not in ("post", "pre"):
-            raise ConfigError(f"norm_placement must be 'post' or 'pre', got {config.norm_placement!r}")
-        self.is_post = config.norm_placement == "post"
-        self.dropout_rate = config.dropout_rate
-        self.norm = make_norm(
-            config.normalization, config.model_dim, epsilon=config.norm_epsilon, use_bias=config.norm_bias
-        )
-
-    def enter(self, x: _Inputs) -> _Inputs:
-        """Input of the sublayer: normalised for pre-norm."""
-        return x if self.is_post else self.norm(x)
-
-    def leave(self, x: _Inputs, update: _Inputs, rng_key: jax.Array | None) -> _Inputs:
-        """The stream after the sublayer has answered ``update``."""
-        total = x + dropout(update, self.dropout_rate, rng_key)
-        return self.norm(total) if self.is_post else total
 
 
 class EncoderLayer(nnx.Module):
@@ -150,10 +125,12 @@ class EncoderLayer(nnx.Module):
     def __init__(self, config: TransformerLayerConfig, *, rngs: nnx.Rngs) -> None:
         self.remat: Remat = "nothing"
         self.dtype = config.dtype
+        self.initial_scale = config.initial_scale
         self.self_attention = _self_attention(config, rngs)
         self.self_attention_residual = Residual(config)
         self.feed_forward = _feed_forward(config, rngs)
         self.feed_forward_residual = Residual(config)
+        scale_initial_weights(self, config.initial_scale)
 
     def __call__(
         self,
@@ -162,6 +139,7 @@ class EncoderLayer(nnx.Module):
         mask: AttentionMask | None,
         bias: _Bias | None = None,
         positions: Int[Array, "one_or_batch q_len"] | None = None,
+        valid: _Valid | None = None,
         rng_key: jax.Array | None = None,
     ) -> _Inputs:
         """Apply the layer.
@@ -171,6 +149,7 @@ class EncoderLayer(nnx.Module):
           mask: Who may attend to whom.
           bias: Added to the scores.
           positions: For rotary turns; ``None`` = arange.
+          valid: Which tokens count in the statistics of norms over the batch; ``None`` = all.
           rng_key: Draws dropout; ``None`` = evaluation.
 
         Returns:
@@ -179,17 +158,17 @@ class EncoderLayer(nnx.Module):
         Raises:
           ConfigError: In linear self-attention, if there is a bias, or the mask is not a causal one with padding.
         """
-        keys = split_key(rng_key, 4)
+        keys, tokens = split_key(rng_key, 4), training_tokens(valid, rng_key)
 
-        def layer(x: _Inputs) -> _Inputs:
-            x = in_compute_dtype(x, self.dtype)
-            entered = self.self_attention_residual.enter(x)
-            update = _attend(self.self_attention, entered, mask, bias, positions, keys[0])
-            x = self.self_attention_residual.leave(x, update, keys[1])
-            update = self.feed_forward(self.feed_forward_residual.enter(x), rng_key=keys[2])
-            return self.feed_forward_residual.leave(x, update, keys[3])
+        def run(own: EncoderLayer, x: _Inputs) -> _Inputs:
+            x = in_compute_dtype(x, own.dtype)
+            entered = own.self_attention_residual.enter(x, tokens)
+            update = _attend(own.self_attention, entered, mask, bias, positions, keys[0])
+            x = own.self_attention_residual.leave(x, update, keys[1], tokens)
+            update = own.feed_forward(own.feed_forward_residual.enter(x, tokens), rng_key=keys[2])
+            return own.feed_forward_residual.leave(x, update, keys[3], tokens)
 
-        return remat(layer, self.remat)(x)
+        return remat_layer(run, self, x, recomputed=self.remat, tokens=tokens)
 
     def extend(
         self,
@@ -234,6 +213,7 @@ class DecoderLayer(nnx.Module):
     def __init__(self, config: TransformerLayerConfig, *, rngs: nnx.Rngs) -> None:
         self.remat: Remat = "nothing"
         self.dtype = config.dtype
+        self.initial_scale = config.initial_scale
         self.self_attention = _self_attention(config, rngs)
         self.self_attention_residual = Residual(config)
         self.cross_attention = MultiHeadAttention(
@@ -249,6 +229,7 @@ class DecoderLayer(nnx.Module):
         self.cross_attention_residual = Residual(config)
         self.feed_forward = _feed_forward(config, rngs)
         self.feed_forward_residual = Residual(config)
+        scale_initial_weights(self, config.initial_scale)
 
     def project_memory(self, memory: _Memory) -> AttentionMemory:
         """The encoder's output as this layer's keys and values."""
@@ -263,6 +244,7 @@ class DecoderLayer(nnx.Module):
         memory_mask: AttentionMask | None,
         bias: _Bias | None = None,
         positions: Int[Array, "one_or_batch q_len"] | None = None,
+        valid: _Valid | None = None,
         rng_key: jax.Array | None = None,
     ) -> _Inputs:
         """Apply the layer to a whole target.
@@ -274,6 +256,7 @@ class DecoderLayer(nnx.Module):
           memory_mask: Which memory slots may be attended to.
           bias: Added to the scores of self-attention.
           positions: For rotary turns; ``None`` = arange.
+          valid: Which tokens count in the statistics of norms over the batch; ``None`` = all.
           rng_key: Draws dropout; ``None`` = evaluation.
 
         Returns:
@@ -282,16 +265,16 @@ class DecoderLayer(nnx.Module):
         Raises:
           ConfigError: In linear self-attention, if there is a bias, or the mask is not a causal one with padding.
         """
-        keys = split_key(rng_key, 6)
+        keys, tokens = split_key(rng_key, 6), training_tokens(valid, rng_key)
 
-        def layer(x: _Inputs) -> _Inputs:
-            x = in_compute_dtype(x, self.dtype)
-            entered = self.self_attention_residual.enter(x)
-            update = _attend(self.self_attention, entered, mask, bias, positions, keys[0])
-            x = self.self_attention_residual.leave(x, update, keys[1])
-            return self._after_self_attention(x, memory, memory_mask, keys[2:])
+        def run(own: DecoderLayer, x: _Inputs) -> _Inputs:
+            x = in_compute_dtype(x, own.dtype)
+            entered = own.self_attention_residual.enter(x, tokens)
+            update = _attend(own.self_attention, entered, mask, bias, positions, keys[0])
+            x = own.self_attention_residual.leave(x, update, keys[1], tokens)
+            return own._after_self_attention(x, memory, memory_mask, keys[2:], tokens)
 
-        return remat(layer, self.remat)(x)
+        return remat_layer(run, self, x, recomputed=self.remat, tokens=tokens)
 
     def extend(
         self,
@@ -338,18 +321,19 @@ class DecoderLayer(nnx.Module):
         mask: AttentionMask | None,
         memory_mask: AttentionMask | None,
         bias: _Bias | None = None,
+        valid: _Valid | None = None,
         rng_key: jax.Array | None = None,
     ) -> tuple[_Inputs, Float[Array, "batch heads q_len memory_len"]]:
         """As a call, and the cross-attention's weights too, without dropout of these."""
-        keys = split_key(rng_key, 6)
+        keys, tokens = split_key(rng_key, 6), training_tokens(valid, rng_key)
         x = in_compute_dtype(x, self.dtype)
-        entered = self.self_attention_residual.enter(x)
+        entered = self.self_attention_residual.enter(x, tokens)
         update = _attend(self.self_attention, entered, mask, bias, None, keys[0])
-        x = self.self_attention_residual.leave(x, update, keys[1])
-        _, weights = self.cross_attention.attend_memory_with_weights(
-            self.cross_attention_residual.enter(x), memory, mask=memory_mask
-        )
-        return self._after_self_attention(x, memory, memory_mask, keys[2:]), weights
+        x = self.self_attention_residual.leave(x, update, keys[1], tokens)
+        entered = self.cross_attention_residual.enter(x, tokens)
+        _, weights = self.cross_attention.attend_memory_with_weights(entered, memory, mask=memory_mask)
+        update = self.cross_attention.attend_memory(entered, memory, mask=memory_mask, rng_key=keys[2])
+        return self._after_cross_attention(x, update, keys[3:], tokens), weights
 
     def _after_self_attention(
         self,
@@ -357,16 +341,19 @@ class DecoderLayer(nnx.Module):
         memory: AttentionMemory,
         memory_mask: AttentionMask | None,
         keys: list[jax.Array | None],
+        tokens: TrainingTokens | None = None,
     ) -> Array:
         update = self.cross_attention.attend_memory(
-            self.cross_attention_residual.enter(x), memory, mask=memory_mask, rng_key=keys[0]
+            self.cross_attention_residual.enter(x, tokens), memory, mask=memory_mask, rng_key=keys[0]
         )
-        return self._after_cross_attention(x, update, keys[1:])
+        return self._after_cross_attention(x, update, keys[1:], tokens)
 
-    def _after_cross_attention(self, x: Array, update: Array, keys: list[jax.Array | None]) -> Array:
-        x = self.cross_attention_residual.leave(x, update, keys[0])
-        update = self.feed_forward(self.feed_forward_residual.enter(x), rng_key=keys[1])
-        return self.feed_forward_residual.leave(x, update, keys[2])
+    def _after_cross_attention(
+        self, x: Array, update: Array, keys: list[jax.Array | None], tokens: TrainingTokens | None = None
+    ) -> Array:
+        x = self.cross_attention_residual.leave(x, update, keys[0], tokens)
+        update = self.feed_forward(self.feed_forward_residual.enter(x, tokens), rng_key=keys[1])
+        return self.feed_forward_residual.leave(x, update, keys[2], tokens)
 
 
 def check_self_attention(config: TransformerLayerConfig) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from transformer_jax.bounds import require_field
 from transformer_jax.functional.losses import LossSum
-from transformer_jax.nn.parameters import carries_state, non_parameters
+from transformer_jax.nn.parameters import carries_state, has_batch_statistics, non_parameters
 from transformer_jax.objectives.token_loss import length_weights, score_tokens
 from transformer_jax.typing import Array, Key, PyTree
 
@@ -56,7 +56,8 @@ class NextToken:
         """Score a batch.
 
         Args:
-          model: ``(tokens [batch, len], *, segments=None, rng_key=None) -> logits [batch, len, vocab]``.
+          model: ``(tokens [batch, len], *, segments=None, rng_key=None) -> logits [batch, len, vocab]``; takes
+            ``lengths`` too if it has running statistics of batches.
           batch: ``TokenBatch``.
           rng_key: Of dropout; None means evaluation.
 
@@ -70,6 +71,8 @@ class NextToken:
             keywords["segments"] = batch.segments
         if carries_state(model):
             keywords["restarts"] = batch.restarts
+        if batch.segments is None and has_batch_statistics(model):
+            keywords["lengths"] = batch.lengths
         length = batch.targets.shape[1]
         weights = length_weights(batch.lengths, length)
         if batch.first_counted is not None:
