@@ -53,6 +53,8 @@ MODELS = {
     ),
     "relative_rms": _gpt(positions=nn.RelativePositions(num_buckets=8, max_distance=16), normalization="rms"),
     "linear": _gpt(self_attention="linear", num_layers=1),
+    "batch_deep": _gpt(normalization="batch", norm_placement="deep", num_layers=1, use_bias=False),
+    "power_sandwich": _gpt(normalization="power", norm_placement="sandwich", num_layers=1),
     "lstm_deep_residual": _recurrent("lstm", num_layers=2, residual=True),
     "gru_tied": _recurrent("gru", embedding_dim=8, tied=True),
     "rnn": _recurrent("rnn"),
@@ -60,8 +62,9 @@ MODELS = {
     "min_lstm": _recurrent("min_lstm"),
     "diagonal": _recurrent("diagonal"),
 }
-# Relative positions are held to the contract of step models in the first tier, one-layer cells to that of recurrences.
-IN_SECOND_TIER = {"relative_rms", "rnn", "min_lstm"}
+# Relative positions and norms over the batch are held to the contract of step models in the first tier, one-layer cells
+# to that of recurrences.
+IN_SECOND_TIER = {"relative_rms", "rnn", "min_lstm", "batch_deep", "power_sandwich"}
 # Linear attention refuses packed rows.
 CASES = [
     pytest.param(name, check, marks=pytest.mark.full if name in IN_SECOND_TIER else [])

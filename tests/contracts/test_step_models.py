@@ -82,6 +82,7 @@ COVERING = {
         attention_bias=True,
         num_decoder_layers=2,
     ),
+    "transformer_batch_sandwich": _transformer(normalization="batch", norm_placement="sandwich"),
     "diagonal_context_each_step": _recurrent(
         cell="diagonal",
         attention=models.LastState(feed_each_step=True),
@@ -134,6 +135,9 @@ ONE_BY_ONE = {
     "transformer_pre_norm": _transformer(norm_placement="pre"),
     "transformer_post_rms": _transformer(normalization="rms"),
     "transformer_pre_rms_silu": _transformer(norm_placement="pre", normalization="rms", activation="silu"),
+    "transformer_power_deep": _transformer(normalization="power", norm_placement="deep"),
+    "transformer_batch_post": _transformer(normalization="batch"),
+    "transformer_pre_without_norms": _transformer(normalization="none", norm_placement="pre"),
     "transformer_grouped": _transformer(num_kv_heads=2),
     "transformer_multi_query": _transformer(num_kv_heads=1),
     "transformer_tied_target": _transformer(share_embeddings="target"),

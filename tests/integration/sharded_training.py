@@ -3,6 +3,7 @@
 XLA_FLAGS=--xla_force_host_platform_device_count=8 python sharded_training.py OUTPUT.npz MODEL/MESH ...
 """
 
+import dataclasses
 import sys
 import tempfile
 from collections.abc import Collection, Iterator
@@ -45,6 +46,10 @@ MODELS: dict[str, Any] = {
         attention=Luong(score="general", input_feeding=True), dropout_rate=0.1, residual=False,
     ),
 }  # fmt: skip
+BATCH_NORM = "batch norm"
+MODELS[BATCH_NORM] = dataclasses.replace(
+    MODELS["transformer"], normalization="batch", norm_placement="sandwich"
+)
 
 
 class Reader(nnx.Module):
@@ -87,7 +92,7 @@ class Undeclared(nnx.Module):
 UNDECLARED = "undeclared"
 IN_BLOCKS = "transformer, in blocks"
 MODELS[IN_BLOCKS] = MODELS["transformer"]
-NAMES = (UNDECLARED, *MODELS)
+NAMES = (UNDECLARED, *MODELS)  # the one in blocks stays the last
 MESHES: dict[str, MeshShape | None] = {
     "one": None,
     "data": MeshShape(data=8),
@@ -100,6 +105,7 @@ MESHES_OF = {
     UNDECLARED: ("one", "tensor", "data-fsdp-tensor"),
     "two layers": ("one", "data-fsdp-tensor"),
     IN_BLOCKS: ("one", "data", "data-fsdp-tensor"),
+    BATCH_NORM: ("one", "data", "data-fsdp-tensor", "data-sequence"),
 }
 UPDATES = 4
 TASK = SequenceTask(task="reverse", vocab_size=VOCAB, min_len=3, max_lens=(11,), batch_size=16, dummy_rows=3)
@@ -141,7 +147,10 @@ def train(model_name: str, sharding: MeshShape | None, folder: Path) -> dict[str
     objective = PairCrossEntropy(label_smoothing=0.1, r_drop_weight=0.5 if model_name == IN_BLOCKS else 0.0)
     trainer = Trainer(model, objective, config, run_dir=folder, batches=Batches(), quiet=True)
     trainer.fit()
-    found = {f"parameters/{name}": np.asarray(leaf) for name, leaf in split_model(model)[1].items()}
+    _, params, others = split_model(model)
+    found = {f"parameters/{name}": np.asarray(leaf) for name, leaf in params.items()}
+    if model_name == BATCH_NORM:  # of the whole batch, wherever its rows lie
+        found |= {f"statistics/{name}": np.asarray(leaf) for name, leaf in others.items()}
     found["losses"] = np.array([row["loss"] for row in read_rows(folder)])
     return found
 
