@@ -59,12 +59,13 @@ MODELS = {
     "gru_tied": _recurrent("gru", embedding_dim=8, tied=True),
     "rnn": _recurrent("rnn"),
     "min_gru_deep": _recurrent("min_gru", num_layers=2),
+    "lstm_pre_layer_norm": _recurrent("lstm", num_layers=2, normalization="layer", norm_placement="pre"),
     "min_lstm": _recurrent("min_lstm"),
     "diagonal": _recurrent("diagonal"),
 }
 # Relative positions and norms over the batch are held to the contract of step models in the first tier, one-layer cells
 # to that of recurrences.
-IN_SECOND_TIER = {"relative_rms", "rnn", "min_lstm", "batch_deep", "power_sandwich"}
+IN_SECOND_TIER = {"relative_rms", "rnn", "min_lstm", "batch_deep", "power_sandwich", "lstm_pre_layer_norm"}
 # Linear attention refuses packed rows.
 CASES = [
     pytest.param(name, check, marks=pytest.mark.full if name in IN_SECOND_TIER else [])

@@ -151,6 +151,16 @@ ONE_BY_ONE = {
     "transformer_relative": _transformer(positions=nn.RelativePositions(num_buckets=8, max_distance=16)),
     "transformer_no_positions": _transformer(positions=nn.NoPositions()),
     "transformer_linear": _transformer(decoder_self_attention="linear"),
+    "lstm_luong_post_layer_norm": _luong(
+        "general", normalization="layer", num_decoder_layers=2, residual=True
+    ),
+    "gru_bahdanau_pre_rms": _recurrent(
+        attention=models.Bahdanau(attention_dim=5),
+        num_decoder_layers=2,
+        normalization="rms",
+        norm_placement="pre",
+    ),
+    "gru_last_state_rms": _recurrent(normalization="rms"),
     "rnn": _recurrent(cell="rnn"),
     "lstm": _recurrent(cell="lstm"),
     "min_gru": _recurrent(cell="min_gru"),

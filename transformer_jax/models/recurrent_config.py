@@ -15,6 +15,7 @@ from transformer_jax.functional.scores import RuleConfig, score_class
 from transformer_jax.models.pointer import Pointer
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.local_attention import Monotonic, Predictive
+from transformer_jax.nn.recurrent import RecurrentNormalization, RecurrentNormPlacement, check_recurrent_norm
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,6 +126,10 @@ class RecurrentDecoderConfig(Protocol):
     @property
     def attention_implementation(self) -> str | None: ...
     @property
+    def normalization(self) -> RecurrentNormalization: ...
+    @property
+    def norm_placement(self) -> RecurrentNormPlacement: ...
+    @property
     def encoder_dim(self) -> int: ...
     @property
     def readout_dim(self) -> int: ...
@@ -149,6 +154,9 @@ class RecurrentSeq2SeqConfig:
         :func:`~transformer_jax.functional.recurrent.run_cells.recurrence`; ``None`` = the first that can.
       attention_implementation: As in :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
       pointer: A gate that may copy what the attention points at (See et al. 2017); ``None`` = no copying.
+      normalization: Of what goes from layer to layer, ``"layer"`` or ``"rms"``; ``"none"`` = as it is.
+      norm_placement: ``"post"``: of each layer's output, after ``residual`` was added; ``"pre"``: of the input of every
+        layer but the first.
 
     Raises:
       ConfigError: If a size, a rate or a combination is out of range.
@@ -170,6 +178,8 @@ class RecurrentSeq2SeqConfig:
     recurrence_implementation: str | None = None
     attention_implementation: str | None = None
     pointer: Pointer | None = None
+    normalization: RecurrentNormalization = "none"
+    norm_placement: RecurrentNormPlacement = "post"
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -186,6 +196,8 @@ class RecurrentSeq2SeqConfig:
                 f"'{self.attention_implementation}'"
             )
         check_rate("dropout_rate", self.dropout_rate)
+        deepest = max(self.num_encoder_layers, self.num_decoder_layers)
+        check_recurrent_norm(self.normalization, self.norm_placement, num_layers=deepest)
         if self.pointer is not None and isinstance(self.attention, LastState):
             raise ConfigError(
                 "pointer copies what the decoder attends to, and attention 'last_state' attends to nothing: use "

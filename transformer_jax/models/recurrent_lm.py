@@ -18,7 +18,12 @@ from transformer_jax.functional.recurrent import cell_class, check_recurrence_im
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.parameters import CarriedState
-from transformer_jax.nn.recurrent import RecurrentStack
+from transformer_jax.nn.recurrent import (
+    RecurrentNormalization,
+    RecurrentNormPlacement,
+    RecurrentStack,
+    check_recurrent_norm,
+)
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Float, Int
 
@@ -43,6 +48,9 @@ class RecurrentLMConfig:
       dtype: Of matrix products and activations; parameters, gates, carries and softmax are float32.
       recurrence_implementation: Of layers that run over whole sequences, see
         :func:`~transformer_jax.functional.recurrent.recurrence`; ``None`` = the first that can.
+      normalization: Of what goes from layer to layer, ``"layer"`` or ``"rms"``; ``"none"`` = as it is.
+      norm_placement: ``"post"``: of each layer's output, after ``residual`` was added; ``"pre"``: of the input of every
+        layer but the first.
 
     Raises:
       ConfigError: If a size, a rate or a combination is out of range.
@@ -64,6 +72,8 @@ class RecurrentLMConfig:
     residual: bool = False
     dtype: ComputeDtype = "float32"
     recurrence_implementation: str | None = None
+    normalization: RecurrentNormalization = "none"
+    norm_placement: RecurrentNormPlacement = "post"
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -74,6 +84,7 @@ class RecurrentLMConfig:
         check_rate("dropout_rate", self.dropout_rate)
         check_compute_dtype("dtype", self.dtype)
         check_recurrence_implementation("recurrence_implementation", self.recurrence_implementation)
+        check_recurrent_norm(self.normalization, self.norm_placement, num_layers=self.num_layers)
         if self.tied and self.embedding_dim != self.hidden_dim:
             raise ConfigError(
                 f"tied needs embedding_dim and hidden_dim to be equal, got {self.embedding_dim} and {self.hidden_dim}"
@@ -155,6 +166,8 @@ class RecurrentLM(nnx.Module):
             residual=config.residual,
             dtype=config.dtype,
             implementation=config.recurrence_implementation,
+            normalization=config.normalization,
+            norm_placement=config.norm_placement,
             rngs=rngs,
         )
         self.output_embedding = (

@@ -29,6 +29,8 @@ def decoder_stack(config: RecurrentDecoderConfig, fed_dim: int, *, rngs: nnx.Rng
         residual=config.residual,
         dtype=config.dtype,
         implementation=config.recurrence_implementation,
+        normalization=config.normalization,
+        norm_placement=config.norm_placement,
         rngs=rngs,
     )
 

@@ -82,6 +82,8 @@ class RecurrentSeq2Seq(RecurrentTarget):
             residual=config.residual,
             dtype=config.dtype,
             implementation=config.recurrence_implementation,
+            normalization=config.normalization,
+            norm_placement=config.norm_placement,
             rngs=rngs,
         )
         self.bridge = _bridge(config, rngs=rngs)

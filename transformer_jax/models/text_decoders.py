@@ -22,6 +22,7 @@ from transformer_jax.models.transformer_target import EncoderDecoderState, Trans
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.linear import Linear
 from transformer_jax.nn.position_encodings import Learned, Positions, Sinusoidal
+from transformer_jax.nn.recurrent import RecurrentNormalization, RecurrentNormPlacement, check_recurrent_norm
 from transformer_jax.nn.stacks import DecoderStack, check_stack
 from transformer_jax.nn.transformer_layers import TransformerLayerConfig
 from transformer_jax.typing import Array, Float, Int
@@ -51,6 +52,9 @@ class RecurrentTextDecoder:
       dtype: Of matrix products and activations; parameters, gates, carries and softmax are float32.
       recurrence_implementation: See :func:`~transformer_jax.functional.recurrent.run_cells.recurrence`.
       attention_implementation: As in :func:`~transformer_jax.functional.attention`; without coverage.
+      normalization: Of what goes from layer to layer, ``"layer"`` or ``"rms"``; ``"none"`` = as it is.
+      norm_placement: ``"post"``: of each layer's output, after ``residual`` was added; ``"pre"``: of the input of every
+        layer but the first.
 
     Raises:
       ConfigError: If a size, a rate or a combination is out of range.
@@ -76,6 +80,8 @@ class RecurrentTextDecoder:
     dtype: ComputeDtype = "float32"
     recurrence_implementation: str | None = None
     attention_implementation: str | None = None
+    normalization: RecurrentNormalization = "none"
+    norm_placement: RecurrentNormPlacement = "post"
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -85,6 +91,7 @@ class RecurrentTextDecoder:
         cell_class(self.cell)
         check_compute_dtype("dtype", self.dtype)
         check_rate("dropout_rate", self.dropout_rate)
+        check_recurrent_norm(self.normalization, self.norm_placement, num_layers=self.num_layers)
         if isinstance(self.attention, Bahdanau) and self.hidden_dim % 2:
             raise ConfigError(
                 f"hidden_dim must be even, since the readout's maxout takes pairs; got {self.hidden_dim}"
@@ -120,6 +127,8 @@ class _OverMemory:
     dtype: ComputeDtype
     recurrence_implementation: str | None
     attention_implementation: str | None
+    normalization: RecurrentNormalization
+    norm_placement: RecurrentNormPlacement
     encoder_dim: int
     readout_dim: int
 

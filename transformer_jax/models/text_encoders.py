@@ -27,7 +27,12 @@ from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import Activation
 from transformer_jax.nn.pooling import valid_steps
 from transformer_jax.nn.position_encodings import Learned, Positions
-from transformer_jax.nn.recurrent import RecurrentStack
+from transformer_jax.nn.recurrent import (
+    RecurrentNormalization,
+    RecurrentNormPlacement,
+    RecurrentStack,
+    check_recurrent_norm,
+)
 from transformer_jax.nn.stacks import EncoderStack, check_stack
 from transformer_jax.nn.transformer_layers import NormPlacement, TransformerLayerConfig
 from transformer_jax.typing import Array, Float, Int
@@ -134,6 +139,9 @@ class RecurrentTextEncoder:
       dtype: Of matrix products and activations; parameters, gates and carries are float32.
       recurrence_implementation: See :func:`~transformer_jax.functional.recurrent.recurrence`; ``None`` = the first that
         can.
+      normalization: Of what goes from layer to layer, ``"layer"`` or ``"rms"``; ``"none"`` = as it is.
+      norm_placement: ``"post"``: of each layer's output, after ``residual`` was added; ``"pre"``: of the input of every
+        layer but the first.
 
     Raises:
       ConfigError: If a size, a rate or a name is out of range.
@@ -154,6 +162,8 @@ class RecurrentTextEncoder:
     residual: bool = False
     dtype: ComputeDtype = "float32"
     recurrence_implementation: str | None = None
+    normalization: RecurrentNormalization = "none"
+    norm_placement: RecurrentNormPlacement = "post"
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -163,6 +173,7 @@ class RecurrentTextEncoder:
         cell_class(self.cell)
         check_rate("dropout_rate", self.dropout_rate)
         check_rate("token_dropout_rate", self.token_dropout_rate)
+        check_recurrent_norm(self.normalization, self.norm_placement, num_layers=self.num_layers)
         check_compute_dtype("dtype", self.dtype)
         check_recurrence_implementation("recurrence_implementation", self.recurrence_implementation)
 
@@ -339,6 +350,8 @@ class RecurrentEncoder(nnx.Module):
             residual=config.residual,
             dtype=config.dtype,
             implementation=config.recurrence_implementation,
+            normalization=config.normalization,
+            norm_placement=config.norm_placement,
             rngs=rngs,
         )
 

@@ -1,13 +1,13 @@
 """Recurrent layers and stacks: modules that own the parameters of the cells in ``functional.recurrent``."""
 
 import functools
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.errors import ConfigError, ShapeError, check_choice
 from transformer_jax.functional.dropout import check_rate, dropout, split_key
 from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype
 from transformer_jax.functional.recurrent import (
@@ -19,11 +19,17 @@ from transformer_jax.functional.recurrent import (
 )
 from transformer_jax.functional.remat import Remat, remat
 from transformer_jax.nn.linear import Linear
+from transformer_jax.nn.norms import make_norm
 from transformer_jax.nn.pytree_parameters import PytreeParameters
 from transformer_jax.typing import Array, Float, Int
 
 CellKind = str | type[GatedCell]
 """A cell by its name, one of :func:`~transformer_jax.functional.recurrent.cell_kinds`, or by its class."""
+
+RecurrentNormalization = Literal["none", "layer", "rms"]
+"""Norms between recurrent layers; statistics of a batch are none of them, as a step of a decoder sees no batch."""
+
+RecurrentNormPlacement = Literal["post", "pre"]
 
 
 class RecurrentCell(PytreeParameters):
@@ -165,10 +171,13 @@ class RecurrentStack(nnx.Module):
       residual: Add the input of every layer but the first to its output (Wu et al. 2016, section 3.1).
       dtype: Of the matrix products and of what goes from layer to layer, see `RecurrentCell`.
       implementation: See :func:`~transformer_jax.functional.recurrent.run_cells`; of whole sequences, not of `step`.
+      normalization: Of what goes from layer to layer, ``"layer"`` or ``"rms"``; the cells' insides are left alone.
+      norm_placement: ``"post"``: ``norm(f(x))``, with ``residual`` ``norm(f(x) + x)``, of every layer; ``"pre"``:
+        ``f(norm(x))``, with ``residual`` ``f(norm(x)) + x``, of every layer but the first.
       rngs: Source of the initial parameters.
 
     Raises:
-      ConfigError: If there is no layer, or the rate is not in [0, 1).
+      ConfigError: If there is no layer, the rate is not in [0, 1), or a name is unknown.
 
     Example:
       >>> stack = RecurrentStack(
@@ -191,11 +200,14 @@ class RecurrentStack(nnx.Module):
         residual: bool,
         dtype: ComputeDtype = "float32",
         implementation: str | None = None,
+        normalization: RecurrentNormalization = "none",
+        norm_placement: RecurrentNormPlacement = "post",
         rngs: nnx.Rngs,
     ):
         if num_layers < 1:
             raise ConfigError(f"num_layers must be at least 1; got {num_layers}")
         check_rate("dropout_rate", dropout_rate)
+        check_recurrent_norm(normalization, norm_placement)
         self.remat: Remat = "nothing"
         self.dropout_rate = dropout_rate
         self.residual = residual
@@ -216,6 +228,13 @@ class RecurrentStack(nnx.Module):
                 for width in widths
             ]
         )
+        self.is_post = norm_placement == "post"
+        self.norms = None
+        if normalization != "none":
+            count = num_layers if self.is_post else num_layers - 1
+            self.norms = nnx.List(
+                [make_norm(normalization, self.output_dim, epsilon=1e-5) for _ in range(count)]
+            )
 
     def __call__(
         self,
@@ -244,7 +263,9 @@ class RecurrentStack(nnx.Module):
         keys = split_key(rng_key, len(self.layers))
         starts = [None] * len(self.layers) if initial_carry is None else initial_carry
         for index, (layer, start) in enumerate(zip(self.layers, starts, strict=True)):
-            dropped = inputs if index == 0 else dropout(inputs, self.dropout_rate, keys[index])
+            dropped = inputs
+            if index > 0:
+                dropped = dropout(self._entering(index, inputs), self.dropout_rate, keys[index])
             run = functools.partial(
                 layer,
                 lengths=lengths,
@@ -254,6 +275,7 @@ class RecurrentStack(nnx.Module):
             )
             outputs, carry = remat(run, self.remat)(dropped)
             inputs = outputs + inputs if self.residual and index > 0 else outputs
+            inputs = self._left(index, inputs, lengths)
             carries.append(carry)
         return inputs, tuple(carries)
 
@@ -313,14 +335,46 @@ class RecurrentStack(nnx.Module):
         """
         keys = split_key(rng_key, len(self.layers))
         carry, outputs = self.first_cell().step(carries[0], projected)
+        outputs = self._left(0, outputs)
         new_carries = [carry]
-        for layer, carry, key in zip(self.layers[1:], carries[1:], keys[1:], strict=True):
+        for index, (layer, carry) in enumerate(zip(self.layers[1:], carries[1:], strict=True), 1):
             cell = layer.forward_cell.cell()
-            inputs = dropout(outputs, self.dropout_rate, key).astype(cell.input_weight.dtype)
-            new_carry, new = cell.step(carry, cell.project(inputs))
-            outputs = new + outputs if self.residual else new
+            inputs = dropout(self._entering(index, outputs), self.dropout_rate, keys[index])
+            new_carry, new = cell.step(carry, cell.project(inputs.astype(cell.input_weight.dtype)))
+            outputs = self._left(index, new + outputs if self.residual else new)
             new_carries.append(new_carry)
         return tuple(new_carries), outputs
+
+    def _entering(self, index: int, x: Array) -> Array:
+        """What a layer after the first reads: normalised for pre-norm."""
+        return x if self.norms is None or self.is_post else self.norms[index - 1](x)
+
+    def _left(self, index: int, x: Array, lengths: Array | None = None) -> Array:
+        """What a layer hands on: normalised for post-norm, with zeros past the length."""
+        if self.norms is None or not self.is_post:
+            return x
+        x = self.norms[index](x)
+        if lengths is None:
+            return x
+        valid = jnp.arange(x.shape[1], dtype=jnp.int32)[None, :, None] < lengths[:, None, None]
+        return jnp.where(valid, x, jnp.zeros_like(x))
+
+
+def check_recurrent_norm(normalization: str, norm_placement: str, *, num_layers: int | None = None) -> None:
+    """Raise ``ConfigError`` unless a recurrent stack's norm is known and normalises something.
+
+    Args:
+      normalization: ``"none"``, ``"layer"`` or ``"rms"``.
+      norm_placement: ``"post"`` or ``"pre"``.
+      num_layers: Of the deepest stack; ``None`` = not checked.
+    """
+    check_choice("normalization", normalization, get_args(RecurrentNormalization))
+    check_choice("norm_placement", norm_placement, get_args(RecurrentNormPlacement))
+    if num_layers == 1 and normalization != "none" and norm_placement == "pre":
+        raise ConfigError(
+            "norm_placement 'pre' normalises the input of every layer but the first, and there is one layer: use "
+            "'post', or more layers"
+        )
 
 
 def carry_hidden(carry: Carry) -> Float[Array, "batch hidden"]:
