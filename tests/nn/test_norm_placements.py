@@ -86,7 +86,7 @@ def test_batch_statistics_leave_recomputed_layers(recomputed):
     @jax.jit
     def gradient(params, statistics):
         def loss(params):
-            own = nnx.merge(graph, params, statistics)
+            own = nnx.merge(graph, params, statistics, copy=True)
             y = own(X, mask=MASK, valid=VALID, rng_key=KEY)
             return jnp.where(VALID[..., None], y**2, 0.0).sum(), nnx.state(own, nnx.BatchStat)
 

@@ -9,7 +9,7 @@ from flax import nnx
 from transformer_jax.errors import ConfigError
 from transformer_jax.models import Bahdanau, RecurrentLMConfig, RecurrentSeq2SeqConfig
 from transformer_jax.nn.parameters import named_parameters
-from transformer_jax.nn.recurrent import RecurrentStack
+from transformer_jax.nn.recurrent import RecurrentStack, check_recurrent_norm
 
 X = jax.random.normal(jax.random.key(0), (2, 4, 3))
 
@@ -69,7 +69,7 @@ def test_without_norms_nothing_is_drawn_or_added():
 def test_impossible_values_are_refused():
     sizes = {"embedding_dim": 4, "hidden_dim": 4}
     with pytest.raises(ConfigError, match="normalization must be one of 'none', 'layer', 'rms'; got 'batch'"):
-        RecurrentLMConfig(cell="gru", num_layers=2, normalization="batch", **sizes)
+        check_recurrent_norm("batch", "post")
     with pytest.raises(ConfigError, match="norm_placement 'pre' normalises the input of every layer but"):
         RecurrentLMConfig(cell="gru", num_layers=1, normalization="rms", norm_placement="pre", **sizes)
     RecurrentSeq2SeqConfig(

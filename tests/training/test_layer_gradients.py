@@ -35,5 +35,5 @@ def test_the_figure_shows_a_point_a_layer() -> None:
     lines = [axes.lines[0] for axes in figure.axes]
     np.testing.assert_array_equal(lines[0].get_ydata(), [0.1, 1.0, 2.0])
     assert np.isnan(lines[1].get_ydata()[1])
-    with pytest.raises(DataError, match="norms of 'post' in panel 'first' must be finite"):
+    with pytest.raises(DataError, match="norms of 'post' in panel 'first' must be at least one, finite"):
         gradient_norms_by_depth({"first": {"post": [0.1, float("nan")]}})

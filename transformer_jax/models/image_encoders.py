@@ -21,7 +21,7 @@ from transformer_jax.functional.positions import sinusoidal_table
 from transformer_jax.models.transformer_choices import TransformerFields, check_choices, layer_config_of
 from transformer_jax.nn.feed_forward import Activation
 from transformer_jax.nn.linear import Linear
-from transformer_jax.nn.norms import make_norm
+from transformer_jax.nn.norms import make_norm, normalized
 from transformer_jax.nn.position_encodings import NoPositions, Positions
 from transformer_jax.nn.stacks import EncoderStack, check_stack
 from transformer_jax.typing import Array, Bool, Float, Int
@@ -212,7 +212,7 @@ class ConvolutionalImage(nnx.Module):
         """
         grid, sizes = _prepared(inputs, self.num_channels)
         for convolve, norm in zip(self.convolutions, self.norms, strict=True):
-            grid = jax.nn.relu(norm(convolve(grid)))
+            grid = jax.nn.relu(normalized(norm, convolve(grid)))
             # What a kernel reads beyond the edge is zero, and so is what the maximum reads there.
             grid = jnp.where(_valid(sizes, grid.shape)[..., None], grid, 0.0)
             grid = _even(grid)

@@ -19,7 +19,7 @@ from transformer_jax.functional.recurrent import (
 )
 from transformer_jax.functional.remat import Remat, remat
 from transformer_jax.nn.linear import Linear
-from transformer_jax.nn.norms import make_norm
+from transformer_jax.nn.norms import make_norm, normalized
 from transformer_jax.nn.pytree_parameters import PytreeParameters
 from transformer_jax.typing import Array, Float, Int
 
@@ -229,12 +229,9 @@ class RecurrentStack(nnx.Module):
             ]
         )
         self.is_post = norm_placement == "post"
-        self.norms = None
-        if normalization != "none":
-            count = num_layers if self.is_post else num_layers - 1
-            self.norms = nnx.List(
-                [make_norm(normalization, self.output_dim, epsilon=1e-5) for _ in range(count)]
-            )
+        num_norms = num_layers if self.is_post else num_layers - 1
+        norms = [make_norm(normalization, self.output_dim, epsilon=1e-5) for _ in range(num_norms)]
+        self.norms = None if normalization == "none" else nnx.List(norms)
 
     def __call__(
         self,
@@ -347,13 +344,13 @@ class RecurrentStack(nnx.Module):
 
     def _entering(self, index: int, x: Array) -> Array:
         """What a layer after the first reads: normalised for pre-norm."""
-        return x if self.norms is None or self.is_post else self.norms[index - 1](x)
+        return x if self.norms is None or self.is_post else normalized(self.norms[index - 1], x)
 
     def _left(self, index: int, x: Array, lengths: Array | None = None) -> Array:
         """What a layer hands on: normalised for post-norm, with zeros past the length."""
         if self.norms is None or not self.is_post:
             return x
-        x = self.norms[index](x)
+        x = normalized(self.norms[index], x)
         if lengths is None:
             return x
         valid = jnp.arange(x.shape[1], dtype=jnp.int32)[None, :, None] < lengths[:, None, None]

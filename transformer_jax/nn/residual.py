@@ -93,8 +93,8 @@ def scale_initial_weights(layer: Any, scale: float) -> None:
             continue
         fused = getattr(attention, "query_key_value", None) or attention.key_value
         num_heads = getattr(attention, "num_kv_heads", attention.num_heads)
-        factors = np.ones(fused.kernel.shape[1], np.float32)
-        factors[-num_heads * attention.head_dim :] = scale  # values are the last columns
+        factors = np.ones((1, fused.kernel.shape[1]), np.float32)
+        factors[:, -num_heads * attention.head_dim :] = scale  # values are the last columns
         fused.kernel[...] = fused.kernel[...] * factors
         attention.output.kernel[...] = attention.output.kernel[...] * scale
     for part in (layer.feed_forward.inner, layer.feed_forward.outer):

@@ -52,9 +52,10 @@ def gradient_norms_by_depth(
         depth = 1
         for name, norms in lines.items():
             values = np.asarray(norms, np.float64)
-            check_not_empty(f"line {name!r}", values)
-            if not (np.isfinite(values).all() and (values >= 0).all()):
-                raise DataError(f"norms of {name!r} in panel {panel!r} must be finite and at least 0")
+            if not (len(values) and np.isfinite(values).all() and (values >= 0).all()):
+                raise DataError(
+                    f"norms of {name!r} in panel {panel!r} must be at least one, finite and at least 0"
+                )
             index = names.index(name)
             layers = np.arange(1, len(values) + 1)
             positive = np.where(values > 0, values, np.nan)
@@ -66,7 +67,7 @@ def gradient_norms_by_depth(
         axes.set_xticks(np.unique(np.linspace(1, depth, min(depth, 7)).round().astype(int)))
         axes.set_title(panel, loc="left", fontsize=10.5)
         axes.margins(x=0.06, y=0.08)
-    labels = {}
+    labels: dict[str, Any] = {}
     for axes in grid[0]:
         handles, texts = axes.get_legend_handles_labels()
         labels |= dict(zip(texts, handles, strict=True))
