@@ -186,7 +186,7 @@ def test_initial_weights_have_the_deviation() -> None:
 def test_embedding_norm_makes_the_first_layer_see_unit_variance() -> None:
     encoder = transformer(num_layers=1, positions=NoPositions(), weight_deviation=3.0)
     stack = encoder.build(VOCAB, rngs=nnx.Rngs(0)).stack
-    seen = stack._normalized(100.0 * jax.random.normal(jax.random.key(0), (2, 3, 8)))
+    seen = stack._normalized(100.0 * jax.random.normal(jax.random.key(0), (2, 3, 8)), None)
     chex.assert_trees_all_close(jnp.var(seen, axis=-1), jnp.ones((2, 3)), atol=1e-3)
 
 

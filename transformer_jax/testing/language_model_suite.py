@@ -54,7 +54,8 @@ def _call(graphdef: nnx.GraphDef, params: Any, tokens: Array, rng_key: jax.Array
 
     return _WholeCall(
         logits=model(tokens),
-        logits_with_dropout=model(tokens, rng_key=rng_key),
+        # Training may write running statistics: a model of its own.
+        logits_with_dropout=nnx.merge(graphdef, params, copy=True)(tokens, rng_key=rng_key),
         hidden=model.hidden(tokens),
         gradients=jax.grad(loss)(params),
     )

@@ -94,7 +94,8 @@ def _compiled_whole_call(
 
     return _WholeCall(
         logits=model(*batch),
-        logits_with_dropout=model(*batch, rng_key=rng_key),
+        # Training may write running statistics: a model of its own.
+        logits_with_dropout=nnx.merge(graphdef, params, copy=True)(*batch, rng_key=rng_key),
         gradients=jax.grad(loss)(params),
         hidden=model.hidden(*batch) if hasattr(model, "hidden") else None,
         attention_maps=model.attention_maps(*batch) if hasattr(model, "attention_maps") else None,
