@@ -137,13 +137,17 @@ def test_beam_of_one_is_greedy_and_n_best_is_best_first(
     assert best == [rows[0][2], "", rows[3][2]]
 
 
-def test_attention_file_holds_weights_that_sum_to_one(
+def test_attention_file_holds_weights_that_sum_to_one_and_alignments_their_largest(
     tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any]
 ) -> None:
     (tmp_path / "in.txt").write_text("cat\n\nattack\n")
+    words = ("translate", tiny_run, "--input", tmp_path / "in.txt")
     out = run_command(
-        "translate", tiny_run, "--input", tmp_path / "in.txt", "--attention", tmp_path / "maps.npz"
+        *words, "--attention", tmp_path / "maps.npz", "--alignments", tmp_path / "links.txt"
     ).out
+    links = (tmp_path / "links.txt").read_text().splitlines()
+    assert run_command(*words, "--alignments", tmp_path / "again.txt").out == out
+    assert (tmp_path / "again.txt").read_text().splitlines() == links
     with np.load(tmp_path / "maps.npz", allow_pickle=False) as maps:
         assert {"1/source", "1/target", "2/source", "3/source"} <= set(maps.files)
         assert maps["1/source"].tolist() == ["c", "a", "t"]
@@ -156,6 +160,17 @@ def test_attention_file_holds_weights_that_sum_to_one(
         for name in names:
             assert maps[name].shape[1:] == (len(maps["3/target"]), 6)
             np.testing.assert_allclose(maps[name].sum(-1), 1.0, atol=1e-5)
+        assert len(links) == 3
+        assert links[1] == ""
+        for number in (1, 3):
+            (weights,) = (
+                maps[name].mean(0)
+                for name in maps.files
+                if name.startswith(f"{number}/") and not name.endswith(("source", "target"))
+            )
+            count = int((maps[f"{number}/target"] != "<end>").sum())
+            wanted = [f"{weights[place].argmax()}-{place}" for place in range(count)]
+            assert links[number - 1].split() == wanted
 
 
 @pytest.mark.parametrize(("choice", "out_is_empty"), [("skip", True), ("truncate", False)])
@@ -339,6 +354,11 @@ def test_a_draw_follows_from_seed_and_line_alone(
     assert run_command(*words).out == first.out
     assert run_command(*words, "--seed", 1).out != first.out
     assert run_command(*words, "--top-k", 1).out == run_command(*words[:-2], "--beam", 1).out
+    several = run_command(*words, "--num-samples", 3, "--verify-invariance")
+    rows = [line.split("\t") for line in several.out.splitlines()]
+    assert [row[0] for row in rows] == [str(number) for number in range(1, 10) for _ in range(3)]
+    assert [row[2] for row in rows[::3]] == first.out.splitlines()
+    assert len({row[2] for row in rows[:3]}) > 1
 
 
 def test_searches_that_cannot_be_are_refused(
@@ -359,10 +379,14 @@ def test_searches_that_cannot_be_are_refused(
     assert "leave --beam" in fails(*words, "--temperature", 1, "--beam", 2)
     assert "add --beam N" in fails(*words, "--length-penalty", 1)
     assert "temperature" in fails(*words, "--temperature", -1)
+    assert "add --temperature" in fails(*words, "--num-samples", 2)
+    assert "must be 1 to 2,047" in fails(*words, "--temperature", 1, "--num-samples", 3000)
     assert "top_p" in fails(*words, "--temperature", 1, "--top-p", 0)
 
 
-@pytest.mark.parametrize("options", [(), ("--beam", 3, "--n-best", 2)])
+@pytest.mark.parametrize(
+    "options", [(), ("--beam", 3, "--n-best", 2), ("--temperature", 1, "--num-samples", 2)]
+)
 def test_a_broken_off_output_goes_on_behind_its_whole_lines(
     tiny_run: Path, tmp_path: Path, run_command: Callable[..., Any], options: tuple
 ) -> None:
@@ -391,6 +415,9 @@ def test_what_cannot_go_on_is_refused(tiny_run: Path, tmp_path: Path, fails: Cal
     (tmp_path / "in.txt").write_text("cat\n")
     words = ("translate", tiny_run, "--input", tmp_path / "in.txt")
     assert "name both files" in fails(*words, "--continue")
+    both = ("--output", tmp_path / "out.txt", "--alignments", tmp_path / "links.txt")
+    assert "without --attention and --alignments" in fails(*words, *both, "--continue")
+    assert "--alignments" in fails(*words, "--alignments", tmp_path / "in.txt")
     (tmp_path / "out.txt").write_text("C A T\nC\n")
     assert "holds 2 lines" in fails(*words, "--output", tmp_path / "out.txt", "--continue")
     assert "not a line of --n-best" in fails(

@@ -212,7 +212,7 @@ def test_impossible_requests_are_refused() -> None:
         one.generate("a", search=BeamSearch())
     with pytest.raises(ConfigError, match="sampling or greedily"):
         one.generate("a", search=BeamConfig(max_len=4, num_beams=2))
-    with pytest.raises(ConfigError, match="num_samples must be 1 to 2,047"):
+    with pytest.raises(ConfigError, match="`num_samples` must be 1 to 2,047"):
         one.generate("a", num_samples=0)
     with pytest.raises(ConfigError, match="a stop text is empty"):
         one.generate("a", stop=("b", ""))

@@ -13,8 +13,8 @@ from transformer_jax.data.batches import BOS_ID, EOS_ID
 from transformer_jax.data.pairs_config import PairsConfig
 from transformer_jax.data.tokenizers import train_character_tokenizer, train_word_tokenizer
 from transformer_jax.decode.searcher import BeamConfig, GreedyConfig
-from transformer_jax.errors import DataError
-from transformer_jax.inference.requested_search import BeamSearch, GreedySearch
+from transformer_jax.errors import ConfigError, DataError
+from transformer_jax.inference.requested_search import BeamSearch, GreedySearch, Sampling
 from transformer_jax.inference.scored_lines import ScoredLines
 from transformer_jax.inference.translator import Translator
 from transformer_jax.models.build import build_model
@@ -192,3 +192,20 @@ def _after(translator: Translator, num_lines: int) -> ScoredLines:
     scored = ScoredLines(translator, source_name="in.txt", target_name="out.txt", too_long="fail")
     scored.num_lines = num_lines
     return scored
+
+
+def test_several_draws_of_a_line_are_its_alternatives(shared: Translator) -> None:
+    drawn = Sampling(temperature=2.0)
+    one, three = (shared.translate(LINES, search=drawn, seed=5, num_samples=count) for count in (1, 3))
+    assert [(found.text, found.score) for found in three] == [(found.text, found.score) for found in one]
+    assert [len(found.alternatives) for found in three] == [2] * len(LINES)
+    assert len({found.text for found in (three[0], *three[0].alternatives)}) > 1
+    assert three[1].text == three[1].alternatives[1].text == ""
+    # A draw has its own number: neither the other lines nor the number of draws matter.
+    assert shared.translate(LINES[:3], search=drawn, seed=5, num_samples=2)[2].alternatives[0].text == (
+        three[2].alternatives[0].text
+    )
+    with pytest.raises(
+        ConfigError, match="`num_samples=2` is for searches that draw, and this one is 'beam'"
+    ):
+        shared.translate(LINES, num_samples=2)

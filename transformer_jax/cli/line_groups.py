@@ -16,10 +16,11 @@ from transformer_jax.data.readers import count_lines, stream_lines
 from transformer_jax.errors import ConfigError, DataError, RunError
 from transformer_jax.files import require_other_file
 from transformer_jax.inference.aligned_outputs import AlignedOutputs
-from transformer_jax.inference.attention_maps import AttentionFile, AttentionReader
+from transformer_jax.inference.attention_maps import AlignmentFile, AttentionFile, AttentionReader
 from transformer_jax.inference.batch_search import ALONE, GROUP_LINES, Hypothesis, not_found_note
 from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.search_change import SearchChange
+from transformer_jax.inference.several_draws import SeveralDraws, check_num_samples
 from transformer_jax.inference.translator import TooLong, Translator
 from transformer_jax.notes import is_watched, note
 from transformer_jax.runs.ensemble import load_ensemble
@@ -34,6 +35,7 @@ class LineFiles:
       output: Where translations go; None for standard output.
       prefixes: What each output must begin with, a line for each line of ``input``.
       attention: Where attention maps go.
+      alignments: Where the links of output and source tokens go, a line for each line.
       goes_on: Go on behind the whole lines that ``output`` holds.
     """
 
@@ -41,6 +43,7 @@ class LineFiles:
     output: Path | None = None
     prefixes: Path | None = None
     attention: Path | None = None
+    alignments: Path | None = None
     goes_on: bool = False
 
     @property
@@ -55,11 +58,18 @@ class LineFiles:
                 raise ConfigError("--prefix has a line for each line of --input: name both files")
             require_same_lines(self.input, self.prefixes)
         require_other_file("--output", self.output, [self.input, self.prefixes])
-        require_other_file("--attention", self.attention, [self.input, self.output])
-        if self.goes_on and (self.input is None or self.output is None or self.attention is not None):
+        require_other_file("--attention", self.attention, [self.input, self.output, self.prefixes])
+        known = [self.input, self.output, self.prefixes, self.attention]
+        require_other_file("--alignments", self.alignments, known)
+        if self.goes_on and (self.input is None or self.output is None or self.reads_attention):
             raise ConfigError(
-                "--continue goes on with --output for --input, without --attention: name both files"
+                "--continue goes on with --output for --input, without --attention and --alignments: name both files"
             )
+
+    @property
+    def reads_attention(self) -> bool:
+        """Whether a file wants the model's attention."""
+        return self.attention is not None or self.alignments is not None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,6 +79,7 @@ class LineOptions:
     Attributes:
       change: What differs from the run's own search.
       seed: Of the draws.
+      num_samples: Draws of each line.
       replaces_unknown: Whether an unknown token becomes the source word that was attended to most.
       too_long: What to do with lines over the limit of training.
       num_devices: Devices that search side by side.
@@ -79,6 +90,7 @@ class LineOptions:
 
     change: SearchChange = dataclasses.field(default_factory=SearchChange)
     seed: int = 0
+    num_samples: int = 1
     replaces_unknown: bool = False
     too_long: TooLong = "whole"
     num_devices: int = 1
@@ -109,10 +121,11 @@ def translate_lines(run_dir: Path, files: LineFiles, options: LineOptions) -> in
     ).predictor
     search = _Search(translator, options)
     reader = None
-    if files.attention is not None:  # before the output is opened: a refusal leaves the files as they are
+    if files.reads_attention:  # before the output is opened: a refusal leaves the files as they are
+        option = "--alignments" if files.attention is None else "--attention"
         reader = translator.attention_reader(search.config)
-        reader.require_attention(search.state, name=translator.name, option="--attention")
-    num_best = options.change.num_best
+        reader.require_attention(search.state, name=translator.name, option=option)
+    num_best = options.num_samples if options.num_samples > 1 else options.change.num_best
     done = 0
     if files.goes_on and files.output is not None:
         done = _whole_lines(files.output, num_best)
@@ -125,10 +138,13 @@ def translate_lines(run_dir: Path, files: LineFiles, options: LineOptions) -> in
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(opened_output(files.output, appends=files.goes_on))
         attention = None
-        if reader is not None and files.attention is not None:
-            attention = _AttentionWriter(
-                translator, reader, stack.enter_context(AttentionFile(files.attention))
-            )
+        if reader is not None:
+            opened: list[AttentionFile | AlignmentFile] = []
+            if files.attention is not None:
+                opened.append(stack.enter_context(AttentionFile(files.attention)))
+            if files.alignments is not None:
+                opened.append(stack.enter_context(AlignmentFile(files.alignments)))
+            attention = _AttentionWriter(translator, reader, opened)
         prefixes = (
             None if files.prefixes is None else itertools.islice(stream_lines(files.prefixes), done, None)
         )
@@ -174,9 +190,12 @@ class _Search:
     def __init__(self, translator: Translator, options: LineOptions) -> None:
         self._translator, self.state = translator, translator.state
         self.config = options.change.of(translator.search)
+        check_num_samples(options.num_samples, self.config)
+        self._num_samples = options.num_samples
         chosen: dict[str, Any] = {"seed": options.seed, "may_be_unknown": options.replaces_unknown}
-        self._searcher = translator.searcher(self.config, num_devices=options.num_devices, **chosen)
-        self._alone = translator.searcher(self.config, rows=1, **chosen)
+        searcher = translator.searcher(self.config, num_devices=options.num_devices, **chosen)
+        self._searcher = SeveralDraws(searcher, options.num_samples)
+        self._alone = SeveralDraws(translator.searcher(self.config, rows=1, **chosen), options.num_samples)
         self._always_filled = options.invariant or options.verify_invariance
         coverage = options.change.coverage_afterwards(translator.search)
         self._aligned = None
@@ -187,7 +206,7 @@ class _Search:
 
     def __call__(self, group: list[str], sources: list[list[int]], given: dict[str, Any]) -> tuple[Any, Any]:
         """What the search found, and the outputs: the same, or ranked anew and with their unknown tokens named."""
-        is_alone = len(group) <= ALONE and not self._always_filled
+        is_alone = len(group) * self._num_samples <= ALONE and not self._always_filled
         found = (self._alone if is_alone else self._searcher)(self.state, sources, **given)
         outputs = self._translator.with_copied_words(group, sources, found)
         return found, outputs if self._aligned is None else self._aligned(self.state, group, sources, outputs)
@@ -287,10 +306,15 @@ def _written(
 
 
 class _AttentionWriter:
-    """Reads the attention of each line's best output and appends it to a file."""
+    """Reads the attention of each line's best output and appends it to files."""
 
-    def __init__(self, translator: Translator, reader: AttentionReader, file: AttentionFile) -> None:
-        self._translator, self._reader, self._file = translator, reader, file
+    def __init__(
+        self,
+        translator: Translator,
+        reader: AttentionReader,
+        files: Sequence[AttentionFile | AlignmentFile],
+    ) -> None:
+        self._translator, self._reader, self._files = translator, reader, files
 
     def __call__(
         self,
@@ -304,7 +328,8 @@ class _AttentionWriter:
         tokenizers = (self._translator.source_tokenizer, self._translator.target_tokenizer)
         texts = self._translator.copied_texts(lines)
         for index, alignment in enumerate(self._reader(state, sources, outputs, *tokenizers, texts=texts)):
-            self._file.add(number + index + 1, alignment)
+            for file in self._files:
+                file.add(number + index + 1, alignment)
 
 
 def note_remarks(report: LineReport) -> None:

@@ -20,7 +20,8 @@ Examples:
   transformer-jax translate runs/words --input words.txt --output phonemes.txt --beam 4 --continue
   transformer-jax translate runs/words --input words.txt --beam 4 --n-best 3
   transformer-jax translate runs/words --input words.txt --temperature 0.7 --top-p 0.9 --seed 3
-  transformer-jax translate runs/words --input words.txt --attention maps.npz
+  transformer-jax translate runs/words --input words.txt --temperature 1 --num-samples 5
+  transformer-jax translate runs/words --input words.txt --attention maps.npz --alignments words.pharaoh
 
 A line break inside an output (a byte-level tokenizer can write one) is written as \\n, \\r, \\u2028 and the like.
 --n-best N writes up to N lines for each line in, best first: number of the line (from 1), score,
@@ -28,6 +29,8 @@ output, separated by tabs; the score is the log-probability, divided by the leng
 run has one.
 --attention FILE.npz holds for each line n the arrays n/source and n/target (texts of the tokens)
 and n/NAME for each attention of the model, [heads, target, source].
+--alignments FILE has lines such as "0-0 2-1": source token 0 with output token 0, source token 2 with output token 1,
+by the mean of the last attention's heads. They are the tokens that n/source and n/target of --attention name.
 
 A line's translation, its tokens and its score do not depend on the lines beside it: every batch has one
 shape, chosen by the line alone. --verify-invariance shows it on your lines, at about three times the work.
@@ -93,11 +96,17 @@ class Command:
     seed: Annotated[int, tyro.conf.arg(metavar="N"), SEED] = 0
     """Of the draws: a line's output follows from the seed, the line and its number."""
 
+    num_samples: Annotated[int, tyro.conf.arg(metavar="N"), COUNT] = 1
+    """With --temperature: draw N outputs of each line, written in the form of --n-best, in the order of the draws."""
+
     ensemble: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN_DIR")] = ()
     """Further runs with the same tokenizers: at each step the mean of all their probabilities is searched."""
 
     attention: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
     """Save the model's attention weights."""
+
+    alignments: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Save which source token each output token looked at most, in the format of Pharaoh: a line for each line."""
 
     too_long: Literal["whole", "skip", "truncate", "fail"] = "whole"
     """Sources longer than data.max_source_len: `whole` takes them as they are (those over the model's own limit are
@@ -139,11 +148,13 @@ class Command:
                 output=self.output,
                 prefixes=self.prefix,
                 attention=self.attention,
+                alignments=self.alignments,
                 goes_on=self.continue_,
             ),
             LineOptions(
                 change=change,
                 seed=self.seed,
+                num_samples=self.num_samples,
                 replaces_unknown=self.replace_unknown,
                 too_long=self.too_long,
                 num_devices=self.devices,

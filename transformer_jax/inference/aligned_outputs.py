@@ -76,6 +76,8 @@ class AlignedOutputs:
             if self._replaces_unknown:
                 one = dataclasses.replace(one, copied=self._copied(one, lines[line], weights.argmax(axis=1)))
             changed[line][rank] = one
+        if not self._coverage:
+            return changed
         return [sorted(hypotheses, key=lambda one: -one.score) for hypotheses in changed]
 
     def _copied(self, one: Hypothesis, line: str, looked_at: Any) -> tuple[str, ...]:

@@ -59,6 +59,29 @@ class Alignment:
         last = max(self.maps, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
         return self.maps[last].mean(axis=0)
 
+    def links(self) -> list[tuple[int, int]]:
+        """For each written token but the end: the source token that was looked at most, and its own number.
+
+        Example:
+          >>> maps = {"cross": np.array([[[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]]])}
+          >>> Alignment(["a", "b"], ["A", "B", END_TEXT], maps).links()
+          [(0, 0), (1, 1)]
+        """
+        if not (self.maps and self.source):
+            return []
+        looked_at = self.mean_of_last().argmax(axis=1)
+        return [(int(looked_at[place]), place) for place, text in enumerate(self.target) if text != END_TEXT]
+
+    def pharaoh(self) -> str:
+        """The links in the format of Pharaoh, ``source-target`` by numbers from 0.
+
+        Example:
+          >>> maps = {"cross": np.array([[[0.1, 0.9], [0.8, 0.2]]])}
+          >>> Alignment(["a", "b"], ["B", "A"], maps).pharaoh()
+          '1-0 0-1'
+        """
+        return " ".join(f"{source}-{target}" for source, target in self.links())
+
 
 class AttentionReader:
     """Runs a model by teacher forcing on its own outputs and takes its attention maps.
@@ -183,6 +206,38 @@ class AttentionFile:
         try:
             with reported_as(self._path):
                 self._archive.close()
+                if kind is None:
+                    self._partial.replace(self._target)
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+
+class AlignmentFile:
+    """A text file of links in the format of Pharaoh, a line for each line.
+
+    Args:
+      path: The file; appears under its name when it is whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._target = behind_link(path)
+        self._partial = partial_name(self._target)
+        with reported_as(path):
+            self._file = self._partial.open("w", encoding="utf-8", newline="\n")
+
+    def add(self, number: int, alignment: Alignment) -> None:
+        """Append one line's links; its number follows from its place."""
+        with reported_as(self._path):
+            self._file.write(alignment.pharaoh() + "\n")
+
+    def __enter__(self) -> "AlignmentFile":
+        return self
+
+    def __exit__(self, kind: Any, *unused: object) -> None:
+        try:
+            with reported_as(self._path):
+                self._file.close()
                 if kind is None:
                     self._partial.replace(self._target)
         finally:

@@ -19,18 +19,13 @@ from transformer_jax.errors import ConfigError, DataError, check_choice
 from transformer_jax.inference.growing_text import GrowingText
 from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.requested_search import RequestedSearch, search_of
+from transformer_jax.inference.several_draws import SAMPLE_NUMBERS, check_num_samples
 from transformer_jax.inference.token_generator import Beyond, GeneratedTokens, TokenChunk, TokenGenerator
 from transformer_jax.inference.token_scores import CarriedScorer, TokenScorer, TokenScores, with_carried_state
 from transformer_jax.notes import note
 
-SAMPLE_NUMBERS = 1 << 20
-"""Most prompts of one call: sample ``j`` of prompt ``i`` draws by the number ``i + j * SAMPLE_NUMBERS``."""
-
 BATCH_ROWS = 8
 """Outputs that are computed side by side."""
-
-MAX_SAMPLES = 2**31 // SAMPLE_NUMBERS - 1
-"""Most samples of a prompt, whose numbers stay below 2**31."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -179,8 +174,7 @@ class TextGenerator:
         """
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         _check_texts("prompts", texts)
-        if not 1 <= num_samples <= MAX_SAMPLES:
-            raise ConfigError(f"num_samples must be 1 to {MAX_SAMPLES:,}, got {num_samples}")
+        check_num_samples(num_samples)
         if len(texts) > SAMPLE_NUMBERS:
             raise ConfigError(f"at most {SAMPLE_NUMBERS:,} prompts at once, got {len(texts):,}")
         check_choice("beyond", beyond, get_args(Beyond))

@@ -31,6 +31,7 @@ from transformer_jax.inference.line_limit import LineLimit
 from transformer_jax.inference.line_report import LineReport
 from transformer_jax.inference.pair_scores import PairScorer
 from transformer_jax.inference.requested_search import RequestedSearch, coverage_of, search_of
+from transformer_jax.inference.several_draws import SeveralDraws, check_num_samples
 from transformer_jax.inference.translated import PairScore, Translated
 from transformer_jax.nn.parameters import parameter_count
 
@@ -96,6 +97,7 @@ class Translator:
         too_long: TooLong = "whole",
         replace_unknown: bool = False,
         seed: int = 0,
+        num_samples: int = 1,
         num_devices: int = 1,
         invariant: bool = False,
         on_progress: Callable[[int], None] | None = None,
@@ -114,6 +116,7 @@ class Translator:
           too_long: What to do with lines over the limit of training, see `encode`.
           replace_unknown: Put the source word that was attended to most in the place of unknown tokens.
           seed: Of the draws, where the search draws.
+          num_samples: Draws of each line; the further ones are the ``alternatives`` of the first.
           num_devices: Devices that search side by side.
           invariant: Give one or two lines the very bits that they have among others.
           on_progress: Called with the number of lines done so far.
@@ -130,17 +133,19 @@ class Translator:
         if prefixes is not None and len(prefixes := _listed("prefixes", prefixes)) != len(lines):
             raise DataError(f"there are {len(lines):,} lines and {len(prefixes):,} prefixes: give as many")
         chosen, coverage = search_of(search, self.search), coverage_of(search, self.search)
+        check_num_samples(num_samples, chosen)
         self._begin()
         aligned = None
         if coverage or replace_unknown:
             aligned = AlignedOutputs(self, chosen, coverage=coverage, replaces_unknown=replace_unknown)
-        rows = 1 if len(lines) <= ALONE and not invariant else None
+        rows = 1 if len(lines) * num_samples <= ALONE and not invariant else None
         searcher = self._kept(
             ("search", chosen, rows, replace_unknown, num_devices),
             lambda: self.searcher(chosen, rows=rows, may_be_unknown=replace_unknown, num_devices=num_devices),
         )
         searcher.set_seed(seed)
-        state, num_best = self.state, getattr(chosen if search is None else search, "num_best", 1)
+        state, num_best = self.state, getattr(chosen if search is None else search, "num_best", num_samples)
+        draws = SeveralDraws(searcher, num_samples)
         outputs: list[Translated] = []
         for first in range(0, len(lines), GROUP_LINES):
             group = lines[first : first + GROUP_LINES]
@@ -151,7 +156,7 @@ class Translator:
                     prefixes[first : first + len(group)], where="prefixes", first_line=first + 1
                 )
             numbers = range(first, first + len(group))
-            found = searcher(state, sources, prefixes=begin, row_ids=numbers)
+            found = draws(state, sources, prefixes=begin, row_ids=numbers)
             found = self.with_copied_words(group, sources, found)
             if aligned is not None:
                 found = aligned(state, group, sources, found)
