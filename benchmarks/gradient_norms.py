@@ -82,7 +82,7 @@ def panels(document: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
     first = next(iter(document["norms"].values()))
     found: dict[str, dict[str, list[float]]] = {}
     for place in range(len(first)):
-        for stack in first[place]:
+        for stack in sorted(first[place], reverse=True):  # an encoder before its decoder
             several = len(first[place]) > 1
             title = f"{stack}, {titles[place]}" if several else titles[place]
             found[title] = {name: moments[place][stack] for name, moments in document["norms"].items()}

@@ -49,6 +49,8 @@ def gradient_norms_by_depth(
     figure, grid = new_figure(1, len(panels), width=1.0 + 3.9 * len(panels), height=3.9)
     for place, (axes, (panel, lines)) in enumerate(zip(grid[0], panels.items(), strict=True)):
         check_not_empty(f"panel {panel!r}", lines)
+        if place:
+            axes.sharey(grid[0][0])
         depth = 1
         for name, norms in lines.items():
             values = np.asarray(norms, np.float64)
