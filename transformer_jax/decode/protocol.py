@@ -187,7 +187,7 @@ def check_room(state: PyTree, max_len: int) -> None:
     """
 
     def has_end(node: Any) -> bool:
-        return hasattr(node, "capacity")
+        return getattr(node, "capacity", None) is not None
 
     for node in jax.tree.leaves(state, is_leaf=has_end):
         if has_end(node) and node.capacity < max_len:

@@ -38,6 +38,7 @@ from transformer_jax.functional.losses import (
     projected_loss_and_accuracy,
     symmetric_divergence,
 )
+from transformer_jax.functional.mask_rules import DilatedWindow, GlobalTokens, SinkWindow
 from transformer_jax.functional.masks import AttentionMask, MaskRule
 from transformer_jax.functional.normalization import (
     batch_mean_square,
@@ -114,10 +115,12 @@ __all__ = [
     "CopySource",
     "DeepScales",
     "DiagonalCell",
+    "DilatedWindow",
     "Dot",
     "GRUCell",
     "GaussianReweight",
     "General",
+    "GlobalTokens",
     "LSTMCell",
     "LinearAttentionState",
     "LinearCell",
@@ -135,6 +138,7 @@ __all__ = [
     "Reweight",
     "ScaledDot",
     "ScoreRule",
+    "SinkWindow",
     "alibi_slopes",
     "attention",
     "attention_with_weights",

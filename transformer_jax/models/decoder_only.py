@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from transformer_jax.bounds import Layers, Length
+from transformer_jax.bounds import Layers, Length, check_at_least
 from transformer_jax.decode.protocol import TokenInputs
 from transformer_jax.errors import ConfigError, ShapeError
 from transformer_jax.functional import AttentionMask, segment_positions
@@ -20,12 +20,12 @@ from transformer_jax.models.transformer_choices import (
     draw_normal_weights,
     layer_config_of,
 )
-from transformer_jax.nn.cache import SelfAttentionCache
 from transformer_jax.nn.causal_stack import CausalStack
 from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import Activation
 from transformer_jax.nn.pooling import valid_steps
 from transformer_jax.nn.position_encodings import Learned, Positions
+from transformer_jax.nn.rolling_cache import SelfAttentionCache
 from transformer_jax.nn.stacks import check_stack
 from transformer_jax.nn.transformer_layers import SelfAttention, TransformerLayerConfig
 from transformer_jax.pytree import pytree_dataclass
@@ -48,7 +48,10 @@ class DecoderOnlyConfig(TransformerFields):
       positions: How the order of tokens is learned.
       use_bias: Whether linear maps and layer normalisation have a bias.
       self_attention: ``"softmax"``; ``"linear"``: a step of decoding costs the same however long the text is.
-      window_len: How many tokens a query sees, the last ones and itself; ``None`` = all before it.
+      window_len: How many tokens a query sees, the last ones and itself; ``None`` = all before it. Decoding keeps no
+        more keys and values than these.
+      num_sinks: How many of the first tokens of a text all queries see beside their window, at their positions in
+        the text (Xiao et al. 2024).
       tied: Whether the token embedding is the output projection too.
       scale_embeddings: Whether embeddings are multiplied by the root of ``model_dim``, as sinusoidal positions want.
       weight_deviation: Standard deviation of the initial embeddings and matrices, which is divided by
@@ -78,6 +81,7 @@ class DecoderOnlyConfig(TransformerFields):
     use_bias: bool = True
     self_attention: SelfAttention = "softmax"
     window_len: Length | None = None
+    num_sinks: Length = 0
     tied: bool = True
     scale_embeddings: bool = False
     weight_deviation: float | None = 0.02
@@ -90,6 +94,9 @@ class DecoderOnlyConfig(TransformerFields):
             bidirectional=(False,),
             further={"self_attention": get_args(SelfAttention)},
         )
+        check_at_least(0, num_sinks=self.num_sinks)
+        if self.num_sinks > 0 and self.window_len is None:
+            raise ConfigError(f"num_sinks must be 0 without window_len, got {self.num_sinks}")
         check_stack(self.layer_config(), self.positions)
 
     @property
@@ -217,10 +224,13 @@ class DecoderOnly(nnx.Module):
                 "contiguous windows, or choose self_attention='softmax'"
             )
         segments = jnp.asarray(segments)
+        mask, places = AttentionMask.segments(segments, segments), segment_positions(segments)
+        if self.config.num_sinks > 0:  # those of each document
+            mask &= AttentionMask.positions(places, places)
         return self.stack(
             self.embedding(tokens, valid=segments > 0),
-            mask=AttentionMask.segments(segments, segments),
-            positions=segment_positions(segments),
+            mask=mask,
+            positions=places,
             valid=segments > 0,
             rng_key=rng_key,
         )

@@ -9,8 +9,9 @@ from transformer_jax.functional import AttentionMask
 from transformer_jax.functional.dtypes import in_compute_dtype
 from transformer_jax.functional.pointer import CopySource
 from transformer_jax.models.pointer import PointerHead
-from transformer_jax.nn.cache import AttentionMemory, SelfAttentionCache
+from transformer_jax.nn.cache import AttentionMemory
 from transformer_jax.nn.embeddings import Embedding
+from transformer_jax.nn.rolling_cache import SelfAttentionCache
 from transformer_jax.nn.stacks import DecoderStack
 from transformer_jax.pytree import pytree_dataclass, replace
 from transformer_jax.typing import Array, Float, Int

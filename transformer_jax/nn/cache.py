@@ -16,13 +16,13 @@ from transformer_jax.functional import AttentionMask, LinearAttentionState, Prep
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Bool, Float, Int
 
-__all__ = ["AttentionMemory", "BeamCache", "KeyValueCache", "LinearAttentionCache", "SelfAttentionCache"]
+__all__ = ["AttentionMemory", "BeamCache", "KeyValueCache", "LinearAttentionCache"]
 
 _StoredKeys = Float[Array, "batch kv_heads head_dim kv_len"]
 _StoredValues = Float[Array, "batch kv_heads kv_len head_dim"]
 _View = Float[Array, "batch kv_len kv_heads head_dim"]
-_TO_STORED_KEYS = "batch len heads dim -> batch heads dim len"
-_TO_STORED_VALUES = "batch len heads dim -> batch heads len dim"
+TO_STORED_KEYS = "batch len heads dim -> batch heads dim len"
+TO_STORED_VALUES = "batch len heads dim -> batch heads len dim"
 
 
 @pytree_dataclass
@@ -46,7 +46,7 @@ class AttentionMemory:
     @classmethod
     def of(cls, keys: _View, values: _View) -> "AttentionMemory":
         """Store ``[batch, kv_len, kv_heads, head_dim]`` arrays; the keys must be prepared."""
-        return cls(rearrange(keys, _TO_STORED_KEYS), rearrange(values, _TO_STORED_VALUES))
+        return cls(rearrange(keys, TO_STORED_KEYS), rearrange(values, TO_STORED_VALUES))
 
     def repeated(self, num_copies: int) -> "AttentionMemory":
         """The memory itself, for any number of hypotheses."""
@@ -138,14 +138,21 @@ class KeyValueCache:
         num_new = keys.shape[1]
         if num_new > self.capacity:
             raise ShapeError(f"cache has {self.capacity} slots a row, got {num_new} new tokens at once")
-        stored_keys = _written(self.stored_keys, rearrange(keys, _TO_STORED_KEYS), self.length, 2)
-        stored_values = _written(self.stored_values, rearrange(values, _TO_STORED_VALUES), self.length, 1)
+        stored_keys = written(self.stored_keys, rearrange(keys, TO_STORED_KEYS), self.length, 2)
+        stored_values = written(self.stored_values, rearrange(values, TO_STORED_VALUES), self.length, 1)
         added = jnp.full_like(self.length, num_new) if num_valid is None else num_valid
         return KeyValueCache(stored_keys, stored_values, self.length + added)
 
     def next_positions(self, num_new: int) -> Int[Array, "batch q_len"]:
         """Positions of the next ``num_new`` tokens of each row."""
         return self.length[:, None] + jnp.arange(num_new, dtype=jnp.int32)[None, :]
+
+    def attended_positions(
+        self, num_new: int, *, num_valid: Int[Array, " batch"] | None = None
+    ) -> Int[Array, "1 capacity"]:
+        """Positions of the keys that the next tokens look at: those of all slots."""
+        del num_new, num_valid
+        return jnp.arange(self.capacity, dtype=jnp.int32)[None, :]
 
     def mask(self, query_positions: Int[Array, "batch q_len"]) -> AttentionMask:
         """Mask for queries at these positions: the cached tokens up to their own position."""
@@ -220,8 +227,8 @@ class BeamCache:
         here = jnp.arange(self.capacity, dtype=jnp.int32)[None, None, :] == self.length[:, None, None]
         own = jnp.arange(beams, dtype=jnp.int32)[None, :, None]
         return BeamCache(
-            _written(self.stored_keys, new_keys, self.length, 3),
-            _written(self.stored_values, new_values, self.length, 2),
+            written(self.stored_keys, new_keys, self.length, 3),
+            written(self.stored_values, new_values, self.length, 2),
             jnp.where(here, own, self.ancestors),
             self.length + 1,
         )
@@ -231,6 +238,10 @@ class BeamCache:
         positions = self.length[:, None] + jnp.arange(num_new, dtype=jnp.int32)[None, :]
         return jnp.repeat(positions, self.num_beams, axis=0)
 
+    def attended_positions(self) -> Int[Array, "1 capacity"]:
+        """Positions of the tokens in the slots of each beam."""
+        return jnp.arange(self.capacity, dtype=jnp.int32)[None, :]
+
     def flat(self) -> tuple[Array, Array]:
         """Keys ``[batch, kv_heads, head_dim, beams * capacity]`` and values with the last two axes the other way."""
         keys = rearrange(self.stored_keys, "batch heads dim beams slots -> batch heads dim (beams slots)")
@@ -238,12 +249,13 @@ class BeamCache:
             self.stored_values, "batch heads beams slots dim -> batch heads (beams slots) dim"
         )
 
-    def visible(self, window_len: int | None = None) -> Bool[Array, "batch beams slots"]:
-        """Which of the slots of :meth:`flat` each hypothesis's last token sees: of its ancestors all, or the last."""
+    def visible(self, window_len: int | None = None, num_sinks: int = 0) -> Bool[Array, "batch beams slots"]:
+        """Which slots of :meth:`flat` each hypothesis's last token sees: its ancestors, or the last and first."""
         places = jnp.arange(self.capacity, dtype=jnp.int32)[None, None, :]
         held = places < self.length[:, None, None]
         if window_len is not None:
-            held &= places >= self.length[:, None, None] - window_len
+            is_near = places >= self.length[:, None, None] - window_len
+            held &= is_near if num_sinks == 0 else is_near | (places < num_sinks)
         beams = jnp.arange(self.num_beams, dtype=jnp.int32)[None, None, :, None]
         own = (self.ancestors[:, :, None, :] == beams) & held[:, :, None, :]  # [batch, beams, in beam, place]
         return rearrange(own, "batch beams in_beam slots -> batch beams (in_beam slots)")
@@ -255,7 +267,7 @@ class BeamCache:
         return BeamCache(self.stored_keys, self.stored_values, ancestors, self.length)
 
 
-def _written(buffer: Array, new: Array, length: Array, axis: int) -> Array:
+def written(buffer: Array, new: Array, length: Array, axis: int) -> Array:
     """``new`` in ``buffer`` from each row's length on, along ``axis`` of a row; what lies past the end is left out.
 
     A scatter: in place inside a loop, where a select would rewrite the buffer, and where the CPU's single write for
@@ -317,6 +329,3 @@ class LinearAttentionCache:
     def next_positions(self, num_new: int) -> Int[Array, "batch q_len"]:
         """Positions of the next ``num_new`` tokens of each row."""
         return self.length[:, None] + jnp.arange(num_new, dtype=jnp.int32)[None, :]
-
-
-SelfAttentionCache = KeyValueCache | BeamCache | LinearAttentionCache

@@ -4,8 +4,9 @@ import jax
 
 from transformer_jax.errors import ShapeError
 from transformer_jax.functional import AttentionMask
-from transformer_jax.nn.cache import BeamCache, SelfAttentionCache
+from transformer_jax.nn.cache import BeamCache
 from transformer_jax.nn.norms import normalized
+from transformer_jax.nn.rolling_cache import RollingBeamCache, SelfAttentionCache
 from transformer_jax.nn.stacks import CausalLayers, enter_next
 from transformer_jax.nn.transformer_layers import EncoderLayer
 from transformer_jax.typing import Array, Bool, Float, Int
@@ -91,9 +92,9 @@ class CausalStack(CausalLayers):
         Raises:
           ShapeError: If the caches are too small, or several tokens a hypothesis are fed to a beam search.
         """
-        if isinstance(caches[0], BeamCache) and (x.shape[1] != 1 or num_valid is not None):
+        if isinstance(caches[0], BeamCache | RollingBeamCache) and (x.shape[1] != 1 or num_valid is not None):
             raise ShapeError(f"a beam search feeds one token a hypothesis, got {x.shape[1]}")
-        x, bias = enter_next(self.positions, x, caches[0])
+        x, bias = enter_next(self.positions, x, caches[0], num_valid=num_valid)
         new_caches = []
         for layer, cache in zip(self.layers, caches, strict=True):
             x, cache = layer.extend(x, cache, bias=bias, num_valid=num_valid)

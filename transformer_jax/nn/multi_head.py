@@ -12,6 +12,7 @@ from transformer_jax.functional import (
     PositionBias,
     PreparedKey,
     ScaledDot,
+    SinkWindow,
     attention,
     attention_with_weights,
     prepare_key,
@@ -21,6 +22,7 @@ from transformer_jax.functional.attention import check_attention_implementation
 from transformer_jax.functional.attention.stored import attend_stored, attend_stored_with_weights
 from transformer_jax.nn.cache import AttentionMemory, BeamCache, KeyValueCache, nan_past_the_end
 from transformer_jax.nn.linear import Linear
+from transformer_jax.nn.rolling_cache import RollingBeamCache, RollingCache
 from transformer_jax.typing import Array, Float, Int
 
 __all__ = ["MultiHeadAttention", "check_heads"]
@@ -49,12 +51,14 @@ class MultiHeadAttention(nnx.Module):
       dropout_rate: Dropout of the attention weights.
       rotary_base: Turn queries and keys of self-attention by their position; ``None`` = do not.
       window_len: How many tokens a query of self-attention sees, the last ones and itself; ``None`` = as the mask says.
+      num_sinks: How many of the first positions all queries see beside their window.
       implementation: As in :func:`~transformer_jax.functional.attention`.
       rngs: Source of the initial parameters.
 
     Raises:
       ShapeError: If the numbers of heads do not divide.
-      ConfigError: If cross-attention is given rotary positions or a window, or the window is empty.
+      ConfigError: If cross-attention is given rotary positions or a window, the window is empty, or there are
+        sinks without a window.
 
     Example:
       >>> layer = MultiHeadAttention(8, 4, 2, use_bias=False, dropout_rate=0.0, rngs=nnx.Rngs(0))
@@ -76,6 +80,7 @@ class MultiHeadAttention(nnx.Module):
         dropout_rate: float,
         rotary_base: float | None = None,
         window_len: int | None = None,
+        num_sinks: int = 0,
         implementation: str | None = None,
         rngs: nnx.Rngs,
     ) -> None:
@@ -85,6 +90,8 @@ class MultiHeadAttention(nnx.Module):
             raise ConfigError("rotary_base is for self-attention: a memory's positions are not the queries'")
         if window_len is not None and (window_len < 1 or key_value_dim is not None):
             raise ConfigError(f"window_len must be at least 1 and is for self-attention, got {window_len}")
+        if num_sinks < 0 or (num_sinks > 0 and window_len is None):
+            raise ConfigError(f"num_sinks must be at least 0, and 0 without window_len, got {num_sinks}")
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
         self.head_dim = model_dim // num_heads
@@ -96,6 +103,7 @@ class MultiHeadAttention(nnx.Module):
         self.dropout_rate = dropout_rate
         self.rotary_base = rotary_base
         self.window_len = window_len
+        self.num_sinks = num_sinks
         self.implementation = implementation
         self.is_self_attention = key_value_dim is None
         kv_width = num_kv_heads * self.head_dim
@@ -153,17 +161,18 @@ class MultiHeadAttention(nnx.Module):
     def attend_cached(
         self,
         query_input: Float[Array, "batch q_len model"],
-        cache: KeyValueCache,
+        cache: KeyValueCache | RollingCache,
         *,
         bias: _Bias | None = None,
         num_valid: Int[Array, " batch"] | None = None,
-    ) -> tuple[Float[Array, "batch q_len model"], KeyValueCache]:
+    ) -> tuple[Float[Array, "batch q_len model"], KeyValueCache | RollingCache]:
         """Self-attention of the next tokens over themselves and those in the cache.
 
         Args:
           query_input: The next tokens, ``[batch, q_len, model]``; one while decoding, more in a prefill.
-          cache: The tokens before; its keys were turned before they were stored.
-          bias: Added to the scores, ``kv_len`` = the cache's capacity.
+          cache: The tokens before; its keys were turned before they were stored. A rolling one must be of the layer's
+            window and sinks.
+          bias: Added to the scores, for keys at the cache's ``attended_positions``.
           num_valid: How many of the tokens count for each row; ``None`` = all.
 
         Returns:
@@ -171,44 +180,69 @@ class MultiHeadAttention(nnx.Module):
 
         Raises:
           ShapeError: If there are more new tokens than the cache has slots.
+          ConfigError: If a rolling cache is of another window.
         """
         positions = cache.next_positions(query_input.shape[1])
+        key_positions = cache.attended_positions(query_input.shape[1], num_valid=num_valid)
         query, key, value = self._project(query_input, None, positions)
+        before = cache
         cache = cache.append(key.array, value, num_valid=num_valid)
-        mask = self._within_window(cache.mask(positions))
+        causal = AttentionMask.causal() & AttentionMask.positions(positions, key_positions)
+        mask = self._within_window(causal)
         assert mask is not None
-        if query.shape[1] == 1:
-            added = _written_out(bias, positions, cache.capacity)
-            visible = mask.materialize(1, cache.capacity)[:, 0]
+        is_rolling = isinstance(cache, RollingCache)
+        if is_rolling:
+            self._check_ring(cache)
+        if query.shape[1] == 1 and not (is_rolling and num_valid is not None):
+            added = _written_out(bias, positions, key_positions)
+            visible = mask.materialize(1, key_positions.shape[1])[:, 0]
             output = self._joined(
                 attend_stored(query, cache.stored_keys, cache.stored_values, visible, added)
             )
+        elif isinstance(before, RollingCache):
+            # The last of the new tokens may have taken the slots of keys that the first of them sees.
+            keys = jax.numpy.concatenate(
+                [before.keys.array, key.array.astype(before.keys.array.dtype)], axis=1
+            )
+            values = jax.numpy.concatenate([before.values, value.astype(before.values.dtype)], axis=1)
+            output = self._attend(query, PreparedKey(keys), values, mask, bias, None)
         else:
             output = self._attend(query, cache.keys, cache.values, mask, bias, None)
+        if cache.capacity is None:
+            return output, cache
         return nan_past_the_end(output, positions, cache.capacity), cache
 
     def attend_beams(
-        self, query_input: Float[Array, "rows 1 model"], cache: BeamCache, *, bias: _Bias | None = None
-    ) -> tuple[Float[Array, "rows 1 model"], BeamCache]:
+        self,
+        query_input: Float[Array, "rows 1 model"],
+        cache: BeamCache | RollingBeamCache,
+        *,
+        bias: _Bias | None = None,
+    ) -> tuple[Float[Array, "rows 1 model"], BeamCache | RollingBeamCache]:
         """Self-attention of the next token of each hypothesis of a beam search, over its own ancestors.
 
         Args:
           query_input: The next tokens, the hypotheses of one source side by side.
           cache: The tokens before.
-          bias: Added to the scores, ``kv_len`` = the cache's capacity.
+          bias: Added to the scores, for keys at the cache's ``attended_positions``.
 
         Returns:
           The output and the longer cache; NaN where the cache has no room.
         """
-        added = _written_out(bias, cache.length[:, None], cache.capacity)
+        if isinstance(cache, RollingBeamCache):
+            self._check_ring(cache)
+        added = _written_out(bias, cache.length[:, None], cache.attended_positions())
         if added is not None:  # the same in every beam
             added = jax.numpy.tile(added, (1, 1, 1, cache.num_beams))
         positions = cache.next_positions(1)
         query, key, value = self._project(query_input, None, positions)
         cache = cache.append(key.array, value)
         by_source = query.reshape(cache.length.shape[0], cache.num_beams, *query.shape[2:])
-        context = attend_stored(by_source, *cache.flat(), cache.visible(self.window_len), added)
-        return nan_past_the_end(self._joined(context.reshape(query.shape)), positions, cache.capacity), cache
+        visible = cache.visible(self.window_len, self.num_sinks)
+        output = self._joined(attend_stored(by_source, *cache.flat(), visible, added).reshape(query.shape))
+        if cache.capacity is None:
+            return output, cache
+        return nan_past_the_end(output, positions, cache.capacity), cache
 
     def project_memory(self, memory: Float[Array, "batch kv_len memory"]) -> AttentionMemory:
         """Keys and values of a memory, projected and prepared once.
@@ -295,8 +329,18 @@ class MultiHeadAttention(nnx.Module):
     def _within_window(self, mask: AttentionMask | None) -> AttentionMask | None:
         if self.window_len is None:
             return mask
+        if self.num_sinks > 0:
+            return (AttentionMask() if mask is None else mask) & SinkWindow(self.window_len, self.num_sinks)
         window = AttentionMask.window(self.window_len - 1, None)
         return window if mask is None else mask & window
+
+    def _check_ring(self, cache: RollingCache | RollingBeamCache) -> None:
+        ring = cache.ring
+        if (ring.window_len, ring.num_sinks) != (self.window_len, self.num_sinks):
+            raise ConfigError(
+                f"cache is of window_len {ring.window_len} and num_sinks {ring.num_sinks}, the layer has "
+                f"{self.window_len} and {self.num_sinks}"
+            )
 
     def _memory_arrays(self, memory: Array) -> tuple[Array, Array]:
         if self.is_self_attention:
@@ -344,11 +388,11 @@ class MultiHeadAttention(nnx.Module):
         return self._joined(context), weights
 
 
-def _written_out(bias: _Bias | None, query_positions: Array, kv_len: int) -> Array | None:
+def _written_out(bias: _Bias | None, query_positions: Array, key_positions: Array) -> Array | None:
     """A bias as an array, ``[batch|1, heads, q_len, kv_len]``."""
     bias = _as_bias(bias)
     if isinstance(bias, PositionBias):
-        return bias.block(query_positions, jax.numpy.arange(kv_len, dtype="int32")[None])
+        return bias.block(query_positions, key_positions)
     return bias
 
 

@@ -9,16 +9,18 @@ from jax.typing import DTypeLike
 
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional import AttentionMask, PositionBias, dropout, split_key
-from transformer_jax.nn.cache import AttentionMemory, BeamCache, KeyValueCache, SelfAttentionCache
+from transformer_jax.nn.cache import AttentionMemory, BeamCache, KeyValueCache, LinearAttentionCache
 from transformer_jax.nn.norms import TrainingTokens, normalized, training_tokens
 from transformer_jax.nn.position_encodings import (
     AlibiPositions,
+    Learned,
     PositionalEncoding,
     Positions,
     RelativePositions,
     Rotary,
 )
 from transformer_jax.nn.residual import layer_norm_of
+from transformer_jax.nn.rolling_cache import RollingCache, SelfAttentionCache
 from transformer_jax.nn.transformer_layers import (
     DecoderLayer,
     EncoderLayer,
@@ -94,13 +96,20 @@ class CausalLayers(LayerStack):
     """A stack that is decoded token by token, with a cache for each layer."""
 
     def empty_caches(self, batch: int, capacity: int, dtype: DTypeLike) -> tuple[SelfAttentionCache, ...]:
-        """A cache for each layer, with room for ``capacity`` tokens a row; linear attention needs none.
+        """A cache for each layer, with room for ``capacity`` tokens a row.
+
+        Linear attention needs none; attention within a window needs no more than the window, and takes tokens
+        beyond ``capacity`` too, up to the learned positions.
 
         Raises:
           ShapeError: If ``capacity`` is more than the learned positions.
         """
         self.positions.check_len(capacity)
-        return tuple(empty_cache(layer.self_attention, batch, capacity, dtype) for layer in self.layers)
+        learned = self.positions.config
+        end = learned.max_len if isinstance(learned, Learned) else None
+        return tuple(
+            empty_cache(layer.self_attention, batch, capacity, dtype, end=end) for layer in self.layers
+        )
 
 
 class EncoderStack(LayerStack):
@@ -279,7 +288,7 @@ class DecoderStack(CausalLayers):
         Returns:
           ``[batch, q_len, model]`` and the longer caches.
         """
-        x, bias = enter_next(self.positions, x, caches[0])
+        x, bias = enter_next(self.positions, x, caches[0], num_valid=num_valid)
         new_caches = []
         for layer, memory, cache in zip(self.layers, memories, caches, strict=True):
             x, cache = layer.extend(x, memory, cache, memory_mask=memory_mask, bias=bias, num_valid=num_valid)
@@ -300,7 +309,7 @@ class DecoderStack(CausalLayers):
         tuple[SelfAttentionCache, ...],
     ]:
         """As :meth:`extend`, and between its results the weights of the last layer's cross-attention."""
-        x, bias = enter_next(self.positions, x, caches[0])
+        x, bias = enter_next(self.positions, x, caches[0], num_valid=num_valid)
         new_caches = []
         for layer, memory, cache in zip(self.layers[:-1], memories[:-1], caches[:-1], strict=True):
             x, cache = layer.extend(x, memory, cache, memory_mask=memory_mask, bias=bias, num_valid=num_valid)
@@ -350,15 +359,20 @@ def enter_stack(
 
 
 def enter_next(
-    encoding: PositionalEncoding, x: Array, first: SelfAttentionCache
+    encoding: PositionalEncoding,
+    x: Array,
+    first: SelfAttentionCache,
+    *,
+    num_valid: Int[Array, " batch"] | None = None,
 ) -> tuple[Array, PositionBias | Array | None]:
     """Embeddings of the tokens behind those held, their positions added, and what these add to the scores."""
     positions = first.next_positions(x.shape[1])
     bias = None
-    if isinstance(first, KeyValueCache | BeamCache):
+    if isinstance(first, KeyValueCache | RollingCache):
+        bias = encoding.bias(positions, first.attended_positions(x.shape[1], num_valid=num_valid))
+    elif not isinstance(first, LinearAttentionCache):
         # All hypotheses of a source are equally long.
-        own = positions if isinstance(first, KeyValueCache) else first.length[:, None]
-        bias = encoding.bias(own, _arange(first.capacity))
+        bias = encoding.bias(first.length[:, None], first.attended_positions())
     return encoding.add(x, positions), bias
 
 

@@ -12,18 +12,13 @@ from transformer_jax.functional import AttentionMask, PositionBias, split_key
 from transformer_jax.functional.attention import check_attention_implementation
 from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype, in_compute_dtype
 from transformer_jax.functional.remat import Remat
-from transformer_jax.nn.cache import (
-    AttentionMemory,
-    BeamCache,
-    KeyValueCache,
-    LinearAttentionCache,
-    SelfAttentionCache,
-)
+from transformer_jax.nn.cache import AttentionMemory, BeamCache, KeyValueCache, LinearAttentionCache
 from transformer_jax.nn.feed_forward import Activation, FeedForward
 from transformer_jax.nn.linear_self_attention import LinearSelfAttention, padding_of_causal_mask
 from transformer_jax.nn.multi_head import MultiHeadAttention
 from transformer_jax.nn.norms import Normalization, TrainingTokens, remat_layer, training_tokens
 from transformer_jax.nn.residual import NormPlacement, Residual, scale_initial_weights
+from transformer_jax.nn.rolling_cache import RollingBeamCache, RollingCache, SelfAttentionCache, SlotRing
 from transformer_jax.typing import Array, Bool, Float, Int
 
 __all__ = [
@@ -67,6 +62,7 @@ class TransformerLayerConfig:
       self_attention: ``"softmax"``; ``"linear"``: :class:`~transformer_jax.nn.LinearSelfAttention`, under a causal
         mask only, without grouped heads, dropout of weights, rotary positions and position biases.
       window_len: How many tokens a query of self-attention sees, the last ones and itself; ``None`` = all before it.
+      num_sinks: How many of the first tokens of a text all queries see beside their window.
       feed_forward_bias: Whether the maps of the feed-forward network have a bias.
       norm_bias: Whether layer normalisation has a shift.
       dtype: Of matrix products and activations; parameters, statistics of norms and softmax are float32.
@@ -96,6 +92,7 @@ class TransformerLayerConfig:
     rotary_base: float | None
     self_attention: SelfAttention
     window_len: int | None = None
+    num_sinks: int = 0
     feed_forward_bias: bool = True
     norm_bias: bool = True
     dtype: ComputeDtype = "float32"
@@ -373,6 +370,7 @@ def check_self_attention(config: TransformerLayerConfig) -> None:
         ("num_kv_heads", config.num_heads),
         ("rotary_base", None),
         ("window_len", None),
+        ("num_sinks", 0),
     ):
         if getattr(config, option) != wanted:
             raise ConfigError(
@@ -396,18 +394,37 @@ def _self_attention(
         dropout_rate=config.attention_dropout_rate,
         rotary_base=config.rotary_base,
         window_len=config.window_len,
+        num_sinks=config.num_sinks,
         implementation=config.attention_implementation,
         rngs=rngs,
     )
 
 
 def empty_cache(
-    attention: MultiHeadAttention | LinearSelfAttention, batch: int, capacity: int, dtype: DTypeLike
+    attention: MultiHeadAttention | LinearSelfAttention,
+    batch: int,
+    capacity: int,
+    dtype: DTypeLike,
+    *,
+    end: int | None = None,
 ) -> SelfAttentionCache:
-    """Empty decoding state of a layer's self-attention: a cache of ``capacity`` tokens, or a state of constant size."""
+    """Empty decoding state of a layer's self-attention: a cache of ``capacity`` tokens, or a state of constant size.
+
+    Args:
+      attention: The layer's.
+      batch: Rows.
+      capacity: Tokens a row; where a window with its sinks is shorter, the cache is a rolling one of that size.
+      dtype: Of keys and values.
+      end: How many tokens a rolling cache may be fed; ``None`` = any number.
+    """
     if isinstance(attention, LinearSelfAttention):
         return LinearAttentionCache.of(attention.empty_state(batch, dtype))
-    return KeyValueCache.empty(batch, capacity, attention.num_kv_heads, attention.head_dim, dtype)
+    sizes = (attention.num_kv_heads, attention.head_dim, dtype)
+    if attention.window_len is not None:
+        ring = SlotRing(attention.window_len, attention.num_sinks)
+        if ring.num_slots < capacity:
+            return RollingCache.empty(batch, ring, *sizes, capacity=end)
+    return KeyValueCache.empty(batch, capacity, *sizes)
 
 
 def _attend(
@@ -435,9 +452,9 @@ def _attend_cached(
         _refuse_bias(bias)
         update, state = attention.extend(x, cache.state, num_valid=num_valid)
         return update, cache.advance(state, x.shape[1], num_valid=num_valid)
-    if isinstance(attention, MultiHeadAttention) and isinstance(cache, BeamCache):
+    if isinstance(attention, MultiHeadAttention) and isinstance(cache, BeamCache | RollingBeamCache):
         return attention.attend_beams(x, cache, bias=bias)
-    if isinstance(attention, MultiHeadAttention) and isinstance(cache, KeyValueCache):
+    if isinstance(attention, MultiHeadAttention) and isinstance(cache, KeyValueCache | RollingCache):
         return attention.attend_cached(x, cache, bias=bias, num_valid=num_valid)
     raise ConfigError(f"cache must suit {type(attention).__name__}, got {type(cache).__name__}")
 
