@@ -66,12 +66,10 @@ MODELS = {
 # Relative positions and norms over the batch are held to the contract of step models in the first tier, one-layer cells
 # to that of recurrences.
 IN_SECOND_TIER = {"relative_rms", "rnn", "min_lstm", "batch_deep", "power_sandwich", "lstm_pre_layer_norm"}
-# Linear attention refuses packed rows.
 CASES = [
     pytest.param(name, check, marks=pytest.mark.full if name in IN_SECOND_TIER else [])
     for name in MODELS
     for check in suite.CHECKS
-    if (name, check) != ("linear", "packed")
 ]
 
 

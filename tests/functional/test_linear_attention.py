@@ -1,6 +1,7 @@
 """Linear attention: three forms, a NumPy double loop in float64, and decoding step by step."""
 
 import inspect
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +51,27 @@ def test_every_form_is_the_double_loop(arrays, form, chunk):
     output, state = linear_attention(*garbage, valid=jnp.asarray(valid), form=form, chunk=chunk)
     np.testing.assert_allclose(output, expected, atol=1e-5 * np.abs(expected).max())
     assert np.isfinite(state.values).all()
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 64])
+@pytest.mark.parametrize("form", FORMS)
+def test_sequences_of_a_row_are_as_each_by_itself(arrays, form, chunk):
+    segments = jnp.array([[3] * 2 + [4] * 7 + [9] * 4, [1] * 5 + [2] * 8])
+    before = linear_attention(*arrays, form="parallel")[1]  # belongs to the first sequence
+    output, state = linear_attention(*arrays, segments=segments, state=before, form=form, chunk=chunk)
+    for row, ends in enumerate(((0, 2, 9, 13), (0, 5, 13))):
+        own = jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], before)
+        for begin, end in itertools.pairwise(ends):
+            part = [array[row : row + 1, begin:end] for array in arrays]
+            wanted, last = linear_attention(*part, state=own if begin == 0 else None, form="parallel")
+            np.testing.assert_allclose(output[row : row + 1, begin:end], wanted, atol=1e-5)
+        for have, want in zip(jax.tree.leaves(state), jax.tree.leaves(last), strict=True):
+            np.testing.assert_allclose(have[row : row + 1], want, rtol=1e-4, atol=1e-4)
+
+
+def test_segments_of_another_shape_are_refused(arrays):
+    with pytest.raises(ShapeError, match="segments must be"):
+        linear_attention(*arrays, segments=jnp.ones((BATCH, 3), int))
 
 
 @pytest.mark.parametrize("form", ["chunked", "recurrent"])

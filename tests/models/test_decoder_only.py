@@ -190,10 +190,15 @@ def test_values_that_do_not_go_together_are_refused(changes: dict[str, Any], mes
         config(**changes)
 
 
-def test_linear_attention_refuses_packed_rows() -> None:
+def test_linear_attention_starts_again_in_each_document_of_a_packed_row() -> None:
     model = build(config(self_attention="linear", num_kv_heads=4))
-    with pytest.raises(ConfigError, match="cannot keep the documents of a packed row apart"):
-        model(jnp.ones((1, 4), int), segments=jnp.ones((1, 4), int))
+    tokens = jnp.arange(9)[None] % VOCAB
+    segments = jnp.array([[1, 1, 1, 1, 2, 2, 2, 0, 0]])
+    logits = jax.jit(lambda tokens: model(tokens, segments=segments))
+    packed = logits(tokens)
+    for part in (slice(0, 4), slice(4, 7)):
+        np.testing.assert_allclose(packed[:, part], model(tokens[:, part]), atol=1e-5)
+    np.testing.assert_array_equal(logits(tokens.at[0, :4].set(9).at[0, 7:].set(8))[:, 4:7], packed[:, 4:7])
 
 
 def test_a_window_is_for_self_attention() -> None:

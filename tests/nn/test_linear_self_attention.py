@@ -193,7 +193,9 @@ REFUSED_MASKS = {
     "give a mask that is": None,
     "is causal": AttentionMask.valid(jnp.ones((1, LENGTH), bool)),
     "got window": CAUSAL & AttentionMask.window(2, 0),
-    "got segments": CAUSAL & AttentionMask.segments(SEGMENTS, SEGMENTS),
+    "got segments twice": CAUSAL
+    & AttentionMask.segments(SEGMENTS, SEGMENTS)
+    & AttentionMask.segments(SEGMENTS, SEGMENTS),
     "got positions": CAUSAL & AttentionMask.positions(SEGMENTS, SEGMENTS),
     "got dense": CAUSAL & AttentionMask.dense(jnp.ones((1, 1, LENGTH, LENGTH), bool)),
 }

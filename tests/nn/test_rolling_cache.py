@@ -134,9 +134,8 @@ def test_beams_follow_their_ancestors_round_the_ring(name: str) -> None:
     model = build(positions=POSITIONS[name])
     prompts = TokenInputs(texts(5), jnp.array([5, 1]))
     fed = jax.random.randint(jax.random.key(5), (7, 4), 0, VOCAB)
-    orders = jnp.array(
-        [[0, 1, 2, 3], [1, 1, 3, 2], [1, 0, 2, 2], [0, 0, 3, 2], [1, 0, 3, 3], [0, 1, 2, 3], [1, 1, 2, 2]]
-    )
+    pairs = [[0, 1], [1, 1], [1, 0], [0, 0], [1, 0], [0, 1], [1, 1]]
+    orders = jnp.array([[*pair, *(3 - place for place in pair)] for pair in pairs])
 
     def searched(shares: bool) -> jax.Array:
         state = model.start(prompts, max_len=8)
@@ -173,7 +172,8 @@ def test_the_state_does_not_grow_with_the_text() -> None:
 
 def test_a_text_shorter_than_the_window_has_a_cache_of_its_own_length() -> None:
     state = build(window_len=50).start(TokenInputs(texts(4), jnp.array([4, 4])), max_len=5)
-    assert isinstance(state.caches[0], KeyValueCache) and state.caches[0].capacity == 9
+    assert isinstance(state.caches[0], KeyValueCache)
+    assert state.caches[0].capacity == 9
 
 
 def test_a_search_past_the_learned_positions_is_refused() -> None:

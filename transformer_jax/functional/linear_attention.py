@@ -20,7 +20,7 @@ from jax.typing import DTypeLike
 from transformer_jax.errors import ConfigError, ShapeError, nearest_hint
 from transformer_jax.functional.dtypes import as_array, wide
 from transformer_jax.pytree import pytree_dataclass
-from transformer_jax.typing import Array, Bool, Float
+from transformer_jax.typing import Array, Bool, Float, Int
 
 Form = Literal["parallel", "chunked", "recurrent"]
 FORMS: tuple[Form, ...] = ("parallel", "chunked", "recurrent")
@@ -70,6 +70,7 @@ def linear_attention(
     value: Float[Array, "batch length heads value_dim"],
     *,
     valid: Bool[Array, "batch length"] | None = None,
+    segments: Int[Array, "batch length"] | None = None,
     state: LinearAttentionState | None = None,
     form: Form = "chunked",
     chunk: int = 64,
@@ -83,13 +84,15 @@ def linear_attention(
       key: Keys.
       value: Values.
       valid: False = the step leaves no trace, whatever it holds, and its output is zero.
-      state: What came before; ``None`` = nothing.
+      segments: Where a row holds several sequences, a number for each token; the tokens of a sequence lie next to
+        each other and share theirs. The state starts again from nothing where the number changes; ``None`` = one.
+      state: What came before, which belongs to the first sequence of a row; ``None`` = nothing.
       form: ``"chunked"``, ``"parallel"`` or ``"recurrent"``: equal up to rounding.
       chunk: Steps of a chunk of the chunked form, in tokens.
 
     Returns:
-      The outputs in the dtype of the values, and the state after the last step. A step with nothing to look at, as
-      its own key is not valid, gives zeros.
+      The outputs in the dtype of the values, and the state after the last step, which is that of the last
+      sequence. A step with nothing to look at, as its own key is not valid, gives zeros.
 
     Raises:
       ConfigError: If the form is unknown or the chunk is not positive.
@@ -130,10 +133,15 @@ def linear_attention(
     if valid is not None:
         keys = jnp.where(keep, keys, 0.0)
     arrays = (queries, keys, value)
+    if segments is not None:
+        segments = as_array("segments", segments)
+        if segments.shape != (batch, length):
+            raise ShapeError(f"segments must be [batch, length] = {[batch, length]}; got {segments.shape}")
     if form == "recurrent":
-        sums, totals, state = _recurrent(*arrays, state)
+        sums, totals, state = _recurrent(*arrays, state, segments)
     else:
-        sums, totals, state = _chunked(*arrays, state, max(1, length if form == "parallel" else chunk))
+        size = max(1, length if form == "parallel" else chunk)
+        sums, totals, state = _chunked(*arrays, state, size, segments)
     output = _weighted_mean(sums, totals)
     if valid is not None:
         output = jnp.where(keep, output, 0.0)
@@ -181,27 +189,37 @@ def _weighted_mean(sums: Array, totals: Array) -> Array:
 
 
 def _recurrent(
-    query: Array, key: Array, value: Array, state: LinearAttentionState
+    query: Array, key: Array, value: Array, state: LinearAttentionState, segments: Array | None
 ) -> tuple[Array, Array, LinearAttentionState]:
     """Weighted sums and their totals, one step after the other."""
 
     def step(
         state: LinearAttentionState, at_time: tuple[Array, ...]
     ) -> tuple[LinearAttentionState, tuple[Array, Array]]:
-        query, key, value = at_time
+        query, key, value, *goes_on = at_time
+        if goes_on:
+            state = _kept(state, goes_on[0])
         state = LinearAttentionState(
             state.values + key[..., None] * value[..., None, :], state.features + key
         )
         sums = jnp.einsum("bhd,bhdv->bhv", query, state.values)
         return state, (sums, jnp.einsum("bhd,bhd->bh", query, state.features))
 
-    time_major = tuple(jnp.moveaxis(array, 1, 0) for array in (query, key, value))
+    arrays = [query, key, value]
+    if segments is not None:
+        arrays.append(segments == jnp.concatenate([segments[:, :1], segments[:, :-1]], axis=1))
+    time_major = tuple(jnp.moveaxis(array, 1, 0) for array in arrays)
     state, (sums, totals) = lax.scan(step, state, time_major)
     return jnp.moveaxis(sums, 0, 1), jnp.moveaxis(totals, 0, 1), state
 
 
 def _chunked(
-    query: Array, key: Array, value: Array, state: LinearAttentionState, chunk: int
+    query: Array,
+    key: Array,
+    value: Array,
+    state: LinearAttentionState,
+    chunk: int,
+    segments: Array | None,
 ) -> tuple[Array, Array, LinearAttentionState]:
     """The same by chunks: pairs inside, the state in between; zeros fill the last chunk and leave no trace."""
     batch, length = query.shape[:2]
@@ -220,17 +238,39 @@ def _chunked(
     def step(
         state: LinearAttentionState, at_chunk: tuple[Array, ...]
     ) -> tuple[LinearAttentionState, tuple[Array, Array]]:
-        query, key, value = at_chunk
-        weights = jnp.where(seen, jnp.einsum("bhqd,bhkd->bhqk", query, key), 0.0)
-        sums = weights @ value + query @ state.values
-        totals = weights.sum(axis=-1) + jnp.einsum("bhqd,bhd->bhq", query, state.features)
+        query, key, value, *numbers = at_chunk
+        sees, from_state = seen, query
+        if numbers:  # sequences of the chunk, and the one that the state belongs to
+            own, before = numbers
+            sees = seen & (own[:, None, :, None] == own[:, None, None, :])
+            from_state = jnp.where((own == before)[:, None, :, None], query, 0.0)
+        weights = jnp.where(sees, jnp.einsum("bhqd,bhkd->bhqk", query, key), 0.0)
+        sums = weights @ value + from_state @ state.values
+        totals = weights.sum(axis=-1) + jnp.einsum("bhqd,bhd->bhq", from_state, state.features)
+        if numbers:
+            last = own[:, -1:]
+            key = jnp.where((own == last)[:, None, :, None], key, 0.0)
+            state = _kept(state, (last == before)[:, 0])
         state = LinearAttentionState(
             state.values + jnp.einsum("bhkd,bhkv->bhdv", key, value), state.features + key.sum(axis=2)
         )
         return state, (sums, totals)
 
-    state, (sums, totals) = lax.scan(step, state, tuple(map(chunks, (query, key, value))))
+    arrays = tuple(map(chunks, (query, key, value)))
+    if segments is not None and length > 0:
+        padded = jnp.pad(segments, ((0, 0), (0, fill)), mode="edge")
+        own = jnp.moveaxis(padded.reshape(batch, num_chunks, chunk), 1, 0)
+        arrays += (own, jnp.concatenate([own[:1, :, :1], own[:-1, :, -1:]], axis=0))
+    state, (sums, totals) = lax.scan(step, state, arrays)
     heads, value_dim = value.shape[2:]
     sums = jnp.transpose(sums, (1, 0, 3, 2, 4)).reshape(batch, num_chunks * chunk, heads, value_dim)
     totals = jnp.transpose(totals, (1, 0, 3, 2)).reshape(batch, num_chunks * chunk, heads)
     return sums[:, :length], totals[:, :length], state
+
+
+def _kept(state: LinearAttentionState, goes_on: Array) -> LinearAttentionState:
+    """The state of rows whose sequence goes on; nothing for the others."""
+    return LinearAttentionState(
+        jnp.where(goes_on[:, None, None, None], state.values, 0.0),
+        jnp.where(goes_on[:, None, None], state.features, 0.0),
+    )

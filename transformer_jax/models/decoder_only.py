@@ -201,7 +201,6 @@ class DecoderOnly(nnx.Module):
 
         Raises:
           ShapeError: If there are more tokens than learned positions.
-          ConfigError: If segments meet linear self-attention.
         """
         return self._logits(self.hidden(tokens, segments=segments, lengths=lengths, rng_key=rng_key))
 
@@ -218,11 +217,6 @@ class DecoderOnly(nnx.Module):
         if segments is None:
             valid = None if lengths is None else valid_steps(jnp.asarray(lengths), tokens.shape[1])
             return self.stack(self.embedding(tokens), valid=valid, rng_key=rng_key)
-        if self.config.self_attention == "linear":
-            raise ConfigError(
-                "segments: linear self-attention cannot keep the documents of a packed row apart; train on "
-                "contiguous windows, or choose self_attention='softmax'"
-            )
         segments = jnp.asarray(segments)
         mask, places = AttentionMask.segments(segments, segments), segment_positions(segments)
         if self.config.num_sinks > 0:  # those of each document

@@ -39,6 +39,7 @@ from transformer_jax.nn.position_encodings import (
 )
 from transformer_jax.nn.random_field import ConditionalRandomField
 from transformer_jax.nn.recurrent import CarryBridge, RecurrentCell, RecurrentLayer, RecurrentStack
+from transformer_jax.nn.rolling_cache import RollingCache, SlotRing
 from transformer_jax.nn.score_attention import (
     AdditiveScore,
     AdditiveSumScore,
@@ -105,12 +106,14 @@ __all__ = [
     "RecurrentLayer",
     "RecurrentStack",
     "RelativePositions",
+    "RollingCache",
     "Rotary",
     "ScaledDotScore",
     "ScoreAttention",
     "ScoreConfig",
     "ScoreMemory",
     "Sinusoidal",
+    "SlotRing",
     "StructuredPooling",
     "TransformerLayerConfig",
     "carries_state",

@@ -13,7 +13,7 @@ from transformer_jax.nn.linear import Linear
 from transformer_jax.nn.multi_head import check_heads
 from transformer_jax.typing import Array, Bool, Float, Int
 
-__all__ = ["LinearSelfAttention", "padding_of_causal_mask"]
+__all__ = ["LinearSelfAttention", "padding_of_causal_mask", "segments_of_mask"]
 
 _CHUNK = 64
 _Inputs = Float[Array, "batch q_len model"]
@@ -61,6 +61,7 @@ class LinearSelfAttention(nnx.Module):
         x: _Inputs,
         *,
         valid: Bool[Array, "batch q_len"] | None = None,
+        segments: Int[Array, "batch q_len"] | None = None,
         rng_key: jax.Array | None = None,
     ) -> _Inputs:
         """Attend over the whole of a sequence, at a cost linear in its length.
@@ -68,13 +69,15 @@ class LinearSelfAttention(nnx.Module):
         Args:
           x: ``[batch, q_len, model]``.
           valid: False = padding, which leaves no trace, whatever it holds; its own output is that of zeros.
+          segments: Where a row holds several sequences, the number of each token's; they do not see each other, and
+            their tokens lie side by side.
           rng_key: Nothing is drawn; taken as by other attentions.
 
         Returns:
           ``[batch, q_len, model]``.
         """
         del rng_key
-        return self._attend(x, valid, None)[0]
+        return self._attend(x, valid, None, segments)[0]
 
     def extend(
         self, x: _Inputs, state: LinearAttentionState, *, num_valid: Int[Array, " batch"] | None = None
@@ -105,7 +108,11 @@ class LinearSelfAttention(nnx.Module):
         return LinearAttentionState.zeros(*sizes, wide(jnp.dtype(dtype)))
 
     def _attend(
-        self, x: Array, valid: Array | None, state: LinearAttentionState | None
+        self,
+        x: Array,
+        valid: Array | None,
+        state: LinearAttentionState | None,
+        segments: Array | None = None,
     ) -> tuple[Array, LinearAttentionState]:
         length = x.shape[1]
         if valid is not None:  # before the projection, whose gradient would multiply NaN by zero
@@ -116,17 +123,19 @@ class LinearSelfAttention(nnx.Module):
         query, key, value = jnp.split(fused, 3, axis=2)
         # A chunk longer than the tokens would be filled up: a step of decoding is a chunk of one.
         chunk = min(_CHUNK, max(1, length))
-        context, state = linear_attention(query, key, value, valid=valid, state=state, chunk=chunk)
+        context, state = linear_attention(
+            query, key, value, valid=valid, segments=segments, state=state, chunk=chunk
+        )
         return self.output(rearrange(context, "batch len heads dim -> batch len (heads dim)")), state
 
 
 def padding_of_causal_mask(
     mask: AttentionMask | None, batch: int, length: int
 ) -> Bool[Array, "batch length"] | None:
-    """The one part of a mask besides causality that linear self-attention can keep: which tokens are there.
+    """Which tokens a mask says are there; besides causality and segments, linear self-attention keeps no other part.
 
     Args:
-      mask: Causal, with key validity or lengths or neither.
+      mask: Causal, with key validity, lengths or segments or none of them.
       batch: Rows.
       length: Tokens a row.
 
@@ -134,7 +143,7 @@ def padding_of_causal_mask(
       False = padding, ``[batch, length]``; ``None`` = all are tokens.
 
     Raises:
-      ConfigError: If the mask is not causal, or has a window, segments, positions, a dense part or a rule.
+      ConfigError: If the mask is not causal, or has a window, positions, a dense part or a rule.
       ShapeError: If the mask does not fit the sizes.
 
     Example:
@@ -146,13 +155,15 @@ def padding_of_causal_mask(
         raise ConfigError("mask: linear self-attention is causal; give a mask that is, or use 'softmax'")
     for part, is_there in (
         ("window", mask.has_window),
-        ("segments", bool(mask.segment_pairs)),
+        ("segments twice", len(mask.segment_pairs) > 1),
         ("positions", not mask.has_default_positions),
         ("dense", mask.dense_mask is not None),
         ("rule", bool(mask.rules)),
     ):
         if is_there:
-            raise ConfigError(f"mask: linear self-attention takes causal and padding parts only, got {part}")
+            raise ConfigError(
+                f"mask: linear self-attention takes causal, segment and padding parts only, got {part}"
+            )
     mask.check(batch, 1, length, length)
     if not mask.has_key_part:
         return None
@@ -160,3 +171,20 @@ def padding_of_causal_mask(
         key_valid=mask.key_valid, key_lengths=mask.key_lengths, lengths_extent=mask.lengths_extent
     )
     return jnp.broadcast_to(padding.materialize(1, length)[:, 0, 0], (batch, length))
+
+
+def segments_of_mask(
+    mask: AttentionMask | None, batch: int, length: int
+) -> Int[Array, "batch length"] | None:
+    """Number of each token's sequence, ``[batch, length]``, of a mask that :func:`padding_of_causal_mask` takes.
+
+    In self-attention queries and keys are the same tokens, so that the numbers of the keys are those of the queries.
+
+    Example:
+      >>> numbers = jnp.array([[1, 1, 2]])
+      >>> segments_of_mask(AttentionMask.causal() & AttentionMask.segments(numbers, numbers), 1, 3).tolist()
+      [[1, 1, 2]]
+    """
+    if mask is None or not mask.segment_pairs:
+        return None
+    return jnp.broadcast_to(mask.segment_pairs[0][1], (batch, length))

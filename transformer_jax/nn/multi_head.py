@@ -190,10 +190,9 @@ class MultiHeadAttention(nnx.Module):
         causal = AttentionMask.causal() & AttentionMask.positions(positions, key_positions)
         mask = self._within_window(causal)
         assert mask is not None
-        is_rolling = isinstance(cache, RollingCache)
-        if is_rolling:
+        if isinstance(cache, RollingCache):
             self._check_ring(cache)
-        if query.shape[1] == 1 and not (is_rolling and num_valid is not None):
+        if key_positions.shape[1] == cache.stored_values.shape[2] and query.shape[1] == 1:
             added = _written_out(bias, positions, key_positions)
             visible = mask.materialize(1, key_positions.shape[1])[:, 0]
             output = self._joined(

@@ -14,7 +14,11 @@ from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype,
 from transformer_jax.functional.remat import Remat
 from transformer_jax.nn.cache import AttentionMemory, BeamCache, KeyValueCache, LinearAttentionCache
 from transformer_jax.nn.feed_forward import Activation, FeedForward
-from transformer_jax.nn.linear_self_attention import LinearSelfAttention, padding_of_causal_mask
+from transformer_jax.nn.linear_self_attention import (
+    LinearSelfAttention,
+    padding_of_causal_mask,
+    segments_of_mask,
+)
 from transformer_jax.nn.multi_head import MultiHeadAttention
 from transformer_jax.nn.norms import Normalization, TrainingTokens, remat_layer, training_tokens
 from transformer_jax.nn.residual import NormPlacement, Residual, scale_initial_weights
@@ -437,7 +441,8 @@ def _attend(
 ) -> Array:
     if isinstance(attention, LinearSelfAttention):
         _refuse_bias(bias)
-        return attention(x, valid=padding_of_causal_mask(mask, x.shape[0], x.shape[1]))
+        valid = padding_of_causal_mask(mask, x.shape[0], x.shape[1])
+        return attention(x, valid=valid, segments=segments_of_mask(mask, x.shape[0], x.shape[1]))
     return attention(x, mask=mask, bias=bias, positions=positions, rng_key=rng_key)
 
 

@@ -13,7 +13,6 @@ from transformer_jax.data.sources.stored_files import is_at_hand
 from transformer_jax.data.text_config import (
     ContiguousWindows,
     NamedText,
-    PackedDocuments,
     TextConfig,
     with_absolute_text_paths,
 )
@@ -22,7 +21,7 @@ from transformer_jax.data.token_windows import token_fingerprint
 from transformer_jax.data.tokenizer_training import known_vocab_size
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decode.search_config import GreedyConfig, SampleConfig
-from transformer_jax.errors import ConfigError, require
+from transformer_jax.errors import require
 from transformer_jax.inference.text_generator import TextGenerator
 from transformer_jax.models.sizes import Sizes
 from transformer_jax.objectives import NextToken
@@ -94,14 +93,6 @@ class LanguageModelling:
         check_sizes(self, model)
         limit = getattr(model, "context_len", None)
         check_limit("data.windows.context_len", self.window_len, limit, raised="model.positions.max_len")
-        if (
-            isinstance(self.data.windows, PackedDocuments)
-            and getattr(model, "self_attention", None) == "linear"
-        ):
-            raise ConfigError(
-                "data.windows 'packed' puts several documents into a row, which linear self-attention cannot keep "
-                "apart: choose 'random' or 'contiguous' windows, or model.self_attention='softmax'"
-            )
 
     def check_objective(self, model: Any) -> None:
         """Nothing: next-token prediction suits every language model."""
