@@ -6,8 +6,8 @@
 
 Part one is attention with gradients in query, key and value, one sequence, float32. What is taken at most in memory is
 what the compiled program says it needs beside arguments and results. Causal attention without a window is left out
-above ``--full-up-to`` tokens, where a call takes minutes. Part two is one token of a language model after a text of this
-length: with the cache of the whole text and with the rolling one of a window. Contestants of a length take turns.
+above ``--full-up-to`` tokens, where a call takes minutes. Part two is one token of a language model after a text of
+the length: with the cache of the whole text and with the rolling one of a window. Contestants of a length take turns.
 """
 
 import argparse

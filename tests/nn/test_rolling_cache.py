@@ -160,6 +160,16 @@ def test_beams_follow_their_ancestors_round_the_ring(name: str) -> None:
     )
 
 
+def test_a_long_prompt_is_read_by_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, prompt = build(), TokenInputs(texts(17), jnp.array([17, 7]))
+    at_once = jax.jit(lambda: model.start(prompt, max_len=2))()
+    monkeypatch.setattr("transformer_jax.models.decoder_only._PIECE", 4)
+    by_pieces = jax.jit(
+        lambda: model.start(prompt, max_len=2)
+    )()  # of five tokens, as many as there are slots
+    jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, atol=1e-5), by_pieces, at_once)
+
+
 def test_the_state_does_not_grow_with_the_text() -> None:
     def num_bytes(max_len: int, **changes: Any) -> int:
         prompt = TokenInputs(texts(6), jnp.array([6, 6]))

@@ -25,7 +25,7 @@ from transformer_jax.nn.embeddings import Embedding
 from transformer_jax.nn.feed_forward import Activation
 from transformer_jax.nn.pooling import valid_steps
 from transformer_jax.nn.position_encodings import Learned, Positions
-from transformer_jax.nn.rolling_cache import SelfAttentionCache
+from transformer_jax.nn.rolling_cache import RollingCache, SelfAttentionCache
 from transformer_jax.nn.stacks import check_stack
 from transformer_jax.nn.transformer_layers import SelfAttention, TransformerLayerConfig
 from transformer_jax.pytree import pytree_dataclass
@@ -34,6 +34,7 @@ from transformer_jax.typing import Array, Float, Int
 __all__ = ["DecoderOnly", "DecoderOnlyConfig", "DecoderOnlyState"]
 
 _Tokens = Int[Array, "batch len"]
+_PIECE = 128  # tokens of a prompt that a model with a window reads at once, at least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -237,7 +238,8 @@ class DecoderOnly(nnx.Module):
         """Read the prompts, all rows in one pass, and make room for what follows.
 
         Args:
-          inputs: Tokens ``[batch, prompt_len]``, and how many of them each row has; none is allowed.
+          inputs: Tokens ``[batch, prompt_len]``, and how many of them each row has; none is allowed. A long prompt is
+            read piece by piece where there is a window.
           max_len: How many tokens will be fed to :meth:`step` at most.
 
         Returns:
@@ -262,6 +264,11 @@ class DecoderOnly(nnx.Module):
             return state
         valid = jnp.arange(prompt_len, dtype=lengths.dtype)[None, :] < lengths[:, None]
         embedded = self.embedding(tokens, valid=valid)
+        first = state.caches[0]
+        if isinstance(first, RollingCache):
+            piece = max(_PIECE, first.ring.num_slots)
+            if prompt_len > 2 * piece:
+                return DecoderOnlyState(self._read_by_pieces(embedded, lengths, state.caches, piece))
         return DecoderOnlyState(self.stack.extend(embedded, state.caches, num_valid=lengths)[1])
 
     def step(
@@ -290,6 +297,24 @@ class DecoderOnly(nnx.Module):
         """
         hidden, caches = self.stack.extend(self.embedding(tokens), state.caches, num_valid=num_valid)
         return self._logits(hidden), DecoderOnlyState(caches)
+
+    def _read_by_pieces(
+        self, embedded: Array, lengths: Array, caches: tuple[SelfAttentionCache, ...], piece: int
+    ) -> tuple[SelfAttentionCache, ...]:
+        """Caches after a prompt read piece by piece, at a cost linear in its length: a window sees no farther."""
+        batch, prompt_len, width = embedded.shape
+        count = -(-prompt_len // piece)
+        padded = jnp.pad(embedded, ((0, 0), (0, count * piece - prompt_len), (0, 0)))
+        pieces = jnp.moveaxis(padded.reshape(batch, count, piece, width), 1, 0)
+
+        def read(
+            caches: tuple[SelfAttentionCache, ...], at: tuple[Array, Array]
+        ) -> tuple[tuple[SelfAttentionCache, ...], None]:
+            index, x = at
+            num_valid = jnp.clip(lengths - index * piece, 0, piece)
+            return self.stack.extend(x, caches, num_valid=num_valid)[1], None
+
+        return jax.lax.scan(read, caches, (jnp.arange(count, dtype=lengths.dtype), pieces))[0]
 
     def _output(self) -> Embedding:
         return self.embedding if self.output_embedding is None else self.output_embedding
