@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional import AttentionMask, PositionBias, dropout, split_key
-from transformer_jax.nn.cache import AttentionMemory, BeamCache, KeyValueCache, LinearAttentionCache
+from transformer_jax.nn.cache import AttentionMemory, KeyValueCache, LinearAttentionCache
 from transformer_jax.nn.norms import TrainingTokens, normalized, training_tokens
 from transformer_jax.nn.position_encodings import (
     AlibiPositions,
