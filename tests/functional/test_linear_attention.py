@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+from inspect import unwrap
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +72,7 @@ def test_sequences_of_a_row_are_as_each_by_itself(arrays, form, chunk):
 
 def test_segments_of_another_shape_are_refused(arrays):
     with pytest.raises(ShapeError, match="segments must be"):
-        linear_attention(*arrays, segments=jnp.ones((BATCH, 3), int))
+        unwrap(linear_attention)(*arrays, segments=jnp.ones((BATCH, 3), int))
 
 
 @pytest.mark.parametrize("form", ["chunked", "recurrent"])

@@ -64,7 +64,7 @@ def test_blocks_equal_the_dense_mask_in_values_and_gradients(name: str) -> None:
         (lambda: SinkWindow(1, -1), r"SinkWindow.num_sinks must be an integer >= 0, got -1"),
         (lambda: DilatedWindow(1, 1, dilation=0), r"DilatedWindow.dilation must be an integer >= 1, got 0"),
         (lambda: DilatedWindow(-1, 1), r"DilatedWindow.left must be an integer >= 0, got -1"),
-        (lambda: GlobalTokens(1, 1.5), r"GlobalTokens.right must be an integer >= 0, got 1.5"),  # type: ignore[arg-type]
+        (lambda: GlobalTokens(1, -2), r"GlobalTokens.right must be an integer >= 0, got -2"),
     ],
 )
 def test_windows_that_cannot_be_are_refused(make: Any, message: str) -> None:

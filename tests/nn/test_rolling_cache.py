@@ -101,7 +101,7 @@ def test_decoding_equals_the_whole_pass(name: str, num_sinks: int) -> None:
         assert all(isinstance(cache, RollingCache) for cache in state.caches)
         row = jnp.arange(2)
         first, state = model.step(state, tokens[row, lengths])
-        several, state = model.extend(state, tokens[row[:, None], lengths[:, None] + 1 + jnp.arange(4)])
+        several, state = model.extend(state, tokens[row[:, None], lengths[:, None] + 1 + jnp.arange(4)[None]])
         last, state = model.step(state, tokens[row, lengths + 5])
         return first, several, last
 

@@ -14,8 +14,8 @@ from transformer_jax.typing import Array, Bool, Int
 
 __all__ = ["DilatedWindow", "GlobalTokens", "SinkWindow"]
 
-_QueryPositions = Int[Array, "rows 1 q_len 1"]
-_KeyPositions = Int[Array, "rows 1 1 kv_len"]
+_QueryPositions = Int[Array, "query_rows 1 q_len 1"]
+_KeyPositions = Int[Array, "key_rows 1 1 kv_len"]
 
 
 @pytree_dataclass
