@@ -154,8 +154,7 @@ class RollingCache:
         index = jnp.clip(index, 0, num_new - 1)
 
         def renewed(stored: Array, new: Array, axis: int) -> Array:
-            shape = [-1 if at in (0, axis) else 1 for at in range(4)]
-            shape[0] = stored.shape[0]
+            shape = [stored.shape[at] if at in (0, axis) else 1 for at in range(4)]
             taken = jnp.take_along_axis(new, index.reshape(shape), axis=axis).astype(stored.dtype)
             return jnp.where(is_new.reshape(shape), taken, stored)
 
