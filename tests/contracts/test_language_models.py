@@ -46,6 +46,7 @@ MODELS = {
         tied=False,
         activation="gelu",
         window_len=3,
+        num_sinks=1,
         weight_deviation=None,
     ),
     "alibi_multi_query_geglu_window": _gpt(

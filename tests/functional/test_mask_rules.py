@@ -9,6 +9,7 @@ import pytest
 
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional import AttentionMask, DilatedWindow, GlobalTokens, SinkWindow, attention
+from transformer_jax.testing.attention_suite import RULE_ORACLES
 
 LENGTH = 9
 
@@ -35,6 +36,50 @@ CASES = {
 def test_pairs_are_those_of_the_formula(name: str) -> None:
     mask, allows = CASES[name]
     np.testing.assert_array_equal(mask.materialize(LENGTH, LENGTH)[0, 0], by_loops(allows))
+
+
+def test_pairs_of_any_size_at_any_positions_are_those_of_the_formula() -> None:
+    generator = np.random.default_rng(0)
+
+    def least(start: int) -> int:
+        return int(generator.integers(start, 12))
+
+    for _ in range(20):
+        queries, keys = (generator.integers(0, 20, generator.integers(1, 9)) for _ in range(2))
+        places = AttentionMask.positions(jnp.asarray(queries)[None], jnp.asarray(keys)[None])
+        for rule in (
+            SinkWindow(least(1), least(0)),
+            DilatedWindow(least(0), least(0), least(1)),
+            GlobalTokens(least(0), least(0), least(0)),
+        ):
+            found = (places & rule).materialize(len(queries), len(keys))[0, 0]
+            allows = RULE_ORACLES[type(rule)]
+            wanted = [[allows(rule, int(query), int(key)) for key in keys] for query in queries]
+            np.testing.assert_array_equal(found, wanted, err_msg=f"{rule} {queries} {keys}")
+
+
+def test_a_window_longer_than_the_text_hides_nothing() -> None:
+    everything = np.ones((LENGTH, LENGTH), bool)
+    for rule in (SinkWindow(99, 50), DilatedWindow(99, 99, dilation=1), GlobalTokens(99, 99, num_global=0)):
+        np.testing.assert_array_equal((AttentionMask() & rule).materialize(LENGTH, LENGTH)[0, 0], everything)
+
+
+@pytest.mark.parametrize("implementation", ["reference", "blockwise"])
+def test_a_dilation_that_leaves_queries_without_keys_gives_zeros_and_finite_gradients(
+    implementation: str,
+) -> None:
+    mask = AttentionMask() & DilatedWindow(
+        0, 0, dilation=3
+    )  # the last four of six queries see none of two keys
+    query, key = jnp.ones((1, 6, 1, 4)), jnp.ones((1, 2, 1, 4))
+
+    def loss(query: Any, key: Any) -> Any:
+        output = attention(query, key, key, mask=mask, implementation=implementation)
+        return output.sum(), output
+
+    gradients, output = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(query, key)
+    np.testing.assert_array_equal(output[0, :, 0, 0], [1, 1, 0, 0, 0, 0])
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -170,6 +170,41 @@ def test_a_long_prompt_is_read_by_pieces(monkeypatch: pytest.MonkeyPatch) -> Non
     jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, atol=1e-5), by_pieces, at_once)
 
 
+def test_a_piece_may_end_past_the_learned_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformer_jax.models.decoder_only._PIECE", 5)
+    model, tokens = build(positions=nn.Learned(max_len=12)), texts(12, rows=3)
+    lengths = jnp.array([11, 6, 0])  # pieces of five: the third holds places 10 to 14
+
+    @jax.jit
+    def logits(tokens: jax.Array) -> jax.Array:
+        state = model.start(TokenInputs(tokens[:, :11], lengths), max_len=1)
+        return model.step(state, tokens[jnp.arange(3), lengths])[0]
+
+    whole = jax.jit(lambda tokens: model(tokens))(tokens)
+    np.testing.assert_allclose(logits(tokens), whole[jnp.arange(3), lengths], atol=2e-5)
+    junk = tokens.at[1, 7:].set(9).at[2, 1:].set(4)  # what lies behind the prompts, and other rows
+    np.testing.assert_array_equal(logits(junk)[0], logits(tokens)[0])
+    np.testing.assert_array_equal(logits(junk)[1:], logits(tokens)[1:])
+
+
+def test_a_text_many_times_the_window_is_decoded_as_by_the_whole_pass() -> None:
+    model, tokens = build(window_len=3, num_sinks=1), texts(40)
+    whole = jax.jit(lambda tokens: model(tokens))(tokens)
+
+    @jax.jit
+    def decoded(tokens: jax.Array) -> jax.Array:
+        state = model.start(TokenInputs(tokens[:, :2], jnp.array([2, 2])), max_len=38)
+        return jax.lax.scan(lambda state, new: model.step(state, new)[::-1], state, tokens[:, 2:].T)[1]
+
+    np.testing.assert_allclose(jnp.swapaxes(decoded(tokens), 0, 1), whole[:, 2:], atol=2e-5)
+
+
+def test_a_batch_of_no_rows_is_decoded() -> None:
+    model = build()
+    state = model.start(TokenInputs(texts(6)[:0], jnp.zeros(0, jnp.int32)), max_len=4)
+    assert model.step(state, jnp.zeros(0, jnp.int32))[0].shape == (0, VOCAB)
+
+
 def test_the_state_does_not_grow_with_the_text() -> None:
     def num_bytes(max_len: int, **changes: Any) -> int:
         prompt = TokenInputs(texts(6), jnp.array([6, 6]))

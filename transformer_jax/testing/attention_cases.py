@@ -202,6 +202,11 @@ _add("lengths", mask=_lengths)
 _add("dense", mask=_dense)
 _add("dense_heads", mask=_dense_heads)
 _add("mask_rule", q_len=5, mask=AttentionMask.causal() & Strided(2) & _lengths)
+_add("mask_rule_sinks", q_len=5, mask=AttentionMask.causal() & F.SinkWindow(2, 1) & _lengths)
+_add(
+    "mask_rule_dilated", q_len=5, kv_len=3, mask=AttentionMask() & F.DilatedWindow(1, 0)
+)  # rows without keys
+_add("mask_rule_global", mask=_cache_positions & F.GlobalTokens(1, 0))
 _add("mask_rule_heads", mask=Reach(jnp.array([[0, 2], [1, 3]])) & _cache_positions)
 _add(
     "all_parts",

@@ -26,6 +26,17 @@ BFLOAT16_TOLERANCE = 2e-2
 # Called as attend(query, key, value, score=, mask=, bias=); gives [batch, q_len, heads, value_dim].
 Attend = Callable[..., Any]
 
+RULE_ORACLES: dict[type, Callable[[Any, int, int], bool]] = {
+    F.SinkWindow: lambda rule, query, key: query - key < rule.window_len or key < rule.num_sinks,
+    F.DilatedWindow: lambda rule, query, key: (
+        key in [query + step * rule.dilation for step in range(-rule.left, rule.right + 1)]
+    ),
+    F.GlobalTokens: lambda rule, query, key: (
+        key in range(query - rule.left, query + rule.right + 1) or min(query, key) < rule.num_global
+    ),
+}
+"""The library's mask rules once more: whether a query position sees a key position."""
+
 
 def case_names() -> list[str]:
     """Names of all cases of the contract."""
@@ -43,7 +54,7 @@ def make_case(name: str | AttentionCase) -> AttentionCase:
 def oracle_visible(mask: AttentionMask, sizes: tuple[int, int, int, int]) -> np.ndarray:
     """Who may attend to whom, ``[batch, heads, q_len, kv_len]``, by a loop over every pair."""
     visible = np.zeros(sizes, bool)
-    rules: Any = mask.rules  # those of the cases have an oracle
+    rules: Any = mask.rules  # those that only cases have bring an oracle of their own
     pick = _picker
     for row, head, i, j in np.ndindex(*sizes):
         query_position = i if mask.query_positions is None else int(pick(mask.query_positions, row)[i])
@@ -62,7 +73,10 @@ def oracle_visible(mask: AttentionMask, sizes: tuple[int, int, int, int]) -> np.
         if mask.dense_mask is not None:
             allowed &= bool(pick(pick(mask.dense_mask, row), head)[i, j])
         for rule in rules:
-            allowed &= rule.oracle(row, head, query_position, key_position)
+            if type(rule) in RULE_ORACLES:
+                allowed &= RULE_ORACLES[type(rule)](rule, query_position, key_position)
+            else:
+                allowed &= rule.oracle(row, head, query_position, key_position)
         visible[row, head, i, j] = allowed
     return visible
 
