@@ -2,7 +2,7 @@
 
 from flax import nnx
 
-__all__ = ["CarriedState"]
+__all__ = ["CarriedState", "RoutingState"]
 
 
 class CarriedState(nnx.Variable):
@@ -18,4 +18,16 @@ class CarriedState(nnx.Variable):
       ...     self.seen = CarriedState(jnp.zeros((rows, 1)))
       >>> nnx.state(Counter(2), CarriedState)["seen"].shape
       (2, 1)
+    """
+
+
+class RoutingState(nnx.BatchStat):
+    """What a router of experts did in the last training batch: its weighted losses, and how it spread the tokens.
+
+    The trainer adds the losses to that of the objective and logs the rest; evaluation neither reads nor writes it.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> RoutingState(jnp.zeros(2)).shape
+      (2,)
     """

@@ -19,6 +19,7 @@ from transformer_jax.models.forecast_networks import (
     WindowShape,
 )
 from transformer_jax.models.transformer_choices import TransformerFields, check_choices, layer_config_of
+from transformer_jax.nn.experts import Dense
 from transformer_jax.nn.feed_forward import Activation
 from transformer_jax.nn.position_encodings import Learned, Positions, Sinusoidal
 from transformer_jax.nn.stacks import check_stack
@@ -163,6 +164,12 @@ class _TransformerChoices(TransformerFields):
             self,
             "normalization",
             "'layer', 'rms' or 'none': rows that fill up a batch of windows would count in its statistics",
+        )
+        require_field(
+            isinstance(self.feed_forward, Dense),
+            self,
+            "feed_forward",
+            "'dense': rows that fill up a batch of windows would be routed to experts",
         )
         check_at_least(1, patch_len=self.patch_len, stride=self.stride)
         require_field(self.stride <= self.patch_len, self, "stride", f"at most patch_len, {self.patch_len}")

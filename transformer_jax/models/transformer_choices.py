@@ -13,6 +13,7 @@ from transformer_jax.errors import ConfigError, check_choice
 from transformer_jax.functional.deep_norm import DeepScales, deep_scales
 from transformer_jax.functional.dropout import check_rate
 from transformer_jax.functional.dtypes import check_compute_dtype
+from transformer_jax.nn.experts import Dense, Experts, FeedForwardKind
 from transformer_jax.nn.feed_forward import Activation
 from transformer_jax.nn.multi_head import check_heads
 from transformer_jax.nn.norms import BATCH_NORMS, Normalization
@@ -47,6 +48,8 @@ class TransformerFields:
         and evaluates with running ones, and ``"power"``, the same without a mean; ``"none"``.
       norm_epsilon: Added to the variance.
       norm_momentum: Share that running statistics keep of themselves at each update, with ``"batch"`` and ``"power"``.
+      feed_forward: ``Dense()``, one network for all tokens, or ``Experts(...)``, of which a router chooses a few for
+        each token.
       activation: Of the feed-forward networks; ``"swiglu"`` and ``"geglu"`` are gated.
       attention_implementation: Of softmax attention over whole sequences, as in
         :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
@@ -66,11 +69,17 @@ class TransformerFields:
     activation: Activation = "relu"
     attention_implementation: str | None = None
     norm_momentum: float = 0.9
+    feed_forward: FeedForwardKind = dataclasses.field(default_factory=Dense)
 
     @property
     def has_final_norm(self) -> bool:
         """Whether a stack's output is normalised once more."""
         return self.norm_placement in FINAL_NORMS
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether training must know which tokens are real: norms or routers take statistics of them."""
+        return self.has_batch_statistics or isinstance(self.feed_forward, Experts)
 
     @property
     def has_batch_statistics(self) -> bool:
@@ -155,6 +164,8 @@ def draw_normal_weights(
             (network.inner.kernel, deviation),
             (network.outer.kernel, into_stream),
         ]
+        if getattr(network, "shared", None) is not None:
+            parameters += [(network.shared.inner.kernel, deviation), (network.shared.outer.kernel, into_stream)]
     for parameter, width in parameters:
         parameter[...] = width * jax.random.normal(rngs.params(), parameter.shape, parameter.dtype)
     for layer in layers:

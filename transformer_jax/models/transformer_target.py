@@ -49,7 +49,7 @@ class TransformerTarget(nnx.Module):
     .. math:: p(y_t \mid y_{<t}) = \mathrm{softmax}(E\, \mathrm{decode}(y_{<t}))_{y_t}
 
     Attributes:
-      config: Has ``dtype``, ``padding_id`` and ``has_batch_statistics``.
+      config: Has ``dtype``, ``padding_id`` and ``counts_tokens``.
       target_embedding: Embedding of the target tokens.
       output_embedding: Output projection; None = the target embedding.
       decoder: The decoder.
@@ -134,7 +134,7 @@ class TransformerTarget(nnx.Module):
 
     def _real_targets(self, tokens: Array) -> Array | None:
         """Target tokens that count in statistics of the batch, all but padding; ``None`` where there are none."""
-        return tokens != self.config.padding_id if self.config.has_batch_statistics else None
+        return tokens != self.config.padding_id if self.config.counts_tokens else None
 
     def _start(
         self, memories: tuple[AttentionMemory, ...], source_lengths: Array, max_len: int

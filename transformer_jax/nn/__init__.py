@@ -4,6 +4,7 @@ from transformer_jax.nn.cache import AttentionMemory, KeyValueCache, LinearAtten
 from transformer_jax.nn.causal_stack import CausalStack
 from transformer_jax.nn.combining import CombineQueryContext, MaxoutReadout
 from transformer_jax.nn.embeddings import Embedding
+from transformer_jax.nn.experts import Dense, ExpertFeedForward, Experts
 from transformer_jax.nn.feed_forward import FeedForward
 from transformer_jax.nn.linear import Linear
 from transformer_jax.nn.linear_self_attention import LinearSelfAttention
@@ -72,11 +73,14 @@ __all__ = [
     "ConditionalRandomField",
     "DecoderLayer",
     "DecoderStack",
+    "Dense",
     "DotScore",
     "Embedding",
     "EncoderLayer",
     "EncoderStack",
     "EndsPooling",
+    "ExpertFeedForward",
+    "Experts",
     "FeedForward",
     "FirstPooling",
     "GeneralScore",

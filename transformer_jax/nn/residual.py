@@ -97,5 +97,6 @@ def scale_initial_weights(layer: Any, scale: float) -> None:
         factors[:, -num_heads * attention.head_dim :] = scale  # values are the last columns
         fused.kernel[...] = fused.kernel[...] * factors
         attention.output.kernel[...] = attention.output.kernel[...] * scale
-    for part in (layer.feed_forward.inner, layer.feed_forward.outer):
-        part.kernel[...] = part.kernel[...] * scale
+    for network in (layer.feed_forward, getattr(layer.feed_forward, "shared", None)):
+        for part in () if network is None else (network.inner, network.outer):
+            part.kernel[...] = part.kernel[...] * scale

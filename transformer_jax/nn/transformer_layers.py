@@ -13,6 +13,7 @@ from transformer_jax.functional.attention import check_attention_implementation
 from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype, in_compute_dtype
 from transformer_jax.functional.remat import Remat
 from transformer_jax.nn.cache import AttentionMemory, BeamCache, KeyValueCache, LinearAttentionCache
+from transformer_jax.nn.experts import Dense, ExpertFeedForward, Experts, FeedForwardKind
 from transformer_jax.nn.feed_forward import Activation, FeedForward
 from transformer_jax.nn.linear_self_attention import (
     LinearSelfAttention,
@@ -73,6 +74,7 @@ class TransformerLayerConfig:
       attention_implementation: Of softmax attention over whole sequences, as in
         :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
       norm_momentum: Share that running statistics of norms over the batch keep of themselves at each update.
+      feed_forward: One network for all tokens, or :class:`~transformer_jax.nn.Experts`.
       residual_scale: Of the stream with ``norm_placement="deep"``, see
         :func:`~transformer_jax.functional.deep_scales`.
       initial_scale: Factor of the initial matrices of values, of attention's outputs and of the feed-forward network.
@@ -102,6 +104,7 @@ class TransformerLayerConfig:
     dtype: ComputeDtype = "float32"
     attention_implementation: str | None = None
     norm_momentum: float = 0.9
+    feed_forward: FeedForwardKind = dataclasses.field(default_factory=Dense)
     residual_scale: float = 1.0
     initial_scale: float = 1.0
 
@@ -166,7 +169,8 @@ class EncoderLayer(nnx.Module):
             entered = own.self_attention_residual.enter(x, tokens)
             update = _attend(own.self_attention, entered, mask, bias, positions, keys[0])
             x = own.self_attention_residual.leave(x, update, keys[1], tokens)
-            update = own.feed_forward(own.feed_forward_residual.enter(x, tokens), rng_key=keys[2])
+            entered = own.feed_forward_residual.enter(x, tokens)
+            update = _feed(own.feed_forward, entered, tokens, keys[2])
             return own.feed_forward_residual.leave(x, update, keys[3], tokens)
 
         return remat_layer(run, self, x, recomputed=self.remat, tokens=tokens)
@@ -353,7 +357,7 @@ class DecoderLayer(nnx.Module):
         self, x: Array, update: Array, keys: list[jax.Array | None], tokens: TrainingTokens | None = None
     ) -> Array:
         x = self.cross_attention_residual.leave(x, update, keys[0], tokens)
-        update = self.feed_forward(self.feed_forward_residual.enter(x, tokens), rng_key=keys[1])
+        update = _feed(self.feed_forward, self.feed_forward_residual.enter(x, tokens), tokens, keys[1])
         return self.feed_forward_residual.leave(x, update, keys[2], tokens)
 
 
@@ -469,7 +473,28 @@ def _refuse_bias(bias: _Bias | None) -> None:
         raise ConfigError(f"bias must be None with linear self-attention, got {type(bias).__name__}")
 
 
-def _feed_forward(config: TransformerLayerConfig, rngs: nnx.Rngs) -> FeedForward:
+def _feed(
+    network: FeedForward | ExpertFeedForward,
+    x: Array,
+    tokens: TrainingTokens | None,
+    rng_key: jax.Array | None,
+) -> Array:
+    if isinstance(network, ExpertFeedForward):
+        return network(x, tokens=tokens, rng_key=rng_key)
+    return network(x, rng_key=rng_key)
+
+
+def _feed_forward(config: TransformerLayerConfig, rngs: nnx.Rngs) -> FeedForward | ExpertFeedForward:
+    if isinstance(config.feed_forward, Experts):
+        return ExpertFeedForward(
+            config.model_dim,
+            config.feed_forward_dim,
+            config.feed_forward,
+            activation=config.activation,
+            dropout_rate=config.activation_dropout_rate,
+            use_bias=config.feed_forward_bias,
+            rngs=rngs,
+        )
     return FeedForward(
         config.model_dim,
         config.feed_forward_dim,

@@ -41,6 +41,8 @@ AXES = ("data", "fsdp", "tensor", "sequence")
 RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"embedding\.embedding$", ("tensor", "fsdp")),
     (r"(attention\.output|feed_forward\.outer)\.kernel$", ("tensor", "fsdp")),
+    (r"feed_forward\.inner\.kernel$", ("fsdp", None, "tensor")),  # experts stand in front
+    (r"feed_forward\.outer\.kernel$", ("fsdp", "tensor", None)),
     (r"\.(kernel|[a-z_]*weight)$|^[a-z_]+\.kernel$", ("fsdp", "tensor")),
 )
 

@@ -20,6 +20,7 @@ from transformer_jax.training.contracts import Objective, RowObjective, Schedule
 from transformer_jax.training.divergence import note_divergence
 from transformer_jax.training.metrics import add_metrics
 from transformer_jax.training.optimizers import build_optimizer
+from transformer_jax.training.routing import routing_terms
 from transformer_jax.training.row_updates import change_rows
 from transformer_jax.training.schedules import Schedule, build_schedule
 from transformer_jax.training.state import (
@@ -185,15 +186,19 @@ def loss_gradient(structure: ModelStructure, objective: Objective) -> Callable[.
       objective: Gives the summed loss of the model on a batch.
 
     Returns:
-      ``(params, model_state, batch, rng_key, update) -> (gradient, (loss, metrics, new model state))``.
+      ``(params, model_state, batch, rng_key, update) -> (gradient, (loss, metrics, new model state))``. Losses of
+      routers are in the gradient, not in the loss, and stand among the metrics.
     """
 
     def summed_loss(
         params: NamedArrays, model_state: NamedArrays, batch: Any, rng_key: Key[Array, ""], update: Array
     ) -> tuple[Array, tuple[LossSum, dict[str, LossSum], NamedArrays]]:
         at_update = objective.at(update) if isinstance(objective, ScheduledObjective) else objective
-        loss, metrics, new_model_state = at_update(structure.merge(params, model_state), batch, rng_key)
-        return loss.sum, (loss, metrics, named_arrays(new_model_state))
+        model = structure.merge(params, model_state)
+        loss, metrics, new_model_state = at_update(model, batch, rng_key)
+        auxiliary, of_routing = routing_terms(model)
+        total = loss.sum + auxiliary * loss.count if of_routing else loss.sum
+        return total, (loss, metrics | of_routing, named_arrays(new_model_state))
 
     return jax.grad(summed_loss, has_aux=True)
 
@@ -228,7 +233,9 @@ def metric_shapes(
     """Shapes of all metrics that a step of this objective adds up, found without computing."""
 
     def traced(params: NamedArrays, model_state: NamedArrays, batch: Any, rng_key: Any) -> dict[str, LossSum]:
-        loss, metrics, _ = objective(structure.merge(params, model_state), batch, rng_key)
+        model = structure.merge(params, model_state)
+        loss, metrics, _ = objective(model, batch, rng_key)
+        metrics = metrics | routing_terms(model)[1]
         return metrics | {"loss": loss, "gradient_norm": loss, "learning_rate": loss}
 
     return jax.eval_shape(traced, params, model_state, batch, jax.eval_shape(lambda: jax.random.key(0)))
