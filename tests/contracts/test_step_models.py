@@ -82,6 +82,7 @@ COVERING = {
         attention_bias=True,
         num_decoder_layers=2,
     ),
+    "transformer_experts": _transformer(feed_forward=nn.Experts(num_experts=3, num_shared=1)),
     "transformer_batch_sandwich": _transformer(normalization="batch", norm_placement="sandwich"),
     "diagonal_context_each_step": _recurrent(
         cell="diagonal",

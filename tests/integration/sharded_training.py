@@ -22,6 +22,7 @@ from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import Bahdanau, Luong, RecurrentSeq2SeqConfig
 from transformer_jax.models.sizes import Sizes
+from transformer_jax.nn.experts import Experts
 from transformer_jax.nn.parameters import CarriedState
 from transformer_jax.objectives import PairCrossEntropy
 from transformer_jax.testing.tiny_training import SequenceTask
@@ -46,6 +47,9 @@ MODELS: dict[str, Any] = {
         attention=Luong(score="general", input_feeding=True), dropout_rate=0.1, residual=False,
     ),
 }  # fmt: skip
+MODELS["experts"] = dataclasses.replace(
+    MODELS["transformer"], feed_forward=Experts(num_experts=4, capacity_factor=1.0)
+)
 BATCH_NORM = "batch norm"
 MODELS[BATCH_NORM] = dataclasses.replace(
     MODELS["transformer"], normalization="batch", norm_placement="sandwich"

@@ -108,6 +108,10 @@ def check_choices(
       ConfigError: Naming the field.
       ShapeError: If the numbers of heads do not divide.
     """
+    if not isinstance(config.feed_forward, Dense | Experts):
+        raise ConfigError(
+            f"{type(config).__name__}.feed_forward must be Dense() or Experts(...), got {config.feed_forward!r}"
+        )
     check_bounds(config)
     sizes = ("model_dim", "num_heads", "num_kv_heads", "feed_forward_dim", *counts)
     check_at_least(1, **{name: getattr(config, name) for name in sizes})
@@ -165,7 +169,10 @@ def draw_normal_weights(
             (network.outer.kernel, into_stream),
         ]
         if getattr(network, "shared", None) is not None:
-            parameters += [(network.shared.inner.kernel, deviation), (network.shared.outer.kernel, into_stream)]
+            parameters += [
+                (network.shared.inner.kernel, deviation),
+                (network.shared.outer.kernel, into_stream),
+            ]
     for parameter, width in parameters:
         parameter[...] = width * jax.random.normal(rngs.params(), parameter.shape, parameter.dtype)
     for layer in layers:

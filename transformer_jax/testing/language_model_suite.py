@@ -209,7 +209,8 @@ def check_causality(model: nnx.Module) -> None:
 
 def check_gradients_reach_every_parameter(model: nnx.Module) -> None:
     """No parameter is left out of the loss, but positions that no text reaches."""
-    for path, gradient in jax.tree_util.tree_leaves_with_path(_whole_call(model, texts()).gradients):
+    gradients = nnx.filter_state(_whole_call(model, texts()).gradients, nnx.Param)
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         assert np.max(np.abs(gradient)) > 0, f"no gradient reaches {jax.tree_util.keystr(path)}"
 
 
