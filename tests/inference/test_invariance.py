@@ -15,6 +15,7 @@ from transformer_jax.models.build import build_model
 from transformer_jax.models.encoder_decoder import EncoderDecoderConfig
 from transformer_jax.models.recurrent_config import Bahdanau, Luong, RecurrentSeq2SeqConfig
 from transformer_jax.models.sizes import Sizes
+from transformer_jax.nn.experts import Experts
 from transformer_jax.nn.local_attention import Predictive
 
 VOCAB = 40
@@ -43,6 +44,15 @@ MODELS = {
         num_encoder_layers=2,
         num_decoder_layers=2,
     ),
+    "experts": EncoderDecoderConfig(
+        model_dim=32,
+        num_heads=4,
+        num_kv_heads=4,
+        feed_forward_dim=64,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+        feed_forward=Experts(num_experts=4, top_k=1),
+    ),
     "bahdanau": recurrent(Bahdanau(attention_dim=32)),
     "luong": recurrent(Luong(score="general", input_feeding=True)),
     "luong_local": recurrent(Luong(score="concat", input_feeding=False, local=Predictive(half_width=2))),
@@ -56,6 +66,7 @@ PAIRS = [
     *((model, search) for model in ("transformer", "bahdanau") for search in ("greedy", "beam")),
     *((model, search) for model in ("luong", "luong_local") for search in ("beam", "coverage")),
     ("transformer", "coverage"),
+    ("experts", "beam"),
 ]
 SOURCES = st.lists(st.lists(st.integers(4, VOCAB - 1), max_size=12), min_size=1, max_size=40)
 
@@ -63,6 +74,7 @@ SOURCES = st.lists(st.lists(st.integers(4, VOCAB - 1), max_size=12), min_size=1,
 FIRST = {
     ("transformer", "beam"),
     ("transformer", "coverage"),
+    ("experts", "beam"),
     ("bahdanau", "greedy"),
     ("luong", "coverage"),
     ("luong_local", "beam"),
