@@ -60,8 +60,8 @@ def route_to_top(
 
     Example:
       >>> routes = route_to_top(jnp.log(jnp.array([[0.1, 0.6, 0.3], [0.8, 0.1, 0.1]])), 2)
-      >>> routes.experts.tolist(), routes.weights.round(3).tolist()[0]
-      ([[1, 2], [0, 1]], [0.6669999957084656, 0.3330000042915344])
+      >>> routes.experts.tolist(), [round(weight, 3) for weight in routes.weights[0].tolist()]
+      ([[1, 2], [0, 1]], [0.667, 0.333])
 
     Source: Shazeer et al. 2017, https://arxiv.org/abs/1701.06538, section 2.1, without noise; one expert: Fedus et al.
     2022, https://arxiv.org/abs/2101.03961, section 2.1.
