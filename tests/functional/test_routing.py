@@ -14,6 +14,7 @@ from transformer_jax.functional.routing import (
     expert_capacity,
     expert_load,
     places_in_experts,
+    route_by_experts,
     route_to_top,
     router_z_loss,
 )
@@ -33,8 +34,8 @@ def by_loops(capacity: int | None = None, *, top_k: int = 2) -> np.ndarray:
     probabilities = np.asarray(jax.nn.softmax(LOGITS), np.float64)
     chosen = np.argsort(-probabilities, axis=1)[:, :top_k]
     taken, found = np.zeros(EXPERTS, int), np.zeros((TOKENS, 4))
-    for choice in range(top_k):
-        for token in range(TOKENS):
+    for token in range(TOKENS):
+        for choice in range(top_k):
             if not VALID[token]:
                 continue
             expert = chosen[token, choice]
@@ -98,15 +99,45 @@ def test_any_number_of_tokens_and_one_expert_that_has_all(tokens: int, experts: 
     assert block_size(tokens, experts) in (8, 16, 32, 64, 128)
 
 
-def test_first_choices_stand_before_second_ones() -> None:
+def test_queues_are_in_the_order_of_tokens() -> None:
     experts = route_to_top(LOGITS, 2, valid=VALID).experts
     taken, wanted = np.zeros(EXPERTS + 1, int), np.zeros((TOKENS, 2), int)
-    for choice in range(2):
-        for token in range(TOKENS):
+    for token in range(TOKENS):
+        for choice in range(2):
             wanted[token, choice] = taken[experts[token, choice]]
             taken[experts[token, choice]] += 1
     found = places_in_experts(experts, EXPERTS)
     np.testing.assert_array_equal(found[VALID], wanted[np.asarray(VALID)])
+    np.testing.assert_array_equal(places_in_experts(experts[:25], EXPERTS), found[:25])  # none after counts
+
+
+def test_experts_choose_their_most_probable_tokens_of_each_sequence() -> None:
+    rows, length = 3, 12
+    logits = jax.random.normal(jax.random.key(3), (rows, length, EXPERTS))
+    lengths = np.array([12, 7, 0])
+    valid = jnp.arange(length)[None] < lengths[:, None]
+    routes = route_by_experts(logits, 2.0, valid=valid)
+    wanted = np.full((rows, length, EXPERTS), EXPERTS)
+    probabilities = np.asarray(jax.nn.softmax(logits))
+    for row, number in enumerate(lengths):
+        for expert in range(EXPERTS):
+            best = np.argsort(-probabilities[row, :number, expert])[: int(np.ceil(2.0 * number / EXPERTS))]
+            wanted[row, best, expert] = expert
+    np.testing.assert_array_equal(routes.experts, wanted.reshape(-1, EXPERTS))
+    weights = np.where(wanted < EXPERTS, probabilities, 0.0).reshape(-1, EXPERTS)
+    np.testing.assert_array_equal(routes.weights, weights)
+    # Neither padding nor other rows change a row's routes.
+    alone = route_by_experts(logits[1:2, :7], 2.0)
+    np.testing.assert_array_equal(alone.experts, wanted[1, :7])
+    broken = jnp.where(valid[..., None], logits, jnp.nan)
+    np.testing.assert_array_equal(route_by_experts(broken, 2.0, valid=valid).experts, routes.experts)
+    x = jax.random.normal(jax.random.key(4), (rows * length, WIDTH))
+    capacity = rows * int(np.ceil(2.0 * length / EXPERTS))
+    limited = run_experts(x, routes, apply, MATRICES, dispatch="capacity", capacity=capacity)
+    all_tokens = run_experts(x, routes, apply, MATRICES, dispatch="dense")
+    np.testing.assert_allclose(limited, all_tokens, atol=1e-6)
+    with pytest.raises(ConfigError, match="capacity_factor must be a number above 0, got nan"):
+        route_by_experts(logits, float("nan"))
 
 
 def test_losses_are_their_formulas_over_the_tokens_that_count() -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "expert_capacity",
     "expert_load",
     "places_in_experts",
+    "route_by_experts",
     "route_to_top",
     "router_z_loss",
 ]
@@ -159,33 +160,100 @@ def expert_capacity(num_tokens: int, num_experts: int, top_k: int, factor: float
 
     Source: Fedus et al. 2022, https://arxiv.org/abs/2101.03961, equation 3.
     """
-    if not 0.0 < factor < math.inf:
-        raise ConfigError(
-            f"capacity_factor must be a number above 0, got {factor}: an expert would take no token"
-        )
+    _check_factor(factor)
     return max(1, min(num_tokens, math.ceil(top_k * num_tokens * factor / num_experts)))
 
 
 def places_in_experts(experts: Int[Array, "tokens chosen"], num_experts: int) -> Int[Array, "tokens chosen"]:
-    """The place of each choice in the queue of its expert, from zero: first choices of all tokens, then second ones.
+    """The place of each choice in the queue of its expert, from zero, in the order of the tokens.
+
+    Unlike algorithm 1 of GShard, which lets all first choices in before any second one: there, what becomes of a
+    token's second choice depends on the tokens after it, which a causal model must not see.
 
     Args:
-      experts: From `route_to_top`.
+      experts: From `route_to_top`, tokens of a sequence in their order.
       num_experts: How many there are; choices of no expert have any place.
+
+    Returns:
+      A place for each choice.
+
+    Raises:
+      ShapeError: If ``experts`` has not two axes.
 
     Example:
       >>> places_in_experts(jnp.array([[1, 0], [1, 2], [0, 1]]), 3).tolist()
-      [[0, 1], [1, 0], [0, 2]]
+      [[0, 0], [1, 0], [1, 2]]
 
-    Source: Lepikhin et al. 2021, https://arxiv.org/abs/2006.16668, algorithm 1.
+    Source: Fedus et al. 2022, https://arxiv.org/abs/2101.03961, section 2.2 and figure 15; GShard: Lepikhin et al.
+    2021, https://arxiv.org/abs/2006.16668.
     """
     if experts.ndim != 2:
         raise ShapeError(f"experts must be [tokens, chosen], got shape {experts.shape}")
-    chosen = experts.T.reshape(-1, 1) == jnp.arange(num_experts)[None, :]
+    chosen = experts.reshape(-1, 1) == jnp.arange(num_experts)[None, :]
     places = jnp.where(chosen, jnp.cumsum(chosen, axis=0, dtype=jnp.int32) - 1, 0).sum(
         axis=1, dtype=jnp.int32
     )
-    return places.reshape(experts.shape[::-1]).T
+    return places.reshape(experts.shape)
+
+
+def route_by_experts(
+    logits: Float[Array, "batch time experts"],
+    capacity_factor: float,
+    *,
+    valid: Bool[Array, "batch time"] | None = None,
+) -> Routes:
+    r"""Let each expert choose its most probable tokens of each sequence, so that all experts work equally much.
+
+    .. math:: p = \mathrm{softmax}(z), \qquad
+       w_{ie} = p_{ie} \;\text{for}\; i \in \mathrm{top}_{\lceil c n / E \rceil}(p_{:e})
+
+    over the :math:`n` real tokens of a sequence and its :math:`E` experts. A token may be computed by several experts
+    or by none. Tokens compete inside of their own sequence, so that no other row and no padding changes the result;
+    but a token's experts depend on the tokens after it: causal models must not use it, nor can they decode with it.
+
+    Args:
+      logits: Of the router, any float dtype; computed in float32.
+      capacity_factor: :math:`c`, how many experts compute a token on the average; two in the paper.
+      valid: Which tokens count; the others are chosen by no expert. ``None`` = all.
+
+    Returns:
+      The routes of all tokens, ``batch * time`` of them, with ``chosen`` = experts: number and weight of each expert
+      that chose the token. An expert has at most ``batch * ceil(c * time / E)`` tokens, which is the capacity to run
+      them with.
+
+    Raises:
+      ConfigError: If the factor is not above zero.
+
+    Example:
+      >>> logits = jnp.log(jnp.array([[[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]]]))
+      >>> route_by_experts(logits, 1.0).experts.tolist()
+      [[0, 2], [0, 2], [2, 1], [2, 1]]
+
+    Source: Zhou et al. 2022, https://arxiv.org/abs/2202.09368, section 3.2.
+    """
+    num_rows, length, num_experts = logits.shape
+    _check_factor(capacity_factor)
+    real = jnp.ones((num_rows, length), bool) if valid is None else valid
+    probabilities = jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), axis=-1)
+    shares = [min(n, math.ceil(capacity_factor * n / num_experts)) for n in range(length + 1)]
+    taken = jnp.array(shares, jnp.int32)[real.sum(axis=1, dtype=jnp.int32)]
+    order = jnp.argsort(jnp.where(real[..., None], -probabilities, jnp.inf), axis=1, stable=True)
+    ranks = jnp.argsort(order, axis=1, stable=True)
+    chosen = (ranks < taken[:, None, None]) & real[..., None]
+    numbers = jnp.arange(num_experts, dtype=jnp.int32)[None, None, :]
+    flat = (num_rows * length, num_experts)
+    return Routes(
+        jnp.where(chosen, numbers, num_experts).reshape(flat),
+        jnp.where(chosen, probabilities, 0.0).reshape(flat),
+        probabilities.reshape(flat),
+    )
+
+
+def _check_factor(factor: float) -> None:
+    if not 0.0 < factor < math.inf:
+        raise ConfigError(
+            f"capacity_factor must be a number above 0, got {factor}: an expert would take no token"
+        )
 
 
 def _mean(
