@@ -128,6 +128,7 @@ def _num_block_rows(num_choices: int, num_experts: int) -> int:
 
 
 def _in_blocks(experts: Array, num_experts: int) -> _Layout:
+    # Not `jax.lax.ragged_dot`: on the CPU it multiplies other experts' rows by zero, so that NaN of one reaches all.
     num_choices = experts.size
     size = block_size(num_choices, num_experts)
     num_groups = _num_block_rows(num_choices, num_experts) // size
