@@ -21,6 +21,8 @@ from transformer_jax.interop import (
 )
 from transformer_jax.models import DecoderOnlyConfig, Sizes
 from transformer_jax.nn import Dense, ExpertFeedForward, Experts, NoPositions, named_parameters
+from transformer_jax.nn.norms import TrainingTokens
+from transformer_jax.training.routing import routing_terms
 
 CONFIG = DecoderOnlyConfig(
     model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=12, num_layers=1, positions=NoPositions(),
@@ -67,6 +69,26 @@ def test_a_rows_bits_do_not_depend_on_other_rows_in_evaluation(top_k: int) -> No
     ):
         found = run(others.at[3].set(x[3]))
         np.testing.assert_array_equal(found[3], wanted[3])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("capacity_factor", [None, 1.0])
+def test_an_update_mixes_no_dtypes_unsaid(capacity_factor: float | None, dtype: Any) -> None:
+    config = Experts(num_experts=3, num_shared=1, capacity_factor=capacity_factor)
+    layer = ExpertFeedForward(
+        4, 6, config, activation="swiglu", dropout_rate=0.1, use_bias=True, rngs=nnx.Rngs(0)
+    )
+    graph, params, others = nnx.split(layer, nnx.Param, ...)
+
+    def loss(params: Any, x: Any) -> Any:
+        own = nnx.merge(graph, params, others, copy=True)
+        y = own(x, tokens=TrainingTokens(x[..., 0] > 0), rng_key=jax.random.key(0))
+        assert y.dtype == x.dtype
+        return y.astype(jnp.float32).sum() + routing_terms(own)[0]
+
+    with jax.numpy_dtype_promotion("strict"):
+        gradient = jax.eval_shape(jax.grad(loss), params, jax.ShapeDtypeStruct((2, 5, 4), dtype))
+    assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {jnp.dtype(jnp.float32)}
 
 
 def test_configs_are_kept_and_those_without_the_field_are_dense() -> None:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from transformer_jax.errors import ConfigError, ShapeError
+from transformer_jax.functional.dtypes import wide
 from transformer_jax.pytree import pytree_dataclass
 from transformer_jax.typing import Array, Bool, Float, Int
 
@@ -70,7 +71,7 @@ def route_to_top(
     num_experts = logits.shape[-1]
     if not 1 <= top_k <= num_experts:
         raise ConfigError(f"top_k must be 1 to the number of experts, {num_experts}; got {top_k}")
-    probabilities = jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), axis=-1)
+    probabilities = jax.nn.softmax(logits.astype(wide(logits)), axis=-1)
     weights, experts = jax.lax.top_k(probabilities, top_k)
     if top_k > 1:
         weights = weights / weights.sum(axis=-1, keepdims=True)
@@ -114,7 +115,7 @@ def balance_loss(routes: Routes, *, valid: Bool[Array, "tokens"] | None = None) 
     """
     num_experts = routes.probabilities.shape[-1]
     load = expert_load(routes.experts, num_experts)
-    share = load / jnp.maximum(load.sum(), 1)
+    share = (load / jnp.maximum(load.sum(), 1)).astype(routes.probabilities.dtype)
     return num_experts * (jax.lax.stop_gradient(share) * _mean(routes.probabilities, valid)).sum()
 
 
@@ -138,7 +139,7 @@ def router_z_loss(
 
     Source: Zoph et al. 2022, https://arxiv.org/abs/2202.08906, equation 5.
     """
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = logits.astype(wide(logits))
     return _mean(jnp.square(jax.nn.logsumexp(logits, axis=-1))[:, None], valid)[0]
 
 
@@ -234,7 +235,7 @@ def route_by_experts(
     num_rows, length, num_experts = logits.shape
     _check_factor(capacity_factor)
     real = jnp.ones((num_rows, length), bool) if valid is None else valid
-    probabilities = jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), axis=-1)
+    probabilities = jax.nn.softmax(logits.astype(wide(logits)), axis=-1)
     shares = [min(n, math.ceil(capacity_factor * n / num_experts)) for n in range(length + 1)]
     taken = jnp.array(shares, jnp.int32)[real.sum(axis=1, dtype=jnp.int32)]
     order = jnp.argsort(jnp.where(real[..., None], -probabilities, jnp.inf), axis=1, stable=True)
@@ -262,4 +263,4 @@ def _mean(
     if valid is None:
         return rows.mean(axis=0) if rows.shape[0] else jnp.zeros(rows.shape[1:], rows.dtype)
     total = jnp.where(valid[:, None], rows, 0.0).sum(axis=0)
-    return total / jnp.maximum(valid.sum(), 1)
+    return total / jnp.maximum(valid.sum(), 1).astype(total.dtype)

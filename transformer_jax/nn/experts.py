@@ -10,6 +10,7 @@ from flax import nnx
 from transformer_jax.bounds import AtMost, Width, check_at_least, check_bounds
 from transformer_jax.errors import ConfigError
 from transformer_jax.functional.dropout import dropout, split_key
+from transformer_jax.functional.dtypes import wide
 from transformer_jax.functional.expert_networks import run_experts
 from transformer_jax.functional.initializers import fused_xavier_uniform
 from transformer_jax.functional.routing import (
@@ -195,7 +196,7 @@ class ExpertFeedForward(nnx.Module):
         """
         keys, rows = split_key(rng_key, 2), x.reshape(-1, x.shape[-1])
         valid = None if tokens is None or tokens.valid is None else tokens.valid.reshape(-1)
-        logits = self.router(rows.astype(jnp.promote_types(x.dtype, jnp.float32)))
+        logits = self.router(rows.astype(wide(x)))
         if valid is not None:  # what stands in padding reaches no loss
             logits = jnp.where(valid[:, None], logits, 0.0)
         routes = route_to_top(logits, self.config.top_k, valid=valid)
