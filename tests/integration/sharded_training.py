@@ -47,7 +47,8 @@ MODELS: dict[str, Any] = {
         attention=Luong(score="general", input_feeding=True), dropout_rate=0.1, residual=False,
     ),
 }  # fmt: skip
-MODELS["experts"] = dataclasses.replace(
+EXPERTS = "experts"
+MODELS[EXPERTS] = dataclasses.replace(
     MODELS["transformer"], feed_forward=Experts(num_experts=4, capacity_factor=1.0)
 )
 BATCH_NORM = "batch norm"
@@ -110,6 +111,7 @@ MESHES_OF = {
     "two layers": ("one", "data-fsdp-tensor"),
     IN_BLOCKS: ("one", "data", "data-fsdp-tensor"),
     BATCH_NORM: ("one", "data", "data-fsdp-tensor", "data-sequence"),
+    EXPERTS: ("one", "data", "data-fsdp-tensor", "data-sequence"),
 }
 UPDATES = 4
 TASK = SequenceTask(task="reverse", vocab_size=VOCAB, min_len=3, max_lens=(11,), batch_size=16, dummy_rows=3)
@@ -153,7 +155,7 @@ def train(model_name: str, sharding: MeshShape | None, folder: Path) -> dict[str
     trainer.fit()
     _, params, others = split_model(model)
     found = {f"parameters/{name}": np.asarray(leaf) for name, leaf in params.items()}
-    if model_name == BATCH_NORM:  # of the whole batch, wherever its rows lie
+    if model_name in (BATCH_NORM, EXPERTS):  # of the whole batch, wherever its rows lie
         found |= {f"statistics/{name}": np.asarray(leaf) for name, leaf in others.items()}
     found["losses"] = np.array([row["loss"] for row in read_rows(folder)])
     return found
