@@ -22,7 +22,7 @@ from transformer_jax.interop import (
 from transformer_jax.models import DecoderOnlyConfig, Sizes
 from transformer_jax.nn import Dense, ExpertFeedForward, Experts, NoPositions, named_parameters
 from transformer_jax.nn.norms import TrainingTokens
-from transformer_jax.training.routing import routing_terms
+from transformer_jax.training.router_losses import routing_terms
 
 CONFIG = DecoderOnlyConfig(
     model_dim=8, num_heads=2, num_kv_heads=2, feed_forward_dim=12, num_layers=1, positions=NoPositions(),

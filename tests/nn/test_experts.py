@@ -17,7 +17,7 @@ from transformer_jax.models.transformer_choices import check_choices
 from transformer_jax.nn import ExpertFeedForward, Experts, NoPositions
 from transformer_jax.nn.norms import TrainingTokens
 from transformer_jax.nn.transformer_layers import EncoderLayer, TransformerLayerConfig
-from transformer_jax.training.routing import routing_terms
+from transformer_jax.training.router_losses import routing_terms
 from transformer_jax.variables import RoutingState
 
 X = jax.random.normal(jax.random.key(0), (3, 6, 4))

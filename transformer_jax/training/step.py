@@ -20,7 +20,7 @@ from transformer_jax.training.contracts import Objective, RowObjective, Schedule
 from transformer_jax.training.divergence import note_divergence
 from transformer_jax.training.metrics import add_metrics
 from transformer_jax.training.optimizers import build_optimizer
-from transformer_jax.training.routing import routing_terms
+from transformer_jax.training.router_losses import routing_terms
 from transformer_jax.training.row_updates import change_rows
 from transformer_jax.training.schedules import Schedule, build_schedule
 from transformer_jax.training.state import (
