@@ -54,8 +54,15 @@ def test_every_form_is_the_double_loop(arrays, form, chunk):
     assert np.isfinite(state.values).all()
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 64])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("form", "chunk"),
+    [
+        ("chunked", 4),
+        ("recurrent", 64),
+        *(pytest.param("chunked", chunk, marks=pytest.mark.full) for chunk in (1, 64)),
+        pytest.param("parallel", 64, marks=pytest.mark.full),
+    ],
+)
 def test_sequences_of_a_row_are_as_each_by_itself(arrays, form, chunk):
     segments = jnp.array([[3] * 2 + [4] * 7 + [9] * 4, [1] * 5 + [2] * 8])
     before = linear_attention(*arrays, form="parallel")[1]  # belongs to the first sequence

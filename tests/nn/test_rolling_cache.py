@@ -125,7 +125,8 @@ def test_sinks_of_packed_documents_are_their_own() -> None:
     tokens = texts(12, rows=1)
     segments = jnp.array([[1] * 7 + [2] * 5])
     packed = jax.jit(lambda tokens: model(tokens, segments=segments))(tokens)
-    alone = jnp.concatenate([model(tokens[:, :7]), model(tokens[:, 7:])], axis=1)
+    each = jax.jit(lambda tokens: model(tokens))
+    alone = jnp.concatenate([each(tokens[:, :7]), each(tokens[:, 7:])], axis=1)
     np.testing.assert_allclose(packed, alone, atol=2e-5)
 
 
@@ -201,8 +202,12 @@ def test_a_text_many_times_the_window_is_decoded_as_by_the_whole_pass() -> None:
 
 def test_a_batch_of_no_rows_is_decoded() -> None:
     model = build()
-    state = model.start(TokenInputs(texts(6)[:0], jnp.zeros(0, jnp.int32)), max_len=4)
-    assert model.step(state, jnp.zeros(0, jnp.int32))[0].shape == (0, VOCAB)
+    none = jnp.zeros(0, jnp.int32)
+
+    def logits() -> jax.Array:
+        return model.step(model.start(TokenInputs(texts(6)[:0], none), max_len=4), none)[0]
+
+    assert jax.eval_shape(logits).shape == (0, VOCAB)
 
 
 def test_the_state_does_not_grow_with_the_text() -> None:
@@ -216,7 +221,8 @@ def test_the_state_does_not_grow_with_the_text() -> None:
 
 
 def test_a_text_shorter_than_the_window_has_a_cache_of_its_own_length() -> None:
-    state = build(window_len=50).start(TokenInputs(texts(4), jnp.array([4, 4])), max_len=5)
+    prompt = TokenInputs(texts(4), jnp.array([4, 4]))
+    state = jax.eval_shape(lambda: build(window_len=50).start(prompt, max_len=5))
     assert isinstance(state.caches[0], KeyValueCache)
     assert state.caches[0].capacity == 9
 
