@@ -172,16 +172,23 @@ def figure(records: list[Record], path: Path) -> None:
     )
 
 
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS), help="tokens of a text")
-    parser.add_argument("--windows", type=int, nargs="+", default=list(WINDOWS), help="tokens of a window")
+    parser.add_argument("--lengths", type=_count, nargs="+", default=list(LENGTHS), help="tokens of a text")
+    parser.add_argument("--windows", type=_count, nargs="+", default=list(WINDOWS), help="tokens of a window")
     parser.add_argument(
         "--full-up-to", type=int, default=8192, help="longest text for attention without a window"
     )
-    parser.add_argument("--calls", type=int, default=20, help="timed calls of each contestant at most")
+    parser.add_argument("--calls", type=_count, default=20, help="timed calls of each contestant at most")
     parser.add_argument("--seconds", type=float, default=20.0, help="seconds a case at most")
     parser.add_argument("--json", type=Path, help="write the records here")
     parser.add_argument("--figures", type=Path, help="write local-attention-PLATFORM.png into this folder")
