@@ -54,6 +54,9 @@ MODELS = {
     ),
     "relative_rms": _gpt(positions=nn.RelativePositions(num_buckets=8, max_distance=16), normalization="rms"),
     "linear": _gpt(self_attention="linear", num_layers=1),
+    "expert_heads_window": _gpt(
+        heads=nn.ExpertHeads(num_experts=5), num_kv_heads=1, window_len=3, num_layers=1
+    ),
     "experts_swiglu": _gpt(feed_forward=nn.Experts(num_experts=3), activation="swiglu", num_layers=1),
     "batch_deep": _gpt(normalization="batch", norm_placement="deep", num_layers=1, use_bias=False),
     "power_sandwich": _gpt(normalization="power", norm_placement="sandwich", num_layers=1),

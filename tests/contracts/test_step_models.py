@@ -82,6 +82,9 @@ COVERING = {
         attention_bias=True,
         num_decoder_layers=2,
     ),
+    "transformer_expert_heads": _transformer(
+        heads=nn.ExpertHeads(num_experts=5), num_kv_heads=1, positions=nn.Rotary()
+    ),
     "transformer_experts": _transformer(feed_forward=nn.Experts(num_experts=3, num_shared=1)),
     "transformer_batch_sandwich": _transformer(normalization="batch", norm_placement="sandwich"),
     "diagonal_context_each_step": _recurrent(

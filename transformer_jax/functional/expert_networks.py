@@ -10,7 +10,7 @@ from transformer_jax.errors import ConfigError
 from transformer_jax.functional.routing import Routes, expert_load, places_in_experts
 from transformer_jax.typing import Array, Float, Int
 
-__all__ = ["Dispatch", "block_size", "run_experts"]
+__all__ = ["Dispatch", "block_size", "run_choices", "run_experts"]
 
 Dispatch = Literal["dense", "blocks", "capacity"]
 
@@ -62,14 +62,52 @@ def run_experts(
     https://arxiv.org/abs/2006.16668, section 2.2; blocks: Gale et al. 2022, https://arxiv.org/abs/2211.15841,
     section 5.
     """
+    outputs = run_choices(x[:, None], routes, apply, parameters, dispatch=dispatch, capacity=capacity)
+    return (outputs * routes.weights[..., None].astype(outputs.dtype)).sum(axis=1)
+
+
+def run_choices(
+    x: Float[Array, "tokens one_or_chosen model"],
+    routes: Routes,
+    apply: _Apply,
+    parameters: Any,
+    *,
+    dispatch: Dispatch | None = None,
+    capacity: int | None = None,
+) -> Float[Array, "tokens chosen output"]:
+    r"""The output of each of a token's experts by itself, without weights.
+
+    .. math:: y_{ij} = f_{e_{ij}}(x_{ij})
+
+    Args:
+      x: Inputs of each choice, or one input for all choices of a token.
+      routes: Of which only the numbers of the experts are read.
+      apply: As in :func:`run_experts`.
+      parameters: As there.
+      dispatch: As there.
+      capacity: As there.
+
+    Returns:
+      The outputs; zero for choices of no expert, and for those that found theirs full.
+
+    Raises:
+      ConfigError: As :func:`run_experts`.
+
+    Example:
+      >>> from transformer_jax.functional.routing import route_to_top
+      >>> routes = route_to_top(jnp.array([[2.0, 0.0], [0.0, 2.0]]), 2)
+      >>> scales = jnp.array([10.0, 100.0])
+      >>> run_choices(
+      ...   jnp.ones((2, 1, 1)), routes, lambda rows, scale: rows * scale[:, None, None], scales)[..., 0].tolist()
+      [[10.0, 100.0], [100.0, 10.0]]
+    """
     num_tokens, top_k = routes.experts.shape
     num_experts = routes.probabilities.shape[-1]
+    num_inputs = num_tokens * x.shape[1]
     if dispatch is None:
         dispatch = "blocks" if capacity is None else "capacity"
-        if (
-            dispatch == "blocks"
-            and _num_block_rows(num_tokens * top_k, num_experts) >= num_experts * num_tokens
-        ):
+        in_blocks = _num_block_rows(num_tokens * top_k, num_experts)
+        if dispatch == "blocks" and in_blocks >= num_experts * num_inputs:
             dispatch = "dense"
     if dispatch not in ("dense", "blocks", "capacity"):
         raise ConfigError(f"dispatch must be 'dense', 'blocks' or 'capacity', got {dispatch!r}")
@@ -77,29 +115,29 @@ def run_experts(
         raise ConfigError(
             f"dispatch {dispatch!r} got capacity {capacity}: 'capacity' needs one, the others take none"
         )
+    inputs = x.reshape(num_inputs, x.shape[-1])
     if num_tokens == 0:
-        return jnp.zeros(
-            (0, apply(x[None], jax.tree.map(lambda leaf: leaf[:1], parameters)).shape[-1]), x.dtype
-        )
+        width = apply(inputs[None], jax.tree.map(lambda leaf: leaf[:1], parameters)).shape[-1]
+        return jnp.zeros((0, top_k, width), x.dtype)
+    choices = jnp.arange(num_tokens * top_k, dtype=jnp.int32).reshape(num_tokens, top_k)
+    own_input = choices if x.shape[1] == top_k else choices // top_k
     if dispatch == "dense":
-        outputs = apply(jnp.broadcast_to(x, (num_experts, *x.shape)), parameters)
-        slots = routes.experts * num_tokens + jnp.arange(num_tokens, dtype=jnp.int32)[:, None]
-        slots = jnp.where(routes.experts < num_experts, slots, num_experts * num_tokens)
-        return _summed(outputs, slots, routes.weights)
+        outputs = apply(jnp.broadcast_to(inputs, (num_experts, *inputs.shape)), parameters)
+        slots = routes.experts * num_inputs + own_input
+        return _taken(outputs, jnp.where(routes.experts < num_experts, slots, num_experts * num_inputs))
     layout = (
         _in_blocks(routes.experts, num_experts)
         if capacity is None
         else _within_capacity(routes.experts, num_experts, capacity)
     )
     num_slots = layout.num_groups * layout.group_len
-    choices = jnp.arange(num_tokens * top_k, dtype=jnp.int32)
-    tokens = jnp.full(num_slots, num_tokens, jnp.int32)
-    tokens = tokens.at[layout.slots.reshape(-1)].set(choices // top_k, mode="drop")
-    rows = jnp.concatenate([x, jnp.zeros((1, x.shape[1]), x.dtype)])[tokens]
+    of_slot = jnp.full(num_slots, num_inputs, jnp.int32)
+    of_slot = of_slot.at[layout.slots.reshape(-1)].set(own_input.reshape(-1), mode="drop")
+    rows = jnp.concatenate([inputs, jnp.zeros((1, inputs.shape[1]), x.dtype)])[of_slot]
     if layout.experts is not None:
         parameters = jax.tree.map(lambda leaf: leaf[layout.experts], parameters)
     outputs = apply(rows.reshape(layout.num_groups, layout.group_len, -1), parameters)
-    return _summed(outputs, layout.slots, routes.weights)
+    return _taken(outputs, layout.slots)
 
 
 def block_size(num_choices: int, num_experts: int) -> int:
@@ -148,10 +186,9 @@ def _within_capacity(experts: Array, num_experts: int, capacity: int) -> _Layout
     return _Layout(slots, None, num_experts, capacity)
 
 
-def _summed(outputs: Array, slots: Array, weights: Array) -> Array:
-    """Outputs of each token's choices, ``[groups, rows, output]`` by slots, times their weights."""
+def _taken(outputs: Array, slots: Array) -> Array:
+    """Outputs ``[groups, rows, output]`` of the slots ``[tokens, chosen]``; zero for those past the last one."""
     flat = outputs.reshape(-1, outputs.shape[-1])
     has_slot = (slots < flat.shape[0])[..., None]
     # Chosen twice, so that what stands in other slots reaches neither results nor gradients.
-    taken = jnp.where(has_slot, flat[jnp.minimum(slots, flat.shape[0] - 1)], 0.0)
-    return (taken * weights[..., None].astype(taken.dtype)).sum(axis=1)
+    return jnp.where(has_slot, flat[jnp.minimum(slots, flat.shape[0] - 1)], 0.0)

@@ -19,6 +19,7 @@ from transformer_jax.models.forecast_networks import (
     WindowShape,
 )
 from transformer_jax.models.transformer_choices import TransformerFields, check_choices, layer_config_of
+from transformer_jax.nn.expert_heads import AllHeads
 from transformer_jax.nn.experts import Dense
 from transformer_jax.nn.feed_forward import Activation
 from transformer_jax.nn.position_encodings import Learned, Positions, Sinusoidal
@@ -170,6 +171,12 @@ class _TransformerChoices(TransformerFields):
             self,
             "feed_forward",
             "'dense': rows that fill up a batch of windows would be routed to experts",
+        )
+        require_field(
+            isinstance(self.heads, AllHeads),
+            self,
+            "heads",
+            "'all': rows that fill up a batch of windows would be routed to experts",
         )
         check_at_least(1, patch_len=self.patch_len, stride=self.stride)
         require_field(self.stride <= self.patch_len, self, "stride", f"at most patch_len, {self.patch_len}")

@@ -13,6 +13,13 @@ from transformer_jax.errors import ConfigError, check_choice
 from transformer_jax.functional.deep_norm import DeepScales, deep_scales
 from transformer_jax.functional.dropout import check_rate
 from transformer_jax.functional.dtypes import check_compute_dtype
+from transformer_jax.nn.expert_heads import (
+    AllHeads,
+    ExpertHeadAttention,
+    ExpertHeads,
+    Heads,
+    check_expert_heads,
+)
 from transformer_jax.nn.experts import Dense, Experts, FeedForwardKind
 from transformer_jax.nn.feed_forward import Activation
 from transformer_jax.nn.multi_head import check_heads
@@ -50,6 +57,8 @@ class TransformerFields:
       norm_momentum: Share that running statistics keep of themselves at each update, with ``"batch"`` and ``"power"``.
       feed_forward: ``Dense()``, one network for all tokens, or ``Experts(...)``, of which a router chooses a few for
         each token.
+      heads: Of self-attention: ``AllHeads()``, or ``ExpertHeads(...)``, of which a router chooses ``num_heads`` for
+        each token; these share keys and values, so that ``num_kv_heads`` is 1.
       activation: Of the feed-forward networks; ``"swiglu"`` and ``"geglu"`` are gated.
       attention_implementation: Of softmax attention over whole sequences, as in
         :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
@@ -70,6 +79,7 @@ class TransformerFields:
     attention_implementation: str | None = None
     norm_momentum: float = 0.9
     feed_forward: FeedForwardKind = dataclasses.field(default_factory=Dense)
+    heads: Heads = dataclasses.field(default_factory=AllHeads)
 
     @property
     def has_final_norm(self) -> bool:
@@ -79,7 +89,11 @@ class TransformerFields:
     @property
     def counts_tokens(self) -> bool:
         """Whether training must know which tokens are real: norms or routers take statistics of them."""
-        return self.has_batch_statistics or isinstance(self.feed_forward, Experts)
+        return (
+            self.has_batch_statistics
+            or isinstance(self.feed_forward, Experts)
+            or isinstance(self.heads, ExpertHeads)
+        )
 
     @property
     def has_batch_statistics(self) -> bool:
@@ -112,6 +126,12 @@ def check_choices(
         raise ConfigError(
             f"{type(config).__name__}.feed_forward must be Dense() or Experts(...), got {config.feed_forward!r}"
         )
+    if not isinstance(config.heads, AllHeads | ExpertHeads):
+        raise ConfigError(
+            f"{type(config).__name__}.heads must be AllHeads() or ExpertHeads(...), got {config.heads!r}"
+        )
+    if isinstance(config.heads, ExpertHeads):
+        check_expert_heads(config.heads, config.num_heads, config.num_kv_heads)
     check_bounds(config)
     sizes = ("model_dim", "num_heads", "num_kv_heads", "feed_forward_dim", *counts)
     check_at_least(1, **{name: getattr(config, name) for name in sizes})
@@ -162,8 +182,13 @@ def draw_normal_weights(
     parameters = [(table.embedding, deviation) for table in tables]
     for layer in layers:
         attention, network = layer.self_attention, layer.feed_forward
+        maps = (
+            (attention.query, attention.key_value)
+            if isinstance(attention, ExpertHeadAttention)
+            else (attention.query_key_value,)
+        )
+        parameters += [(one.kernel, deviation) for one in maps]
         parameters += [
-            (attention.query_key_value.kernel, deviation),
             (attention.output.kernel, into_stream),
             (network.inner.kernel, deviation),
             (network.outer.kernel, into_stream),

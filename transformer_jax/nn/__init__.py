@@ -4,6 +4,7 @@ from transformer_jax.nn.cache import AttentionMemory, KeyValueCache, LinearAtten
 from transformer_jax.nn.causal_stack import CausalStack
 from transformer_jax.nn.combining import CombineQueryContext, MaxoutReadout
 from transformer_jax.nn.embeddings import Embedding
+from transformer_jax.nn.expert_heads import AllHeads, ExpertHeadAttention, ExpertHeads
 from transformer_jax.nn.experts import Dense, ExpertFeedForward, Experts
 from transformer_jax.nn.feed_forward import FeedForward
 from transformer_jax.nn.linear import Linear
@@ -62,6 +63,7 @@ __all__ = [
     "AdditiveScore",
     "AdditiveSumScore",
     "AlibiPositions",
+    "AllHeads",
     "AttentionMemory",
     "AttentionPooling",
     "BatchNorm",
@@ -80,6 +82,8 @@ __all__ = [
     "EncoderStack",
     "EndsPooling",
     "ExpertFeedForward",
+    "ExpertHeadAttention",
+    "ExpertHeads",
     "Experts",
     "FeedForward",
     "FirstPooling",

@@ -14,6 +14,7 @@ from transformer_jax.functional.dtypes import wide
 from transformer_jax.functional.expert_networks import run_experts
 from transformer_jax.functional.initializers import fused_xavier_uniform
 from transformer_jax.functional.routing import (
+    Routes,
     balance_loss,
     expert_capacity,
     expert_load,
@@ -76,16 +77,13 @@ class Experts:
             check_at_least(1, hidden_dim=self.hidden_dim)
         if self.capacity_factor is not None:
             expert_capacity(1, 1, 1, self.capacity_factor)
-        for name in ("balance_weight", "z_weight"):
-            value = getattr(self, name)
-            if not 0.0 <= value < float("inf"):
-                raise ConfigError(f"{name} must be a number of at least 0, got {value}")
+        check_router_weights(self)
 
 
 FeedForwardKind = Dense | Experts
 
 
-class _ExpertMaps(nnx.Module):
+class ExpertMaps(nnx.Module):
     """A linear map for each expert, each Glorot-uniform as if it stood alone."""
 
     def __init__(
@@ -104,6 +102,7 @@ class _ExpertMaps(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((num_experts, sum(output_dims)), jnp.float32)) if use_bias else None
 
     def arrays(self, dtype: Any) -> tuple[Array, ...]:
+        """Matrices and, where there are any, shifts of all experts, in a dtype."""
         parts = (self.kernel,) if self.bias is None else (self.kernel, self.bias)
         return tuple(part[...].astype(dtype) for part in parts)
 
@@ -163,8 +162,8 @@ class ExpertFeedForward(nnx.Module):
         width, number = config.hidden_dim or hidden_dim, config.num_experts
         inner_dims = (width, width) if activation in GATES else (width,)
         self.router = Linear(model_dim, (number,), use_bias=False, rngs=rngs)
-        self.inner = _ExpertMaps(number, model_dim, inner_dims, use_bias=use_bias, rngs=rngs)
-        self.outer = _ExpertMaps(number, width, (model_dim,), use_bias=use_bias, rngs=rngs)
+        self.inner = ExpertMaps(number, model_dim, inner_dims, use_bias=use_bias, rngs=rngs)
+        self.outer = ExpertMaps(number, width, (model_dim,), use_bias=use_bias, rngs=rngs)
         self.shared = None
         if config.num_shared:
             self.shared = nnx.data(
@@ -173,9 +172,7 @@ class ExpertFeedForward(nnx.Module):
                     use_bias=use_bias, rngs=rngs,
                 )
             )  # fmt: skip
-        self.auxiliary_loss = RoutingState(jnp.zeros((), jnp.float32))
-        self.load = RoutingState(jnp.zeros(number, jnp.float32))
-        self.dropped = RoutingState(jnp.zeros((), jnp.float32))
+        make_records(self, number)
 
     def __call__(
         self,
@@ -205,7 +202,7 @@ class ExpertFeedForward(nnx.Module):
             if self.config.capacity_factor is not None:
                 numbers = (rows.shape[0], self.config.num_experts, self.config.top_k)
                 capacity = expert_capacity(*numbers, self.config.capacity_factor)
-            self._note(logits, routes, valid, capacity)
+            note_routing(self, logits, routes, valid=valid, capacity=capacity)
 
         def apply(rows: Array, parameters: Any) -> Array:
             inner = _mapped(rows, parameters[0])
@@ -222,19 +219,46 @@ class ExpertFeedForward(nnx.Module):
             total = total + self.shared(rows, rng_key=keys[1])
         return total.reshape(x.shape).astype(x.dtype)
 
-    def _note(self, logits: Array, routes: Any, valid: Array | None, capacity: int | None) -> None:
-        number = self.config.num_experts
-        load = expert_load(routes.experts, number)
-        count = jnp.maximum(load.sum(), 1)
-        dropped = jnp.zeros((), jnp.float32)
-        if capacity is not None:
-            is_chosen = routes.experts < number
-            dropped = (is_chosen & (places_in_experts(routes.experts, number) >= capacity)).sum() / count
-        loss = self.config.balance_weight * balance_loss(routes, valid=valid)
-        loss = loss + self.config.z_weight * router_z_loss(logits, valid=valid)
-        self.auxiliary_loss[...] = loss.astype(jnp.float32)
-        self.load[...] = (load * number / count).astype(jnp.float32)
-        self.dropped[...] = dropped.astype(jnp.float32)
+
+def make_records(module: Any, num_experts: int) -> None:
+    """Give a module the variables that `note_routing` writes: ``auxiliary_loss``, ``load`` and ``dropped``."""
+    module.auxiliary_loss = RoutingState(jnp.zeros((), jnp.float32))
+    module.load = RoutingState(jnp.zeros(num_experts, jnp.float32))
+    module.dropped = RoutingState(jnp.zeros((), jnp.float32))
+
+
+def note_routing(
+    module: Any, logits: Array, routes: Routes, *, valid: Array | None, capacity: int | None = None
+) -> None:
+    """Write what a router did with the tokens of a training batch.
+
+    Args:
+      module: With the variables of `make_records`, and a ``config`` with ``balance_weight`` and ``z_weight``.
+      logits: Of the router, ``[tokens, experts]``.
+      routes: What came of them.
+      valid: Which tokens count; ``None`` = all.
+      capacity: Tokens that each expert takes; ``None`` = any number.
+    """
+    number = logits.shape[-1]
+    load = expert_load(routes.experts, number)
+    count = jnp.maximum(load.sum(), 1)
+    dropped = jnp.zeros((), jnp.float32)
+    if capacity is not None:
+        is_chosen = routes.experts < number
+        dropped = (is_chosen & (places_in_experts(routes.experts, number) >= capacity)).sum() / count
+    loss = module.config.balance_weight * balance_loss(routes, valid=valid)
+    loss = loss + module.config.z_weight * router_z_loss(logits, valid=valid)
+    module.auxiliary_loss[...] = loss.astype(jnp.float32)
+    module.load[...] = (load * number / count).astype(jnp.float32)
+    module.dropped[...] = dropped.astype(jnp.float32)
+
+
+def check_router_weights(config: Any) -> None:
+    """Raise ``ConfigError`` unless the weights of a router's losses are finite numbers of at least zero."""
+    for name in ("balance_weight", "z_weight"):
+        value = getattr(config, name)
+        if not 0.0 <= value < float("inf"):
+            raise ConfigError(f"{name} must be a number of at least 0, got {value}")
 
 
 def _mapped(rows: Array, parameters: tuple[Array, ...]) -> Array:

@@ -20,8 +20,10 @@ from transformer_jax.functional import (
 )
 from transformer_jax.functional.attention import check_attention_implementation
 from transformer_jax.functional.attention.stored import attend_stored, attend_stored_with_weights
+from transformer_jax.functional.routing import Routes
 from transformer_jax.nn.cache import AttentionMemory, BeamCache, KeyValueCache, nan_past_the_end
 from transformer_jax.nn.linear import Linear
+from transformer_jax.nn.norms import TrainingTokens
 from transformer_jax.nn.rolling_cache import RollingBeamCache, RollingCache
 from transformer_jax.typing import Array, Float, Int
 
@@ -106,7 +108,12 @@ class MultiHeadAttention(nnx.Module):
         self.num_sinks = num_sinks
         self.implementation = implementation
         self.is_self_attention = key_value_dim is None
-        kv_width = num_kv_heads * self.head_dim
+        self._make_projections(model_dim, key_value_dim, use_bias=use_bias, rngs=rngs)
+
+    def _make_projections(
+        self, model_dim: int, key_value_dim: int | None, *, use_bias: bool, rngs: nnx.Rngs
+    ) -> None:
+        kv_width = self.num_kv_heads * self.head_dim
         if key_value_dim is None:
             self.query_key_value = Linear(
                 model_dim, (model_dim, kv_width, kv_width), use_bias=use_bias, rngs=rngs
@@ -124,6 +131,7 @@ class MultiHeadAttention(nnx.Module):
         mask: AttentionMask | None = None,
         bias: _Bias | None = None,
         positions: Int[Array, "one_or_batch q_len"] | None = None,
+        tokens: TrainingTokens | None = None,
         rng_key: jax.Array | None = None,
     ) -> Float[Array, "batch q_len model"]:
         """Attend over the whole of a sequence.
@@ -134,6 +142,7 @@ class MultiHeadAttention(nnx.Module):
           mask: Who may attend to whom.
           bias: Added to the scores.
           positions: Positions of the tokens, for rotary turns; ``None`` = arange.
+          tokens: Marks a call that trains, for routers of heads.
           rng_key: Draws dropout; ``None`` = evaluation.
 
         Returns:
@@ -142,8 +151,8 @@ class MultiHeadAttention(nnx.Module):
         Raises:
           ConfigError: If ``key_value_input`` is given to self-attention, or not given to cross-attention.
         """
-        query, key, value = self._project(query_input, key_value_input, positions)
-        return self._attend(query, key, value, self._within_window(mask), bias, rng_key)
+        query, key, value, routes = self._project(query_input, key_value_input, positions, tokens)
+        return self._attend(query, key, value, self._within_window(mask), bias, rng_key, routes)
 
     def attention_weights(
         self,
@@ -155,8 +164,8 @@ class MultiHeadAttention(nnx.Module):
         positions: Int[Array, "one_or_batch q_len"] | None = None,
     ) -> tuple[Float[Array, "batch q_len model"], Float[Array, "batch heads q_len kv_len"]]:
         """As a call without dropout, and the weights too; arguments as there."""
-        query, key, value = self._project(query_input, key_value_input, positions)
-        return self._attend_with_weights(query, key, value, self._within_window(mask), bias)
+        query, key, value, routes = self._project(query_input, key_value_input, positions)
+        return self._attend_with_weights(query, key, value, self._within_window(mask), bias, routes)
 
     def attend_cached(
         self,
@@ -184,7 +193,7 @@ class MultiHeadAttention(nnx.Module):
         """
         positions = cache.next_positions(query_input.shape[1])
         key_positions = cache.attended_positions(query_input.shape[1], num_valid=num_valid)
-        query, key, value = self._project(query_input, None, positions)
+        query, key, value, routes = self._project(query_input, None, positions)
         before = cache
         cache = cache.append(key.array, value, num_valid=num_valid)
         causal = AttentionMask.causal() & AttentionMask.positions(positions, key_positions)
@@ -195,18 +204,17 @@ class MultiHeadAttention(nnx.Module):
         if key_positions.shape[1] == cache.stored_values.shape[2] and query.shape[1] == 1:
             added = _written_out(bias, positions, key_positions)
             visible = mask.materialize(1, key_positions.shape[1])[:, 0]
-            output = self._joined(
-                attend_stored(query, cache.stored_keys, cache.stored_values, visible, added)
-            )
+            context = attend_stored(query, cache.stored_keys, cache.stored_values, visible, added)
+            output = self._joined(context, routes)
         elif isinstance(before, RollingCache):
             # The last of the new tokens may have taken the slots of keys that the first of them sees.
             keys = jax.numpy.concatenate(
                 [before.keys.array, key.array.astype(before.keys.array.dtype)], axis=1
             )
             values = jax.numpy.concatenate([before.values, value.astype(before.values.dtype)], axis=1)
-            output = self._attend(query, PreparedKey(keys), values, mask, bias, None)
+            output = self._attend(query, PreparedKey(keys), values, mask, bias, None, routes)
         else:
-            output = self._attend(query, cache.keys, cache.values, mask, bias, None)
+            output = self._attend(query, cache.keys, cache.values, mask, bias, None, routes)
         if cache.capacity is None:
             return output, cache
         return nan_past_the_end(output, positions, cache.capacity), cache
@@ -234,11 +242,12 @@ class MultiHeadAttention(nnx.Module):
         if added is not None:  # the same in every beam
             added = jax.numpy.tile(added, (1, 1, 1, cache.num_beams))
         positions = cache.next_positions(1)
-        query, key, value = self._project(query_input, None, positions)
+        query, key, value, routes = self._project(query_input, None, positions)
         cache = cache.append(key.array, value)
         by_source = query.reshape(cache.length.shape[0], cache.num_beams, *query.shape[2:])
         visible = cache.visible(self.window_len, self.num_sinks)
-        output = self._joined(attend_stored(by_source, *cache.flat(), visible, added).reshape(query.shape))
+        context = attend_stored(by_source, *cache.flat(), visible, added).reshape(query.shape)
+        output = self._joined(context, routes)
         if cache.capacity is None:
             return output, cache
         return nan_past_the_end(output, positions, cache.capacity), cache
@@ -302,13 +311,18 @@ class MultiHeadAttention(nnx.Module):
         return self._joined(context.reshape(query.shape)), by_row
 
     def _project(
-        self, query_input: Array, key_value_input: Array | None, positions: Array | None
-    ) -> tuple[Array, PreparedKey, Array]:
+        self,
+        query_input: Array,
+        key_value_input: Array | None,
+        positions: Array | None,
+        tokens: TrainingTokens | None = None,
+    ) -> tuple[Array, PreparedKey, Array, Routes | None]:
+        """Queries, prepared keys and values in heads, and which experts made the queries, where there are any."""
         if not self.is_self_attention:
             if key_value_input is None:
                 raise ConfigError("key_value_input is missing: this layer was made with key_value_dim")
             key, value = self._memory_arrays(key_value_input)
-            return self._heads(self.query(query_input), self.num_heads), PreparedKey(key), value
+            return self._heads(self.query(query_input), self.num_heads), PreparedKey(key), value, None
         if key_value_input is not None:
             raise ConfigError("key_value_input needs a layer made with key_value_dim; this is self-attention")
         fused = self._heads(self.query_key_value(query_input), self.num_heads + 2 * self.num_kv_heads)
@@ -318,12 +332,15 @@ class MultiHeadAttention(nnx.Module):
             fused[:, :, self.num_heads : split],
             fused[:, :, split:],
         )
-        if self.rotary_base is not None:
-            if positions is None:
-                positions = jax.numpy.arange(query.shape[1], dtype="int32")[None, :]
-            query = rotary(query, positions, base=self.rotary_base)
-            key = rotary(key, positions, base=self.rotary_base)
-        return query, prepare_key(_SCORE, key), value
+        query, key = self._turned(query, key, positions)
+        return query, prepare_key(_SCORE, key), value, None
+
+    def _turned(self, query: Array, key: Array, positions: Array | None) -> tuple[Array, Array]:
+        if self.rotary_base is None:
+            return query, key
+        if positions is None:
+            positions = jax.numpy.arange(query.shape[1], dtype="int32")[None, :]
+        return rotary(query, positions, base=self.rotary_base), rotary(key, positions, base=self.rotary_base)
 
     def _within_window(self, mask: AttentionMask | None) -> AttentionMask | None:
         if self.window_len is None:
@@ -361,6 +378,7 @@ class MultiHeadAttention(nnx.Module):
         mask: AttentionMask | None,
         bias: _Bias | None,
         rng_key: jax.Array | None,
+        routes: Routes | None = None,
     ) -> Array:
         drops = self.dropout_rate > 0.0 and rng_key is not None
         context = attention(
@@ -373,18 +391,25 @@ class MultiHeadAttention(nnx.Module):
             dropout=AttentionDropout(self.dropout_rate, rng_key) if drops else None,
             implementation=self.implementation,
         )
-        return self._joined(context)
+        return self._joined(context, routes)
 
-    def _joined(self, context: Array) -> Array:
+    def _joined(self, context: Array, routes: Routes | None = None) -> Array:
+        del routes  # all heads have one output map
         return self.output(rearrange(context, "batch len heads dim -> batch len (heads dim)"))
 
     def _attend_with_weights(
-        self, query: Array, key: PreparedKey, value: Array, mask: AttentionMask | None, bias: _Bias | None
+        self,
+        query: Array,
+        key: PreparedKey,
+        value: Array,
+        mask: AttentionMask | None,
+        bias: _Bias | None,
+        routes: Routes | None = None,
     ) -> tuple[Array, Array]:
         context, weights = attention_with_weights(
             query, key, value, score=_SCORE, mask=mask, bias=_as_bias(bias)
         )
-        return self._joined(context), weights
+        return self._joined(context, routes), weights
 
 
 def _written_out(bias: _Bias | None, query_positions: Array, key_positions: Array) -> Array | None:

@@ -13,6 +13,13 @@ from transformer_jax.functional.attention import check_attention_implementation
 from transformer_jax.functional.dtypes import ComputeDtype, check_compute_dtype, in_compute_dtype
 from transformer_jax.functional.remat import Remat
 from transformer_jax.nn.cache import AttentionMemory, BeamCache, KeyValueCache, LinearAttentionCache
+from transformer_jax.nn.expert_heads import (
+    AllHeads,
+    ExpertHeadAttention,
+    ExpertHeads,
+    Heads,
+    check_expert_heads,
+)
 from transformer_jax.nn.experts import Dense, ExpertFeedForward, Experts, FeedForwardKind
 from transformer_jax.nn.feed_forward import Activation, FeedForward
 from transformer_jax.nn.linear_self_attention import (
@@ -75,6 +82,8 @@ class TransformerLayerConfig:
         :func:`~transformer_jax.functional.attention`; ``None`` = the fastest that can.
       norm_momentum: Share that running statistics of norms over the batch keep of themselves at each update.
       feed_forward: One network for all tokens, or :class:`~transformer_jax.nn.Experts`.
+      heads: Whether all heads of self-attention compute a token, or those of :class:`~transformer_jax.nn.ExpertHeads`
+        that a router chooses.
       residual_scale: Of the stream with ``norm_placement="deep"``, see
         :func:`~transformer_jax.functional.deep_scales`.
       initial_scale: Factor of the initial matrices of values, of attention's outputs and of the feed-forward network.
@@ -105,6 +114,7 @@ class TransformerLayerConfig:
     attention_implementation: str | None = None
     norm_momentum: float = 0.9
     feed_forward: FeedForwardKind = dataclasses.field(default_factory=Dense)
+    heads: Heads = dataclasses.field(default_factory=AllHeads)
     residual_scale: float = 1.0
     initial_scale: float = 1.0
 
@@ -167,7 +177,7 @@ class EncoderLayer(nnx.Module):
         def run(own: EncoderLayer, x: _Inputs) -> _Inputs:
             x = in_compute_dtype(x, own.dtype)
             entered = own.self_attention_residual.enter(x, tokens)
-            update = _attend(own.self_attention, entered, mask, bias, positions, keys[0])
+            update = _attend(own.self_attention, entered, mask, bias, positions, tokens, keys[0])
             x = own.self_attention_residual.leave(x, update, keys[1], tokens)
             entered = own.feed_forward_residual.enter(x, tokens)
             update = _feed(own.feed_forward, entered, tokens, keys[2])
@@ -275,7 +285,7 @@ class DecoderLayer(nnx.Module):
         def run(own: DecoderLayer, x: _Inputs) -> _Inputs:
             x = in_compute_dtype(x, own.dtype)
             entered = own.self_attention_residual.enter(x, tokens)
-            update = _attend(own.self_attention, entered, mask, bias, positions, keys[0])
+            update = _attend(own.self_attention, entered, mask, bias, positions, tokens, keys[0])
             x = own.self_attention_residual.leave(x, update, keys[1], tokens)
             return own._after_self_attention(x, memory, memory_mask, keys[2:], tokens)
 
@@ -333,7 +343,7 @@ class DecoderLayer(nnx.Module):
         keys, tokens = split_key(rng_key, 6), training_tokens(valid, rng_key)
         x = in_compute_dtype(x, self.dtype)
         entered = self.self_attention_residual.enter(x, tokens)
-        update = _attend(self.self_attention, entered, mask, bias, None, keys[0])
+        update = _attend(self.self_attention, entered, mask, bias, None, tokens, keys[0])
         x = self.self_attention_residual.leave(x, update, keys[1], tokens)
         entered = self.cross_attention_residual.enter(x, tokens)
         _, weights = self.cross_attention.attend_memory_with_weights(entered, memory, mask=memory_mask)
@@ -379,6 +389,7 @@ def check_self_attention(config: TransformerLayerConfig) -> None:
         ("rotary_base", None),
         ("window_len", None),
         ("num_sinks", 0),
+        ("heads", AllHeads()),
     ):
         if getattr(config, option) != wanted:
             raise ConfigError(
@@ -390,6 +401,20 @@ def _self_attention(
     config: TransformerLayerConfig, rngs: nnx.Rngs
 ) -> MultiHeadAttention | LinearSelfAttention:
     check_self_attention(config)
+    if isinstance(config.heads, ExpertHeads):
+        check_expert_heads(config.heads, config.num_heads, config.num_kv_heads)
+        return ExpertHeadAttention(
+            config.model_dim,
+            config.num_heads,
+            config.heads,
+            use_bias=config.attention_bias,
+            dropout_rate=config.attention_dropout_rate,
+            rotary_base=config.rotary_base,
+            window_len=config.window_len,
+            num_sinks=config.num_sinks,
+            implementation=config.attention_implementation,
+            rngs=rngs,
+        )
     if config.self_attention == "linear":
         return LinearSelfAttention(
             config.model_dim, config.num_heads, use_bias=config.attention_bias, rngs=rngs
@@ -441,13 +466,14 @@ def _attend(
     mask: AttentionMask | None,
     bias: _Bias | None,
     positions: Array | None,
+    tokens: TrainingTokens | None,
     rng_key: jax.Array | None,
 ) -> Array:
     if isinstance(attention, LinearSelfAttention):
         _refuse_bias(bias)
         valid = padding_of_causal_mask(mask, x.shape[0], x.shape[1])
         return attention(x, valid=valid, segments=segments_of_mask(mask, x.shape[0], x.shape[1]))
-    return attention(x, mask=mask, bias=bias, positions=positions, rng_key=rng_key)
+    return attention(x, mask=mask, bias=bias, positions=positions, tokens=tokens, rng_key=rng_key)
 
 
 def _attend_cached(

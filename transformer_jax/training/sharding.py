@@ -41,8 +41,11 @@ AXES = ("data", "fsdp", "tensor", "sequence")
 RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"embedding\.embedding$", ("tensor", "fsdp")),
     (r"(attention\.output|feed_forward\.outer)\.kernel$", ("tensor", "fsdp")),
-    (r"feed_forward\.inner\.kernel$", ("fsdp", None, "tensor")),  # experts stand in front
-    (r"feed_forward\.outer\.kernel$", ("fsdp", "tensor", None)),
+    (
+        r"(feed_forward\.inner|self_attention\.query)\.kernel$",
+        ("fsdp", None, "tensor"),
+    ),  # experts stand in front
+    (r"(feed_forward\.outer|self_attention\.output)\.kernel$", ("fsdp", "tensor", None)),
     (r"\.(kernel|[a-z_]*weight)$|^[a-z_]+\.kernel$", ("fsdp", "tensor")),
 )
 
